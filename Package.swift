@@ -1,0 +1,106 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// `COHORT_ONLY=CohortTraining swift test` builds and tests just that target and what it stands on: `swift test --filter`
+// would build every test target first.
+let only = Context.environment["COHORT_ONLY"]
+
+let settings: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("ExistentialAny"),
+    ] + (Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)])
+
+extension Target.Dependency {
+    static let argumentParser = product(name: "ArgumentParser", package: "swift-argument-parser")
+    static let asyncHTTPClient = product(name: "AsyncHTTPClient", package: "async-http-client")
+    static let configuration = product(name: "Configuration", package: "swift-configuration")
+    static let crypto = product(name: "Crypto", package: "swift-crypto")
+    static let grdb = product(name: "GRDB", package: "GRDB.swift")
+    static let hummingbird = product(name: "Hummingbird", package: "hummingbird")
+    static let hummingbirdTesting = product(name: "HummingbirdTesting", package: "hummingbird")
+    static let httpTypes = product(name: "HTTPTypes", package: "swift-http-types")
+    static let jwtKit = product(name: "JWTKit", package: "jwt-kit")
+    static let logging = product(name: "Logging", package: "swift-log")
+    static let nioCore = product(name: "NIOCore", package: "swift-nio")
+    static let nioFileSystem = product(name: "_NIOFileSystem", package: "swift-nio")
+    static let nioHTTP1 = product(name: "NIOHTTP1", package: "swift-nio")
+    static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
+    static let serviceLifecycle = product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+    static let subprocess = product(name: "Subprocess", package: "swift-subprocess")
+}
+
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> [Target] {
+    guard only == nil || only.map({ "\($0)Tests" == name }) == true else { return [] }
+    return [.testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)]
+}
+
+let package = Package(
+    name: "cohort",
+    platforms: [.macOS(.v15)],
+    products: [.executable(name: "cohort", targets: ["cohort"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: [.defaults]),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
+        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
+    ],
+    targets: [
+        // Pure: no server package below this line, so they build and test in seconds.
+        room("CohortCore"),
+        room("CohortStrategies", ["CohortCore"]),
+        .systemLibrary(name: "CBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
+        // Kernels are compiled with optimization in every configuration: a debug build that trains is still usable.
+        .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
+        room("CohortTraining", ["CohortCore", "CBLAS", "CKernels"]),
+
+        // One technology each.
+        .systemLibrary(name: "CCrypt", providers: [.apt(["libcrypt-dev"])]),
+        room("SQLiteDocuments", ["CohortCore", .grdb]),
+        room("DirectoryObjects", ["CohortCore", .crypto]),
+
+        // The parts that talk.
+        room("CohortClient", ["CohortCore", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioFileSystem]),
+        room("CohortCoordinator", ["CohortCore", "CohortStrategies", "CohortTraining", .crypto, .logging, .serviceLifecycle]),
+        room(
+            "CohortPeer",
+            ["CohortCore", "CohortTraining", "CohortClient", .crypto, .logging, .serviceLifecycle]),
+        room(
+            "CohortServer",
+            [
+                "CohortCore", "CohortTraining", "CCrypt", .hummingbird, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,
+                .nioPosix, .nioFileSystem, .serviceLifecycle,
+            ]),
+
+        // The only target that knows every implementation.
+        .executableTarget(
+            name: "cohort",
+            dependencies: [
+                "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "DirectoryObjects", "CohortClient",
+                "CohortCoordinator", "CohortPeer", "CohortServer", .argumentParser, .asyncHTTPClient, .configuration, .crypto,
+                .logging, .nioCore, .nioPosix, .serviceLifecycle, .subprocess,
+            ],
+            swiftSettings: settings),
+    ]
+        + tests("CohortCoreTests", ["CohortCore"])
+        + tests("CohortStrategiesTests", ["CohortStrategies", "CohortCore"])
+        + tests("CohortTrainingTests", ["CohortTraining", "CohortCore"])
+        + tests("CohortCoordinatorTests", ["CohortCoordinator", "CohortCore", "CohortStrategies", "CohortTraining"])
+        + tests("CohortServerTests", ["CohortServer", "CohortCore", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .hummingbird, .hummingbirdTesting])
+        + tests("CohortPeerTests", ["CohortPeer", "CohortClient", "CohortCore", "CohortTraining", .asyncHTTPClient, .hummingbird])
+        + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer"])
+        + tests("SystemTests", ["CohortCore", "CohortClient", .asyncHTTPClient, .subprocess, .nioCore])
+)

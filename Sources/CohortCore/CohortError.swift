@@ -1,0 +1,34 @@
+/// An error with a code that a program can switch on and a sentence that a person can act on: what was wrong, where, and what
+/// would be right.
+public struct CohortError: Error, Equatable, Sendable, CustomStringConvertible {
+    public enum Code: String, Codable, Sendable {
+        /// Input that cannot be: a field, a setting, a file's contents. HTTP 400.
+        case invalid
+        /// No, wrong or expired credentials. HTTP 401.
+        case unauthenticated
+        /// Credentials that do not reach this far. HTTP 403.
+        case forbidden
+        /// Not there, or not this user's. HTTP 404.
+        case notFound = "not_found"
+        /// The state does not allow it: an e-mail taken, a lease lost, a stale registration. HTTP 409.
+        case conflict
+        /// Larger than a limit allows. HTTP 413.
+        case tooLarge = "too_large"
+        /// Another part is away or not ready yet; trying again later can help. HTTP 503.
+        case unavailable
+        /// No space, or another fault of the machine. HTTP 507.
+        case storageFull = "storage_full"
+        /// A fault of Cohort's own. HTTP 500.
+        case `internal`
+    }
+
+    public let code: Code
+    public let message: String
+
+    public init(_ code: Code, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+
+    public var description: String { message }
+}

@@ -1,0 +1,113 @@
+/// What is predicted: one of several classes (softmax cross-entropy) or a number (mean squared error).
+public enum LearningTask: String, Codable, Sendable, CaseIterable {
+    case classification
+    case regression
+}
+
+public enum Activation: String, Codable, Sendable, CaseIterable {
+    case relu
+    case tanh
+    case sigmoid
+}
+
+/// The shape of a SimpleDNN, a fully connected net: `inputs` → `hidden[0]` → … → `outputs`, an activation (and dropout, while
+/// training) after every hidden layer. `outputs` is the number of classes, or 1 for regression.
+public struct ModelSpec: Codable, Hashable, Sendable {
+    public var inputs: Int
+    public var hidden: [Int]
+    public var outputs: Int
+    public var activation: Activation
+    /// Probability that a hidden unit is dropped in a training step, 0 ..< 1.
+    public var dropout: Double
+    public var task: LearningTask
+
+    public init(
+        inputs: Int, hidden: [Int], outputs: Int, activation: Activation = .relu, dropout: Double = 0, task: LearningTask
+    ) {
+        self.inputs = inputs
+        self.hidden = hidden
+        self.outputs = outputs
+        self.activation = activation
+        self.dropout = dropout
+        self.task = task
+    }
+
+    /// The widths from input to output, hidden ones included.
+    public var widths: [Int] { [inputs] + hidden + [outputs] }
+
+    /// Every tensor in the order of the flat parameter vector: for each layer its weight [out, in], then its bias [out]. Names are
+    /// those of PyTorch's `nn.Sequential(Linear, Activation, (Dropout,) …, Linear)`.
+    public var tensors: [TensorSpec] {
+        let stride = dropout > 0 ? 3 : 2
+        return zip(widths, widths.dropFirst()).enumerated().flatMap { layer, width in
+            [
+                TensorSpec(name: "\(layer * stride).weight", shape: [width.1, width.0]),
+                TensorSpec(name: "\(layer * stride).bias", shape: [width.1]),
+            ]
+        }
+    }
+
+    /// How many floats the flat parameter vector has.
+    public var parameterCount: Int { tensors.reduce(0) { $0 + $1.count } }
+}
+
+/// A named tensor of 32-bit floats, row-major.
+public struct TensorSpec: Codable, Hashable, Sendable {
+    public var name: String
+    public var shape: [Int]
+
+    public init(name: String, shape: [Int]) {
+        self.name = name
+        self.shape = shape
+    }
+
+    public var count: Int { shape.reduce(1, *) }
+}
+
+public enum OptimizerName: String, Codable, Sendable, CaseIterable {
+    case sgd
+    case adam
+    case adamw
+}
+
+/// The update rule; defaults are PyTorch's.
+public struct OptimizerSpec: Codable, Hashable, Sendable {
+    public var name: OptimizerName
+    /// SGD only.
+    public var momentum: Double
+    /// SGD with momentum only.
+    public var nesterov: Bool
+    /// Added to the gradient (SGD, Adam), or decoupled from it (AdamW).
+    public var weightDecay: Double
+    public var beta1: Double
+    public var beta2: Double
+    public var epsilon: Double
+
+    public init(
+        name: OptimizerName = .adam, momentum: Double = 0, nesterov: Bool = false, weightDecay: Double? = nil, beta1: Double = 0.9,
+        beta2: Double = 0.999, epsilon: Double = 1e-8
+    ) {
+        self.name = name
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.weightDecay = weightDecay ?? (name == .adamw ? 0.01 : 0)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.epsilon = epsilon
+    }
+}
+
+/// What one peer trains with in one round.
+public struct Hyperparameters: Codable, Hashable, Sendable {
+    public var batchSize: Int
+    /// Local epochs a round.
+    public var epochs: Int
+    /// Learning rate.
+    public var lr: Double
+
+    public init(batchSize: Int, epochs: Int, lr: Double) {
+        self.batchSize = batchSize
+        self.epochs = epochs
+        self.lr = lr
+    }
+}

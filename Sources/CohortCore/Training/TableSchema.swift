@@ -1,0 +1,91 @@
+/// How the columns of a CSV become features and a target: made once by the server from the training rows, sent to every peer, kept
+/// in the model file, so that a raw row is transformed alike everywhere.
+public struct TableSchema: Codable, Hashable, Sendable {
+    public enum ColumnKind: String, Codable, Sendable {
+        /// One feature: (x − mean) / std; a missing value counts as the mean, which is 0.
+        case numeric
+        /// One feature a category, 1 for the row's own; a missing or unseen category is all zeros.
+        case categorical
+        /// Not a feature; `note` says why (an id, constant, empty).
+        case ignored
+        case target
+    }
+
+    public struct Column: Codable, Hashable, Sendable {
+        public var name: String
+        public var kind: ColumnKind
+        /// Of the training rows; numeric columns only (and a numeric target).
+        public var mean: Double?
+        /// Population standard deviation over the training rows, never 0; numeric columns only (and a numeric target).
+        public var std: Double?
+        /// Sorted; categorical columns only.
+        public var categories: [String]?
+        /// How many of all rows had no value here.
+        public var missing: Int
+        /// Why the column was taken for what it is, where that is worth saying.
+        public var note: String?
+
+        public init(
+            name: String, kind: ColumnKind, mean: Double? = nil, std: Double? = nil, categories: [String]? = nil, missing: Int = 0,
+            note: String? = nil
+        ) {
+            self.name = name
+            self.kind = kind
+            self.mean = mean
+            self.std = std
+            self.categories = categories
+            self.missing = missing
+            self.note = note
+        }
+
+        /// How many features the column becomes.
+        public var featureCount: Int {
+            switch kind {
+            case .numeric: 1
+            case .categorical: categories?.count ?? 0
+            case .ignored, .target: 0
+            }
+        }
+    }
+
+    /// Whether the first record names the columns. Without a header columns are `column_1`, `column_2`, …
+    public var hasHeader: Bool
+    /// One ASCII character.
+    public var delimiter: String
+    /// All columns, in the file's order.
+    public var columns: [Column]
+    public var target: String
+    public var task: LearningTask
+    /// The class labels in the order of the model's outputs (sorted; numbers by value); empty for regression.
+    public var classes: [String]
+    /// The share of usable rows held out for validation, 0 ..< 1.
+    public var validation: Double
+    /// Decides which rows are held out.
+    public var splitSeed: UInt64
+    /// Usable rows: those with a target.
+    public var trainingRows: Int
+    public var validationRows: Int
+    /// Rows dropped because the target was missing.
+    public var droppedRows: Int
+
+    public init(
+        hasHeader: Bool, delimiter: String, columns: [Column], target: String, task: LearningTask, classes: [String],
+        validation: Double, splitSeed: UInt64, trainingRows: Int, validationRows: Int, droppedRows: Int
+    ) {
+        self.hasHeader = hasHeader
+        self.delimiter = delimiter
+        self.columns = columns
+        self.target = target
+        self.task = task
+        self.classes = classes
+        self.validation = validation
+        self.splitSeed = splitSeed
+        self.trainingRows = trainingRows
+        self.validationRows = validationRows
+        self.droppedRows = droppedRows
+    }
+
+    public var featureCount: Int { columns.reduce(0) { $0 + $1.featureCount } }
+    /// How many outputs a model for this table has.
+    public var outputCount: Int { task == .classification ? classes.count : 1 }
+}
