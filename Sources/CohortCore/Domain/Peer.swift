@@ -1,0 +1,67 @@
+public import FoundationEssentials
+
+public enum PeerStatus: String, Codable, Sendable, CaseIterable {
+    case online = "ONLINE"
+    case training = "TRAINING"
+    case offline = "OFFLINE"
+}
+
+/// What a machine says of itself when it registers.
+public struct PeerCapabilities: Codable, Hashable, Sendable {
+    public var cores: Int
+    public var memoryBytes: Int
+    /// `native`, `torch`.
+    public var engine: String
+    /// `cpu`, `cuda:0`.
+    public var device: String
+    /// Measured once on a fixed small net (64-128-64-10, batch 64).
+    public var samplesPerSecond: Double
+    /// Operating system and architecture.
+    public var platform: String
+    public var version: String
+
+    public init(
+        cores: Int, memoryBytes: Int, engine: String, device: String, samplesPerSecond: Double, platform: String, version: String
+    ) {
+        self.cores = cores
+        self.memoryBytes = memoryBytes
+        self.engine = engine
+        self.device = device
+        self.samplesPerSecond = samplesPerSecond
+        self.platform = platform
+        self.version = version
+    }
+}
+
+/// A machine in the shared pool.
+public struct Peer: Codable, Hashable, Sendable, Identifiable {
+    public let id: String
+    public var name: String
+    /// Whose join token it came with.
+    public var ownerId: String
+    public var tokenId: String
+    public var capabilities: PeerCapabilities
+    public var status: PeerStatus
+    /// The session it is locked to, while TRAINING (or OFFLINE and not yet given up).
+    public var sessionId: String?
+    /// Rises with every registration: a beat of an earlier one is refused, so that a removed peer is not revived by a late beat.
+    public var registration: Int
+    public var registeredAt: Date
+    public var lastSeen: Date
+
+    public init(
+        id: String, name: String, ownerId: String, tokenId: String, capabilities: PeerCapabilities, status: PeerStatus = .online,
+        sessionId: String? = nil, registration: Int = 1, registeredAt: Date, lastSeen: Date
+    ) {
+        self.id = id
+        self.name = name
+        self.ownerId = ownerId
+        self.tokenId = tokenId
+        self.capabilities = capabilities
+        self.status = status
+        self.sessionId = sessionId
+        self.registration = registration
+        self.registeredAt = registeredAt
+        self.lastSeen = lastSeen
+    }
+}

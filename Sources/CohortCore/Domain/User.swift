@@ -1,0 +1,44 @@
+public import FoundationEssentials
+
+/// A person with an account.
+public struct User: Codable, Hashable, Sendable, Identifiable {
+    public let id: String
+    /// Lowercased; unique.
+    public var email: String
+    public var name: String
+    /// bcrypt, `$2b$`.
+    public var passwordHash: String
+    public var createdAt: Date
+
+    public init(id: String, email: String, name: String, passwordHash: String, createdAt: Date) {
+        self.id = id
+        self.email = email
+        self.name = name
+        self.passwordHash = passwordHash
+        self.createdAt = createdAt
+    }
+}
+
+/// What lets a machine join as a peer, and nothing else. The token itself is a signed JWT that names this record; revoking the
+/// record ends it.
+public struct JoinToken: Codable, Hashable, Sendable, Identifiable {
+    public let id: String
+    public var userId: String
+    public var name: String
+    public var createdAt: Date
+    /// nil: does not expire.
+    public var expiresAt: Date?
+    public var revokedAt: Date?
+
+    public init(id: String, userId: String, name: String, createdAt: Date, expiresAt: Date?, revokedAt: Date? = nil) {
+        self.id = id
+        self.userId = userId
+        self.name = name
+        self.createdAt = createdAt
+        self.expiresAt = expiresAt
+        self.revokedAt = revokedAt
+    }
+}
+
+/// Identifiers of users, peers, sessions, tokens: random UUIDs, lowercased.
+public func newIdentifier() -> String { UUID().uuidString.lowercased() }

@@ -1,0 +1,37 @@
+/// Carries commands to peers and events to coordinators. Delivery is at least once on every transport.
+public protocol Broker: Sendable {
+    /// Makes the queue if it is not there. Idempotent.
+    func declare(_ queue: QueueName) async throws
+
+    /// Returns when the broker has taken the message over. For an event that is when its consumer has acknowledged it or the broker
+    /// has stored it; for a command when it is queued.
+    /// - Throws: ``CohortError`` `unavailable` when the broker is away or nobody takes events for the queue; trying again is right.
+    func publish(_ message: [UInt8], to queue: QueueName) async throws
+
+    /// The messages of the queue, one consumer a queue; ends when the queue is deleted or the task is cancelled. A message not
+    /// acknowledged is delivered again to the next consumer.
+    func consume(_ queue: QueueName) async throws -> AsyncThrowingStream<Delivery, any Error>
+
+    /// Removes the queue and what is in it. Idempotent.
+    func delete(_ queue: QueueName) async throws
+}
+
+/// A message in a consumer's hands until it is acknowledged or rejected.
+public struct Delivery: Sendable {
+    public let body: [UInt8]
+    public let redelivered: Bool
+    /// Safely taken over: not delivered again.
+    public let acknowledge: @Sendable () async throws -> Void
+    /// Cannot be handled; the broker drops it (or moves it to a dead-letter queue). The publisher of an event over HTTP is told `reason`.
+    public let reject: @Sendable (_ reason: CohortError) async throws -> Void
+
+    public init(
+        body: [UInt8], redelivered: Bool, acknowledge: @escaping @Sendable () async throws -> Void,
+        reject: @escaping @Sendable (CohortError) async throws -> Void
+    ) {
+        self.body = body
+        self.redelivered = redelivered
+        self.acknowledge = acknowledge
+        self.reject = reject
+    }
+}

@@ -1,0 +1,109 @@
+public import FoundationEssentials
+
+/// The document store: users, tokens, peers, sessions, metrics. Every method is atomic and durable when it returns.
+public protocol Documents: UserDocuments, PeerDocuments, SessionDocuments, MetricDocuments {}
+
+public protocol UserDocuments: Sendable {
+    /// - Throws: ``CohortError`` `conflict` when the e-mail is taken.
+    func insert(_ user: User) async throws
+    func user(id: String) async throws -> User?
+    /// By lowercased e-mail.
+    func user(email: String) async throws -> User?
+    func insert(_ token: JoinToken) async throws
+    func joinToken(id: String) async throws -> JoinToken?
+    func joinTokens(userId: String) async throws -> [JoinToken]
+    /// - Returns: false when there is none of this user's with the id.
+    func revokeJoinToken(id: String, userId: String, at date: Date) async throws -> Bool
+}
+
+public protocol PeerDocuments: Sendable {
+    /// Inserts, or replaces what an earlier registration of the same id said. Keeps `sessionId` (a peer that comes back is still
+    /// locked to its session), raises `registration`, sets ONLINE or, when locked, TRAINING.
+    /// - Returns: the peer as stored.
+    /// - Throws: `conflict` when the id belongs to another owner.
+    func register(_ peer: Peer) async throws -> Peer
+    func peer(id: String) async throws -> Peer?
+    /// Sorted by name, then id.
+    func peers() async throws -> [Peer]
+    /// Sets `lastSeen` for many at once, where the registration still is the given one and the peer is not OFFLINE.
+    func touch(_ beats: [PeerBeat]) async throws
+    /// Locks one ONLINE peer to a session by compare-and-set: `sessionId` nil → `sessionId`, status TRAINING.
+    /// - Returns: false when it was not ONLINE and free.
+    func claim(peerId: String, sessionId: String) async throws -> Bool
+    /// Frees the peer if it is locked to this session: TRAINING becomes ONLINE, OFFLINE stays. Idempotent.
+    func free(peerId: String, sessionId: String) async throws
+    /// Frees all peers of a session. Idempotent.
+    func freePeers(ofSession sessionId: String) async throws
+    /// OFFLINE, if the registration still is the given one (nil: whichever).
+    func setOffline(peerId: String, registration: Int?) async throws
+    func deletePeer(id: String) async throws
+}
+
+public struct PeerBeat: Hashable, Sendable {
+    public var peerId: String
+    public var registration: Int
+    public var seen: Date
+
+    public init(peerId: String, registration: Int, seen: Date) {
+        self.peerId = peerId
+        self.registration = registration
+        self.seen = seen
+    }
+}
+
+public protocol SessionDocuments: Sendable {
+    func insert(_ session: Session) async throws
+    func session(id: String) async throws -> Session?
+    /// Newest first.
+    func sessions(ownerId: String, limit: Int) async throws -> [Session]
+    /// All that are not final, oldest first.
+    func unfinishedSessions() async throws -> [Session]
+    /// Stores `session` if the stored revision is `session.revision`; the stored one then is `revision + 1`.
+    /// - Returns: the session as stored.
+    /// - Throws: ``CohortError`` `conflict` when someone else has stored since.
+    func update(_ session: Session) async throws -> Session
+    /// Takes or renews the lease in one atomic step: when free, expired by `now`, or already `owner`'s. Taking it (`renewing` nil)
+    /// raises the generation; renewing (`renewing` the held generation) keeps it and fails when another has taken over.
+    /// - Returns: the session as stored, or nil when another holds it.
+    func lease(sessionId: String, owner: String, renewing generation: Int?, now: Date, expiresAt: Date) async throws -> Session?
+}
+
+/// One point of a session's time series.
+public struct MetricPoint: Codable, Hashable, Sendable {
+    public var sessionId: String
+    /// nil: the global model.
+    public var peerId: String?
+    public var peerName: String?
+    public var round: Int
+    /// Epoch within the round, from 1; 0 for the global model.
+    public var epoch: Int
+    /// Training loss (peers), validation loss (global model).
+    public var loss: Double?
+    public var accuracy: Double?
+    public var r2: Double?
+    public var samplesPerSecond: Double?
+    public var time: Date
+
+    public init(
+        sessionId: String, peerId: String?, peerName: String?, round: Int, epoch: Int, loss: Double?, accuracy: Double?, r2: Double?,
+        samplesPerSecond: Double?, time: Date
+    ) {
+        self.sessionId = sessionId
+        self.peerId = peerId
+        self.peerName = peerName
+        self.round = round
+        self.epoch = epoch
+        self.loss = loss
+        self.accuracy = accuracy
+        self.r2 = r2
+        self.samplesPerSecond = samplesPerSecond
+        self.time = time
+    }
+}
+
+public protocol MetricDocuments: Sendable {
+    /// A point of the same session, peer, round and epoch is there already: a no-op (a repeated message counts once).
+    func append(_ points: [MetricPoint]) async throws
+    /// In the order of time.
+    func metrics(sessionId: String) async throws -> [MetricPoint]
+}

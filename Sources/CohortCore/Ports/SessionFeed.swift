@@ -1,0 +1,48 @@
+public import FoundationEssentials
+
+/// What happens in a session, for whoever watches: the server's event stream, the CLI, the log. It tells; the document is the truth.
+public struct SessionNotice: Codable, Hashable, Sendable {
+    public enum Kind: String, Codable, Sendable {
+        /// The status changed, or what it waits for.
+        case status
+        /// A peer finished an epoch.
+        case epoch
+        /// A round closed.
+        case round
+        /// A peer was enabled, lost, refused, came back, joined.
+        case peer
+        /// A sentence that fits no other kind.
+        case note
+    }
+
+    public var sessionId: String
+    public var kind: Kind
+    public var time: Date
+    /// In words, for people.
+    public var message: String
+    public var status: SessionStatus?
+    public var progress: Double?
+    public var round: Int?
+    public var epoch: Int?
+    public var peerId: String?
+    public var peerName: String?
+    public var loss: Double?
+    public var accuracy: Double?
+    public var r2: Double?
+    public var samplesPerSecond: Double?
+
+    public init(sessionId: String, kind: Kind, time: Date, message: String) {
+        self.sessionId = sessionId
+        self.kind = kind
+        self.time = time
+        self.message = message
+    }
+}
+
+/// Passes notices from coordinators to watchers.
+public protocol SessionFeed: Sendable {
+    func publish(_ notice: SessionNotice) async
+    /// Notices of one session from now on. Buffers the newest 1,000: a watcher that is slower misses the oldest, and reads the
+    /// document for the truth.
+    func subscribe(sessionId: String) async -> AsyncStream<SessionNotice>
+}
