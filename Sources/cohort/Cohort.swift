@@ -1,2 +1,54 @@
 import ArgumentParser
-@main struct Cohort: AsyncParsableCommand {}
+import CohortCore
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
+
+@main
+struct Cohort: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cohort",
+        abstract: "Pool your machines and train one model together.",
+        discussion: """
+            Try it:            cohort demo
+            A server:          cohort serve
+            An account:        cohort signup --email you@example.org
+            Join a machine:    cohort peer --server URL --token TOKEN   (TOKEN from: cohort token)
+            Train:             cohort train data.csv --peers 3
+            """,
+        version: Version.text,
+        subcommands: [
+            Serve.self, Coordinate.self, PeerCommand.self, Train.self, Sessions.self, Status.self, Results.self, Model.self,
+            Predict.self, Peers.self, Signup.self, Login.self, Token.self, Demo.self,
+        ])
+
+    /// Exit codes: 0 done, 1 failed, 2 usage.
+    static func main() async {
+        // A closed pipe is an error of the write, not the end of a server.
+        signal(SIGPIPE, SIG_IGN)
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand { try await command.run() } else { try command.run() }
+        } catch let error as CohortError {
+            Terminal.complain(error.message)
+            exit(error.code == .invalid ? 2 : 1)
+        } catch let code as ExitCode {
+            exit(code.rawValue)
+        } catch {
+            let code = exitCode(for: error)
+            if code == .success {
+                Terminal.say(fullMessage(for: error))
+                exit(0)
+            }
+            Terminal.complain(fullMessage(for: error), prefix: "")
+            exit(code == .validationFailure ? 2 : 1)
+        }
+    }
+}
+
+enum Version {
+    static let text = "0.1.0"
+}

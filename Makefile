@@ -1,0 +1,41 @@
+# `make demo` and `make test` do everything on a fresh machine; each installs what it lacks first.
+SWIFT ?= swift
+BINARY = .build/release/cohort
+
+.PHONY: help setup build run demo test test-fast bench lint format clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## install what building needs (Debian, Ubuntu), or say what is missing
+	@scripts/setup.sh
+
+build: setup ## the optimized `cohort`, in .build/release
+	$(SWIFT) build -c release --product cohort
+
+run: build ## a server on http://127.0.0.1:8080
+	$(BINARY) serve
+
+demo: build ## a server and three peers train the penguins, and predict
+	$(BINARY) demo --file Examples/penguins.csv --target species
+
+test: setup ## every test, the ones with real processes included
+	$(SWIFT) build --build-tests
+	$(SWIFT) test --skip-build
+
+test-fast: setup ## the pure rooms only: seconds
+	COHORT_ONLY=CohortCore $(SWIFT) test --scratch-path .build-fast
+	COHORT_ONLY=CohortStrategies $(SWIFT) test --scratch-path .build-fast
+	COHORT_ONLY=CohortTraining $(SWIFT) test --scratch-path .build-fast
+
+bench: build ## the numbers of Benchmarks/, as a table and as bench.json
+	python3 Benchmarks/bench.py --binary $(BINARY) --out bench.json
+
+lint: setup ## formatting, as CI checks it
+	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
+
+format: ## format every Swift file in place
+	$(SWIFT) format format --in-place --recursive --parallel Package.swift Sources Tests
+
+clean: ## remove what was built
+	rm -rf .build .build-*

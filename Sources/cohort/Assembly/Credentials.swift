@@ -1,0 +1,63 @@
+import CohortClient
+import CohortCore
+import FoundationEssentials
+import SystemPackage
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
+
+/// Who is signed in where: `credentials.json` in the configuration folder, readable by its owner alone.
+struct Credentials: Codable {
+    var server: String
+    var email: String
+    var accessToken: String
+    var expiresAt: Date
+
+    static var path: String { "\(StandardFolder.configuration())/credentials.json" }
+
+    /// - Throws: ``CohortError`` `unauthenticated` when nobody is signed in, with what to do.
+    static func load() throws -> Credentials {
+        let bytes: Data
+        do {
+            bytes = try Data(contentsOf: URL(filePath: path))
+        } catch {
+            throw CohortError(.unauthenticated, "nobody is signed in: run `cohort signup` or `cohort login` first")
+        }
+        let credentials: Credentials
+        do {
+            credentials = try CohortJSON.decode(Credentials.self, from: bytes)
+        } catch {
+            throw CohortError(.invalid, "\(path) is damaged (\(error)): run `cohort login` to write it anew")
+        }
+        guard credentials.expiresAt > Date() else {
+            throw CohortError(.unauthenticated, "the sign-in of \(credentials.email) has expired: run `cohort login`")
+        }
+        return credentials
+    }
+
+    func save() throws {
+        let folder = FilePath(StandardFolder.configuration())
+        try FileManager.default.createDirectory(
+            atPath: folder.string, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        // Written beside and renamed, with its mode from the first byte on.
+        let temporary = FilePath("\(Self.path).\(newIdentifier())")
+        do {
+            let file = try FileDescriptor.open(
+                temporary, .writeOnly, options: [.create, .exclusiveCreate], permissions: [.ownerRead, .ownerWrite])
+            try file.closeAfter { _ = try file.writeAll(CohortJSON.encode(self)) }
+            try FileManager.default.moveReplacing(from: temporary.string, to: Self.path)
+        } catch let error as Errno {
+            throw CohortError(.invalid, "\(Self.path) cannot be written: \(error)")
+        }
+    }
+}
+
+extension FileManager {
+    /// rename(2): atomic, replaces what was there.
+    func moveReplacing(from source: String, to destination: String) throws {
+        guard rename(source, destination) == 0 else { throw Errno(rawValue: errno) }
+    }
+}

@@ -1,0 +1,54 @@
+import CohortCore
+
+/// Which implementation a `COHORT_…_URL` names. The only place that switches on a technology.
+enum DocumentsChoice: Equatable {
+    case sqlite(path: String)
+
+    /// - Throws: ``CohortError`` `invalid` for a URL of a scheme that is not built in.
+    init(url: String?, dataDirectory: String) throws {
+        guard let url else {
+            self = .sqlite(path: "\(dataDirectory)/cohort.sqlite")
+            return
+        }
+        guard let path = url.pathOf(scheme: "sqlite") else { throw unsupported("COHORT_DATABASE_URL", url, "sqlite:PATH") }
+        self = .sqlite(path: path)
+    }
+}
+
+enum BrokerChoice: Equatable {
+    case embedded
+
+    init(url: String?) throws {
+        guard url == nil || url == "embedded:" else { throw unsupported("COHORT_BROKER_URL", url ?? "", "embedded:") }
+        self = .embedded
+    }
+}
+
+enum ObjectsChoice: Equatable {
+    case directory(path: String)
+
+    init(url: String?, dataDirectory: String) throws {
+        guard let url else {
+            self = .directory(path: "\(dataDirectory)/objects")
+            return
+        }
+        guard let path = url.pathOf(scheme: "file") else { throw unsupported("COHORT_OBJECTS_URL", url, "file:PATH") }
+        self = .directory(path: path)
+    }
+}
+
+private func unsupported(_ setting: String, _ url: String, _ right: String) -> CohortError {
+    // A URL may hold a password: only its scheme is shown.
+    let scheme = url.split(separator: ":", maxSplits: 1).first.map { "\($0):" } ?? url
+    return CohortError(.invalid, "\(setting) begins with '\(scheme)'; this version of Cohort understands \(right)")
+}
+
+extension String {
+    /// `sqlite:PATH` and `sqlite://PATH` → PATH, for a path that is not empty.
+    fileprivate func pathOf(scheme: String) -> String? {
+        guard hasPrefix("\(scheme):") else { return nil }
+        var path = dropFirst(scheme.count + 1)
+        if path.hasPrefix("//") { path = path.dropFirst(2) }
+        return path.isEmpty ? nil : String(path)
+    }
+}

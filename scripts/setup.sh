@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs what building Cohort needs, or says what is missing and how to get it. Run again, it does nothing.
+set -euo pipefail
+
+fail() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+command -v swift >/dev/null 2>&1 || fail "Swift is missing. Install Swift 6.2 or newer from https://www.swift.org/install and run this again."
+version=$(swift --version 2>/dev/null | sed -nE 's/.*Swift version ([0-9]+)\.([0-9]+).*/\1 \2/p' | head -n 1)
+read -r major minor <<<"${version:-0 0}"
+if ((major < 6 || (major == 6 && minor < 2))); then
+    fail "Swift ${major}.${minor} is too old: 6.2 or newer is needed, from https://www.swift.org/install."
+fi
+
+# What it is for: BLAS for training, SQLite for documents, libxcrypt for bcrypt; pkg-config finds BLAS.
+packages=(libopenblas-dev libsqlite3-dev libcrypt-dev pkg-config)
+
+case "$(uname -s)" in
+Linux)
+    if command -v dpkg-query >/dev/null 2>&1; then
+        missing=()
+        for package in "${packages[@]}"; do
+            state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+            [ "$state" = installed ] || missing+=("$package")
+        done
+        [ ${#missing[@]} -eq 0 ] && exit 0
+        run=()
+        if [ "$(id -u)" -ne 0 ]; then
+            command -v sudo >/dev/null 2>&1 || fail "as root, run: apt-get install ${missing[*]}"
+            run=(sudo)
+        fi
+        printf 'setup: installing %s\n' "${missing[*]}"
+        "${run[@]}" apt-get update -qq
+        "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
+    else
+        pkg-config --exists openblas sqlite3 2>/dev/null && exit 0
+        fail "this is not Debian or Ubuntu: install the development files of OpenBLAS, SQLite 3 and libxcrypt, and pkg-config, with your package manager (Fedora: dnf install openblas-devel sqlite-devel libxcrypt-devel pkgconf)."
+    fi
+    ;;
+*)
+    fail "Cohort runs on Linux for now. On this system, use a Linux virtual machine or container (Debian 12 or Ubuntu 22.04)."
+    ;;
+esac
