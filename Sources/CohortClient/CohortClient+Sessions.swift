@@ -1,0 +1,97 @@
+import AsyncHTTPClient
+public import CohortCore
+import NIOCore
+import NIOHTTP1
+import _NIOFileSystem
+
+extension CohortClient {
+    /// Uploads the CSV at `path`, streamed from disk, and starts a session on it.
+    /// - Parameter progress: told how many of the file's bytes are sent; called often, on no particular thread.
+    /// - Throws: `invalid` when there is no such file; what the server says against the settings.
+    public func startSession(
+        _ settings: SessionSettings, file path: String, progress: @escaping @Sendable (_ sent: Int, _ total: Int) -> Void = { _, _ in }
+    ) async throws -> API.SessionStarted {
+        let path = FilePath(path)
+        let fields = try settings.formFields()
+        return try await readableFile(path) {
+            try await FileSystem.shared.withFileHandle(forReadingAt: path) { handle in
+                let info = try await handle.info()
+                guard info.type == .regular else { throw CohortError(.invalid, "\(path) is not a file") }
+                let upload = MultipartUpload(
+                    fields: fields, filename: path.lastComponent?.string ?? "data.csv", handle: handle, fileBytes: info.size,
+                    progress: progress)
+                var call = HTTPCall.post("sessions", "start")
+                call.headers = ["Content-Type": "multipart/form-data; boundary=\(upload.boundary)"]
+                call.body = .stream(upload, length: .known(upload.byteCount))
+                // As long as it takes: a connection that breaks says so, and a server that takes the whole file and then stays silent
+                // is found by the client's read time-out.
+                call.timeout = .hours(24)
+                return try await caller.fetch(call)
+            }
+        }
+    }
+
+    /// The user's sessions, newest first.
+    public func sessions() async throws -> [API.SessionView] { try await caller.fetch(.get("sessions")) }
+
+    public func session(id: String) async throws -> API.SessionView { try await caller.fetch(.get("sessions", id)) }
+
+    /// - Parameter id: nil for the newest session.
+    public func trainingStatus(id: String? = nil) async throws -> API.TrainingStatus {
+        try await caller.fetch(.get("sessions", "training-status", query: id.map { [("session_id", $0)] } ?? []))
+    }
+
+    /// What happens in a session from now on. Ends when the server ends it: at the end of the session, or when the server stops;
+    /// ``trainingStatus(id:)`` knows which. Nothing is buffered beyond the connection.
+    /// - Throws: `unavailable`, here or while iterating, when the server goes away: subscribe again.
+    public func events(id: String) async throws -> AsyncThrowingStream<SessionNotice, any Error> {
+        let source = try await eventSource(HTTPCall(path: ["sessions", id, "events"], retries: 2))
+        return AsyncThrowingStream {
+            while let event = try await source.next() {
+                // A notice of a kind that this version does not know is passed over.
+                if let notice = try? CohortJSON.decode(SessionNotice.self, from: event.data) { return notice }
+            }
+            return nil
+        }
+    }
+
+    public func cancel(id: String) async throws {
+        var call = HTTPCall.post("sessions", id, "cancel")
+        call.retries = 2
+        try await caller.send(call)
+    }
+
+    public func results(id: String) async throws -> API.Results { try await caller.fetch(.get("sessions", id, "results")) }
+
+    /// The session's time series.
+    public func metrics(id: String) async throws -> [MetricPoint] { try await caller.fetch(.get("sessions", id, "metrics")) }
+
+    /// Writes the model file to `path`, which appears whole or not at all.
+    /// - Returns: its size in bytes.
+    @discardableResult
+    public func downloadModel(id: String, to path: String) async throws -> Int {
+        let response = try await caller.open(.get("sessions", id, "model"))
+        return try await FileDownload.write(response.body, to: path, server: server)
+    }
+
+    public func predict(id: String, rows: [[String: API.Value]]) async throws -> API.Prediction {
+        var call = try HTTPCall.post("sessions", id, "predict", json: API.PredictRequest(rows: rows))
+        call.retries = 2
+        return try await caller.fetch(call)
+    }
+
+    func eventSource(_ call: HTTPCall) async throws -> EventSource {
+        var call = call
+        call.headers.replaceOrAdd(name: "Accept", value: "text/event-stream")
+        return EventSource(body: try await caller.open(call).body, server: server)
+    }
+
+    private func readableFile<Value: Sendable>(_ path: FilePath, _ body: () async throws -> Value) async throws -> Value {
+        do {
+            return try await body()
+        } catch let error as FileSystemError {
+            throw error.code == .notFound
+                ? CohortError(.invalid, "there is no file \(path)") : CohortError(.invalid, "\(path) cannot be read: \(error)")
+        }
+    }
+}

@@ -1,0 +1,99 @@
+public import AsyncHTTPClient
+public import CohortCore
+public import Logging
+public import NIOCore
+
+/// The HTTP API of a Cohort server, typed. Every method throws ``CohortError``: with the server's own code and sentence when it
+/// refuses, `unavailable` when it cannot be reached; and `CancellationError` when the task is cancelled.
+public struct CohortClient: Sendable {
+    public let server: ServerURL
+    let http: HTTPClient
+    let logger: Logger
+    let caller: HTTPCaller
+
+    /// - Parameters:
+    ///   - token: the user's access token, or the peer's join token; nil for signing up and in.
+    ///   - http: one for the process, made by ``AsyncHTTPClient/HTTPClient/cohort(eventLoopGroup:silence:)``; whoever makes it
+    ///     shuts it down.
+    public init(server: ServerURL, token: String? = nil, http: HTTPClient, logger: Logger = Logger(label: "cohort.client")) {
+        self.server = server
+        self.http = http
+        self.logger = logger
+        caller = HTTPCaller(http: http, server: server, token: token)
+    }
+
+    /// The same client with a token.
+    public func authenticated(by token: String) -> CohortClient {
+        CohortClient(server: server, token: token, http: http, logger: logger)
+    }
+
+    /// Carries objects to and from presigned links, which need no token.
+    public var objects: ObjectTransfer { ObjectTransfer(http: http, server: server, logger: logger) }
+
+    // MARK: Accounts
+
+    public func signup(email: String, password: String, name: String? = nil) async throws -> API.AccessToken {
+        try await caller.fetch(.post("auth", "signup", json: API.Signup(email: email, password: password, name: name)))
+    }
+
+    public func signin(email: String, password: String) async throws -> API.AccessToken {
+        try await caller.fetch(.post("auth", "signin", json: API.Signin(email: email, password: password)))
+    }
+
+    public func me() async throws -> API.Account { try await caller.fetch(.get("auth", "me")) }
+
+    /// A join token for peers; its text is in `token`, this once.
+    public func createToken(_ token: API.NewToken = API.NewToken()) async throws -> API.Token {
+        try await caller.fetch(.post("auth", "tokens", json: token))
+    }
+
+    public func tokens() async throws -> [API.Token] { try await caller.fetch(.get("auth", "tokens")) }
+
+    public func revokeToken(id: String) async throws { try await caller.send(.delete("auth", "tokens", id)) }
+
+    // MARK: The pool
+
+    public func peers() async throws -> [API.PeerView] { try await caller.fetch(.get("peers")) }
+
+    /// Whether the server takes requests.
+    /// - Throws: `unavailable`, saying why not.
+    public func health() async throws { try await caller.send(.get("health", "ready")) }
+
+    // MARK: As a peer
+
+    /// Joins the pool, or comes back to it.
+    public func register(_ registration: API.Registration) async throws -> API.Registered {
+        try await caller.fetch(.post("peers", json: registration))
+    }
+
+    /// "I am here."
+    /// - Parameter timeout: the beat is given up after this long; the next one comes anyway.
+    /// - Throws: `conflict` or `notFound` when the server has given this registration up: register again.
+    public func beat(peerId: String, registration: Int, timeout: Duration = .seconds(10)) async throws {
+        var call = try HTTPCall.post("peers", peerId, "heartbeat", json: API.Beat(registration: registration))
+        call.timeout = TimeAmount(timeout)
+        call.retries = 1
+        try await caller.send(call)
+    }
+
+    /// Leaves the pool.
+    public func leave(peerId: String, registration: Int, timeout: Duration = .seconds(3)) async throws {
+        var call = HTTPCall.delete("peers", peerId, query: [("registration", "\(registration)")])
+        call.timeout = TimeAmount(timeout)
+        try await caller.send(call)
+    }
+}
+
+extension HTTPClient {
+    /// The client Cohort works with: no redirects (a token must not follow one), refused connections said at once, and an answer or
+    /// stream on which nothing comes for `silence` counts as broken. The server's streams ping every 15 s.
+    public static func cohort(
+        eventLoopGroup: any EventLoopGroup = HTTPClient.defaultEventLoopGroup, silence: Duration = .seconds(40)
+    ) -> HTTPClient {
+        var configuration = HTTPClient.Configuration(
+            redirectConfiguration: .disallow, timeout: .init(connect: .seconds(10), read: TimeAmount(silence)))
+        configuration.connectionPool.retryConnectionEstablishment = false
+        configuration.httpVersion = .http1Only
+        return HTTPClient(eventLoopGroup: eventLoopGroup, configuration: configuration)
+    }
+}

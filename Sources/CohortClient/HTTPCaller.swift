@@ -1,0 +1,170 @@
+import AsyncHTTPClient
+import CohortCore
+import NIOCore
+import NIOHTTP1
+import _NIOFileSystem
+
+/// One call of the HTTP API.
+struct HTTPCall: Sendable {
+    var method: HTTPMethod = .GET
+    var path: [String]
+    var query: [(String, String)] = []
+    var headers: HTTPHeaders = [:]
+    var body: HTTPClientRequest.Body?
+    /// Until the answer's head is there.
+    var timeout: TimeAmount = .seconds(60)
+    /// How often a broken connection is tried again; only for calls whose repetition changes nothing.
+    var retries = 0
+
+    static func get(_ path: String..., query: [(String, String)] = []) -> HTTPCall { HTTPCall(path: path, query: query, retries: 2) }
+    static func delete(_ path: String..., query: [(String, String)] = []) -> HTTPCall {
+        HTTPCall(method: .DELETE, path: path, query: query, retries: 2)
+    }
+    static func post(_ path: String..., json: some Encodable) throws -> HTTPCall {
+        HTTPCall(
+            method: .POST, path: path, headers: ["Content-Type": "application/json"],
+            body: .bytes(ByteBuffer(bytes: try CohortJSON.encode(json))))
+    }
+    static func post(_ path: String...) -> HTTPCall { HTTPCall(method: .POST, path: path) }
+}
+
+/// Sends calls to one server and turns whatever goes wrong into ``CohortError``s.
+struct HTTPCaller: Sendable {
+    let http: HTTPClient
+    let server: ServerURL
+    var token: String?
+
+    /// Largest JSON answer read into memory.
+    private static let largestAnswer = 256 << 20
+
+    /// The answer of a 2xx status, its body still to come.
+    func open(_ call: HTTPCall) async throws -> HTTPClientResponse {
+        var request = HTTPClientRequest(url: server.url(call.path, query: call.query))
+        request.method = call.method
+        request.headers = call.headers
+        request.body = call.body
+        if let token { request.headers.replaceOrAdd(name: "Authorization", value: "Bearer \(token)") }
+        var backoff = Backoff(first: 0.1)
+        var retries = call.retries
+        while true {
+            do {
+                let response = try await execute(request, timeout: call.timeout)
+                try await Self.check(response, from: server)
+                return response
+            } catch let error as BrokenConnection {
+                guard retries > 0, error.mayHaveWorked else { throw error.error }
+                retries -= 1
+                try await Task.sleep(for: backoff.next())
+            }
+        }
+    }
+
+    func send(_ call: HTTPCall) async throws {
+        let response = try await open(call)
+        // Read to its end, so that the connection can be used again.
+        _ = try await body(of: response)
+    }
+
+    func fetch<Value: Decodable>(_ call: HTTPCall, as type: Value.Type = Value.self) async throws -> Value {
+        let buffer = try await body(of: try await open(call))
+        do {
+            return try CohortJSON.decode(type, from: buffer.readableBytesView)
+        } catch let error as CohortError {
+            throw CohortError(.internal, "\(server) answered what this version of Cohort does not understand: \(error.message)")
+        }
+    }
+
+    func body(of response: HTTPClientResponse) async throws -> ByteBuffer {
+        do {
+            return try await response.body.collect(upTo: Self.largestAnswer)
+        } catch {
+            throw BrokenConnection(error, server: server).error
+        }
+    }
+
+    private func execute(_ request: HTTPClientRequest, timeout: TimeAmount) async throws -> HTTPClientResponse {
+        do {
+            return try await http.execute(request, timeout: timeout)
+        } catch {
+            throw BrokenConnection(error, server: server)
+        }
+    }
+
+    /// - Throws: what the problem document of an error status says, else what the status means.
+    static func check(_ response: HTTPClientResponse, from server: ServerURL) async throws {
+        let status = response.status
+        guard !(200..<300).contains(status.code) else { return }
+        if (300..<400).contains(status.code), let target = response.headers.first(name: "Location") {
+            throw CohortError(.invalid, "\(server) sends us on to \(target): use that as the server's URL")
+        }
+        let buffer = try? await response.body.collect(upTo: 64 << 10)
+        if let buffer, let problem = try? CohortJSON.decode(API.Problem.self, from: buffer.readableBytesView) {
+            throw CohortError(CohortError.Code(rawValue: problem.code) ?? CohortError.Code(status: Int(status.code)), problem.detail)
+        }
+        throw CohortError(CohortError.Code(status: Int(status.code)), "\(server) answered \(status.code) \(status.reasonPhrase)")
+    }
+}
+
+extension CohortError.Code {
+    init(status: Int) {
+        self =
+            switch status {
+            case 401: .unauthenticated
+            case 403: .forbidden
+            case 404, 410: .notFound
+            case 409: .conflict
+            case 413: .tooLarge
+            case 400..<500 where status != 408 && status != 429: .invalid
+            case 408, 429, 502, 503, 504: .unavailable
+            case 507: .storageFull
+            default: .internal
+            }
+    }
+}
+
+/// A call that got no answer.
+struct BrokenConnection: Error {
+    /// What to tell: a ``CohortError``, or `CancellationError`.
+    let error: any Error
+    /// Whether there was a connection, which broke: trying again at once can help.
+    let mayHaveWorked: Bool
+
+    init(_ cause: any Error, server: ServerURL) {
+        func unreachable(_ detail: String = "") -> CohortError {
+            CohortError(.unavailable, "cannot reach \(server)\(detail): is `cohort serve` running?")
+        }
+        mayHaveWorked = Self.isBroken(cause)
+        switch cause {
+        case is CancellationError:
+            error = CancellationError()
+        case let cause as CohortError:
+            error = cause
+        case let cause as HTTPClientError where cause == .cancelled:
+            error = CancellationError()
+        case let cause as HTTPClientError where cause == .connectTimeout:
+            error = unreachable(" (no answer to the connection)")
+        case let cause as HTTPClientError where cause == .deadlineExceeded || cause == .readTimeout:
+            error = CohortError(.unavailable, "\(server) does not answer in time")
+        case let cause as HTTPClientError where cause == .bodyLengthMismatch:
+            error = CohortError(.invalid, "the file changed while it was sent: send it again when nobody writes to it")
+        case let cause as IOError where cause.errnoCode == Errno.connectionRefused.rawValue:
+            error = unreachable()
+        case is HTTPClientError, is IOError, is ChannelError:
+            error = CohortError(.unavailable, "the connection to \(server) broke: \(cause)")
+        default:
+            // Name resolution, refused connections, TLS handshakes.
+            let refused = String(describing: type(of: cause)) == "NIOConnectionError"
+            error = unreachable(refused ? "" : " (\(cause))")
+        }
+    }
+
+    private static func isBroken(_ cause: any Error) -> Bool {
+        switch cause {
+        case let cause as HTTPClientError:
+            ![.cancelled, .connectTimeout, .deadlineExceeded, .readTimeout, .bodyLengthMismatch].contains(cause)
+        case let cause as IOError: cause.errnoCode != Errno.connectionRefused.rawValue
+        case is ChannelError: true
+        default: false
+        }
+    }
+}

@@ -1,0 +1,171 @@
+public import AsyncHTTPClient
+import CohortCore
+import Crypto
+public import Logging
+import NIOCore
+import NIOHTTP1
+import _NIOFileSystem
+
+/// Carries objects to and from presigned links: no token goes along, broken transfers go on where they stopped, hashes are checked.
+public struct ObjectTransfer: Sendable {
+    private let http: HTTPClient
+    private let server: ServerURL
+    private let logger: Logger
+    private let patience: Duration
+
+    /// - Parameters:
+    ///   - server: paths are resolved against it.
+    ///   - patience: how long a transfer may go without a single byte of progress before it is given up.
+    public init(http: HTTPClient, server: ServerURL, logger: Logger, patience: Duration = .seconds(60)) {
+        self.http = http
+        self.server = server
+        self.logger = logger
+        self.patience = patience
+    }
+
+    /// Brings an object to `path`, which appears whole or not at all. What an earlier attempt left in `PATH.part` is gone on from.
+    /// - Parameters:
+    ///   - sha256: lowercase hexadecimal; a download that does not match is thrown away and tried once more.
+    ///   - bytes: how many there must be.
+    /// - Throws: `unavailable` when the connection fails for longer than the patience, `invalid` when the bytes are not the announced
+    ///   ones, `storageFull`, `forbidden` when the link has expired.
+    public func download(_ link: String, to path: String, sha256: String, bytes: Int) async throws {
+        let url = try server.resolve(link)
+        let part = FilePath("\(path).part")
+        do {
+            for attempt in 1... {
+                let found = try await FileSystem.shared.withFileHandle(
+                    forReadingAndWritingAt: part, options: .modifyFile(createIfNecessary: true)
+                ) { handle in
+                    let found = try await fill(handle, from: url, bytes: Int64(bytes))
+                    if found == sha256 { try await FileDownload.publish(handle, from: part, to: path) }
+                    return found
+                }
+                if found == sha256 { return }
+                _ = try await FileSystem.shared.removeItem(at: part)
+                guard attempt < 2 else {
+                    throw CohortError(.invalid, "the object at \(address(url)) has SHA-256 \(found), not \(sha256): it is damaged or another one")
+                }
+                logger.warning("the object at \(address(url)) came damaged; getting it once more")
+            }
+        } catch {
+            throw FileDownload.fileError(error, path: path)
+        }
+    }
+
+    /// A small object in memory: weights, a schema.
+    /// - Parameter sha256: checked when given.
+    public func get(_ link: String, sha256: String? = nil, limit: Int = 1 << 30) async throws -> [UInt8] {
+        let url = try server.resolve(link)
+        return try await persistently("getting \(address(url))") {
+            let response = try await execute(HTTPClientRequest(url: url))
+            let buffer: ByteBuffer
+            do {
+                buffer = try await response.body.collect(upTo: limit)
+            } catch is NIOTooManyBytesError {
+                throw CohortError(.tooLarge, "the object at \(address(url)) is larger than \(limit) bytes")
+            } catch {
+                throw BrokenConnection(error, server: server).error
+            }
+            if let sha256 {
+                var hash = SHA256()
+                hash.update(buffer)
+                let found = hash.finalize().hexadecimal
+                guard found == sha256 else {
+                    throw CohortError(.invalid, "the object at \(address(url)) has SHA-256 \(found), not \(sha256)")
+                }
+            }
+            return Array(buffer.readableBytesView)
+        }
+    }
+
+    /// Puts bytes to a presigned link. Repeating a PUT is harmless.
+    public func upload(_ bytes: [UInt8], to link: String) async throws {
+        let url = try server.resolve(link)
+        let buffer = ByteBuffer(bytes: bytes)
+        try await persistently("putting \(address(url))") {
+            var request = HTTPClientRequest(url: url)
+            request.method = .PUT
+            request.body = .bytes(buffer)
+            let response = try await execute(request)
+            do {
+                _ = try await response.body.collect(upTo: 1 << 20)
+            } catch {
+                throw BrokenConnection(error, server: server).error
+            }
+        }
+    }
+
+    /// Appends to the part file until it is as long as it must be.
+    /// - Returns: the SHA-256 of what is there.
+    private func fill(_ handle: ReadWriteFileHandle, from url: String, bytes: Int64) async throws -> String {
+        var offset = try await handle.info().size
+        if offset > bytes {
+            try await handle.resize(to: .bytes(0))
+            offset = 0
+        }
+        var hash = try await FileDownload.hash(handle, length: offset)
+        var backoff = Backoff()
+        var progressAt = ContinuousClock.now
+        while offset < bytes {
+            let before = offset
+            do {
+                var request = HTTPClientRequest(url: url)
+                if offset > 0 { request.headers.add(name: "Range", value: "bytes=\(offset)-") }
+                let response = try await execute(request)
+                if offset > 0, !continues(response, at: offset) {
+                    try await handle.resize(to: .bytes(0))
+                    offset = 0
+                    hash = SHA256()
+                }
+                try await FileDownload.append(response.body, to: handle, offset: &offset, limit: bytes, server: server) {
+                    hash.update($0)
+                }
+                guard offset == bytes else {
+                    throw CohortError(.unavailable, "\(address(url)) ended after \(offset) of \(bytes) bytes")
+                }
+            } catch let error as CohortError where error.code == .unavailable || error.code == .internal {
+                if offset > before {
+                    progressAt = .now
+                    backoff.reset()
+                }
+                guard ContinuousClock.now - progressAt < patience else { throw error }
+                logger.info("the download broke after \(offset) of \(bytes) bytes, going on from there: \(error)")
+                try await Task.sleep(for: backoff.next())
+            }
+        }
+        return hash.finalize().hexadecimal
+    }
+
+    /// Whether a partial answer begins where it was asked to.
+    private func continues(_ response: HTTPClientResponse, at offset: Int64) -> Bool {
+        response.status == .partialContent && response.headers.first(name: "Content-Range")?.hasPrefix("bytes \(offset)-") == true
+    }
+
+    private func execute(_ request: HTTPClientRequest) async throws -> HTTPClientResponse {
+        do {
+            let response = try await http.execute(request, timeout: .seconds(60))
+            try await HTTPCaller.check(response, from: server)
+            return response
+        } catch {
+            throw BrokenConnection(error, server: server).error
+        }
+    }
+
+    private func persistently<Value: Sendable>(_ what: String, _ attempt: () async throws -> Value) async throws -> Value {
+        var backoff = Backoff()
+        let start = ContinuousClock.now
+        while true {
+            do {
+                return try await attempt()
+            } catch let error as CohortError where error.code == .unavailable || error.code == .internal {
+                guard ContinuousClock.now - start < patience else { throw error }
+                logger.info("\(what) failed, trying again: \(error)")
+                try await Task.sleep(for: backoff.next())
+            }
+        }
+    }
+
+    /// The link without its signature, for logs.
+    private func address(_ url: String) -> Substring { url.prefix { $0 != "?" } }
+}
