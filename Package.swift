@@ -27,6 +27,8 @@ extension Target.Dependency {
     static let nioFileSystem = product(name: "_NIOFileSystem", package: "swift-nio")
     static let nioHTTP1 = product(name: "NIOHTTP1", package: "swift-nio")
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
+    static let unixSignals = product(name: "UnixSignals", package: "swift-service-lifecycle")
+    static let system = product(name: "SystemPackage", package: "swift-system")
     static let serviceLifecycle = product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
     static let subprocess = product(name: "Subprocess", package: "swift-subprocess")
 }
@@ -51,6 +53,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -91,7 +94,7 @@ let package = Package(
             dependencies: [
                 "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "DirectoryObjects", "CohortClient",
                 "CohortCoordinator", "CohortPeer", "CohortServer", .argumentParser, .asyncHTTPClient, .configuration, .crypto,
-                .logging, .nioCore, .nioPosix, .serviceLifecycle, .subprocess,
+                .logging, .nioCore, .nioPosix, .serviceLifecycle, .subprocess, .system, .unixSignals,
             ],
             swiftSettings: settings),
     ]
@@ -102,5 +105,5 @@ let package = Package(
         + tests("CohortServerTests", ["CohortServer", "CohortCore", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .hummingbird, .hummingbirdTesting])
         + tests("CohortPeerTests", ["CohortPeer", "CohortClient", "CohortCore", "CohortTraining", .asyncHTTPClient, .hummingbird])
         + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer"])
-        + tests("SystemTests", ["CohortCore", "CohortClient", .asyncHTTPClient, .subprocess, .nioCore])
+        + tests("SystemTests", ["CohortCore", "CohortClient", .asyncHTTPClient, .subprocess, .nioCore, .system])
 )

@@ -1,0 +1,35 @@
+import AsyncHTTPClient
+import CohortClient
+import CohortCore
+import FoundationEssentials
+
+/// A client for as long as `body` runs.
+func withClient<Result>(server: String, token: String?, _ body: (CohortClient) async throws -> Result) async throws -> Result {
+    let http = HTTPClient.cohort()
+    do {
+        let result = try await body(CohortClient(server: ServerURL(server), token: token, http: http))
+        try await http.shutdown()
+        return result
+    } catch {
+        try? await http.shutdown()  // The first error is the one to tell.
+        throw error
+    }
+}
+
+/// A client for the person who is signed in.
+func signedIn<Result>(_ connection: ConnectionOptions, _ body: (CohortClient) async throws -> Result) async throws -> Result {
+    let credentials = try Credentials.load()
+    let settings = try await Settings(file: nil)
+    let server = settings.text("server", flag: connection.server, default: credentials.server)
+    guard server == credentials.server else {
+        throw CohortError(.unauthenticated, "the sign-in is for \(credentials.server), not for \(server): run `cohort login --server \(server)`")
+    }
+    return try await withClient(server: server, token: credentials.accessToken, body)
+}
+
+extension Terminal {
+    /// One line of JSON, as the API has it.
+    static func say(json value: some Encodable) throws {
+        say(String(decoding: try CohortJSON.encode(value), as: UTF8.self))
+    }
+}

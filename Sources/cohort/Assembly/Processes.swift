@@ -1,0 +1,101 @@
+import CohortCore
+import FoundationEssentials
+import Subprocess
+import Synchronization
+import SystemPackage
+
+/// Starts this executable again as other processes, which end (SIGTERM, then SIGKILL after 10 s) when `body` does, however it ends.
+func withProcesses<Result: Sendable>(_ body: @escaping @Sendable (Processes) async throws -> Result) async throws -> Result {
+    let processes = Processes()
+    return try await withThrowingTaskGroup(of: Result?.self) { group in
+        group.addTask {
+            defer { processes.requests.finish() }
+            return try await body(processes)
+        }
+        for await request in processes.stream {
+            group.addTask {
+                await request.run()
+                return nil
+            }
+        }
+        // `body` has returned or thrown: everything it started ends now.
+        group.cancelAll()
+        var result: Result?
+        while let next = try await group.next() { result = next ?? result }
+        guard let result else { throw CancellationError() }
+        return result
+    }
+}
+
+/// Where `withProcesses` takes requests to start something.
+struct Processes: Sendable {
+    fileprivate let stream: AsyncStream<ChildProcess>
+    fileprivate let requests: AsyncStream<ChildProcess>.Continuation
+
+    fileprivate init() { (stream, requests) = AsyncStream.makeStream() }
+
+    /// - Parameter log: a file that gets its standard error.
+    func start(_ arguments: [String], environment: [String: String] = [:], log: String) async throws -> ChildProcess {
+        let child = ChildProcess(arguments: arguments, environment: environment, log: log)
+        requests.yield(child)
+        return child
+    }
+}
+
+/// A process that was started, its standard output as lines.
+final class ChildProcess: Sendable {
+    private let arguments: [String]
+    private let environment: [String: String]
+    private let log: String
+    private let lines: AsyncStream<String>
+    private let output: AsyncStream<String>.Continuation
+
+    init(arguments: [String], environment: [String: String], log: String) {
+        self.arguments = arguments
+        self.environment = environment
+        self.log = log
+        (lines, output) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(1_000))
+    }
+
+    /// The first line of its output that begins so; nil when it ended without one.
+    func firstLine(startingWith prefix: String) async -> String? {
+        for await line in lines where line.hasPrefix(prefix) { return line }
+        return nil
+    }
+
+    fileprivate func run() async {
+        defer { output.finish() }
+        var options = PlatformOptions()
+        options.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(10))]
+        var variables: [Environment.Key: String?] = [:]
+        for (key, value) in environment { variables[Environment.Key(stringLiteral: key)] = value }
+        do {
+            let file = try FileDescriptor.open(
+                FilePath(log), .writeOnly, options: [.create, .append], permissions: [.ownerReadWrite])
+            _ = try await Subprocess.run(
+                .path(FilePath(try executablePath())), arguments: Arguments(arguments), environment: .inherit.updating(variables),
+                platformOptions: options, input: .none, output: .sequence,
+                error: .fileDescriptor(file, closeAfterSpawningProcess: true)
+            ) { execution in
+                for try await line in execution.standardOutput.strings() { output.yield(line) }
+            }
+        } catch is CancellationError {
+            // Ended as asked.
+        } catch {
+            output.yield("cannot run: \(error)")
+        }
+    }
+}
+
+/// This executable's own path.
+func executablePath() throws -> String {
+    #if os(Linux)
+    do {
+        return try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    } catch {
+        throw CohortError(.internal, "this executable's own path cannot be found: \(error)")
+    }
+    #else
+    return CommandLine.arguments[0]
+    #endif
+}

@@ -1,0 +1,96 @@
+import ArgumentParser
+import CohortClient
+import CohortCore
+import FoundationEssentials
+
+struct Signup: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Make an account on a server and sign in.")
+
+    @Option(help: "The server's URL (COHORT_SERVER).")
+    var server: String?
+    @Option(help: "Your e-mail address.")
+    var email: String
+    @Option(help: "How others see you; else the e-mail's first part.")
+    var name: String?
+    @Option(help: ArgumentHelp("Your password; better left out: it is then asked for, or read from standard input.", valueName: "secret"))
+    var password: String?
+
+    func run() async throws {
+        try await signIn(server: server, email: email, password: password) { client, password in
+            try await client.signup(email: email, password: password, name: name)
+        }
+    }
+}
+
+struct Login: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Sign in to a server.")
+
+    @Option(help: "The server's URL (COHORT_SERVER).")
+    var server: String?
+    @Option(help: "Your e-mail address.")
+    var email: String
+    @Option(help: ArgumentHelp("Your password; better left out: it is then asked for, or read from standard input.", valueName: "secret"))
+    var password: String?
+
+    func run() async throws {
+        try await signIn(server: server, email: email, password: password) { client, password in
+            try await client.signin(email: email, password: password)
+        }
+    }
+}
+
+private func signIn(
+    server: String?, email: String, password: String?, with call: (CohortClient, String) async throws -> API.AccessToken
+) async throws {
+    let settings = try await Settings(file: nil)
+    let url = settings.text("server", flag: server, default: "http://127.0.0.1:8080")
+    guard let password = password ?? Terminal.password(prompt: "Password for \(email): "), !password.isEmpty else {
+        throw CohortError(.invalid, "a password is needed: type it when asked, pass --password, or pipe it to standard input")
+    }
+    try await withClient(server: url, token: nil) { client in
+        let token = try await call(client, password)
+        try Credentials(
+            server: url, email: email.lowercased(), accessToken: token.accessToken,
+            expiresAt: Date(timeIntervalSinceNow: Double(token.expiresIn))
+        ).save()
+    }
+    Terminal.say("signed in to \(url) as \(email.lowercased())")
+}
+
+struct Token: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Make a join token for peers; list or revoke those there are.")
+
+    @OptionGroup var connection: ConnectionOptions
+    @Option(help: "What it is for, such as 'lab room 2'.")
+    var name: String?
+    @Option(name: .customLong("expires-in"), help: "Days until it expires; else it does not.")
+    var days: Int?
+    @Flag(help: "List my tokens.")
+    var list = false
+    @Option(help: "Revoke the token with this id.")
+    var revoke: String?
+
+    func run() async throws {
+        try await signedIn(connection) { client in
+            if let revoke {
+                try await client.revokeToken(id: revoke)
+                Terminal.say("revoked")
+            } else if list {
+                let tokens = try await client.tokens()
+                if connection.json { return try Terminal.say(json: tokens) }
+                var table = TextTable(header: ["id", "name", "state"])
+                for token in tokens {
+                    let expired = token.expiresAt.map { $0 <= Date() } ?? false
+                    table.rows.append([token.id, token.name, token.revokedAt != nil ? "revoked" : expired ? "expired" : "valid"])
+                }
+                Terminal.say(table.text)
+            } else {
+                if let days, days < 1 { throw CohortError(.invalid, "--expires-in is \(days); it must be 1 or more days") }
+                let token = try await client.createToken(API.NewToken(name: name, expiresIn: days.map { $0 * 86_400 }))
+                if connection.json { return try Terminal.say(json: token) }
+                Terminal.say(token.token ?? "")
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+import ArgumentParser
+import CohortCore
+import FoundationEssentials
+import Logging
+
+/// Options of every command that reads settings.
+struct CommonOptions: ParsableArguments {
+    @Option(help: "A file of COHORT_NAME=value lines (COHORT_CONFIG).")
+    var config: String?
+
+    @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning, error, critical (COHORT_LOG_LEVEL).")
+    var logLevel: String?
+
+    func settings() async throws -> Settings { try await Settings(file: config) }
+
+    /// Bootstraps logging, once a process, to standard error: standard output is for results.
+    func logger(_ settings: Settings, label: String) throws -> Logger {
+        let level = try settings.logLevel(flag: logLevel)
+        LoggingSystem.bootstrap { label in
+            var handler = StreamLogHandler.standardError(label: label)
+            handler.logLevel = level
+            return handler
+        }
+        return Logger(label: label)
+    }
+}
+
+/// Options of every command that talks to a server as a person.
+struct ConnectionOptions: ParsableArguments {
+    @Option(help: "The server's URL; else that of the last sign-in (COHORT_SERVER).")
+    var server: String?
+
+    @Flag(help: "Print JSON, for scripts.")
+    var json = false
+}
+
+extension SessionSettings {
+    /// How its fields are asked for on a command line.
+    struct Options: ParsableArguments {
+        @Option(help: "How many peers.")
+        var peers = 1
+        @Option(help: "fedavg (shards, rounds, averaged) or independent (each peer its own model, the best wins).")
+        var strategy = "fedavg"
+        @Option(help: "Rounds (fedavg).")
+        var rounds = 10
+        @Option(help: "Local epochs a round.")
+        var epochs = 1
+        @Option(name: .customLong("batch-size"), help: "Rows a step.")
+        var batchSize = 32
+        @Option(help: "Learning rate.")
+        var lr = 0.001
+        @Option(help: "sgd, adam or adamw.")
+        var optimizer = "adam"
+        @Option(help: "SGD: momentum.")
+        var momentum = 0.0
+        @Flag(help: "SGD: Nesterov's momentum.")
+        var nesterov = false
+        @Option(name: .customLong("weight-decay"), help: "Weight decay; adamw: 0.01 unless said.")
+        var weightDecay: Double?
+        @Option(help: "Hidden layers' widths, such as 128,64; 'none' for a linear model.")
+        var hidden = "128,64"
+        @Option(help: "relu, tanh or sigmoid.")
+        var activation = "relu"
+        @Option(help: "Probability that a hidden unit is dropped while training.")
+        var dropout = 0.0
+        @Option(help: "classification or regression; else told from the target column.")
+        var task: String?
+        @Option(help: "The column to predict; else the last.")
+        var target: String?
+        @Option(help: "Randomness comes from this alone; else drawn and said.")
+        var seed: UInt64?
+        @Option(help: "Share of rows held out for validation.")
+        var validation = 0.2
+        @Option(name: .customLong("min-peers"), help: "Fewer living peers than this end the session.")
+        var minPeers = 1
+        @Option(
+            name: .customLong("per-peer"),
+            help: ArgumentHelp("Overrides as JSON: peer name or id → batch_size, epochs, lr.", valueName: "json"))
+        var perPeer: String?
+        @Option(name: .customLong("early-stopping"), help: "Stop after so many rounds (independent: epochs) without a better validation loss.")
+        var earlyStopping: Int?
+        @Option(name: .customLong("max-norm-ratio"), help: "Refuse updates whose norm is so many times the running median.")
+        var maxNormRatio: Double?
+
+        func settings() throws -> SessionSettings {
+            func choice<Value: RawRepresentable & CaseIterable>(_ name: String, _ text: String) throws -> Value where Value.RawValue == String {
+                guard let value = Value(rawValue: text) else {
+                    let known = Value.allCases.map(\.rawValue).joined(separator: ", ")
+                    throw CohortError(.invalid, "--\(name) is '\(text)'; it must be one of \(known)")
+                }
+                return value
+            }
+            let widths = try hidden == "none" ? [] : hidden.split(separator: ",", omittingEmptySubsequences: false).map { part in
+                guard let width = Int(part.filter { $0 != " " }) else {
+                    throw CohortError(.invalid, "--hidden is '\(hidden)'; it must be layer widths such as 128,64")
+                }
+                return width
+            }
+            let overrides = try perPeer.map { try CohortJSON.decode([String: Override].self, from: $0.utf8) } ?? [:]
+            return try SessionSettings(
+                peers: peers, strategy: strategy, rounds: rounds, epochs: epochs, batchSize: batchSize, lr: lr,
+                optimizer: OptimizerSpec(
+                    name: choice("optimizer", optimizer), momentum: momentum, nesterov: nesterov, weightDecay: weightDecay),
+                hidden: widths, activation: choice("activation", activation), dropout: dropout,
+                task: task.map { try choice("task", $0) }, target: target, seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)),
+                validation: validation, minPeers: minPeers, perPeer: overrides, earlyStopping: earlyStopping, maxNormRatio: maxNormRatio
+            ).validated()
+        }
+    }
+}

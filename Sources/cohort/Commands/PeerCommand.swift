@@ -1,0 +1,35 @@
+import ArgumentParser
+import CohortCore
+
+struct PeerCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "peer", abstract: "Join this machine to a server as a peer.")
+
+    @OptionGroup var common: CommonOptions
+
+    @Option(help: "The server's URL (COHORT_SERVER).")
+    var server: String?
+
+    @Option(help: "A join token, from `cohort token` (COHORT_TOKEN).")
+    var token: String?
+
+    @Option(help: "How others see this machine; else its host name (COHORT_NAME).")
+    var name: String?
+
+    @Option(name: .customLong("data-dir"), help: "Identity and cached data sets; one peer a folder (COHORT_DATA_DIR).")
+    var dataDir: String?
+
+    @Option(help: "Threads to train with; else one a core (COHORT_THREADS).")
+    var threads: Int?
+
+    @Option(help: "auto or native (COHORT_ENGINE).")
+    var engine: String?
+
+    func run() async throws {
+        let settings = try await common.settings()
+        let logger = try common.logger(settings, label: "cohort.peer")
+        try await PeerAssembly(
+            settings: settings, server: server, token: token, name: name, dataDirectory: dataDir, threads: threads, engine: engine,
+            logger: logger
+        ).run()
+    }
+}

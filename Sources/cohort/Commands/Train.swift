@@ -1,0 +1,146 @@
+import ArgumentParser
+import CohortClient
+import CohortCore
+import FoundationEssentials
+import UnixSignals
+
+struct Train: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Upload a CSV, train on it with peers, and show it live.")
+
+    @OptionGroup var connection: ConnectionOptions
+    @OptionGroup(title: "Training") var options: SessionSettings.Options
+    @Argument(help: "The CSV.")
+    var file: String
+    @Option(name: .shortAndLong, help: "Download the model here when done.")
+    var output: String?
+    @Flag(help: "Return once the session has started.")
+    var detach = false
+
+    func run() async throws {
+        let settings = try options.settings()
+        try await signedIn(connection) { client in
+            try await TrainingRun(client: client, json: connection.json).run(
+                file: file, settings: settings, output: output, detach: detach)
+        }
+    }
+}
+
+/// Starts a session, shows it until it ends, and tells its results.
+struct TrainingRun {
+    let client: CohortClient
+    let json: Bool
+
+    /// - Throws: ``ExitCode`` 1 when the session did not complete.
+    @discardableResult
+    func run(file: String, settings: SessionSettings, output: String? = nil, detach: Bool = false) async throws -> API.SessionStarted {
+        let started = try await client.startSession(settings, file: file, progress: uploadProgress())
+        if json {
+            try Terminal.say(json: started)
+        } else {
+            Terminal.say("session \(started.sessionId) with \(started.peers.map(\.name).joined(separator: ", "))")
+        }
+        if detach { return started }
+        let status = try await watch(started, settings: settings)
+        guard status.status == .completed else {
+            if !json { Terminal.complain(status.error ?? status.message, prefix: "\(status.status.rawValue): ") }
+            throw ExitCode(1)
+        }
+        let results = try await client.results(id: started.sessionId)
+        try json ? Terminal.say(json: results) : Terminal.say("\n" + ResultsText.make(results))
+        if let output {
+            try await client.downloadModel(id: started.sessionId, to: output)
+            if !json { Terminal.say("model file: \(output)") }
+        }
+        return started
+    }
+
+    /// A line that counts the bytes of a large upload, on a terminal.
+    private func uploadProgress() -> @Sendable (Int, Int) -> Void {
+        guard Terminal.isInteractive, !json else { return { _, _ in } }
+        return { sent, total in
+            guard total >= 16 << 20 else { return }
+            Terminal.put("\r\u{1B}[Kuploading \(Figure.bytes(sent)) of \(Figure.bytes(total))\(sent >= total ? "\n" : "")")
+        }
+    }
+
+    private enum Happening {
+        case notice(SessionNotice)
+        case interrupt
+        case ended
+    }
+
+    private func watch(_ started: API.SessionStarted, settings: SessionSettings) async throws -> API.TrainingStatus {
+        let id = started.sessionId
+        let interactive = Terminal.isInteractive && !json
+        var display = TrainingDisplay(
+            session: started, rounds: settings.strategy == "independent" ? 1 : settings.rounds, localEpochs: settings.epochs,
+            interactive: interactive)
+        let (happenings, source) = AsyncStream.makeStream(of: Happening.self, bufferingPolicy: .bufferingNewest(1_000))
+        return try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                try await follow(id) { source.yield(.notice($0)) }
+                source.yield(.ended)
+            }
+            if interactive {
+                group.addTask { for await _ in await UnixSignalsSequence(trapping: .sigint) { source.yield(.interrupt) } }
+            }
+            group.addTask {
+                for await happening in happenings {
+                    switch happening {
+                    case .notice(let notice):
+                        if json { try Terminal.say(json: notice) } else { Terminal.put(display.show(notice, width: Terminal.width)) }
+                    case .interrupt:
+                        Terminal.put(display.clear())
+                        if try await ask(id) { return }
+                    case .ended:
+                        return
+                    }
+                }
+            }
+            // The display's task ends after `.ended`, the signals' never: the first end that finds the session over is the end.
+            while try await group.next() != nil {
+                let status = try await client.trainingStatus(id: id)
+                guard status.status.isFinal else { continue }
+                group.cancelAll()
+                return status
+            }
+            return try await client.trainingStatus(id: id)
+        }
+    }
+
+    /// Passes on the session's notices until it has ended, across restarts of the server.
+    private func follow(_ id: String, _ tell: (SessionNotice) -> Void) async throws {
+        var backoff = Backoff(first: 0.2, longest: 3)
+        var said = false
+        while true {
+            do {
+                for try await notice in try await client.events(id: id) {
+                    backoff.reset()
+                    said = false
+                    tell(notice)
+                }
+                if try await client.trainingStatus(id: id).status.isFinal { return }
+            } catch let error as CohortError where error.code == .unavailable {
+                if !said { tell(SessionNotice(sessionId: id, kind: .note, time: Date(), message: "The server is away; trying again")) }
+                said = true
+            }
+            try await Task.sleep(for: backoff.next())
+        }
+    }
+
+    /// Ctrl-C: cancel, leave it running, or go on.
+    /// - Returns: whether to stop showing it.
+    private func ask(_ id: String) async throws -> Bool {
+        Terminal.put("\nCancel the session (c), leave it running and go (l), or go on watching (Enter)? ")
+        switch readLine(strippingNewline: true)?.lowercased().first {
+        case "c":
+            try await client.cancel(id: id)
+            return false
+        case "l", nil:
+            Terminal.say("It goes on: cohort status \(id)")
+            throw ExitCode(0)
+        default:
+            return false
+        }
+    }
+}

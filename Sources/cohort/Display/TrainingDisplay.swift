@@ -1,0 +1,125 @@
+import CohortCore
+
+/// What `cohort train` shows while a session runs: on a terminal one line a peer and a total bar, redrawn in place; else a plain line
+/// whenever something happens.
+struct TrainingDisplay {
+    private struct Line {
+        var name: String
+        var round = 0
+        var epoch = 0
+        var loss: Double?
+        var accuracy: Double?
+        var samplesPerSecond: Double?
+        var note: String?
+    }
+
+    private let interactive: Bool
+    private let rounds: Int
+    private let localEpochs: Int
+    private var peers: [String: Line] = [:]
+    private var order: [String] = []
+    private var progress = 0.0
+    private var headline = "Waiting for the first round"
+    private var drawnLines = 0
+
+    init(session: API.SessionStarted, rounds: Int, localEpochs: Int, interactive: Bool) {
+        self.interactive = interactive
+        self.rounds = rounds
+        self.localEpochs = localEpochs
+        for peer in session.peers {
+            order.append(peer.id)
+            peers[peer.id] = Line(name: peer.name)
+        }
+    }
+
+    /// Takes a notice in.
+    /// - Returns: what to write to the terminal now.
+    mutating func show(_ notice: SessionNotice, width: Int) -> String {
+        progress = max(progress, notice.progress ?? 0)
+        if let id = notice.peerId {
+            if peers[id] == nil {
+                order.append(id)
+                peers[id] = Line(name: notice.peerName ?? id)
+            }
+            if notice.kind == .epoch {
+                peers[id]?.round = notice.round ?? 0
+                peers[id]?.epoch = notice.epoch ?? 0
+                peers[id]?.loss = notice.loss
+                peers[id]?.accuracy = notice.accuracy
+                peers[id]?.samplesPerSecond = notice.samplesPerSecond
+                peers[id]?.note = nil
+            } else {
+                peers[id]?.note = notice.message
+            }
+        }
+        if notice.kind == .round || notice.kind == .status { headline = notice.message }
+        guard interactive else { return plain(notice) }
+        var text = erase
+        if notice.kind == .peer || notice.kind == .note { text += "\(notice.message)\n" }
+        let lines = drawing(width: width)
+        drawnLines = lines.count
+        return text + lines.joined(separator: "\n") + "\n"
+    }
+
+    /// Removes the drawing, so that other text can follow.
+    mutating func clear() -> String {
+        defer { drawnLines = 0 }
+        return interactive ? erase : ""
+    }
+
+    private var erase: String { drawnLines > 0 ? "\u{1B}[\(drawnLines)F\u{1B}[J" : "" }
+
+    private func plain(_ notice: SessionNotice) -> String {
+        guard notice.kind == .epoch, let name = notice.peerName else { return "\(notice.message)\n" }
+        return "\(name): round \((notice.round ?? 0) + 1)/\(rounds), epoch \(notice.epoch ?? 0)/\(localEpochs)\(figures(loss: notice.loss, notice.accuracy, notice.samplesPerSecond))\n"
+    }
+
+    private func figures(loss: Double?, _ accuracy: Double?, _ speed: Double?) -> String {
+        (loss.map { ", loss \(Figure.decimal($0))" } ?? "") + (accuracy.map { ", accuracy \(Figure.percent($0))" } ?? "")
+            + (speed.map { ", \(Figure.whole(Int(min($0, 1e15)))) samples/s" } ?? "")
+    }
+
+    private func drawing(width: Int) -> [String] {
+        // More peers than fit a screen are summed up.
+        let shown = order.prefix(20)
+        let longest = shown.compactMap { peers[$0]?.name.count }.max() ?? 0
+        var lines = shown.compactMap { id in
+            peers[id].map { line in
+                let name = line.name + String(repeating: " ", count: longest - line.name.count)
+                let work = line.epoch > 0 ? "round \(line.round + 1)/\(rounds) epoch \(line.epoch)/\(localEpochs)" : "waiting"
+                return "  \(name)  \(line.note ?? work + figures(loss: line.loss, line.accuracy, line.samplesPerSecond))"
+            }
+        }
+        if order.count > shown.count { lines.append("  … and \(order.count - shown.count) more peers") }
+        let percent = Figure.decimal(progress * 100, digits: 0) + " %"
+        let room = max(10, min(40, width - percent.count - 6))
+        let filled = Int((progress * Double(room)).rounded(.down))
+        lines.append("  [" + String(repeating: "#", count: filled) + String(repeating: ".", count: room - filled) + "] " + percent)
+        lines.append("  " + headline)
+        // A line that wraps would break the redrawing.
+        return lines.map { String($0.prefix(max(20, width - 1))) }
+    }
+}
+
+/// The results as a table for people.
+enum ResultsText {
+    static func make(_ results: API.Results) -> String {
+        let regression = results.metrics.r2 != nil
+        var table = TextTable(header: ["peer", "engine", "device", "state", "rows trained", "samples/s", "loss", regression ? "R²" : "accuracy"])
+        for peer in results.peers {
+            table.rows.append([
+                peer.name, peer.engine, peer.device, peer.state.rawValue, Figure.whole(peer.trainedSamples),
+                peer.samplesPerSecond.map { Figure.whole(Int(min($0, 1e15))) } ?? "-", Figure.decimal(peer.loss),
+                regression ? Figure.decimal(peer.r2) : Figure.percent(peer.accuracy),
+            ])
+        }
+        let score = regression ? "R² \(Figure.decimal(results.metrics.r2))" : "accuracy \(Figure.percent(results.metrics.accuracy))"
+        var text = "\(table.text)\n\nmodel: validation loss \(Figure.decimal(results.metrics.loss)), \(score) on \(results.metrics.samples) held-out rows"
+        text += "\nrounds: \(results.rounds), time: \(Figure.seconds(results.seconds))"
+        if let best = results.bestPeer { text += ", best peer: \(best)" }
+        if let rows = results.rows {
+            text += "\nrows: \(Figure.whole(rows.rows)), each trained on \(rows.least == rows.most ? "\(rows.least)" : "\(rows.least) to \(rows.most)") times"
+        }
+        return text
+    }
+}
