@@ -1,0 +1,129 @@
+import CohortClient
+import CohortCore
+import FoundationEssentials
+import Glibc
+import Subprocess
+import Testing
+
+extension SystemSuite {
+    @Suite(.serialized) struct Commands {
+        @Test func `what cannot be is exit code 2 with a sentence`() async throws {
+            try await withWorld { world in
+                for (index, (arguments, sentence)) in [
+                    (["frobnicate"], "frobnicate"),
+                    (["serve", "--port", "99999", "--data-dir", "\(world.folder)/x"], "COHORT_PORT is '99999'"),
+                    (["serve", "--port", "seven"], "--port"),
+                    (["train"], "file"),
+                    (["train", "data.csv", "--peers", "0"], "peers is 0"),
+                    (["train", "data.csv", "--lr", "nan"], "lr is nan"),
+                    (["train", "data.csv", "--hidden", "12,x"], "--hidden is '12,x'"),
+                    (["peer", "--token", "x", "--server", "nonsense"], "nonsense"),
+                    (["coordinate"], "embedded"),
+                ].enumerated() {
+                    let process = world.start("command-\(index)", arguments)
+                    let status = try await process.end()
+                    #expect(status == .exited(2), "\(arguments): \(process.standardError)")
+                    #expect(process.standardError.contains(sentence), "\(arguments): \(process.standardError)")
+                }
+            }
+        }
+
+        @Test func `a setting that cannot be is named`() async throws {
+            try await withWorld { world in
+                for (index, (name, value)) in [
+                    ("COHORT_UPLOAD_LIMIT", "lots"), ("COHORT_HEARTBEAT_INTERVAL", "-1"), ("COHORT_LOG_LEVEL", "loud"),
+                    ("COHORT_DATABASE_URL", "oracle://x"), ("COHORT_BROKER_URL", "kafka://x"), ("COHORT_OBJECTS_URL", "ftp://x"),
+                ].enumerated() {
+                    let process = world.start("serve-\(index)", ["serve", "--port", "0", "--data-dir", "\(world.folder)/x"], environment: [name: value])
+                    #expect(try await process.end() == .exited(2))
+                    #expect(process.standardError.contains(name), "\(process.standardError)")
+                }
+            }
+        }
+
+        @Test func `a port in use and a folder in use are refused with a sentence`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                let samePort = world.start("same-port", ["serve", "--port", "\(server.port)", "--data-dir", "\(world.folder)/other"])
+                #expect(try await samePort.end() == .exited(1))
+                #expect(samePort.standardError.contains("\(server.port)"), "\(samePort.standardError)")
+                let sameFolder = world.start("same-folder", ["serve", "--port", "0", "--data-dir", "\(world.folder)/server"])
+                #expect(try await sameFolder.end() == .exited(1))
+                #expect(sameFolder.standardError.contains("another"), "\(sameFolder.standardError)")
+
+                let person = try await world.person(server)
+                _ = try await world.peers(1, of: server, for: person)
+                let token = try #require(try await person.createToken().token)
+                let second = world.start(
+                    "second", ["peer", "--server", server.url, "--data-dir", "\(world.folder)/peer-1"], environment: ["COHORT_TOKEN": token])
+                #expect(try await second.end() == .exited(1))
+                #expect(second.standardError.contains("\(world.folder)/peer-1"), "\(second.standardError)")
+            }
+        }
+
+        @Test func `from sign-up to predictions by the command line alone`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                let email = ["--email", "grace@example.org"]
+                func run(_ name: String, _ arguments: [String], exit: TerminationStatus = .exited(0)) async throws -> TestProcess {
+                    let process = world.start(name, arguments)
+                    #expect(try await process.end(within: .seconds(120)) == exit, "\(arguments): \(process.output) \(process.standardError)")
+                    return process
+                }
+                let early = try await run("early", ["sessions"], exit: .exited(1))
+                #expect(early.standardError.contains("cohort login"))
+                _ = try await run("signup", ["signup", "--server", server.url, "--password", "correct horse"] + email)
+                let wrong = try await run("wrong", ["login", "--server", server.url, "--password", "wrong horse"] + email, exit: .exited(1))
+                #expect(wrong.standardError.contains("password"), "\(wrong.standardError)")
+
+                let credentials = "\(world.folder)/config/cohort/credentials.json"
+                var about = stat()
+                #expect(stat(credentials, &about) == 0 && about.st_mode & 0o777 == 0o600)
+
+                let token = try await run("token", ["token"]).output
+                let none = try await run("none", ["train", try world.blobs(rows: 60), "--peers", "2"], exit: .exited(2))
+                #expect(none.standardError.contains("2") && none.standardError.contains("0"), "\(none.standardError)")
+                for index in 1...2 { _ = world.peer("peer-\(index)", of: server, token: token) }
+                let listing = world.start("wait", ["peers", "--json"])
+                _ = try await listing.end()
+                try await eventually("two peers online") {
+                    let peers = world.start("peers-\(newIdentifier())", ["peers"])
+                    _ = try await peers.end()
+                    return peers.lines.count { $0.contains("ONLINE") } == 2
+                }
+
+                let csv = try world.blobs(rows: 200)
+                let model = "\(world.folder)/out.safetensors"
+                let train = try await run(
+                    "train", ["train", csv, "--peers", "2", "--rounds", "4", "--epochs", "5", "--batch-size", "16", "--lr", "0.01", "--hidden", "16", "--seed", "4", "-o", model])
+                #expect(train.output.contains("accuracy") && train.output.contains("peer-2"), "\(train.output)")
+                let sessions = try await run("sessions", ["sessions"])
+                #expect(sessions.output.contains("COMPLETED"))
+                let id = try #require(train.lines.first { $0.hasPrefix("session ") }?.split(separator: " ").dropFirst().first.map(String.init))
+                #expect(try await run("status", ["status", id]).output.contains("Training completed"))
+                #expect(try await run("results", ["results", id, "--json"]).output.contains("\"metrics\""))
+                let predictions = try await run("predict", ["predict", model, csv])
+                #expect(predictions.lines.count == 201, "a header and 200 rows: \(predictions.lines.count)")
+                let right = zip(predictions.lines.dropFirst(), 0...).count { line, row in line.hasPrefix("class\(row % 3)") }
+                #expect(right > 190, "\(right) of 200 right")
+
+                let broken = try world.write("a,b,y\n1,2,x\n1,2\n", to: "broken.csv")
+                let failed = try await run("broken", ["train", broken], exit: .exited(1))
+                #expect(failed.standardError.contains("line 3"), "\(failed.standardError)")
+            }
+        }
+
+        @Test func `SIGTERM ends server and peer cleanly, and the peer says goodbye`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                let person = try await world.person(server)
+                let peers = try await world.peers(1, of: server, for: person)
+                try await peers[0].send(SIGTERM)
+                #expect(try await peers[0].end(within: .seconds(10)) == .exited(0), "\(peers[0].standardError)")
+                #expect(try await person.peers().allSatisfy { $0.status == .offline }, "at once, not after a silence")
+                try await server.process.send(SIGTERM)
+                #expect(try await server.process.end(within: .seconds(15)) == .exited(0), "\(server.process.standardError)")
+            }
+        }
+    }
+}
