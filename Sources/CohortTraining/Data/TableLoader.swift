@@ -1,0 +1,149 @@
+public import CohortCore
+import FoundationEssentials
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
+
+/// Reads a CSV into a table that engines train on, by way of a binary file that is mapped: memory is the system's to give and take.
+public enum TableLoader {
+    /// The file: magic (8 bytes), then as 64-bit little-endian words rows, features, training rows, validation rows, a checksum of these;
+    /// then features (rows × features floats), targets (rows floats), training rows and validation rows (32-bit each).
+    private static let magic: UInt64 = 0x3130_4c42_5448_4f43  // "COHTBL01"
+    private static let headerBytes = 48
+
+    /// Parses `path` and writes the binary table beside `cache`, then renames it there: it is whole or not there.
+    /// - Throws: ``CohortError`` `invalid` with line and column; `storageFull`.
+    public static func build(csvAt path: String, schema: TableSchema, cacheAt cache: String, shouldContinue: () -> Bool = { true }) throws {
+        let features = schema.featureCount
+        let rows = schema.trainingRows + schema.validationRows
+        guard rows > 0, rows < Int(UInt32.max), features > 0 else {
+            throw CohortError(.invalid, "a table of \(rows) rows and \(features) features cannot be trained on")
+        }
+        let temporary = "\(cache).\(newIdentifier()).part"
+        let file = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard file >= 0 else { throw failure(temporary) }
+        var done = false
+        defer {
+            close(file)
+            if !done { unlink(temporary) }
+        }
+        let featureBytes = rows * features * 4
+        let size = headerBytes + featureBytes + rows * 8
+        // Space is taken now: a full disk is an error here, not a signal while writing to the mapping.
+        let taken = posix_fallocate(file, 0, off_t(size))
+        guard taken == 0 else {
+            errno = taken
+            throw failure(temporary)
+        }
+        guard let base = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), base != MAP_FAILED else { throw failure(temporary) }
+        defer { munmap(base, size) }
+
+        let matrix = (base + headerBytes).assumingMemoryBound(to: Float.self)
+        let targets = (base + headerBytes + featureBytes).assumingMemoryBound(to: Float.self)
+        var training: [UInt32] = []
+        var validation: [UInt32] = []
+        training.reserveCapacity(schema.trainingRows)
+        validation.reserveCapacity(schema.validationRows)
+        let transform = RowTransform(schema: schema)
+        let target = schema.columns.firstIndex { $0.kind == .target }
+        guard let target, let delimiter = schema.delimiter.utf8.first else {
+            throw CohortError(.invalid, "the schema has no target column")
+        }
+        let mean = schema.columns[target].mean ?? 0
+        let std = schema.columns[target].std ?? 1
+        var usable = UsableRows(schema: schema)
+        var buffer = [Float](repeating: 0, count: features)
+        var row = 0
+        var skip = schema.hasHeader
+        try CSVReader(path: path, delimiter: delimiter).forEach { record in
+            if skip {
+                skip = false
+                return true
+            }
+            try SchemaInference.check(record, columns: schema.columns.count, hasHeader: schema.hasHeader)
+            guard let kind = try usable.next(record.trimmed(target), line: record.line) else { return true }
+            guard row < rows else { throw CohortError(.invalid, "the file has more rows than the \(rows) that its schema says") }
+            let value: Double
+            switch kind {
+            case .training(let number):
+                training.append(UInt32(row))
+                value = number
+            case .validation(let number):
+                validation.append(UInt32(row))
+                value = number
+            }
+            targets[row] = Float(schema.task == .classification ? value : (value - mean) / std)
+            for index in buffer.indices { buffer[index] = 0 }
+            try transform.encode(record, into: &buffer)
+            buffer.withUnsafeBufferPointer { (matrix + row * features).update(from: $0.baseAddress ?? UnsafePointer(matrix), count: features) }
+            row += 1
+            if row & 0x3ff == 0, !shouldContinue() { throw CancellationError() }
+            return true
+        }
+        guard training.count == schema.trainingRows, validation.count == schema.validationRows else {
+            throw CohortError(
+                .invalid, "the file has \(training.count) training and \(validation.count) validation rows where its schema says \(schema.trainingRows) and \(schema.validationRows)")
+        }
+        let indices = (base + headerBytes + featureBytes + rows * 4).assumingMemoryBound(to: UInt32.self)
+        for (index, value) in (training + validation).enumerated() { indices[index] = value }
+        let words = base.assumingMemoryBound(to: UInt64.self)
+        for (index, word) in header(rows, features, training.count, validation.count).enumerated() { words[index] = word }
+        guard msync(base, size, MS_SYNC) == 0, rename(temporary, cache) == 0 else { throw failure(cache) }
+        done = true
+    }
+
+    /// Maps a table that `build` wrote.
+    /// - Throws: ``CohortError`` `invalid` when the file is damaged or of another version.
+    public static func open(cacheAt path: String) throws -> FeatureTable {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw failure(path) }
+        defer { close(file) }
+        var about = stat()
+        guard fstat(file, &about) == 0 else { throw failure(path) }
+        let size = Int(about.st_size)
+        let damaged = CohortError(.invalid, "\(path) is damaged: it is not a whole table of this version")
+        guard size >= headerBytes, let base = mmap(nil, size, PROT_READ, MAP_SHARED, file, 0), base != MAP_FAILED else { throw damaged }
+        let words = (0..<6).map { base.load(fromByteOffset: $0 * 8, as: UInt64.self) }
+        let limit = UInt64(1) << 40
+        guard words[0] == magic, words[1] < limit, words[2] < limit, words[3] <= words[1], words[4] <= words[1],
+            words == header(Int(words[1]), Int(words[2]), Int(words[3]), Int(words[4])),
+            case let (cells, overflow) = Int(words[1]).multipliedReportingOverflow(by: Int(words[2])), !overflow, cells < Int(limit),
+            words[3] + words[4] == words[1], size == headerBytes + cells * 4 + Int(words[1]) * 8
+        else {
+            munmap(base, size)
+            throw damaged
+        }
+        let rows = Int(words[1])
+        let features = Int(words[2])
+        let indices = (base + headerBytes + cells(rows, features) + rows * 4).assumingMemoryBound(to: UInt32.self)
+        let training = (0..<Int(words[3])).map { indices[$0] }
+        let validation = (Int(words[3])..<rows).map { indices[$0] }
+        guard (training + validation).allSatisfy({ $0 < rows }) else {
+            munmap(base, size)
+            throw damaged
+        }
+        nonisolated(unsafe) let mapping = base  // Read-only; unmapped once, when the table goes.
+        return FeatureTable(
+            features: UnsafePointer((base + headerBytes).assumingMemoryBound(to: Float.self)),
+            targets: UnsafePointer((base + headerBytes + cells(rows, features)).assumingMemoryBound(to: Float.self)), rowCount: rows,
+            featureCount: features, trainingRows: training, validationRows: validation,
+            release: { munmap(mapping, size) })
+    }
+
+    private static func cells(_ rows: Int, _ features: Int) -> Int { rows * features * 4 }
+
+    private static func header(_ rows: Int, _ features: Int, _ training: Int, _ validation: Int) -> [UInt64] {
+        let words = [magic] + [rows, features, training, validation].map { UInt64($0) }
+        var mixer = SeededGenerator(seed: words.reduce(0) { ($0 ^ $1) &* 0x0000_0100_0000_01b3 })
+        return words + [mixer.next()]
+    }
+
+    private static func failure(_ path: String) -> CohortError {
+        errno == ENOSPC
+            ? CohortError(.storageFull, "no space is left for \(path)")
+            : CohortError(.invalid, "\(path): \(String(cString: strerror(errno)))")
+    }
+}

@@ -1,0 +1,75 @@
+public import CohortCore
+import FoundationEssentials
+
+/// A trained model as one `.safetensors` file: the tensors of PyTorch's `nn.Sequential`, and in `__metadata__` as JSON texts the model's
+/// `spec`, the `schema` that turns raw rows into features, the `metrics`, and the `session_id` it came from.
+public struct ModelFile: Hashable, Sendable {
+    public var spec: ModelSpec
+    public var schema: TableSchema
+    /// On the validation rows.
+    public var metrics: Metrics?
+    public var sessionId: String?
+    /// Flat, in the order of ``ModelSpec/tensors``.
+    public var parameters: [Float]
+
+    public init(spec: ModelSpec, schema: TableSchema, metrics: Metrics?, sessionId: String?, parameters: [Float]) {
+        self.spec = spec
+        self.schema = schema
+        self.metrics = metrics
+        self.sessionId = sessionId
+        self.parameters = parameters
+    }
+
+    public func encode() throws -> [UInt8] {
+        var metadata = [
+            "format": "cohort/1",
+            "spec": String(decoding: try CohortJSON.encode(spec), as: UTF8.self),
+            "schema": String(decoding: try CohortJSON.encode(schema), as: UTF8.self),
+        ]
+        if let metrics { metadata["metrics"] = String(decoding: try CohortJSON.encode(metrics), as: UTF8.self) }
+        if let sessionId { metadata["session_id"] = sessionId }
+        return try Safetensors.encode(spec.tensors, parameters, metadata: metadata)
+    }
+
+    /// - Throws: ``CohortError`` `invalid` when it is not a whole model file of Cohort's.
+    public static func decode(_ bytes: [UInt8]) throws -> ModelFile {
+        let needed = try Safetensors.headerBytes(bytes)
+        guard bytes.count >= needed else { throw CohortError(.invalid, "the .safetensors file ends within its header") }
+        let header = try Safetensors(header: bytes[..<needed])
+        func part<Value: Decodable>(_ name: String, _ type: Value.Type) throws -> Value {
+            guard let text = header.metadata[name] else {
+                throw CohortError(.invalid, "the file's metadata has no '\(name)': it is not a model file of Cohort's")
+            }
+            do {
+                return try CohortJSON.decode(type, from: text.utf8)
+            } catch let error as CohortError {
+                throw CohortError(.invalid, "the file's metadata '\(name)' cannot be read: \(error.message)")
+            }
+        }
+        let spec = try part("spec", ModelSpec.self)
+        guard spec.inputs > 0, spec.outputs > 0, spec.hidden.allSatisfy({ $0 > 0 }), spec.widths.allSatisfy({ $0 < 1 << 24 }) else {
+            throw CohortError(.invalid, "the file's metadata describes an impossible net of widths \(spec.widths)")
+        }
+        let schema = try part("schema", TableSchema.self)
+        guard schema.featureCount == spec.inputs, schema.outputCount == spec.outputs, schema.task == spec.task else {
+            throw CohortError(.invalid, "the file's schema and its net do not fit: \(schema.featureCount) features, \(spec.inputs) inputs")
+        }
+        return ModelFile(
+            spec: spec, schema: schema, metrics: header.metadata["metrics"] == nil ? nil : try part("metrics", Metrics.self),
+            sessionId: header.metadata["session_id"], parameters: try Weights.decode(bytes, spec: spec))
+    }
+
+    public static func read(_ path: String) throws -> ModelFile {
+        let data: Data
+        do {
+            data = try Data(contentsOf: URL(filePath: path))
+        } catch {
+            throw CohortError(.invalid, "\(path) cannot be read: \(error)")
+        }
+        do {
+            return try decode([UInt8](data))
+        } catch let error as CohortError {
+            throw CohortError(error.code, "\(path): \(error.message)")
+        }
+    }
+}

@@ -1,0 +1,47 @@
+import CBLAS
+public import CohortCore
+
+/// Trains on the CPU: our own kernels over BLAS.
+public struct NativeEngine: TrainingEngine {
+    public let name = "native"
+    public let device = "cpu"
+    private let threads: Int
+
+    /// - Parameter threads: of BLAS, for the whole process.
+    public init(threads: Int) {
+        self.threads = max(1, threads)
+        openblas_set_num_threads(Int32(self.threads))
+    }
+
+    public func makeModel(_ spec: ModelSpec, optimizer: OptimizerSpec, seed: UInt64) throws -> any TrainableModel {
+        try SimpleDNN(spec, optimizer: optimizer, parameters: initialParameters(spec, seed: seed), seed: seed)
+    }
+
+    /// Samples a second on a fixed small net (64-128-64-10, batch 64, Adam), measured for `seconds`. Blocks its thread.
+    public func measureSamplesPerSecond(for seconds: Double = 0.2) throws -> Double {
+        let spec = ModelSpec(inputs: 64, hidden: [128, 64], outputs: 10, task: .classification)
+        let model = try SimpleDNN(spec, optimizer: OptimizerSpec(), parameters: initialParameters(spec, seed: 1), seed: 1)
+        let rows = 1_024
+        var generator = SeededGenerator(seed: 1)
+        let features = UnsafeMutablePointer<Float>.allocate(capacity: rows * 64)
+        let targets = UnsafeMutablePointer<Float>.allocate(capacity: rows)
+        for index in 0..<(rows * 64) { features[index] = generator.nextFloat() }
+        for index in 0..<rows { targets[index] = Float(generator.next(below: 10)) }
+        nonisolated(unsafe) let memory = (features, targets)  // Given back once, when the table goes.
+        let all = (0..<UInt32(rows)).map { $0 }
+        let table = FeatureTable(
+            features: features, targets: targets, rowCount: rows, featureCount: 64, trainingRows: all, validationRows: [],
+            release: {
+                memory.0.deallocate()
+                memory.1.deallocate()
+            })
+        let clock = ContinuousClock()
+        let warm = try model.train(on: table, rows: all, batchSize: 64, learningRate: 0.001, shouldContinue: { true })
+        var samples = 0
+        let begun = clock.now
+        while clock.now - begun < .seconds(seconds) {
+            samples += try model.train(on: table, rows: all, batchSize: 64, learningRate: 0.001, shouldContinue: { true }).samples
+        }
+        return Double(max(samples, warm.samples)) / ((clock.now - begun) / .seconds(1))
+    }
+}

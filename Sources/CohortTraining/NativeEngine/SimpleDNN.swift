@@ -1,0 +1,270 @@
+import CBLAS
+import CKernels
+import CohortCore
+
+/// A fully connected net with its optimizer: every buffer is made in `init` (or when a larger batch comes), none in a step.
+///
+/// With X⁰ the batch [batch, in], layer l: Z = Xˡ⁻¹·Wᵀ + b, Xˡ = activation(Z). Weights W are [out, in], as PyTorch has them.
+final class SimpleDNN: TrainableModel {
+    let spec: ModelSpec
+    private let optimizer: OptimizerSpec
+    private let layers: [Layer]
+    private let count: Int
+    /// Weights, gradients and the optimizer's two moments, flat, in the order of ``ModelSpec/tensors``.
+    private let weights, gradients, first, second: UnsafeMutablePointer<Float>
+    private var steps = 0
+    private var dropout: SeededGenerator
+
+    private var batchCapacity = 0
+    /// outputs[0] is the gathered batch, outputs[l] the output of layer l.
+    private var outputs: [UnsafeMutablePointer<Float>] = []
+    private var deltas: [UnsafeMutablePointer<Float>] = []
+    private var masks: [UnsafeMutablePointer<UInt8>] = []
+    private var targets = UnsafeMutablePointer<Float>.allocate(capacity: 1)
+
+    private struct Layer {
+        var inputs, outputs: Int
+        var weight, bias: Int
+    }
+
+    /// - Throws: ``CohortError`` `invalid` for a spec that cannot be, or parameters of another count.
+    init(_ spec: ModelSpec, optimizer: OptimizerSpec, parameters: [Float], seed: UInt64) throws {
+        guard spec.inputs > 0, spec.outputs > 0, spec.hidden.allSatisfy({ $0 > 0 }), (0..<1).contains(spec.dropout) else {
+            throw CohortError(.invalid, "a net of widths \(spec.widths) with dropout \(spec.dropout) cannot be made")
+        }
+        self.spec = spec
+        self.optimizer = optimizer
+        var offset = 0
+        layers = zip(spec.widths, spec.widths.dropFirst()).map { inputs, outputs in
+            defer { offset += inputs * outputs + outputs }
+            return Layer(inputs: inputs, outputs: outputs, weight: offset, bias: offset + inputs * outputs)
+        }
+        count = offset
+        weights = .zeros(count)
+        gradients = .zeros(count)
+        first = .zeros(count)
+        second = .zeros(count)
+        dropout = SeededGenerator(seed: seed, purpose: "dropout")
+        try load(parameters: parameters)
+    }
+
+    deinit {
+        for pointer in [weights, gradients, first, second, targets] + outputs + deltas { pointer.deallocate() }
+        for mask in masks { mask.deallocate() }
+    }
+
+    var parameters: [Float] { Array(UnsafeBufferPointer(start: weights, count: count)) }
+
+    func load(parameters: [Float]) throws {
+        guard parameters.count == count else {
+            throw CohortError(.invalid, "\(parameters.count) parameters were given; this net has \(count)")
+        }
+        for index in 0..<count { weights[index] = parameters[index] }
+        first.update(repeating: 0, count: count)
+        second.update(repeating: 0, count: count)
+        steps = 0
+    }
+
+    func reseed(_ seed: UInt64) { dropout = SeededGenerator(seed: seed, purpose: "dropout") }
+
+    func train(
+        on table: FeatureTable, rows: [UInt32], batchSize: Int, learningRate: Double, shouldContinue: () -> Bool
+    ) throws -> Counts {
+        try check(table, batchSize: batchSize)
+        reserve(min(batchSize, max(rows.count, 1)))
+        var counts = Counts()
+        var start = 0
+        while start < rows.count, shouldContinue() {
+            let size = min(batchSize, rows.count - start)
+            counts = counts + step(table, rows[start..<(start + size)], learningRate: Float(learningRate))
+            start += size
+        }
+        return counts
+    }
+
+    func evaluate(on table: FeatureTable, rows: ArraySlice<UInt32>, shouldContinue: () -> Bool) throws -> Counts {
+        let batchSize = 256
+        try check(table, batchSize: batchSize)
+        reserve(min(batchSize, max(rows.count, 1)))
+        var counts = Counts()
+        var start = rows.startIndex
+        while start < rows.endIndex, shouldContinue() {
+            let end = min(start + batchSize, rows.endIndex)
+            gather(table, rows[start..<end])
+            forward(end - start, training: false)
+            counts = counts + loss(end - start, gradient: false)
+            start = end
+        }
+        return counts
+    }
+
+    func predict(_ features: [Float], rowCount: Int) throws -> [Float] {
+        guard features.count == rowCount * spec.inputs else {
+            throw CohortError(.invalid, "\(features.count) features were given for \(rowCount) rows of \(spec.inputs)")
+        }
+        var result: [Float] = []
+        result.reserveCapacity(rowCount * spec.outputs)
+        reserve(min(256, max(rowCount, 1)))
+        for start in stride(from: 0, to: rowCount, by: 256) {
+            let size = min(256, rowCount - start)
+            for index in 0..<(size * spec.inputs) { outputs[0][index] = features[start * spec.inputs + index] }
+            forward(size, training: false)
+            let output = outputs[layers.count]
+            if spec.task == .classification { cohort_softmax(output, size, spec.outputs) }
+            result.append(contentsOf: UnsafeBufferPointer(start: output, count: size * spec.outputs))
+        }
+        return result
+    }
+
+    // MARK: One step
+
+    private func step(_ table: FeatureTable, _ rows: ArraySlice<UInt32>, learningRate: Float) -> Counts {
+        gather(table, rows)
+        forward(rows.count, training: true)
+        let counts = loss(rows.count, gradient: true)
+        backward(rows.count)
+        update(learningRate)
+        return counts
+    }
+
+    private func gather(_ table: FeatureTable, _ rows: ArraySlice<UInt32>) {
+        rows.withUnsafeBufferPointer { rows in
+            guard let indices = rows.baseAddress else { return }
+            cohort_gather(table.features, table.featureCount, indices, rows.count, outputs[0])
+            for index in 0..<rows.count { targets[index] = table.targets[Int(indices[index])] }
+        }
+    }
+
+    private func forward(_ batch: Int, training: Bool) {
+        for (index, layer) in layers.enumerated() {
+            let z = outputs[index + 1]
+            // Z [batch, out] = X [batch, in] · Wᵀ
+            cblas_sgemm(
+                CblasRowMajor, CblasNoTrans, CblasTrans, Int32(batch), Int32(layer.outputs), Int32(layer.inputs), 1, outputs[index],
+                Int32(layer.inputs), weights + layer.weight, Int32(layer.inputs), 0, z, Int32(layer.outputs))
+            guard index + 1 < layers.count else {
+                cohort_bias(z, weights + layer.bias, batch, layer.outputs)
+                continue
+            }
+            cohort_bias_activate(z, weights + layer.bias, batch, layer.outputs, activation)
+            guard training, spec.dropout > 0 else { continue }
+            let kept = Float(1 - spec.dropout)
+            for unit in 0..<(batch * layer.outputs) { masks[index][unit] = dropout.nextFloat() < kept ? 1 : 0 }
+            cohort_dropout(z, masks[index], batch * layer.outputs, 1 / kept)
+        }
+    }
+
+    /// With `gradient`, the last layer's outputs become dLoss/dZ of the mean loss.
+    private func loss(_ batch: Int, gradient: Bool) -> Counts {
+        var counts = Counts(samples: batch)
+        let output = outputs[layers.count]
+        switch spec.task {
+        case .classification:
+            var correct: Int64 = 0
+            counts.lossSum = cohort_cross_entropy(output, targets, batch, spec.outputs, gradient ? 1 : 0, &correct)
+            counts.correct = Int(correct)
+        case .regression:
+            var sums = (0.0, 0.0)
+            counts.lossSum = withUnsafeMutableBytes(of: &sums) { bytes in
+                cohort_squared_error(output, targets, batch, gradient ? 1 : 0, bytes.baseAddress?.assumingMemoryBound(to: Double.self))
+            }
+            (counts.targetSum, counts.targetSquareSum) = sums
+        }
+        return counts
+    }
+
+    private func backward(_ batch: Int) {
+        for (index, layer) in layers.enumerated().reversed() {
+            let delta = index + 1 == layers.count ? outputs[layers.count] : deltas[index]
+            // dW [out, in] = dZᵀ · X, db = column sums of dZ
+            cblas_sgemm(
+                CblasRowMajor, CblasTrans, CblasNoTrans, Int32(layer.outputs), Int32(layer.inputs), Int32(batch), 1, delta,
+                Int32(layer.outputs), outputs[index], Int32(layer.inputs), 0, gradients + layer.weight, Int32(layer.inputs))
+            cohort_column_sums(delta, batch, layer.outputs, gradients + layer.bias)
+            guard index > 0 else { continue }
+            // dX [batch, in] = dZ · W, then through dropout and activation of the layer below
+            let below = deltas[index - 1]
+            cblas_sgemm(
+                CblasRowMajor, CblasNoTrans, CblasNoTrans, Int32(batch), Int32(layer.inputs), Int32(layer.outputs), 1, delta,
+                Int32(layer.outputs), weights + layer.weight, Int32(layer.inputs), 0, below, Int32(layer.inputs))
+            if spec.dropout > 0 {
+                let kept = Float(1 - spec.dropout)
+                cohort_dropout(below, masks[index - 1], batch * layer.inputs, 1 / kept)
+                // The activation's slope is told from its output: undo dropout's scale where it was kept.
+                cohort_dropout(outputs[index], masks[index - 1], batch * layer.inputs, kept)
+            }
+            cohort_activation_gradient(below, outputs[index], batch * layer.inputs, activation)
+        }
+    }
+
+    private func update(_ learningRate: Float) {
+        steps += 1
+        switch optimizer.name {
+        case .sgd:
+            cohort_sgd(
+                weights, gradients, first, count, learningRate, Float(optimizer.momentum), optimizer.nesterov ? 1 : 0,
+                Float(optimizer.weightDecay), steps == 1 ? 1 : 0)
+        case .adam, .adamw:
+            cohort_adam(
+                weights, gradients, first, second, count, learningRate, Float(optimizer.beta1), Float(optimizer.beta2),
+                Float(optimizer.epsilon), Float(optimizer.weightDecay), optimizer.name == .adamw ? 1 : 0,
+                Float(1 - power(optimizer.beta1, steps)), Float(1 - power(optimizer.beta2, steps)))
+        }
+    }
+
+    // MARK: Buffers
+
+    private var activation: Int32 {
+        switch spec.activation {
+        case .relu: Int32(COHORT_RELU.rawValue)
+        case .tanh: Int32(COHORT_TANH.rawValue)
+        case .sigmoid: Int32(COHORT_SIGMOID.rawValue)
+        }
+    }
+
+    private func check(_ table: FeatureTable, batchSize: Int) throws {
+        guard table.featureCount == spec.inputs else {
+            throw CohortError(.invalid, "the table has \(table.featureCount) features; this net takes \(spec.inputs)")
+        }
+        guard batchSize > 0 else { throw CohortError(.invalid, "batch_size is \(batchSize); it must be at least 1") }
+    }
+
+    private func reserve(_ batch: Int) {
+        guard batch > batchCapacity else { return }
+        for pointer in outputs + deltas + [targets] { pointer.deallocate() }
+        for mask in masks { mask.deallocate() }
+        outputs = spec.widths.map { .zeros(batch * $0) }
+        deltas = spec.hidden.map { .zeros(batch * $0) }
+        targets = .zeros(batch)
+        masks = spec.dropout > 0 ? spec.hidden.map { .zeros(batch * $0) } : []
+        batchCapacity = batch
+    }
+
+    private func power(_ base: Double, _ exponent: Int) -> Double {
+        var result = 1.0
+        var base = base
+        var exponent = exponent
+        while exponent > 0 {
+            if exponent & 1 == 1 { result *= base }
+            base *= base
+            exponent >>= 1
+        }
+        return result
+    }
+}
+
+extension UnsafeMutablePointer where Pointee: BinaryFloatingPoint {
+    fileprivate static func zeros(_ count: Int) -> Self {
+        let pointer = Self.allocate(capacity: Swift.max(count, 1))
+        pointer.initialize(repeating: 0, count: Swift.max(count, 1))
+        return pointer
+    }
+}
+
+extension UnsafeMutablePointer<UInt8> {
+    fileprivate static func zeros(_ count: Int) -> Self {
+        let pointer = Self.allocate(capacity: Swift.max(count, 1))
+        pointer.initialize(repeating: 0, count: Swift.max(count, 1))
+        return pointer
+    }
+}
