@@ -17,7 +17,10 @@ enum FileDownload {
         let temporary = FilePath("\(path).\(newIdentifier()).part")
         do {
             return try await FileSystem.shared.withFileHandle(
-                forWritingAt: temporary, options: .newFile(replaceExisting: false)
+                forWritingAt: temporary,
+                // Under its temporary name from the start: NIO would give it none until it is closed.
+                options: OpenOptions.Write(
+                    existingFile: .none, newFile: OpenOptions.NewFile(permissions: nil, transactionalCreation: false))
             ) { handle in
                 var offset: Int64 = 0
                 try await append(body, to: handle, offset: &offset, server: server)

@@ -149,7 +149,7 @@ struct BrokenConnection: Error {
             error = CohortError(.invalid, "the file changed while it was sent: send it again when nobody writes to it")
         case let cause as IOError where cause.errnoCode == Errno.connectionRefused.rawValue:
             error = unreachable()
-        case is HTTPClientError, is IOError, is ChannelError:
+        case is HTTPClientError, is HTTPParserError, is IOError, is ChannelError:
             error = CohortError(.unavailable, "the connection to \(server) broke: \(cause)")
         default:
             // Name resolution, refused connections, TLS handshakes.
@@ -163,7 +163,7 @@ struct BrokenConnection: Error {
         case let cause as HTTPClientError:
             ![.cancelled, .connectTimeout, .deadlineExceeded, .readTimeout, .bodyLengthMismatch].contains(cause)
         case let cause as IOError: cause.errnoCode != Errno.connectionRefused.rawValue
-        case is ChannelError: true
+        case is ChannelError, is HTTPParserError: true
         default: false
         }
     }
