@@ -34,17 +34,17 @@ struct Cohort: AsyncParsableCommand {
             if var command = command as? any AsyncParsableCommand { try await command.run() } else { try command.run() }
         } catch let error as CohortError {
             Terminal.complain(error.message)
-            exit(error.code == .invalid ? 2 : 1)
+            Terminal.end(error.code == .invalid ? 2 : 1)
         } catch let code as ExitCode {
-            exit(code.rawValue)
+            Terminal.end(code.rawValue)
         } catch {
             let code = exitCode(for: error)
             if code == .success {
                 Terminal.say(fullMessage(for: error))
-                exit(0)
+                Terminal.end(0)
             }
             Terminal.complain(fullMessage(for: error), prefix: "")
-            exit(code == .validationFailure ? 2 : 1)
+            Terminal.end(code == .validationFailure ? 2 : 1)
         }
     }
 }

@@ -56,7 +56,7 @@ struct Demo: AsyncParsableCommand {
             let model = "\(folder)/model.safetensors"
             try await person.downloadModel(id: started.sessionId, to: model)
             Terminal.say("model file: \(model)\n\nThree predictions for rows of \(file):")
-            try Terminal.say(Predictions.table(model: model, csv: file, limit: 3, spread: true))
+            try Terminal.say(Predictions.table(model: model, csv: file, limit: 3))
         }
     }
 

@@ -90,7 +90,7 @@ extension SessionSettings {
                 }
                 return value
             }
-            let widths = try hidden == "none" ? [] : hidden.split(separator: ",", omittingEmptySubsequences: false).map { part in
+            let widths: [Int] = try hidden == "none" ? [] : hidden.split(separator: ",", omittingEmptySubsequences: false).map { part -> Int in
                 guard let width = Int(part.filter { $0 != " " }) else {
                     throw CohortError(.invalid, "--hidden is '\(hidden)'; it must be layer widths such as 128,64")
                 }

@@ -19,7 +19,7 @@ struct Train: AsyncParsableCommand {
     func run() async throws {
         let settings = try options.settings()
         try await signedIn(connection) { client in
-            try await TrainingRun(client: client, json: connection.json).run(
+            _ = try await TrainingRun(client: client, json: connection.json).run(
                 file: file, settings: settings, output: output, detach: detach)
         }
     }
@@ -31,7 +31,6 @@ struct TrainingRun {
     let json: Bool
 
     /// - Throws: ``ExitCode`` 1 when the session did not complete.
-    @discardableResult
     func run(file: String, settings: SessionSettings, output: String? = nil, detach: Bool = false) async throws -> API.SessionStarted {
         let started = try await client.startSession(settings, file: file, progress: uploadProgress())
         if json {

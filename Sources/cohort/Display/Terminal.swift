@@ -9,6 +9,9 @@ import Darwin
 enum Terminal {
     static func say(_ text: String) { write(text + "\n", to: STDOUT_FILENO) }
 
+    /// Ends the process.
+    static func end(_ code: Int32) -> Never { exit(code) }
+
     /// Without a line break.
     static func put(_ text: String) { write(text, to: STDOUT_FILENO) }
 
