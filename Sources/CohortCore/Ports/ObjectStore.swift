@@ -37,6 +37,8 @@ extension ObjectStore {
     public func get(_ key: String) async throws -> [UInt8] {
         var bytes: [UInt8] = []
         for try await chunk in try await read(key, from: 0) { bytes.append(contentsOf: chunk) }
+        // A stream ends early, without an error, in a cancelled task.
+        try Task.checkCancellation()
         return bytes
     }
 }

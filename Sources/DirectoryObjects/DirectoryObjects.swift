@@ -1,0 +1,156 @@
+public import CohortCore
+public import FoundationEssentials
+
+/// The object store in a folder of this machine, served by this server under signed, expiring links.
+///
+/// An object at key `a/b.csv` is the file `a/b.csv` of the folder, whole or not there, through `kill -9` and power cuts. One process owns
+/// the folder. Blocking work runs on threads of its own.
+public final class DirectoryObjects: ServedObjectStore {
+    public let bucket: String
+    private let folder: ObjectFolder
+    private let links: SignedLinks
+    private let threads = BlockingThreads()
+
+    /// Opens the folder at `path`, or makes it, and removes what a dead process left unfinished there more than a day ago.
+    /// - Parameter secret: 32 random bytes, the same after a restart, or earlier links end.
+    /// - Throws: ``CohortError``: `storageFull` when the folder cannot be made or written to, `invalid` for a short secret.
+    public init(path: String, secret: [UInt8], bucket: String = "cohort") throws {
+        self.bucket = bucket
+        links = try SignedLinks(secret: secret)
+        var root = path
+        while root.count > 1, root.hasSuffix("/") { root.removeLast() }
+        folder = try ObjectFolder(root: root)
+    }
+
+    /// A file alone on the file system of the store is moved, any other is copied.
+    /// - Throws: ``CohortError`` `storageFull`, `invalid` for a key that cannot be.
+    public func put(fileAt path: String, key: String) async throws -> ObjectReference {
+        let key = try ObjectKey(key)
+        return try await threads.run { [folder] in try folder.put(fileAt: path, key: key) }
+    }
+
+    public func put(_ bytes: [UInt8], key: String) async throws -> ObjectReference {
+        let key = try ObjectKey(key)
+        return try await threads.run { [folder] in
+            do {
+                var incoming = try IncomingFile(in: folder)
+                try incoming.append(bytes)
+                return try incoming.finish(as: key, in: folder)
+            } catch let failure as FileFailure {
+                throw failure.error(object: key.text, bytes: bytes.count)
+            }
+        }
+    }
+
+    public func read(_ key: String, from offset: Int) async throws -> AsyncThrowingStream<[UInt8], any Error> {
+        let key = try ObjectKey(key)
+        let reading = try await run(key) { folder in try ObjectReading(key, from: offset, in: folder) }
+        // Pulled, so nothing is buffered: a chunk is read when the reader asks for it.
+        return AsyncThrowingStream { [self] in try await run(key) { _ in try reading.next() } }
+    }
+
+    public func head(_ key: String) async throws -> ObjectReference? {
+        let key = try ObjectKey(key)
+        return try await run(key) { folder in try folder.stored(key)?.reference }
+    }
+
+    public func list(prefix: String) async throws -> [String] {
+        try await threads.run { [folder] in
+            do {
+                return try folder.keys(prefix: prefix)
+            } catch let failure as FileFailure {
+                throw failure.error(object: prefix, bytes: 0)
+            }
+        }
+    }
+
+    public func delete(_ key: String) async throws {
+        let key = try ObjectKey(key)
+        try await run(key) { folder in try folder.delete(key) }
+    }
+
+    /// A path relative to the server's URL.
+    public func presignedGet(_ key: String, expiry: Date) async throws -> String {
+        links.link(method: "GET", key: try ObjectKey(key), expiry: expiry)
+    }
+
+    /// A path relative to the server's URL.
+    public func presignedPut(_ key: String, expiry: Date) async throws -> String {
+        links.link(method: "PUT", key: try ObjectKey(key), expiry: expiry)
+    }
+
+    public func verify(method: String, key: String, expires: Int, signature: String, now: Date) throws {
+        try links.verify(method: method, key: key, expires: expires, signature: signature, now: now)
+    }
+
+    /// The path stays good until the object is replaced by other bytes or deleted; a reader that finds no file there asks again.
+    public func file(of key: String) async throws -> (path: String, reference: ObjectReference) {
+        let key = try ObjectKey(key)
+        let stored = try await run(key) { folder in
+            let (file, reference) = try folder.open(key)
+            return ObjectFolder.Stored(path: file.path, reference: reference)
+        }
+        return (stored.path, stored.reference)
+    }
+
+    public func writer(key: String) async throws -> any ObjectWriter {
+        let key = try ObjectKey(key)
+        return try await run(key) { [threads] folder in try DirectoryObjectWriter(key: key, folder: folder, threads: threads) }
+    }
+
+    private func run<Value: Sendable>(
+        _ key: ObjectKey, _ work: @escaping @Sendable (ObjectFolder) throws -> Value
+    ) async throws -> Value {
+        try await threads.run { [folder] in
+            do {
+                return try work(folder)
+            } catch let failure as FileFailure {
+                throw failure.error(object: key.text, bytes: 0)
+            }
+        }
+    }
+}
+
+extension ObjectFolder {
+    /// Blocks.
+    fileprivate func put(fileAt path: String, key: ObjectKey) throws -> ObjectReference {
+        var size = 0
+        do {
+            let source = try OpenFile.reading(path)
+            let status = try source.status()
+            size = status.size
+            guard status.isRegularFile else { throw CohortError(.invalid, "\(path) is not a file that could be stored as \(key.text)") }
+            // Another hard link could change the bytes after they were hashed.
+            let movable = try Files.status(path)?.isRegularFile == true && status.nameCount == 1
+            if movable, try Files.status("\(root)/.tmp")?.device == status.device {
+                let temporary = temporaryPath()
+                do {
+                    try Files.rename(path, to: temporary)
+                    return try adopt(source, at: temporary, returning: path, key: key)
+                } catch let failure as FileFailure where failure.isOtherFileSystem {}
+            }
+            var incoming = try IncomingFile(in: self)
+            while case let bytes = try source.read(at: incoming.count, count: ObjectReading.chunkSize), !bytes.isEmpty {
+                try incoming.append(bytes)
+            }
+            return try incoming.finish(as: key, in: self)
+        } catch let failure as FileFailure {
+            throw failure.error(object: key.text, bytes: size)
+        }
+    }
+
+    /// Makes a file that was moved to `temporary` the object, or moves it back.
+    private func adopt(_ file: OpenFile, at temporary: String, returning path: String, key: ObjectKey) throws -> ObjectReference {
+        do {
+            let digest = try FileDigest(file)
+            try Files.makePrivate(temporary)
+            try file.synchronize()
+            let reference = ObjectReference(key: key.text, sha256: digest.sha256, bytes: digest.bytes)
+            try commit(temporary, as: reference, key: key)
+            return reference
+        } catch {
+            try? Files.rename(temporary, to: path)
+            throw error
+        }
+    }
+}

@@ -1,0 +1,69 @@
+import CohortCore
+import Crypto
+import Synchronization
+
+/// A read of one object from an offset on, chunk by chunk as its reader asks; it blocks.
+final class ObjectReading: Sendable {
+    static let chunkSize = 1 << 20
+
+    private struct Position {
+        var offset: Int
+        /// Of all bytes up to `offset`; nil when the read began further on, and there is nothing to compare.
+        var digest: SHA256?
+    }
+
+    private let file: OpenFile
+    private let reference: ObjectReference
+    /// Locked on the blocking threads only, by the one task that reads.
+    private let position: Mutex<Position>
+
+    /// - Throws: `invalid` for an offset outside of the object; `internal` when the file has not the size it was stored with.
+    init(_ key: ObjectKey, from offset: Int, in folder: ObjectFolder) throws {
+        (file, reference) = try folder.open(key)
+        guard (0...reference.bytes).contains(offset) else {
+            throw CohortError(.invalid, "object \(key.text) has \(reference.bytes) bytes; there is nothing at \(offset)")
+        }
+        position = Mutex(Position(offset: offset, digest: offset == 0 ? SHA256() : nil))
+        let size = try file.status().size
+        guard size == reference.bytes else { throw damaged("it has \(size) bytes instead of \(reference.bytes)") }
+    }
+
+    /// nil at the end, once the bytes have proved to be those that were stored.
+    func next() throws -> [UInt8]? {
+        try position.withLock { position in
+            let count = min(Self.chunkSize, reference.bytes - position.offset)
+            guard count > 0 else {
+                if let digest = position.digest {
+                    guard hex(digest.finalize()) == reference.sha256 else { throw damaged("its bytes do not match its SHA-256") }
+                }
+                return nil
+            }
+            let bytes = try file.read(at: position.offset, count: count)
+            guard bytes.count == count else { throw damaged("it ends at \(position.offset + bytes.count) of \(reference.bytes) bytes") }
+            position.digest?.update(data: bytes)
+            position.offset += count
+            return bytes
+        }
+    }
+
+    private func damaged(_ how: String) -> CohortError {
+        CohortError(.internal, "object \(reference.key) is damaged: \(how). The file is kept for inspection: \(file.path)")
+    }
+}
+
+/// Size and SHA-256 of a whole file. Blocks.
+struct FileDigest {
+    let sha256: String
+    let bytes: Int
+
+    init(_ file: OpenFile) throws(FileFailure) {
+        var digest = SHA256()
+        var count = 0
+        while case let bytes = try file.read(at: count, count: ObjectReading.chunkSize), !bytes.isEmpty {
+            digest.update(data: bytes)
+            count += bytes.count
+        }
+        sha256 = hex(digest.finalize())
+        bytes = count
+    }
+}

@@ -1,0 +1,107 @@
+public import CohortCore
+import FoundationEssentials
+import GRDB
+
+extension SQLiteDocuments {
+    public func register(_ peer: Peer) async throws -> Peer {
+        let capabilities = String(decoding: try CohortJSON.encode(peer.capabilities), as: UTF8.self)
+        return try await write { database in
+            let earlier = try database.row(
+                """
+                SELECT owner_id, session_id, registration FROM peers WHERE id = ?1
+                UNION ALL SELECT NULL, NULL, registration FROM deleted_peers WHERE id = ?1
+                """, [peer.id])
+            if let owner = earlier?["owner_id"] as String?, owner != peer.ownerId {
+                throw CohortError(
+                    .conflict, "the peer id \(peer.id) belongs to somebody else: start the peer with a data folder of its own")
+            }
+            var stored = peer
+            stored.sessionId = earlier?["session_id"]
+            stored.status = stored.sessionId == nil ? .online : .training
+            stored.registration = (earlier?["registration"] as Int?).map { $0 + 1 } ?? peer.registration
+            try database.run(
+                """
+                INSERT OR REPLACE INTO peers
+                    (id, name, owner_id, token_id, capabilities, status, session_id, registration, registered_at, last_seen)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                """,
+                [
+                    stored.id, stored.name, stored.ownerId, stored.tokenId, capabilities, stored.status.rawValue, stored.sessionId,
+                    stored.registration, stored.registeredAt.milliseconds, stored.lastSeen.milliseconds,
+                ])
+            try database.run("DELETE FROM deleted_peers WHERE id = ?", [peer.id])
+            return stored
+        }
+    }
+
+    public func peer(id: String) async throws -> Peer? {
+        try await read { database in try database.row("SELECT * FROM peers WHERE id = ?", [id]).map(Peer.init(row:)) }
+    }
+
+    public func peers() async throws -> [Peer] {
+        try await read { database in try database.rows("SELECT * FROM peers ORDER BY name, id").map(Peer.init(row:)) }
+    }
+
+    public func touch(_ beats: [PeerBeat]) async throws {
+        guard !beats.isEmpty else { return }
+        try await write { database in
+            for beat in beats {
+                try database.run(
+                    "UPDATE peers SET last_seen = ? WHERE id = ? AND registration = ? AND status <> 'OFFLINE'",
+                    [beat.seen.milliseconds, beat.peerId, beat.registration])
+            }
+        }
+    }
+
+    public func claim(peerId: String, sessionId: String) async throws -> Bool {
+        try await write { database in
+            try database.run(
+                "UPDATE peers SET session_id = ?, status = 'TRAINING' WHERE id = ? AND status = 'ONLINE' AND session_id IS NULL",
+                [sessionId, peerId]) == 1
+        }
+    }
+
+    public func free(peerId: String, sessionId: String) async throws {
+        try await write { database in
+            _ = try database.run("\(Self.freeing) WHERE id = ? AND session_id = ?", [peerId, sessionId])
+        }
+    }
+
+    public func freePeers(ofSession sessionId: String) async throws {
+        try await write { database in
+            _ = try database.run("\(Self.freeing) WHERE session_id = ?", [sessionId])
+        }
+    }
+
+    public func setOffline(peerId: String, registration: Int?) async throws {
+        try await write { database in
+            _ = try database.run(
+                "UPDATE peers SET status = 'OFFLINE' WHERE id = ?1 AND (?2 IS NULL OR registration = ?2)", [peerId, registration])
+        }
+    }
+
+    public func deletePeer(id: String) async throws {
+        try await write { database in
+            try database.run(
+                "INSERT OR REPLACE INTO deleted_peers (id, registration) SELECT id, registration FROM peers WHERE id = ?", [id])
+            try database.run("DELETE FROM peers WHERE id = ?", [id])
+        }
+    }
+
+    private static let freeing =
+        "UPDATE peers SET session_id = NULL, status = CASE status WHEN 'TRAINING' THEN 'ONLINE' ELSE status END"
+}
+
+extension Peer {
+    fileprivate init(row: Row) throws {
+        let id: String = row["id"]
+        let capabilities: String = row["capabilities"]
+        guard let status = PeerStatus(rawValue: row["status"]),
+            let capabilities = try? CohortJSON.decode(PeerCapabilities.self, from: capabilities.utf8)
+        else { throw CohortError(.internal, "the stored peer \(id) cannot be read; delete it, and it will register anew") }
+        self.init(
+            id: id, name: row["name"], ownerId: row["owner_id"], tokenId: row["token_id"], capabilities: capabilities, status: status,
+            sessionId: row["session_id"], registration: row["registration"], registeredAt: Date(milliseconds: row["registered_at"]),
+            lastSeen: Date(milliseconds: row["last_seen"]))
+    }
+}

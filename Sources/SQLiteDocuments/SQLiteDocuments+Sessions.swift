@@ -1,0 +1,134 @@
+public import CohortCore
+public import FoundationEssentials
+import GRDB
+
+extension SQLiteDocuments {
+    /// - Throws: ``CohortError`` `conflict` when there is a session of this id.
+    public func insert(_ session: Session) async throws {
+        let columns = try Columns(session)
+        try await write { database in
+            do {
+                try database.run(
+                    """
+                    INSERT INTO sessions
+                        (status, revision, generation, lease_owner, lease_expires_at, document, id, owner_id, created_at)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    """, columns.changing + [session.id, session.ownerId, session.createdAt.milliseconds])
+            } catch let error as DatabaseError where error.isDuplicate {
+                throw CohortError(.conflict, "there is a session \(session.id) already")
+            }
+        }
+    }
+
+    public func session(id: String) async throws -> Session? {
+        try await read { database in try database.row("SELECT document FROM sessions WHERE id = ?", [id]).map(Session.init(row:)) }
+    }
+
+    public func sessions(ownerId: String, limit: Int) async throws -> [Session] {
+        try await read { database in
+            try database.rows(
+                "SELECT document FROM sessions WHERE owner_id = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", [ownerId, max(0, limit)]
+            ).map(Session.init(row:))
+        }
+    }
+
+    public func unfinishedSessions() async throws -> [Session] {
+        try await read { database in
+            try database.rows(
+                "SELECT document FROM sessions WHERE status IN ('PENDING', 'RUNNING') ORDER BY created_at, rowid"
+            ).map(Session.init(row:))
+        }
+    }
+
+    /// - Throws: ``CohortError`` `conflict` when someone else has stored since, `notFound` when there is no such session.
+    public func update(_ session: Session) async throws -> Session {
+        var stored = session
+        stored.revision += 1
+        let columns = try Columns(stored)
+        try await write { database in
+            guard try Self.replace(columns, id: session.id, ifRevision: session.revision, in: database) else {
+                guard let row = try database.row("SELECT revision FROM sessions WHERE id = ?", [session.id]) else {
+                    throw CohortError(.notFound, "there is no session \(session.id)")
+                }
+                throw CohortError(
+                    .conflict,
+                    "session \(session.id) has changed: its revision is \(row["revision"] as Int), not \(session.revision); read it again")
+            }
+        }
+        return stored
+    }
+
+    /// Taking and renewing are stored changes: they raise the revision.
+    /// - Throws: ``CohortError`` `notFound` when there is no such session.
+    public func lease(
+        sessionId: String, owner: String, renewing generation: Int?, now: Date, expiresAt: Date
+    ) async throws -> Session? {
+        try await write { database in
+            // Read and written inside one immediate transaction: nobody comes between.
+            guard let row = try database.row("SELECT document FROM sessions WHERE id = ?", [sessionId]) else {
+                throw CohortError(.notFound, "there is no session \(sessionId)")
+            }
+            var session = try Session(row: row)
+            let revision = session.revision
+            let mine = session.lease.map { $0.owner == owner } ?? true
+            if let generation {
+                // An expired lease that nobody has taken may still be renewed by its holder.
+                guard mine, session.generation == generation else { return nil }
+            } else {
+                guard mine || session.lease.map({ $0.expiresAt <= now }) ?? true else { return nil }
+                session.generation += 1
+            }
+            session.lease = Lease(owner: owner, expiresAt: expiresAt)
+            session.revision += 1
+            guard try Self.replace(try Columns(session), id: sessionId, ifRevision: revision, in: database) else {
+                throw CohortError(.internal, "the revision column of session \(sessionId) does not agree with its document")
+            }
+            return session
+        }
+    }
+
+    /// Compare-and-set in one statement.
+    private static func replace(_ columns: Columns, id: String, ifRevision revision: Int, in database: Database) throws -> Bool {
+        try database.run(
+            """
+            UPDATE sessions SET status = ?, revision = ?, generation = ?, lease_owner = ?, lease_expires_at = ?, document = ?
+            WHERE id = ? AND revision = ?
+            """, columns.changing + [id, revision]) == 1
+    }
+}
+
+/// A session's row, made from the document alone so that columns and document agree.
+private struct Columns: Sendable {
+    let status: String
+    let revision: Int
+    let generation: Int
+    let leaseOwner: String?
+    let leaseExpiresAt: Int64?
+    let document: String
+
+    init(_ session: Session) throws {
+        status = session.status.rawValue
+        revision = session.revision
+        generation = session.generation
+        leaseOwner = session.lease?.owner
+        leaseExpiresAt = session.lease?.expiresAt.milliseconds
+        do {
+            document = String(decoding: try CohortJSON.encode(session), as: UTF8.self)
+        } catch {
+            throw CohortError(.internal, "session \(session.id) cannot be stored as JSON: \(error)")
+        }
+    }
+
+    var changing: StatementArguments { [status, revision, generation, leaseOwner, leaseExpiresAt, document] }
+}
+
+extension Session {
+    fileprivate init(row: Row) throws {
+        let document: String = row["document"]
+        do {
+            self = try CohortJSON.decode(Session.self, from: document.utf8)
+        } catch let error as CohortError {
+            throw CohortError(.internal, "a stored session cannot be read: \(error.message)")
+        }
+    }
+}

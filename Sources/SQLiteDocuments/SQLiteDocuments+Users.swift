@@ -1,0 +1,79 @@
+public import CohortCore
+public import FoundationEssentials
+import GRDB
+
+extension SQLiteDocuments {
+    public func insert(_ user: User) async throws {
+        try await write { database in
+            do {
+                try database.run(
+                    "INSERT INTO users (id, email, name, password_hash, created_at) VALUES (?, ?, ?, ?, ?)",
+                    [user.id, user.email.lowercased(), user.name, user.passwordHash, user.createdAt.milliseconds])
+            } catch let error as DatabaseError where error.isDuplicate {
+                throw CohortError(.conflict, "\(user.email.lowercased()) is already registered")
+            }
+        }
+    }
+
+    public func user(id: String) async throws -> User? {
+        try await read { database in try database.row("SELECT * FROM users WHERE id = ?", [id]).map(User.init(row:)) }
+    }
+
+    public func user(email: String) async throws -> User? {
+        try await read { database in
+            try database.row("SELECT * FROM users WHERE email = ?", [email.lowercased()]).map(User.init(row:))
+        }
+    }
+
+    public func insert(_ token: JoinToken) async throws {
+        try await write { database in
+            do {
+                try database.run(
+                    "INSERT INTO join_tokens (id, user_id, name, created_at, expires_at, revoked_at) VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        token.id, token.userId, token.name, token.createdAt.milliseconds, token.expiresAt?.milliseconds,
+                        token.revokedAt?.milliseconds,
+                    ])
+            } catch let error as DatabaseError where error.isDuplicate {
+                throw CohortError(.conflict, "there is a join token \(token.id) already")
+            }
+        }
+    }
+
+    public func joinToken(id: String) async throws -> JoinToken? {
+        try await read { database in try database.row("SELECT * FROM join_tokens WHERE id = ?", [id]).map(JoinToken.init(row:)) }
+    }
+
+    /// Oldest first.
+    public func joinTokens(userId: String) async throws -> [JoinToken] {
+        try await read { database in
+            try database.rows("SELECT * FROM join_tokens WHERE user_id = ? ORDER BY created_at, id", [userId]).map(JoinToken.init(row:))
+        }
+    }
+
+    /// A token that is revoked already keeps its first date.
+    public func revokeJoinToken(id: String, userId: String, at date: Date) async throws -> Bool {
+        try await write { database in
+            try database.run(
+                "UPDATE join_tokens SET revoked_at = coalesce(revoked_at, ?) WHERE id = ? AND user_id = ?",
+                [date.milliseconds, id, userId]) == 1
+        }
+    }
+}
+
+extension User {
+    fileprivate init(row: Row) {
+        self.init(
+            id: row["id"], email: row["email"], name: row["name"], passwordHash: row["password_hash"],
+            createdAt: Date(milliseconds: row["created_at"]))
+    }
+}
+
+extension JoinToken {
+    fileprivate init(row: Row) {
+        self.init(
+            id: row["id"], userId: row["user_id"], name: row["name"], createdAt: Date(milliseconds: row["created_at"]),
+            expiresAt: (row["expires_at"] as Int64?).map(Date.init(milliseconds:)),
+            revokedAt: (row["revoked_at"] as Int64?).map(Date.init(milliseconds:)))
+    }
+}

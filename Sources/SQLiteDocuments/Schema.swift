@@ -1,0 +1,83 @@
+import GRDB
+
+/// The tables. A change is a new migration at the end, never an edit of one that was released.
+enum Schema {
+    static var migrator: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        // STRICT: a column holds its type or the statement fails, so a row read back is what the code expects.
+        migrator.registerMigration("1") { database in
+            try database.execute(
+                sql: """
+                    CREATE TABLE users (
+                        id TEXT NOT NULL PRIMARY KEY,
+                        email TEXT NOT NULL UNIQUE,
+                        name TEXT NOT NULL,
+                        password_hash TEXT NOT NULL,
+                        created_at INTEGER NOT NULL
+                    ) STRICT;
+
+                    CREATE TABLE join_tokens (
+                        id TEXT NOT NULL PRIMARY KEY,
+                        user_id TEXT NOT NULL,
+                        name TEXT NOT NULL,
+                        created_at INTEGER NOT NULL,
+                        expires_at INTEGER,
+                        revoked_at INTEGER
+                    ) STRICT;
+                    CREATE INDEX join_tokens_of_user ON join_tokens (user_id, created_at);
+
+                    CREATE TABLE peers (
+                        id TEXT NOT NULL PRIMARY KEY,
+                        name TEXT NOT NULL,
+                        owner_id TEXT NOT NULL,
+                        token_id TEXT NOT NULL,
+                        capabilities TEXT NOT NULL,
+                        status TEXT NOT NULL,
+                        session_id TEXT,
+                        registration INTEGER NOT NULL,
+                        registered_at INTEGER NOT NULL,
+                        last_seen INTEGER NOT NULL
+                    ) STRICT;
+                    CREATE INDEX peers_of_session ON peers (session_id) WHERE session_id IS NOT NULL;
+
+                    -- The last registration of peers that were deleted: a peer that comes back counts on from it, so that a late beat
+                    -- of its former life is still refused.
+                    CREATE TABLE deleted_peers (
+                        id TEXT NOT NULL PRIMARY KEY,
+                        registration INTEGER NOT NULL
+                    ) STRICT;
+
+                    -- `document` is the whole session as JSON; the other columns repeat what is searched and compared.
+                    CREATE TABLE sessions (
+                        id TEXT NOT NULL PRIMARY KEY,
+                        owner_id TEXT NOT NULL,
+                        created_at INTEGER NOT NULL,
+                        status TEXT NOT NULL,
+                        revision INTEGER NOT NULL,
+                        generation INTEGER NOT NULL,
+                        lease_owner TEXT,
+                        lease_expires_at INTEGER,
+                        document TEXT NOT NULL
+                    ) STRICT;
+                    CREATE INDEX sessions_of_owner ON sessions (owner_id, created_at);
+                    CREATE INDEX sessions_unfinished ON sessions (created_at) WHERE status IN ('PENDING', 'RUNNING');
+
+                    -- peer_id '' is the global model: NULLs would never be equal in the unique key.
+                    CREATE TABLE metrics (
+                        session_id TEXT NOT NULL,
+                        peer_id TEXT NOT NULL,
+                        round INTEGER NOT NULL,
+                        epoch INTEGER NOT NULL,
+                        peer_name TEXT,
+                        loss REAL,
+                        accuracy REAL,
+                        r2 REAL,
+                        samples_per_second REAL,
+                        time INTEGER NOT NULL,
+                        UNIQUE (session_id, peer_id, round, epoch)
+                    ) STRICT;
+                    """)
+        }
+        return migrator
+    }
+}
