@@ -21,6 +21,9 @@ public protocol TrainableModel: AnyObject {
     /// - Throws: ``CohortError`` `invalid` when the count is not the spec's.
     func load(parameters: [Float]) throws
 
+    /// Restarts the stream that dropout draws its masks from: at the start of each round, with the command's seed.
+    func reseed(_ seed: UInt64)
+
     /// Trains one pass over `rows` (indices into `table`) in the order given, in batches of `batchSize`, the last may be smaller.
     /// - Parameter shouldContinue: asked before every batch; false ends the pass early.
     /// - Returns: sums over the samples trained on, measured while training (before each batch's update).
