@@ -104,6 +104,6 @@ let package = Package(
         + tests("CohortCoordinatorTests", ["CohortCoordinator", "CohortCore", "CohortStrategies", "CohortTraining"])
         + tests("CohortServerTests", ["CohortServer", "CohortCore", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .hummingbird, .hummingbirdTesting])
         + tests("CohortPeerTests", ["CohortPeer", "CohortClient", "CohortCore", "CohortTraining", .asyncHTTPClient, .hummingbird])
-        + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer"])
+        + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer", .grdb])
         + tests("SystemTests", ["CohortCore", "CohortClient", .asyncHTTPClient, .subprocess, .nioCore, .system])
 )

@@ -93,6 +93,8 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var validationRows: RowRange?
     /// Its answer of this round.
     public var answer: PeerAnswer?
+    /// Samples trained on so far, over all rounds.
+    public var trainedSamples: Int
     public var message: String?
 
     public init(
@@ -108,6 +110,7 @@ public struct SessionPeer: Codable, Hashable, Sendable {
         self.epoch = 0
         self.progress = 0
         self.rows = []
+        self.trainedSamples = 0
     }
 
     /// A place for a registered peer. Its speed is rounded to a half octave (a factor of √2), so that machines alike get shares alike

@@ -1,0 +1,28 @@
+public import CohortCore
+
+/// How a coordinator works. Times in seconds.
+public struct CoordinatorConfiguration: Sendable {
+    /// Who it is: the same after a restart on the same data folder, so that it knows its own leases.
+    public var owner: String
+    public var leaseSeconds: Double
+    /// What a session allows its peers.
+    public var rules: SessionMachine.Rules
+    /// How long links in messages hold.
+    public var linkSeconds: Double
+    /// Between looks at peers and deadlines.
+    public var tickSeconds: Double
+    /// Checkpoints that are kept, beside the best.
+    public var keptCheckpoints: Int
+
+    public init(
+        owner: String, leaseSeconds: Double = 15, rules: SessionMachine.Rules = .init(), linkSeconds: Double = 86_400,
+        tickSeconds: Double = 0.5, keptCheckpoints: Int = 5
+    ) {
+        self.owner = owner
+        self.leaseSeconds = leaseSeconds
+        self.rules = rules
+        self.linkSeconds = linkSeconds
+        self.tickSeconds = tickSeconds
+        self.keptCheckpoints = keptCheckpoints
+    }
+}

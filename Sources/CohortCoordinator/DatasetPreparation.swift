@@ -1,0 +1,84 @@
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+import Synchronization
+
+/// Looks through an uploaded CSV, stores it as an object, and tells what a model for it looks like.
+struct DatasetPreparation {
+    let session: Session
+    let objects: any ObjectStore
+
+    /// - Throws: ``CohortError`` `invalid` when the data cannot be trained on, with line and column.
+    func run() async throws -> (DatasetInfo, ModelSpec) {
+        guard let path = session.uploadPath, FileManager.default.fileExists(atPath: path) else {
+            throw CohortError(.internal, "the uploaded file is gone from the server's disk")
+        }
+        let settings = session.settings
+        let finding = try await onOwnThread { shouldContinue in
+            try SchemaInference.infer(
+                csvAt: path, target: settings.target, task: settings.task, validation: settings.validation, seed: settings.seed,
+                shouldContinue: shouldContinue)
+        }
+        let schema = finding.schema
+        let model = ModelSpec(
+            inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
+            dropout: settings.dropout, task: schema.task)
+        guard model.parameterCount <= 1 << 29 else {
+            throw CohortError(.invalid, "a net of widths \(model.widths) has \(model.parameterCount) parameters; at most \(1 << 29) are supported")
+        }
+        let key = try await freeKey()
+        // The upload stays where it is until the session is over: a crash in between starts this anew.
+        let object = try await objects.put(copyOf: path, key: key)
+        return (
+            DatasetInfo(
+                filename: session.filename, csvLink: "s3://\(objects.bucket)/\(key)", object: object, schema: schema,
+                warnings: finding.warnings), model
+        )
+    }
+
+    /// `20260131T120000123Z.csv`; a millisecond on while that is taken.
+    private func freeKey() async throws -> String {
+        var time = session.createdAt
+        while true {
+            let text = time.formatted(Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted, includingFractionalSeconds: true))
+            let key = text.filter { $0 != "." } + ".csv"
+            if try await objects.head(key) == nil { return key }
+            time.addTimeInterval(0.001)
+        }
+    }
+}
+
+extension ObjectStore {
+    /// Stores a file that stays: by way of a hard link, which `put` may move away; a copy where links cannot be.
+    fileprivate func put(copyOf path: String, key: String) async throws -> ObjectReference {
+        let link = "\(path).object"
+        try? FileManager.default.removeItem(atPath: link)  // Of an earlier attempt.
+        do {
+            try FileManager.default.linkItem(atPath: path, toPath: link)
+        } catch {
+            try FileManager.default.copyItem(atPath: path, toPath: link)
+        }
+        defer { try? FileManager.default.removeItem(atPath: link) }  // Gone already where `put` moved it.
+        return try await put(fileAt: link, key: key)
+    }
+}
+
+/// Runs blocking work on a thread of its own, off the cooperative pool; cancelled, it is asked to stop.
+func onOwnThread<Value: Sendable>(_ work: @escaping @Sendable (_ shouldContinue: @escaping () -> Bool) throws -> Value) async throws -> Value {
+    let cancelled = Flag(false)
+    return try await withTaskCancellationHandler {
+        try await withCheckedThrowingContinuation { continuation in
+            OwnThread.start { continuation.resume(with: Result { try work { !cancelled.value } }) }
+        }
+    } onCancel: {
+        cancelled.set(true)
+    }
+}
+
+/// A flag that threads share.
+final class Flag: Sendable {
+    private let state: Mutex<Bool>
+    init(_ value: Bool) { state = Mutex(value) }
+    var value: Bool { state.withLock { $0 } }
+    func set(_ value: Bool) { state.withLock { $0 = value } }
+}

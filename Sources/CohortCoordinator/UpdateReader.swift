@@ -1,0 +1,79 @@
+import CohortCore
+import CohortStrategies
+import CohortTraining
+import Crypto
+
+/// Reads peers' updates from the object store, a piece at a time.
+struct UpdateReader {
+    private let objects: any ObjectStore
+
+    init(_ objects: any ObjectStore) { self.objects = objects }
+
+    /// Looks an update through before it counts.
+    /// - Returns: the norm of its step from the round's weights; nil when there is no update to look at (an evaluation).
+    /// - Throws: ``CohortError`` `invalid` with what is wrong with it; `notFound` when it was never uploaded.
+    func inspect(_ event: DoneEvent, of session: Session) async throws -> Double? {
+        guard session.round < session.settings.rounds else { return nil }
+        guard let model = session.model else { return nil }
+        guard let update = event.update else { throw CohortError(.invalid, "DONE names no update") }
+        let expected = "updates/\(session.id)/g\(event.generation)-r\(event.round)-\(event.peerId).safetensors"
+        guard update.key == expected else { throw CohortError(.invalid, "the update's key is '\(update.key)'; it must be '\(expected)'") }
+        guard event.results.samples >= 0, event.results.epochs >= 0, event.results.seconds.isFinite else {
+            throw CohortError(.invalid, "the results' samples, epochs or seconds cannot be")
+        }
+        var inspection = UpdateInspection(start: try await start(of: session, model))
+        var digest = SHA256()
+        var stream = WeightsStream(spec: model)
+        for try await chunk in try await objects.read(update.key, from: 0) {
+            digest.update(data: chunk)
+            try stream.feed(chunk) { try inspection.feed($0) }
+        }
+        try stream.finish()
+        let sha256 = digest.finalize().map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+        guard sha256 == update.sha256.lowercased() else {
+            throw CohortError(.invalid, "the update's SHA-256 is \(sha256); DONE says \(update.sha256)")
+        }
+        return inspection.norm
+    }
+
+    private func start(of session: Session, _ model: ModelSpec) async throws -> [Float] {
+        guard let weights = session.weights else { return initialParameters(model, seed: session.settings.seed) }
+        return try Weights.decode(try await objects.get(weights.key), spec: model)
+    }
+
+    /// Makes the round's global weights and stores them. Peers come in the order of the session's document, whenever they answered: the same
+    /// answers give the same bits.
+    func aggregate(_ outcome: RoundOutcome, of session: Session) async throws -> ObjectReference {
+        guard let model = session.model else { throw CohortError(.internal, "there is no model to aggregate") }
+        func key(_ peerId: String) throws -> String {
+            guard let update = session.peers.first(where: { $0.id == peerId })?.answer?.update else {
+                throw CohortError(.internal, "peer \(peerId)'s accepted update is missing")
+            }
+            return update.key
+        }
+        let target = "checkpoints/\(session.id)/r\(session.round).safetensors"
+        switch outcome {
+        case .select(let peerId):
+            return try await objects.put(try await objects.get(try key(peerId)), key: target)
+        case .average(let shares):
+            var mean = WeightedMean(parameterCount: model.parameterCount)
+            for share in shares {
+                mean.begin(weight: share.weight)
+                var stream = WeightsStream(spec: model)
+                for try await chunk in try await objects.read(try key(share.peerId), from: 0) { try stream.feed(chunk) { try mean.feed($0) } }
+                try stream.finish()
+            }
+            return try await objects.put(try Weights.encode(model, mean.mean), key: target)
+        }
+    }
+
+    /// Writes the model file.
+    func conclude(_ session: Session, weights: ObjectReference, metrics: Metrics) async throws -> ObjectReference {
+        guard let model = session.model, let schema = session.dataset?.schema else {
+            throw CohortError(.internal, "there is no model to write")
+        }
+        let parameters = try Weights.decode(try await objects.get(weights.key), spec: model)
+        let file = ModelFile(spec: model, schema: schema, metrics: metrics, sessionId: session.id, parameters: parameters)
+        return try await objects.put(try file.encode(), key: "models/\(session.id).safetensors")
+    }
+}

@@ -1,0 +1,24 @@
+public import CohortCore
+
+/// Every peer trains a model of its own on all training rows, with hyperparameters of its own where the settings say so; the model with the
+/// lowest validation loss wins.
+public struct Independent: Strategy {
+    public static let name = "independent"
+    public static let summary = "Each peer trains a model of its own on all rows; the best wins."
+
+    public init() {}
+
+    public var synchronous: Bool { false }
+
+    public func roundCount(_ settings: SessionSettings) -> Int { 1 }
+
+    public func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]] {
+        peers.map { _ in [RowRange(start: 0, end: trainingRows)] }
+    }
+
+    public func outcome(of answers: [StrategyAnswer], task: LearningTask) -> RoundOutcome {
+        // Without validation rows there is nothing to tell them apart by: the first.
+        let best = answers.min { ($0.ownEvaluation?.loss ?? .infinity) < ($1.ownEvaluation?.loss ?? .infinity) }
+        return .select(peerId: best?.peerId ?? "")
+    }
+}

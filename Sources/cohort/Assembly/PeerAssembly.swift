@@ -1,0 +1,59 @@
+import AsyncHTTPClient
+import CohortClient
+import CohortCore
+import CohortPeer
+import Logging
+import ServiceLifecycle
+
+/// Settings → a peer → one service group.
+struct PeerAssembly {
+    private let configuration: PeerConfiguration
+    private let logger: Logger
+
+    /// Flags are nil where they were not given.
+    /// - Throws: ``CohortError`` `invalid` for a setting that cannot be, or one that is missing.
+    init(
+        settings: Settings, server: String?, token: String?, name: String?, dataDirectory: String?, threads: Int?, engine: String?,
+        logger: Logger
+    ) throws {
+        guard let server = settings.text("server", flag: server) else {
+            throw CohortError(.invalid, "--server (or COHORT_SERVER) is missing: the server's URL, such as http://192.168.1.20:8080")
+        }
+        guard let token = settings.text("token", flag: token) else {
+            throw CohortError(.invalid, "--token (or COHORT_TOKEN) is missing: a join token, which `cohort token` makes")
+        }
+        let engineName = settings.text("engine", flag: engine, default: "auto")
+        guard let engine = PeerConfiguration.EngineChoice(rawValue: engineName) else {
+            let known = PeerConfiguration.EngineChoice.allCases.map(\.rawValue).joined(separator: ", ")
+            throw CohortError(.invalid, "COHORT_ENGINE is '\(engineName)'; it must be one of \(known)")
+        }
+        configuration = PeerConfiguration(
+            server: try ServerURL(server), token: token, name: settings.text("name", flag: name),
+            dataDirectory: settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/peer"),
+            threads: try settings.whole("threads", flag: threads, in: 0...1_024, default: 0).nonZero, engine: engine,
+            cacheLimitBytes: try settings.bytes("cache_limit", default: 10 << 30), version: Version.text)
+        self.logger = logger
+    }
+
+    /// Runs until SIGTERM or SIGINT.
+    func run() async throws {
+        let http = HTTPClient.cohort()
+        do {
+            let peer = try Peer(configuration: configuration, http: http, logger: logger)
+            // The peer ends by itself only for good: its token was refused.
+            try await ServiceGroup(
+                configuration: .init(
+                    services: [.init(service: peer, successTerminationBehavior: .gracefullyShutdownGroup)],
+                    gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+            ).run()
+            try await http.shutdown()
+        } catch {
+            try? await http.shutdown()  // The first error is the one to tell.
+            throw error
+        }
+    }
+}
+
+extension Int {
+    fileprivate var nonZero: Int? { self == 0 ? nil : self }
+}
