@@ -22,7 +22,7 @@ public final class DirectoryObjects: ServedObjectStore {
         folder = try ObjectFolder(root: root)
     }
 
-    /// A file alone on the file system of the store is moved, any other is copied.
+    /// A file on the file system of the store is moved, any other is copied (and stays).
     /// - Throws: ``CohortError`` `storageFull`, `invalid` for a key that cannot be.
     public func put(fileAt path: String, key: String) async throws -> ObjectReference {
         let key = try ObjectKey(key)
@@ -121,13 +121,10 @@ extension ObjectFolder {
             size = status.size
             guard status.isRegularFile else { throw CohortError(.invalid, "\(path) is not a file that could be stored as \(key.text)") }
             // Another hard link could change the bytes after they were hashed.
-            let movable = try Files.status(path)?.isRegularFile == true && status.nameCount == 1
-            if movable, try Files.status("\(root)/.tmp")?.device == status.device {
-                let temporary = temporaryPath()
-                do {
-                    try Files.rename(path, to: temporary)
-                    return try adopt(source, at: temporary, returning: path, key: key)
-                } catch let failure as FileFailure where failure.isOtherFileSystem {}
+            if try Files.status(path)?.isRegularFile == true, status.nameCount == 1,
+                let reference = try moveIn(source, key: key)
+            {
+                return reference
             }
             var incoming = try IncomingFile(in: self)
             while case let bytes = try source.read(at: incoming.count, count: ObjectReading.chunkSize), !bytes.isEmpty {
@@ -139,17 +136,23 @@ extension ObjectFolder {
         }
     }
 
-    /// Makes a file that was moved to `temporary` the object, or moves it back.
-    private func adopt(_ file: OpenFile, at temporary: String, returning path: String, key: ObjectKey) throws -> ObjectReference {
+    /// Makes the file itself the object. It gets its second name before it loses the first: killed at any moment, the file is
+    /// where it was, or the object is there.
+    /// - Returns: nil when this file system cannot give it a name in the store's folder.
+    private func moveIn(_ file: OpenFile, key: ObjectKey) throws -> ObjectReference? {
+        let temporary = temporaryPath()
+        guard try Files.addName(temporary, of: file.path) else { return nil }
         do {
             let digest = try FileDigest(file)
             try Files.makePrivate(temporary)
             try file.synchronize()
             let reference = ObjectReference(key: key.text, sha256: digest.sha256, bytes: digest.bytes)
             try commit(temporary, as: reference, key: key)
+            // The object is stored, whether or not the first name can be taken away.
+            try? Files.remove(file.path)
             return reference
         } catch {
-            try? Files.rename(temporary, to: path)
+            try Files.remove(temporary)
             throw error
         }
     }

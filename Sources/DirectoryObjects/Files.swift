@@ -25,8 +25,6 @@ struct FileFailure: Error {
 
     var isMissing: Bool { number == ENOENT }
 
-    var isOtherFileSystem: Bool { number == EXDEV }
-
     var reason: String { String(cString: strerror(number)) }
 
     /// As what a person can act on; `object` is the key or purpose the file was for, `bytes` how many of it were written.
@@ -142,6 +140,13 @@ enum Files {
         guard result == 0 else { throw FileFailure("made", new) }
     }
 
+    /// - Returns: false on another file system, or on one without hard links.
+    static func addName(_ new: String, of path: String) throws(FileFailure) -> Bool {
+        if link(path, new) == 0 { return true }
+        guard [EXDEV, EPERM, ENOTSUP, EOPNOTSUPP, EMLINK, ENOSYS].contains(errno) else { throw FileFailure("made", new) }
+        return false
+    }
+
     static func makeLink(_ path: String, to target: String) throws(FileFailure) {
         guard symlink(target, path) == 0 else { throw FileFailure("made", path) }
     }
@@ -229,9 +234,6 @@ extension stat {
     }
 
     var size: Int { Int(st_size) }
-
-    /// Of the file system.
-    var device: UInt64 { UInt64(truncatingIfNeeded: st_dev) }
 
     /// How many names lead to the file.
     var nameCount: Int { Int(st_nlink) }

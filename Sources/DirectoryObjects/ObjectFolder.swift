@@ -53,7 +53,7 @@ struct ObjectFolder: Sendable {
         throw CohortError(.internal, "the bytes of object \(key.text) are missing in \(root): store it again")
     }
 
-    /// Makes the finished and synchronized file at `temporary` the object, atomically and durably.
+    /// Makes the finished and synchronized file at `temporary` the object, atomically and durably. When that fails, the file stays there.
     func commit(_ temporary: String, as reference: ObjectReference, key: ObjectKey) throws {
         let name = Label(sha256: reference.sha256, bytes: reference.bytes).fileName(of: key)
         try makeFolders(of: key)
@@ -69,7 +69,7 @@ struct ObjectFolder: Sendable {
                     try Files.rename(link, to: "\(root)/\(key.text)")
                 } catch {
                     try Files.remove(link)
-                    try Files.remove(new)
+                    try Files.rename(new, to: temporary)
                     throw error
                 }
             }

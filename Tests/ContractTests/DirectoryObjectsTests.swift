@@ -1,0 +1,204 @@
+import CohortCore
+import DirectoryObjects
+import Foundation
+import Testing
+
+@Suite("Objects in a directory")
+struct DirectoryObjectsTests {
+    func open(_ place: TemporaryFolder) throws -> DirectoryObjects {
+        try DirectoryObjects(path: place.path("objects"), secret: testSecret)
+    }
+
+    @Test("An object is a plain file at its key, for its owner alone")
+    func plain() async throws {
+        try await TemporaryFolder.with { place in
+            let store = try open(place)
+            _ = try await store.put([UInt8]("a,b\n1,2\n".utf8), key: "sets/x.csv")
+            #expect(FileManager.default.contents(atPath: place.path("objects/sets/x.csv")) == Data("a,b\n1,2\n".utf8))
+            let path = try await store.file(of: "sets/x.csv").path
+            #expect(try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int == 0o600)
+        }
+    }
+
+    @Test("Objects and links outlive the process")
+    func reopen() async throws {
+        try await TemporaryFolder.with { place in
+            let reference = try await open(place).put([1, 2, 3], key: "a/b")
+            let text = try await open(place).presignedGet("a/b", expiry: moment(60))
+            let link = try ServedObjectStoreTests.Link(text)
+            let store = try open(place)
+            #expect(try await store.head("a/b") == reference)
+            #expect(try await store.get("a/b") == [1, 2, 3])
+            try store.verify(method: "GET", key: "a/b", expires: link.expires, signature: link.signature, now: moment())
+            let stranger = try DirectoryObjects(path: place.path("objects"), secret: [UInt8](repeating: 8, count: 32))
+            await expectError(.forbidden) {
+                try stranger.verify(method: "GET", key: "a/b", expires: link.expires, signature: link.signature, now: moment())
+            }
+            await expectError(.invalid) { try DirectoryObjects(path: place.path("objects"), secret: [1, 2, 3]) }
+        }
+    }
+
+    @Test("Damaged bytes are found when read whole, named, and kept", arguments: ["flipped", "shorter", "longer"])
+    func damaged(_ how: String) async throws {
+        try await TemporaryFolder.with { place in
+            let store = try open(place)
+            let good = [UInt8](repeating: 5, count: 2_000_000)
+            _ = try await store.put(good, key: "weights")
+            let path = try await store.file(of: "weights").path
+            var bad = good
+            switch how {
+            case "flipped": bad[1_999_999] ^= 1
+            case "shorter": bad.removeLast()
+            default: bad.append(0)
+            }
+            try Data(bad).write(to: URL(fileURLWithPath: path))
+            let said = await expectError(.internal) { try await store.get("weights") }
+            #expect(said.contains("object weights is damaged") && said.contains(path))
+            #expect(FileManager.default.contents(atPath: path) == Data(bad))
+            _ = try await store.put(good, key: "weights")
+            #expect(try await store.get("weights") == good, "storing it again heals it")
+        }
+    }
+
+    @Test("Missing bytes are an error that names the object")
+    func missingBytes() async throws {
+        try await TemporaryFolder.with { place in
+            let store = try open(place)
+            _ = try await store.put([1], key: "a")
+            try FileManager.default.removeItem(atPath: try await store.file(of: "a").path)
+            #expect(await expectError(.internal) { try await store.get("a") }.contains("a"))
+            _ = try await store.put([1], key: "a")
+            #expect(try await store.get("a") == [1])
+        }
+    }
+
+    @Test("A file is moved in, unless it has another name or is a link; then it is copied")
+    func move() async throws {
+        try await TemporaryFolder.with { place in
+            let store = try open(place)
+            let moved = try place.write([1], to: "moved")
+            _ = try await store.put(fileAt: moved, key: "moved")
+            #expect(!FileManager.default.fileExists(atPath: moved))
+
+            let named = try place.write([2], to: "named")
+            try FileManager.default.linkItem(atPath: named, toPath: place.path("other name"))
+            _ = try await store.put(fileAt: named, key: "named")
+            let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: place.path("other name")))
+            try handle.write(contentsOf: [9])
+            try handle.close()
+            #expect(try await store.get("named") == [2])
+
+            let target = try place.write([3], to: "target")
+            try FileManager.default.createSymbolicLink(atPath: place.path("link"), withDestinationPath: target)
+            _ = try await store.put(fileAt: place.path("link"), key: "link")
+            #expect(try await store.get("link") == [3])
+            #expect(FileManager.default.contents(atPath: target) == Data([3]))
+
+            await expectError(.invalid) { try await store.put(fileAt: place.path, key: "folder") }
+        }
+    }
+
+    @Test("A key below an object, or an object above keys, is refused; a file that was to be moved is still there")
+    func nesting() async throws {
+        try await TemporaryFolder.with { place in
+            let store = try open(place)
+            _ = try await store.put([1], key: "a")
+            _ = try await store.put([1], key: "b/c")
+            let before = place.files()
+            await expectError(.invalid) { try await store.put([2], key: "a/b") }
+            await expectError(.invalid) { try await store.put([2], key: "b") }
+            #expect(place.files() == before)
+            let file = try place.write([2], to: "file")
+            await expectError(.invalid) { try await store.put(fileAt: file, key: "b") }
+            #expect(FileManager.default.contents(atPath: file) == Data([2]))
+            #expect(try await store.list(prefix: "") == ["a", "b/c"])
+        }
+    }
+
+    @Test("Replacing leaves one file an object; deleting leaves none")
+    func noLeftovers() async throws {
+        try await TemporaryFolder.with { place in
+            let store = try open(place)
+            for index in 0..<5 { _ = try await store.put([UInt8(index)], key: "a/b") }
+            for _ in 0..<2 { _ = try await store.put([4], key: "a/b") }
+            #expect(place.files().count == 1)
+            try await store.delete("a/b")
+            #expect(place.files() == [])
+        }
+    }
+
+    @Test("What a dead process left unfinished is removed after a day, and is never an object")
+    func leftovers() async throws {
+        try await TemporaryFolder.with { place in
+            _ = try open(place)
+            let old = try place.write([1], to: "objects/.tmp/old")
+            let young = try place.write([1], to: "objects/.tmp/young")
+            try FileManager.default.setAttributes([.modificationDate: Date(timeIntervalSinceNow: -90_000)], ofItemAtPath: old)
+            let store = try open(place)
+            #expect(!FileManager.default.fileExists(atPath: old))
+            #expect(FileManager.default.fileExists(atPath: young))
+            #expect(try await store.list(prefix: "") == [])
+        }
+    }
+
+    @Test("A file somebody laid into the folder is no object, and can be replaced by one")
+    func stranger() async throws {
+        try await TemporaryFolder.with { place in
+            let store = try open(place)
+            _ = try place.write([1], to: "objects/notes.txt")
+            try FileManager.default.createSymbolicLink(atPath: place.path("objects/outside"), withDestinationPath: "/etc/hostname")
+            #expect(try await store.list(prefix: "") == [])
+            for key in ["notes.txt", "outside"] {
+                await expectError(.notFound) { try await store.get(key) }
+                _ = try await store.put([2], key: key)
+                #expect(try await store.get(key) == [2])
+            }
+        }
+    }
+
+    @Test(
+        "A full disk is told with sizes, gives its space back, and leaves the old object",
+        .enabled(if: SmallDisk.isPossible, SmallDisk.reason))
+    func fullDisk() async throws {
+        try await SmallDisk.with(kilobytes: 512) { disk in
+            let store = try open(disk)
+            _ = try await store.put([1, 2, 3], key: "model")
+            let large = [UInt8](repeating: 1, count: 600_000)
+            let said = await expectError(.storageFull) { try await store.put(large, key: "model") }
+            #expect(said.contains("is full") && said.contains("600000 bytes of model") && said.contains("bytes are free"))
+
+            try await TemporaryFolder.with { elsewhere in
+                let file = try elsewhere.write(large, to: "upload")
+                await expectError(.storageFull) { try await store.put(fileAt: file, key: "model") }
+                #expect(FileManager.default.contents(atPath: file)?.count == large.count)
+            }
+
+            let writer = try await store.writer(key: "streamed")
+            await expectError(.storageFull) {
+                for _ in 0..<10 { try await writer.write([UInt8](repeating: 1, count: 100_000)) }
+            }
+            #expect(try await store.get("model") == [1, 2, 3])
+            #expect(try await store.list(prefix: "") == ["model"])
+            _ = try await store.put([UInt8](repeating: 1, count: 300_000), key: "fits-again")
+        }
+    }
+
+    @Test("A read-only place is told", .enabled(if: SmallDisk.isPossible, SmallDisk.reason))
+    func readOnly() async throws {
+        try await SmallDisk.with(kilobytes: 64, readOnly: true) { disk in
+            let said = await expectError(.storageFull) { try open(disk) }
+            #expect(said.contains(disk.path))
+        }
+    }
+
+    @Test("A file from another file system is copied in", .enabled(if: SmallDisk.isPossible, SmallDisk.reason))
+    func otherFileSystem() async throws {
+        try await SmallDisk.with(kilobytes: 512) { disk in
+            try await TemporaryFolder.with { place in
+                let file = try disk.write([UInt8](repeating: 3, count: 100_000), to: "upload")
+                let reference = try await open(place).put(fileAt: file, key: "a")
+                #expect(reference.bytes == 100_000)
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+import CohortCore
+import Testing
+
+@Suite("Metric documents")
+struct MetricDocumentsTests {
+    @Test("A repeated point counts once, and the first stays", arguments: DocumentStore.all)
+    func idempotent(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let peer = MetricPoint.sample(loss: 0.5)
+            let global = MetricPoint.sample(peer: nil, epoch: 0, loss: 0.4, at: 1)
+            try await documents.append([peer, global])
+            try await documents.append([.sample(loss: 99, at: 2), .sample(peer: nil, epoch: 0, loss: 99, at: 2)])
+            try await documents.append([])
+            #expect(try await documents.metrics(sessionId: "s") == [peer, global])
+        }
+    }
+
+    @Test("Points differ by session, peer, round and epoch, and come in the order of time", arguments: DocumentStore.all)
+    func order(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let points = [
+                MetricPoint.sample(at: 5), .sample(epoch: 2, at: 4), .sample(round: 1, at: 3), .sample(peer: "q", at: 2),
+                .sample(peer: nil, at: 1), .sample(session: "t", at: 0),
+            ]
+            try await documents.append(points)
+            #expect(try await documents.metrics(sessionId: "s") == points.dropLast().reversed())
+            #expect(try await documents.metrics(sessionId: "t") == [points[5]])
+            #expect(try await documents.metrics(sessionId: "u") == [])
+        }
+    }
+
+    @Test("A loss that is not a number is stored as absent", arguments: DocumentStore.all)
+    func notFinite(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            try await documents.append([.sample(epoch: 1, loss: .nan), .sample(epoch: 2, loss: .infinity, at: 1)])
+            #expect(try await documents.metrics(sessionId: "s").map(\.loss) == [nil, nil])
+        }
+    }
+}

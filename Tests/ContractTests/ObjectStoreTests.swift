@@ -1,0 +1,153 @@
+import CohortCore
+import Foundation
+import Testing
+
+@Suite("Object store")
+struct ObjectStoreTests {
+    /// Of "abc", by FIPS 180-2.
+    static let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+    @Test("Small bytes come back as they were put", arguments: ObjectStoreKind.all)
+    func put(_ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            let key = "updates/s/g1-r0-p.safetensors"
+            let reference = try await store.put([UInt8]("abc".utf8), key: key)
+            #expect(reference == ObjectReference(key: key, sha256: Self.abc, bytes: 3))
+            #expect(try await store.head(key) == reference)
+            #expect(try await store.get(key) == [UInt8]("abc".utf8))
+            #expect(store.bucket == "cohort")
+        }
+    }
+
+    @Test("An empty object is an object", arguments: ObjectStoreKind.all)
+    func empty(_ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, place in
+            let reference = try await store.put([], key: "empty")
+            #expect(reference.bytes == 0 && reference.sha256.hasPrefix("e3b0c44298fc1c14"))
+            #expect(try await store.get("empty") == [])
+            let file = try place.write([], to: "empty.csv")
+            #expect(try await store.put(fileAt: file, key: "empty.csv").sha256 == reference.sha256)
+            #expect(try await store.get("empty.csv") == [])
+        }
+    }
+
+    @Test("A file of 5 MB is stored, and read in chunks of at most 1 MiB, from any offset", arguments: ObjectStoreKind.all)
+    func large(_ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, place in
+            let bytes = (0..<5_000_000).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
+            let reference = try await store.put(fileAt: place.write(bytes, to: "upload"), key: "20260131T120000123Z.csv")
+            #expect(reference.bytes == bytes.count)
+            #expect(try await store.put(bytes, key: "again").sha256 == reference.sha256)
+            for offset in [0, 1, 1 << 20, 4_999_999, 5_000_000] {
+                var read: [UInt8] = []
+                for try await chunk in try await store.read(reference.key, from: offset) {
+                    #expect(!chunk.isEmpty && chunk.count <= 1 << 20)
+                    read += chunk
+                }
+                #expect(read == Array(bytes[offset...]), "from \(offset)")
+            }
+            for offset in [-1, 5_000_001] {
+                await expectError(.invalid) { for try await _ in try await store.read(reference.key, from: offset) {} }
+            }
+        }
+    }
+
+    @Test("What is not there is not found", arguments: ObjectStoreKind.all)
+    func missing(_ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, place in
+            #expect(try await store.head("nothing/here") == nil)
+            await expectError(.notFound) { try await store.get("nothing/here") }
+            try await store.delete("nothing/here")
+            #expect(try await store.list(prefix: "nothing/") == [])
+            await expectError(.storageFull) { try await store.put(fileAt: place.path("no such file"), key: "a") }
+            #expect(try await store.head("a") == nil)
+        }
+    }
+
+    @Test("Keys are listed by prefix, sorted; a deleted one is gone", arguments: ObjectStoreKind.all)
+    func list(_ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            let keys = ["updates/s1/b", "updates/s1/a", "updates/s10/a", "updates/s2/a", "checkpoints/s1/r1.safetensors", "top.csv"]
+            for key in keys { _ = try await store.put([1], key: key) }
+            #expect(try await store.list(prefix: "") == keys.sorted())
+            #expect(try await store.list(prefix: "updates/s1/") == ["updates/s1/a", "updates/s1/b"])
+            #expect(try await store.list(prefix: "updates/s1") == ["updates/s1/a", "updates/s1/b", "updates/s10/a"])
+            #expect(try await store.list(prefix: "upd").count == 4)
+            #expect(try await store.list(prefix: "top.csv") == ["top.csv"])
+            #expect(try await store.list(prefix: "x") == [])
+            try await store.delete("updates/s1/a")
+            try await store.delete("updates/s1/a")
+            #expect(try await store.list(prefix: "updates/s1/") == ["updates/s1/b"])
+            #expect(try await store.head("updates/s1/a") == nil)
+            await expectError(.notFound) { try await store.get("updates/s1/a") }
+        }
+    }
+
+    @Test("An object is replaced atomically: readers see the old or the new one, whole", arguments: ObjectStoreKind.all)
+    func replace(_ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            let versions = (0..<3).map { [UInt8](repeating: UInt8($0), count: 300_000 + $0) }
+            _ = try await store.put(versions[0], key: "model")
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for writer in 0..<2 {
+                    group.addTask {
+                        for round in 0..<15 { _ = try await store.put(versions[(writer + round) % 3], key: "model") }
+                    }
+                }
+                for _ in 0..<4 {
+                    group.addTask {
+                        for _ in 0..<25 {
+                            let bytes = try await store.get("model")
+                            #expect(bytes == versions[Int(bytes.first ?? 0)])
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+            let reference = try #require(try await store.head("model"))
+            #expect(try await store.get("model").count == reference.bytes)
+            #expect(try await store.list(prefix: "") == ["model"])
+        }
+    }
+
+    @Test(
+        "A key that could leave the store, or is none, is refused",
+        arguments: [
+            "", "/", "/etc/passwd", "..", "../x", "a/../../x", "a/..", "a//b", "a/", ".hidden", "a/.tmp/b", ".tmp/x", "a\\b", "a b", "a\nb",
+            "a\0b",
+            "é", "a?b", "a%2e", String(repeating: "a", count: 129), String(repeating: "a/", count: 256) + "a",
+        ], ObjectStoreKind.all)
+    func keys(_ key: String, _ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, place in
+            let file = try place.write([1], to: "file")
+            await expectError(.invalid) { try await store.put([1], key: key) }
+            await expectError(.invalid) { try await store.put(fileAt: file, key: key) }
+            await expectError(.invalid) { try await store.get(key) }
+            await expectError(.invalid) { try await store.head(key) }
+            await expectError(.invalid) { try await store.delete(key) }
+            await expectError(.invalid) { try await store.presignedGet(key, expiry: moment()) }
+            await expectError(.invalid) { try await store.presignedPut(key, expiry: moment()) }
+            #expect(place.files() == ["file"])
+        }
+    }
+
+    @Test("A prefix cannot leave the store", arguments: ["../", "a/../../", "/etc/", ".tmp/"], ObjectStoreKind.all)
+    func prefixes(_ prefix: String, _ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            await expectError(.invalid) { try await store.list(prefix: prefix) }
+        }
+    }
+
+    @Test("Get in a cancelled task throws; it never returns a part", arguments: ObjectStoreKind.all)
+    func cancelled(_ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            let bytes = [UInt8](repeating: 1, count: 3 << 20)
+            _ = try await store.put(bytes, key: "large")
+            let task = Task {
+                withUnsafeCurrentTask { $0?.cancel() }
+                return try await store.get("large")
+            }
+            await #expect(throws: CancellationError.self) { try await task.value }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+import CohortCore
+import Testing
+
+@Suite("Peer documents")
+struct PeerDocumentsTests {
+    @Test("Registering again replaces what was said, and counts up", arguments: DocumentStore.all)
+    func register(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let first = try await documents.register(.sample(id: "p"))
+            #expect(first == .sample(id: "p"))
+            try await documents.setOffline(peerId: "p", registration: nil)
+
+            var renamed = Peer.sample(id: "p", name: "workstation")
+            renamed.capabilities.device = "cuda:0"
+            renamed.tokenId = "another token"
+            renamed.registeredAt = moment(60)
+            renamed.lastSeen = moment(61)
+            let second = try await documents.register(renamed)
+            renamed.registration = 2
+            #expect(second == renamed)
+            #expect(try await documents.peer(id: "p") == renamed)
+            #expect(try await documents.peer(id: "q") == nil)
+        }
+    }
+
+    @Test("A peer that comes back is still locked to its session", arguments: DocumentStore.all)
+    func comeBack(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            _ = try await documents.register(.sample(id: "p"))
+            #expect(try await documents.claim(peerId: "p", sessionId: "s"))
+            try await documents.setOffline(peerId: "p", registration: 1)
+            let offline = try await documents.peer(id: "p")
+            #expect(offline?.status == .offline && offline?.sessionId == "s")
+
+            let back = try await documents.register(.sample(id: "p"))
+            #expect(back.status == .training && back.sessionId == "s" && back.registration == 2)
+            #expect(try await documents.peer(id: "p") == back)
+        }
+    }
+
+    @Test("A registration cannot bring a session with it", arguments: DocumentStore.all)
+    func smuggle(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            var peer = Peer.sample(id: "p")
+            peer.sessionId = "somebody's"
+            peer.status = .offline
+            let stored = try await documents.register(peer)
+            #expect(stored.sessionId == nil && stored.status == .online)
+        }
+    }
+
+    @Test("Somebody else's peer id is refused", arguments: DocumentStore.all)
+    func owner(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let mine = try await documents.register(.sample(id: "p", owner: "ada"))
+            await expectError(.conflict) { try await documents.register(.sample(id: "p", owner: "bob")) }
+            #expect(try await documents.peer(id: "p") == mine)
+        }
+    }
+
+    @Test("Peers are listed by name, then id", arguments: DocumentStore.all)
+    func list(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for (id, name) in [("3", "b"), ("2", "a"), ("1", "b"), ("4", "a")] {
+                _ = try await documents.register(.sample(id: id, name: name))
+            }
+            #expect(try await documents.peers().map(\.id) == ["2", "4", "1", "3"])
+        }
+    }
+
+    @Test("A beat counts for its own registration only, and never revives", arguments: DocumentStore.all)
+    func touch(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for id in ["fresh", "stale", "gone"] { _ = try await documents.register(.sample(id: id)) }
+            _ = try await documents.register(.sample(id: "stale"))
+            try await documents.setOffline(peerId: "gone", registration: 1)
+            try await documents.touch(
+                ["fresh", "stale", "gone", "unknown"].map { PeerBeat(peerId: $0, registration: 1, seen: moment(5)) })
+            #expect(try await documents.peer(id: "fresh")?.lastSeen == moment(5))
+            #expect(try await documents.peer(id: "stale")?.lastSeen == moment(0))
+            #expect(try await documents.peer(id: "gone")?.lastSeen == moment(0))
+            #expect(try await documents.peer(id: "gone")?.status == .offline)
+            #expect(try await documents.peer(id: "unknown") == nil)
+            try await documents.touch([])
+        }
+    }
+
+    @Test("Only the peer's present registration is set offline", arguments: DocumentStore.all)
+    func offline(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for _ in 0..<2 { _ = try await documents.register(.sample(id: "p")) }
+            try await documents.setOffline(peerId: "p", registration: 1)
+            #expect(try await documents.peer(id: "p")?.status == .online)
+            try await documents.setOffline(peerId: "p", registration: 2)
+            #expect(try await documents.peer(id: "p")?.status == .offline)
+            try await documents.setOffline(peerId: "unknown", registration: nil)
+        }
+    }
+
+    @Test("A claim needs an online, free peer", arguments: DocumentStore.all)
+    func claim(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            _ = try await documents.register(.sample(id: "p"))
+            #expect(try await documents.claim(peerId: "unknown", sessionId: "s") == false)
+            #expect(try await documents.claim(peerId: "p", sessionId: "s"))
+            let locked = try await documents.peer(id: "p")
+            #expect(locked?.status == .training && locked?.sessionId == "s")
+            #expect(try await documents.claim(peerId: "p", sessionId: "t") == false)
+            #expect(try await documents.claim(peerId: "p", sessionId: "s") == false)
+
+            try await documents.free(peerId: "p", sessionId: "t")
+            #expect(try await documents.peer(id: "p") == locked, "only its own session frees a peer")
+            try await documents.free(peerId: "p", sessionId: "s")
+            try await documents.free(peerId: "p", sessionId: "s")
+            let freed = try await documents.peer(id: "p")
+            #expect(freed?.status == .online && freed?.sessionId == nil)
+
+            try await documents.setOffline(peerId: "p", registration: nil)
+            #expect(try await documents.claim(peerId: "p", sessionId: "s") == false)
+        }
+    }
+
+    @Test("Freeing a session's peers leaves the offline ones offline and others' alone", arguments: DocumentStore.all)
+    func freeAll(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for (id, session) in [("a", "s"), ("b", "s"), ("c", "t")] {
+                _ = try await documents.register(.sample(id: id, name: id))
+                #expect(try await documents.claim(peerId: id, sessionId: session))
+            }
+            try await documents.setOffline(peerId: "b", registration: nil)
+            try await documents.freePeers(ofSession: "s")
+            try await documents.freePeers(ofSession: "s")
+            let peers = try await documents.peers()
+            #expect(peers.map(\.sessionId) == [nil, nil, "t"])
+            #expect(peers.map(\.status) == [.online, .offline, .training])
+        }
+    }
+
+    @Test("A hundred sessions claim ten peers at once: each peer goes to one", arguments: DocumentStore.all)
+    func race(_ store: DocumentStore) async throws {
+        try await TemporaryFolder.with { place in
+            // Two openings of the same store, as two servers on the same database.
+            let servers = [try await store.open(place), try await store.open(place)]
+            for peer in 0..<10 { _ = try await servers[0].part.register(.sample(id: "p\(peer)")) }
+            let claims = try await withThrowingTaskGroup(of: [String: String].self) { group in
+                for session in 0..<100 {
+                    let documents = servers[session % 2].part
+                    group.addTask {
+                        var won: [String: String] = [:]
+                        for peer in (0..<10).map({ "p\(($0 + session) % 10)" }) {
+                            if try await documents.claim(peerId: peer, sessionId: "s\(session)") { won[peer] = "s\(session)" }
+                        }
+                        return won
+                    }
+                }
+                return try await group.reduce(into: []) { $0 += $1.map { $0 } }
+            }
+            #expect(claims.count == 10)
+            let winners = Dictionary(claims.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first })
+            #expect(winners.count == 10)
+            for peer in try await servers[1].part.peers() {
+                #expect(peer.sessionId == winners[peer.id] && peer.status == .training)
+            }
+            for server in servers { try await server.close() }
+        }
+    }
+
+    @Test("A deleted peer is gone, and when it comes back a beat of its former life is refused", arguments: DocumentStore.all)
+    func delete(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            _ = try await documents.register(.sample(id: "p"))
+            #expect(try await documents.claim(peerId: "p", sessionId: "s"))
+            try await documents.deletePeer(id: "p")
+            try await documents.deletePeer(id: "p")
+            #expect(try await documents.peers() == [])
+
+            let back = try await documents.register(.sample(id: "p"))
+            #expect(back.registration > 1 && back.sessionId == nil && back.status == .online)
+            try await documents.touch([PeerBeat(peerId: "p", registration: 1, seen: moment(5))])
+            #expect(try await documents.peer(id: "p")?.lastSeen == moment(0))
+        }
+    }
+}

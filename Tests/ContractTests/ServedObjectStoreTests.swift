@@ -1,0 +1,113 @@
+import CohortCore
+import Foundation
+import Testing
+
+@Suite("Served object store")
+struct ServedObjectStoreTests {
+    /// The parts of `/objects/KEY?expires=…&signature=…`.
+    struct Link {
+        var key: String
+        var expires: Int
+        var signature: String
+
+        init(_ text: String) throws {
+            let parts = try #require(text.wholeMatch(of: /\/objects\/([^?]+)\?expires=([0-9]+)&signature=([0-9a-f]{64})/))
+            key = try #require(String(parts.1).removingPercentEncoding)
+            expires = try #require(Int(parts.2))
+            signature = String(parts.3)
+        }
+    }
+
+    @Test("A link opens what it was made for, until it expires", arguments: ServedStoreKind.all)
+    func link(_ kind: ServedStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            let key = "a+b/c=d@e_f-g.csv"
+            let text = try await store.presignedGet(key, expiry: moment(60))
+            #expect(text.hasPrefix("/objects/a%2Bb/c%3Dd%40e_f-g.csv?expires="))
+            let link = try Link(text)
+            #expect(link.key == key && link.expires == Int(moment(60).timeIntervalSince1970))
+            try store.verify(method: "GET", key: key, expires: link.expires, signature: link.signature, now: moment(59.9))
+            let said = await expectError(.forbidden) {
+                try store.verify(method: "GET", key: key, expires: link.expires, signature: link.signature, now: moment(60))
+            }
+            #expect(said.contains("expired") && said.contains("2026-01-31T12:01:00Z"))
+        }
+    }
+
+    @Test("A forged link is refused, and told apart from an expired one", arguments: ServedStoreKind.all)
+    func forged(_ kind: ServedStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            let link = try Link(try await store.presignedGet("a", expiry: moment(60)))
+            let put = try Link(try await store.presignedPut("a", expiry: moment(60)))
+            try store.verify(method: "PUT", key: "a", expires: put.expires, signature: put.signature, now: moment())
+            var flipped = Array(link.signature)
+            flipped[63] = flipped[63] == "0" ? "1" : "0"
+            let forgeries: [(String, String, Int, String)] = [
+                ("PUT", "a", link.expires, link.signature), ("GET", "a", put.expires, put.signature),
+                ("DELETE", "a", link.expires, link.signature), ("GET", "b", link.expires, link.signature),
+                ("GET", "a", link.expires + 1, link.signature), ("GET", "a", link.expires, String(flipped)),
+                ("GET", "a", link.expires, ""), ("GET", "a", link.expires, String(link.signature.dropLast())),
+                ("GET", "a", link.expires, String(repeating: "x", count: 64)),
+                ("GET", "a", link.expires, String(repeating: "0", count: 64)),
+            ]
+            for (method, key, expires, signature) in forgeries {
+                for now in [moment(), moment(1000)] {
+                    let said = await expectError(.forbidden) {
+                        try store.verify(method: method, key: key, expires: expires, signature: signature, now: now)
+                    }
+                    #expect(said.contains("signature is wrong"), "\(method) \(key) \(expires) \(signature)")
+                }
+            }
+        }
+    }
+
+    @Test("The file of an object holds its plain bytes", arguments: ServedStoreKind.all)
+    func file(_ kind: ServedStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            let reference = try await store.put([UInt8]("abc".utf8), key: "a/b.csv")
+            let file = try await store.file(of: "a/b.csv")
+            #expect(file.reference == reference)
+            #expect(FileManager.default.contents(atPath: file.path) == Data("abc".utf8))
+            await expectError(.notFound) { try await store.file(of: "a/c.csv") }
+            await expectError(.invalid) { try await store.file(of: "../c.csv") }
+        }
+    }
+
+    @Test("A streamed object appears, whole, when its writer finishes", arguments: ServedStoreKind.all)
+    func stream(_ kind: ServedStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            let writer = try await store.writer(key: "streamed")
+            var all: [UInt8] = []
+            for index in 0..<50 {
+                let chunk = [UInt8](repeating: UInt8(index), count: index % 7 == 0 ? 0 : 100_000 + index)
+                try await writer.write(chunk)
+                all += chunk
+                #expect(try await store.head("streamed") == nil)
+            }
+            let reference = try await writer.finish()
+            #expect(try await store.head("streamed") == reference)
+            #expect(try await store.put(all, key: "at-once").sha256 == reference.sha256)
+            #expect(try await store.get("streamed") == all)
+            await writer.abort()
+            #expect(try await store.head("streamed") == reference, "aborting after the end is harmless")
+            await expectError(.internal) { try await writer.write([1]) }
+            await expectError(.internal) { try await writer.finish() }
+        }
+    }
+
+    @Test("An aborted or forgotten write leaves nothing, and the old object as it was", arguments: ServedStoreKind.all)
+    func abort(_ kind: ServedStoreKind) async throws {
+        try await kind.withEmpty { store, place in
+            let old = try await store.put([1, 2, 3], key: "a")
+            let before = place.files()
+            let writer = try await store.writer(key: "a")
+            try await writer.write([UInt8](repeating: 0, count: 100_000))
+            await writer.abort()
+            await writer.abort()
+            do { try await store.writer(key: "a").write([9]) }
+            #expect(place.files() == before)
+            #expect(try await store.head("a") == old)
+            #expect(try await store.get("a") == [1, 2, 3])
+        }
+    }
+}

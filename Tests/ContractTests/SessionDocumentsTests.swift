@@ -1,0 +1,192 @@
+import CohortCore
+import Testing
+
+@Suite("Session documents")
+struct SessionDocumentsTests {
+    @Test("A session comes back as it was stored", arguments: DocumentStore.all)
+    func roundTrip(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            var session = Session.sample(id: "s")
+            try await documents.insert(session)
+            #expect(try await documents.session(id: "s") == session)
+            #expect(try await documents.session(id: "t") == nil)
+
+            let weights = ObjectReference(key: "checkpoints/s/r1.safetensors", sha256: String(repeating: "a", count: 64), bytes: 10)
+            session.status = .running
+            session.startedAt = moment(1)
+            session.round = 1
+            session.weights = weights
+            session.checkpoints = [Checkpoint(round: 1, weights: weights)]
+            session.ledger = RowLedger(rows: 100)
+            session.ledger?.add(RowRange(start: 10, end: 20), epochs: 2)
+            session.updateNorms = [0.1, 2.5e-7]
+            session.rounds = [
+                RoundSummary(round: 0, seconds: 1.5, training: nil, answered: ["a"], dropped: ["Slow_laptop b": "too late"])
+            ]
+            let stored = try await documents.update(session)
+            session.revision = 1
+            #expect(stored == session)
+            #expect(try await documents.session(id: "s") == session)
+            await expectError(.conflict) { try await documents.insert(session) }
+        }
+    }
+
+    @Test("An owner's sessions are listed newest first, up to the limit", arguments: DocumentStore.all)
+    func list(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for (id, seconds) in [("b", 2.0), ("a", 1.0), ("d", 4.0), ("c", 3.0)] {
+                try await documents.insert(Session.sample(id: id, createdAt: moment(seconds)))
+            }
+            try await documents.insert(Session.sample(id: "other", owner: "bob", createdAt: moment(9)))
+            #expect(try await documents.sessions(ownerId: "ada", limit: 3).map(\.id) == ["d", "c", "b"])
+            #expect(try await documents.sessions(ownerId: "ada", limit: 100).map(\.id) == ["d", "c", "b", "a"])
+            #expect(try await documents.sessions(ownerId: "ada", limit: 0) == [])
+            #expect(try await documents.sessions(ownerId: "nobody", limit: 3) == [])
+        }
+    }
+
+    @Test("Unfinished sessions are those not final, oldest first", arguments: DocumentStore.all)
+    func unfinished(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for (index, status) in SessionStatus.allCases.enumerated() {
+                var session = Session.sample(id: status.rawValue, createdAt: moment(Double(10 - index)))
+                session.status = status
+                try await documents.insert(session)
+            }
+            #expect(try await documents.unfinishedSessions().map(\.status) == [.running, .pending])
+            var running = try #require(try await documents.session(id: "RUNNING"))
+            running.status = .failed
+            _ = try await documents.update(running)
+            #expect(try await documents.unfinishedSessions().map(\.status) == [.pending])
+        }
+    }
+
+    @Test("An update of another revision is refused", arguments: DocumentStore.all)
+    func stale(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let session = Session.sample(id: "s")
+            try await documents.insert(session)
+            var mine = session
+            mine.waitingFor = "peers"
+            let stored = try await documents.update(mine)
+            var theirs = session
+            theirs.cancelRequested = true
+            await expectError(.conflict) { try await documents.update(theirs) }
+            #expect(try await documents.session(id: "s") == stored)
+            await expectError(.notFound) { try await documents.update(Session.sample(id: "unknown")) }
+        }
+    }
+
+    @Test("Of fifty who update the same revision at once, one wins", arguments: DocumentStore.all)
+    func race(_ store: DocumentStore) async throws {
+        try await TemporaryFolder.with { place in
+            let servers = [try await store.open(place), try await store.open(place)]
+            let session = Session.sample(id: "s")
+            try await servers[0].part.insert(session)
+            let winners = try await withThrowingTaskGroup(of: Int?.self) { group in
+                for index in 0..<50 {
+                    var mine = session
+                    mine.round = index
+                    let change = mine
+                    let documents = servers[index % 2].part
+                    group.addTask {
+                        do {
+                            return try await documents.update(change).round
+                        } catch let error as CohortError where error.code == .conflict {
+                            return nil
+                        }
+                    }
+                }
+                return try await group.compactMap { $0 }.reduce(into: []) { $0.append($1) }
+            }
+            #expect(winners.count == 1)
+            let stored = try #require(try await servers[0].part.session(id: "s"))
+            #expect(stored.round == winners.first && stored.revision == 1)
+            for server in servers { try await server.close() }
+        }
+    }
+
+    @Test("A lease is taken when free, expired or one's own; the generation rises with every taking", arguments: DocumentStore.all)
+    func take(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            try await documents.insert(Session.sample(id: "s"))
+            func take(_ owner: String, now: Double) async throws -> Session? {
+                try await documents.lease(sessionId: "s", owner: owner, renewing: nil, now: moment(now), expiresAt: moment(now + 30))
+            }
+            let first = try #require(try await take("a", now: 0))
+            #expect(first.generation == 1 && first.lease == Lease(owner: "a", expiresAt: moment(30)) && first.revision == 1)
+            #expect(try await documents.session(id: "s") == first)
+            #expect(try await take("b", now: 29) == nil)
+            #expect(try await documents.session(id: "s") == first, "a refused lease changes nothing")
+            #expect(try await take("a", now: 10)?.generation == 2, "a restarted owner")
+            #expect(try await take("b", now: 39) == nil)
+            let third = try #require(try await take("b", now: 40))
+            #expect(third.generation == 3 && third.lease?.owner == "b")
+
+            var released = third
+            released.lease = nil
+            _ = try await documents.update(released)
+            #expect(try await take("a", now: 41)?.generation == 4)
+            await expectError(.notFound) {
+                try await documents.lease(sessionId: "unknown", owner: "a", renewing: nil, now: moment(), expiresAt: moment(30))
+            }
+        }
+    }
+
+    @Test("Renewing keeps the generation, and fails once another has taken over", arguments: DocumentStore.all)
+    func renew(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            try await documents.insert(Session.sample(id: "s"))
+            func lease(_ owner: String, _ generation: Int?, now: Double) async throws -> Session? {
+                try await documents.lease(sessionId: "s", owner: owner, renewing: generation, now: moment(now), expiresAt: moment(now + 30))
+            }
+            _ = try await lease("a", nil, now: 0)
+            let renewed = try #require(try await lease("a", 1, now: 20))
+            #expect(renewed.generation == 1 && renewed.lease?.expiresAt == moment(50))
+            #expect(try await documents.session(id: "s") == renewed)
+            #expect(try await lease("a", 1, now: 60)?.generation == 1, "expired, but nobody has taken it")
+            #expect(try await lease("b", 1, now: 100) == nil, "renewing is not taking")
+            #expect(try await lease("b", nil, now: 100)?.generation == 2)
+            #expect(try await lease("a", 1, now: 101) == nil)
+            #expect(try await lease("a", 1, now: 1000) == nil, "even when the other's has expired")
+            #expect(try await lease("b", nil, now: 110)?.generation == 3)
+            #expect(try await lease("b", 2, now: 111) == nil, "its own former life is fenced off too")
+        }
+    }
+
+    @Test("Who was taken over cannot store any more", arguments: DocumentStore.all)
+    func fence(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            try await documents.insert(Session.sample(id: "s"))
+            var held = try #require(
+                try await documents.lease(sessionId: "s", owner: "a", renewing: nil, now: moment(0), expiresAt: moment(30)))
+            let taken = try #require(
+                try await documents.lease(sessionId: "s", owner: "b", renewing: nil, now: moment(31), expiresAt: moment(60)))
+            held.round = 5
+            await expectError(.conflict) { try await documents.update(held) }
+            #expect(try await documents.session(id: "s") == taken)
+        }
+    }
+
+    @Test("Of fifty coordinators that want an expired lease, one gets it", arguments: DocumentStore.all)
+    func leaseRace(_ store: DocumentStore) async throws {
+        try await TemporaryFolder.with { place in
+            let servers = [try await store.open(place), try await store.open(place)]
+            try await servers[0].part.insert(Session.sample(id: "s"))
+            _ = try await servers[0].part.lease(sessionId: "s", owner: "dead", renewing: nil, now: moment(0), expiresAt: moment(30))
+            let winners = try await withThrowingTaskGroup(of: Session?.self) { group in
+                for index in 0..<50 {
+                    let documents = servers[index % 2].part
+                    group.addTask {
+                        try await documents.lease(
+                            sessionId: "s", owner: "c\(index)", renewing: nil, now: moment(31), expiresAt: moment(60))
+                    }
+                }
+                return try await group.compactMap { $0 }.reduce(into: []) { $0.append($1) }
+            }
+            #expect(winners.map(\.generation) == [2])
+            #expect(try await servers[1].part.session(id: "s") == winners.first)
+            for server in servers { try await server.close() }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+import CohortCore
+import Foundation
+
+/// Noon of some day, and seconds later.
+func moment(_ seconds: Double = 0) -> Date { Date(timeIntervalSince1970: 1_769_860_800 + seconds) }
+
+extension User {
+    static func sample(id: String = newIdentifier(), email: String = "ada@example.org") -> User {
+        User(id: id, email: email, name: "Ada", passwordHash: "$2b$12$hash", createdAt: moment())
+    }
+}
+
+extension JoinToken {
+    static func sample(id: String = newIdentifier(), userId: String = "ada", createdAt: Date = moment()) -> JoinToken {
+        JoinToken(id: id, userId: userId, name: "laptops", createdAt: createdAt, expiresAt: moment(3600))
+    }
+}
+
+extension Peer {
+    static func sample(id: String = newIdentifier(), name: String = "laptop", owner: String = "ada") -> Peer {
+        Peer(
+            id: id, name: name, ownerId: owner, tokenId: "token",
+            capabilities: PeerCapabilities(
+                cores: 8, memoryBytes: 16 << 30, engine: "native", device: "cpu", samplesPerSecond: 123_456.5, platform: "Linux x86_64",
+                version: "0.1.0"),
+            registeredAt: moment(), lastSeen: moment())
+    }
+}
+
+extension Session {
+    static func sample(id: String = newIdentifier(), owner: String = "ada", createdAt: Date = moment()) -> Session {
+        Session(
+            id: id, ownerId: owner, createdAt: createdAt,
+            settings: SessionSettings(perPeer: ["Lab_machine 1": SessionSettings.Override(batchSize: 7)]), peers: [SessionPeer(.sample())],
+            uploadPath: "/data/uploads/x.csv", filename: "penguins.csv")
+    }
+}
+
+extension MetricPoint {
+    static func sample(
+        session: String = "s", peer: String? = "p", round: Int = 0, epoch: Int = 1, loss: Double? = 0.5, at seconds: Double = 0
+    ) -> MetricPoint {
+        MetricPoint(
+            sessionId: session, peerId: peer, peerName: peer, round: round, epoch: epoch, loss: loss, accuracy: 0.25, r2: nil,
+            samplesPerSecond: 1000, time: moment(seconds))
+    }
+}

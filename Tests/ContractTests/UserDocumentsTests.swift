@@ -1,0 +1,65 @@
+import CohortCore
+import Testing
+
+@Suite("User documents")
+struct UserDocumentsTests {
+    @Test("A user is found by id and by e-mail, whatever its case", arguments: DocumentStore.all)
+    func find(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let user = User.sample(email: "Ada@Example.org")
+            try await documents.insert(user)
+            var stored = user
+            stored.email = "ada@example.org"
+            #expect(try await documents.user(id: user.id) == stored)
+            #expect(try await documents.user(email: "ADA@example.ORG") == stored)
+            #expect(try await documents.user(id: "nobody") == nil)
+            #expect(try await documents.user(email: "nobody@example.org") == nil)
+        }
+    }
+
+    @Test("An e-mail registers once, and the second time is told so", arguments: DocumentStore.all)
+    func unique(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            try await documents.insert(User.sample(id: "1", email: "ada@example.org"))
+            let said = await expectError(.conflict) { try await documents.insert(User.sample(id: "2", email: "ADA@example.org")) }
+            #expect(said == "ada@example.org is already registered")
+            #expect(try await documents.user(id: "2") == nil)
+        }
+    }
+
+    @Test("Of fifty who register the same e-mail at once, one does", arguments: DocumentStore.all)
+    func race(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let successes = await withTaskGroup(of: Bool.self) { group in
+                for index in 0..<50 {
+                    group.addTask { (try? await documents.insert(User.sample(id: "\(index)"))) != nil }
+                }
+                return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+            }
+            #expect(successes == 1)
+        }
+    }
+
+    @Test("Join tokens are kept by user, and revoked by their user only", arguments: DocumentStore.all)
+    func tokens(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let first = JoinToken.sample(id: "t1", createdAt: moment(0))
+            var second = JoinToken.sample(id: "t2", createdAt: moment(1))
+            second.expiresAt = nil
+            for token in [first, second, JoinToken.sample(id: "t3", userId: "bob")] { try await documents.insert(token) }
+            #expect(try await documents.joinTokens(userId: "ada") == [first, second])
+            #expect(try await documents.joinTokens(userId: "nobody") == [])
+            #expect(try await documents.joinToken(id: "t2") == second)
+            #expect(try await documents.joinToken(id: "t9") == nil)
+
+            #expect(try await documents.revokeJoinToken(id: "t1", userId: "bob", at: moment(5)) == false)
+            #expect(try await documents.revokeJoinToken(id: "t9", userId: "ada", at: moment(5)) == false)
+            #expect(try await documents.joinToken(id: "t1") == first)
+            #expect(try await documents.revokeJoinToken(id: "t1", userId: "ada", at: moment(5)))
+            #expect(try await documents.joinToken(id: "t1")?.revokedAt == moment(5))
+            #expect(try await documents.revokeJoinToken(id: "t1", userId: "ada", at: moment(9)))
+            #expect(try await documents.joinToken(id: "t1")?.revokedAt == moment(5), "the first revocation counts")
+            #expect(try await documents.joinToken(id: "t2")?.revokedAt == nil)
+        }
+    }
+}
