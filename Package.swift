@@ -107,3 +107,17 @@ let package = Package(
         + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer", .grdb])
         + tests("SystemTests", ["CohortCore", "CohortClient", .asyncHTTPClient, .subprocess, .nioCore, .system])
 )
+
+if let only {
+    // Keep what that test target stands on, and nothing else.
+    var neededTargets: Set<String> = []
+    func need(_ name: String) {
+        guard let target = package.targets.first(where: { $0.name == name }), neededTargets.insert(name).inserted else { return }
+        for dependency in target.dependencies {
+            if case .byNameItem(let name, _) = dependency { need(name) }
+        }
+    }
+    need("\(only)Tests")
+    package.targets.removeAll { !neededTargets.contains($0.name) }
+    package.products.removeAll()
+}

@@ -11,18 +11,15 @@ public struct CoordinatorConfiguration: Sendable {
     public var linkSeconds: Double
     /// Between looks at peers and deadlines.
     public var tickSeconds: Double
-    /// Checkpoints that are kept, beside the best.
-    public var keptCheckpoints: Int
 
     public init(
         owner: String, leaseSeconds: Double = 15, rules: SessionMachine.Rules = .init(), linkSeconds: Double = 86_400,
-        tickSeconds: Double = 0.5, keptCheckpoints: Int = 5
+        tickSeconds: Double = 0.5
     ) {
         self.owner = owner
         self.leaseSeconds = leaseSeconds
         self.rules = rules
         self.linkSeconds = linkSeconds
         self.tickSeconds = tickSeconds
-        self.keptCheckpoints = keptCheckpoints
     }
 }

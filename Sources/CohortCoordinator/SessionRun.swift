@@ -256,10 +256,9 @@ final class SessionRun {
             for peerId in peerIds { try await send(.stop(StopCommand(sessionId: id, reason: reason)), to: peerId) }
         case .aggregate(let outcome):
             let weights = try await UpdateReader(coordinator.objects).aggregate(outcome, of: session)
-            let more = machine.handle(.aggregated(weights), now: Date())
-            try await store(&machine)
-            await removeOldObjects(session)
-            return more
+            return machine.handle(.aggregated(weights), now: Date())
+        case .discard(let keys):
+            await remove(keys)
         case .conclude(let weights, let metrics):
             let object = try await UpdateReader(coordinator.objects).conclude(session, weights: weights, metrics: metrics)
             return machine.handle(.concluded(object, metrics), now: Date())
@@ -313,13 +312,6 @@ final class SessionRun {
     }
 
     // MARK: Leftovers. What cannot be removed now is only logged: it harms nobody.
-
-    private func removeOldObjects(_ session: Session) async {
-        let kept = Set(session.checkpoints.suffix(configuration.keptCheckpoints).map(\.weights.key) + [session.best?.weights.key].compactMap { $0 })
-        let old = session.checkpoints.dropLast(configuration.keptCheckpoints).suffix(2).map(\.weights.key).filter { !kept.contains($0) }
-        let updates = session.peers.compactMap { $0.answer?.update?.key }
-        await remove(old + updates)
-    }
 
     private func removeUpdates() async {
         do {

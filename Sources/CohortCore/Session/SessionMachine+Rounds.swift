@@ -134,8 +134,7 @@ extension SessionMachine {
         let pending = session.peers.filter { $0.isAlive && ($0.state == .training || $0.state == .locked && ($0.rows.count > 0 || $0.validationRows != nil)) }
         let answers = answered
         guard !pending.isEmpty else {
-            return answers.count >= min(session.settings.minPeers, max(answers.count, 1)) && !answers.isEmpty
-                ? close(now, &actions) : reopen(now, &actions)
+            return answers.isEmpty ? reopen(now, &actions) : close(now, &actions)
         }
         guard strategy.synchronous, !isEvaluation, answers.count >= session.settings.minPeers else { return }
         func work(_ peers: [SessionPeer]) -> Int { peers.reduce(0) { $0 + $1.rows.reduce(0) { $0 + $1.count } } }
@@ -179,7 +178,13 @@ extension SessionMachine {
         guard let schema = session.dataset?.schema, let weights = session.weights else { return }
         let counts = answered.compactMap(\.answer?.results.evaluation).reduce(Counts(), +)
         // A slice is missing: its peer died. The living share the whole out again.
-        guard counts.samples == schema.validationRows else { return reopen(now, &actions) }
+        guard counts.samples == schema.validationRows else {
+            evaluationTries += 1
+            guard evaluationTries < 5 else {
+                return end(.failed, "the model could not be measured: peers reported \(counts.samples) of \(schema.validationRows) held-out rows", now, &actions)
+            }
+            return reopen(now, &actions)
+        }
         note(evaluation: counts, now, &actions)
         conclude(weights, counts.metrics(schema.task), &actions)
     }
@@ -213,6 +218,7 @@ extension SessionMachine {
         if !strategy.synchronous { checkpoint.validation = ownMetrics(answers, task) }
         session.checkpoints.append(checkpoint)
         session.weights = weights
+        discardOld(&actions)
         let dropped = session.peers.filter { !($0.rows.isEmpty) && $0.answer?.round != session.round }
         session.rounds.append(
             RoundSummary(
@@ -220,6 +226,21 @@ extension SessionMachine {
                 validation: checkpoint.validation, answered: answers.map(\.name),
                 dropped: Dictionary(dropped.map { ($0.name, $0.message ?? "too late") }, uniquingKeysWith: { first, _ in first })))
         finishRound(now, &actions)
+    }
+
+    /// The newest five checkpoints and the best are kept; of the rounds' summaries the newest two hundred (the time series has all).
+    private mutating func discardOld(_ actions: inout [Action]) {
+        var discarded = session.peers.compactMap { $0.answer?.update?.key }
+        while session.checkpoints.count > 5 {
+            let key = session.checkpoints.removeFirst().weights.key
+            if key != session.best?.weights.key { discarded.append(key) }
+        }
+        if let best = outdatedBest, best != session.best?.weights.key, !session.checkpoints.contains(where: { $0.weights.key == best }) {
+            discarded.append(best)
+        }
+        outdatedBest = session.best?.weights.key
+        if session.rounds.count >= 200 { session.rounds.removeFirst(session.rounds.count - 199) }
+        actions.append(.discard(discarded))
     }
 
     private mutating func finishRound(_ now: Date, _ actions: inout [Action]) {
@@ -275,8 +296,8 @@ extension SessionMachine {
         guard session.status == .running, let task = session.model?.task else { return }
         session.modelObject = object
         let independent = !strategy.synchronous
-        let best = independent
-            ? answered.min { ($0.answer?.results.ownEvaluation?.loss ?? .infinity) < ($1.answer?.results.ownEvaluation?.loss ?? .infinity) } : nil
+        func ownLoss(_ peer: SessionPeer) -> Double { peer.answer?.results.ownEvaluation?.loss ?? .infinity }
+        let best = independent ? session.peers.filter { $0.answer != nil }.min { ownLoss($0) < ownLoss($1) } : nil
         session.results = SessionResults(
             metrics: metrics,
             peers: session.peers.map { peer in
@@ -285,7 +306,7 @@ extension SessionMachine {
                     id: peer.id, name: peer.name, engine: peer.engine, device: peer.device, state: peer.state,
                     metrics: own ?? Metrics(loss: peer.loss, accuracy: peer.accuracy, samples: peer.trainedSamples),
                     samplesPerSecond: peer.samplesPerSecond, trainedSamples: peer.trainedSamples, message: peer.message)
-            }, rounds: session.rounds.count, seconds: now.timeIntervalSince(session.startedAt ?? session.createdAt),
+            }, rounds: min(session.round, session.settings.rounds), seconds: now.timeIntervalSince(session.startedAt ?? session.createdAt),
             rows: session.ledger?.use, bestPeer: best?.name)
         end(.completed, nil, now, &actions)
     }

@@ -36,6 +36,8 @@ public struct SessionMachine: Sendable {
         case stop(peerIds: [String], StopCommand.Reason)
         /// Make one model of the round's accepted answers, then say `aggregated`.
         case aggregate(RoundOutcome)
+        /// Objects that are needed no more, once the document says so.
+        case discard([String])
         /// Write the model file from these weights, then say `concluded`.
         case conclude(ObjectReference, Metrics)
         /// Answers of this round with this generation must not come in any more: raise it, then say `resumed` no more than that.
@@ -74,6 +76,9 @@ public struct SessionMachine: Sendable {
     var isBusy = false
     /// Retryable errors of this round, by peer.
     var retries: [String: Int] = [:]
+    var evaluationTries = 0
+    /// The best checkpoint when old ones were last discarded.
+    var outdatedBest: String?
     /// The document differs from what was last handed out by `takeChanges`.
     public internal(set) var isChanged = false
     /// It differs in something that must be stored before anything else is done (not only in progress).

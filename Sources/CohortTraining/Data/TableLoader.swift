@@ -23,7 +23,7 @@ public enum TableLoader {
             throw CohortError(.invalid, "a table of \(rows) rows and \(features) features cannot be trained on")
         }
         let temporary = "\(cache).\(newIdentifier()).part"
-        let file = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        let file = systemOpen(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC)
         guard file >= 0 else { throw failure(temporary) }
         var done = false
         defer {
@@ -55,7 +55,6 @@ public enum TableLoader {
         let mean = schema.columns[target].mean ?? 0
         let std = schema.columns[target].std ?? 1
         var usable = UsableRows(schema: schema)
-        var buffer = [Float](repeating: 0, count: features)
         var row = 0
         var skip = schema.hasHeader
         try CSVReader(path: path, delimiter: delimiter).forEach { record in
@@ -63,22 +62,13 @@ public enum TableLoader {
                 skip = false
                 return true
             }
-            try SchemaInference.check(record, columns: schema.columns.count, hasHeader: schema.hasHeader)
+            try record.check(columns: schema.columns.count, hasHeader: schema.hasHeader)
             guard let kind = try usable.next(record.trimmed(target), line: record.line) else { return true }
             guard row < rows else { throw CohortError(.invalid, "the file has more rows than the \(rows) that its schema says") }
-            let value: Double
-            switch kind {
-            case .training(let number):
-                training.append(UInt32(row))
-                value = number
-            case .validation(let number):
-                validation.append(UInt32(row))
-                value = number
-            }
-            targets[row] = Float(schema.task == .classification ? value : (value - mean) / std)
-            for index in buffer.indices { buffer[index] = 0 }
-            try transform.encode(record, into: &buffer)
-            buffer.withUnsafeBufferPointer { (matrix + row * features).update(from: $0.baseAddress ?? UnsafePointer(matrix), count: features) }
+            if kind.isValidation { validation.append(UInt32(row)) } else { training.append(UInt32(row)) }
+            targets[row] = Float(schema.task == .classification ? kind.target : (kind.target - mean) / std)
+            // A new file is all zeros: what the transform leaves alone is 0.
+            try transform.encode(record, into: UnsafeMutableBufferPointer(start: matrix + row * features, count: features))
             row += 1
             if row & 0x3ff == 0, !shouldContinue() { throw CancellationError() }
             return true
@@ -98,7 +88,7 @@ public enum TableLoader {
     /// Maps a table that `build` wrote.
     /// - Throws: ``CohortError`` `invalid` when the file is damaged or of another version.
     public static func open(cacheAt path: String) throws -> FeatureTable {
-        let file = open(path, O_RDONLY | O_CLOEXEC)
+        let file = systemOpen(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw failure(path) }
         defer { close(file) }
         var about = stat()
@@ -118,9 +108,11 @@ public enum TableLoader {
         }
         let rows = Int(words[1])
         let features = Int(words[2])
-        let indices = (base + headerBytes + cells(rows, features) + rows * 4).assumingMemoryBound(to: UInt32.self)
-        let training = (0..<Int(words[3])).map { indices[$0] }
-        let validation = (Int(words[3])..<rows).map { indices[$0] }
+        let targetsStart = headerBytes + rows * features * 4
+        let indicesStart = targetsStart + rows * 4
+        let indices = UnsafeRawPointer(base + indicesStart).assumingMemoryBound(to: UInt32.self)
+        let training = [UInt32](UnsafeBufferPointer(start: indices, count: Int(words[3])))
+        let validation = [UInt32](UnsafeBufferPointer(start: indices + training.count, count: rows - training.count))
         guard (training + validation).allSatisfy({ $0 < rows }) else {
             munmap(base, size)
             throw damaged
@@ -128,12 +120,10 @@ public enum TableLoader {
         nonisolated(unsafe) let mapping = base  // Read-only; unmapped once, when the table goes.
         return FeatureTable(
             features: UnsafePointer((base + headerBytes).assumingMemoryBound(to: Float.self)),
-            targets: UnsafePointer((base + headerBytes + cells(rows, features)).assumingMemoryBound(to: Float.self)), rowCount: rows,
+            targets: UnsafePointer((base + targetsStart).assumingMemoryBound(to: Float.self)), rowCount: rows,
             featureCount: features, trainingRows: training, validationRows: validation,
             release: { munmap(mapping, size) })
     }
-
-    private static func cells(_ rows: Int, _ features: Int) -> Int { rows * features * 4 }
 
     private static func header(_ rows: Int, _ features: Int, _ training: Int, _ validation: Int) -> [UInt64] {
         let words = [magic] + [rows, features, training, validation].map { UInt64($0) }
@@ -147,3 +137,6 @@ public enum TableLoader {
             : CohortError(.invalid, "\(path): \(String(cString: strerror(errno)))")
     }
 }
+
+/// open(2), which `TableLoader.open` hides.
+private func systemOpen(_ path: String, _ flags: Int32) -> Int32 { open(path, flags, 0o600) }

@@ -65,7 +65,7 @@ public final class Predictor {
                 rows.append(Dictionary(zip(names ?? [], fields.map { $0 as String? }), uniquingKeysWith: { first, _ in first }))
                 return true
             }
-            try SchemaInference.check(record, columns: columns.count, hasHeader: file.schema.hasHeader)
+            try record.check(columns: columns.count, hasHeader: file.schema.hasHeader)
             rows.append(Dictionary(zip(columns, fields.map { $0 as String? }), uniquingKeysWith: { first, _ in first }))
             if rows.count == 256 { try flush() }
             return !stopped

@@ -1,0 +1,109 @@
+import CohortCore
+
+extension SchemaInference {
+    /// Bytes of all categories of all columns.
+    private static let mostCategoryBytes = 64 << 20
+
+    /// Second pass: means, deviations and categories, from the training rows alone. What turns out to be none is ignored.
+    static func fit(
+        _ schema: inout TableSchema, _ reader: CSVReader, _ scans: [ColumnScan], _ shouldContinue: () -> Bool
+    ) throws {
+        let columns = schema.columns
+        let comma = schema.takesComma
+        guard let target = columns.firstIndex(where: { $0.kind == .target }) else { return }
+        var rows = UsableRows(schema: schema)
+        var moments = [Moments](repeating: Moments(), count: columns.count)
+        var categories = [CategoryScan](repeating: CategoryScan(), count: columns.count)
+        var bytesLeft = mostCategoryBytes
+        var counts = (training: 0, validation: 0, dropped: 0)
+        try forEachRow(reader, hasHeader: schema.hasHeader, shouldContinue) { record in
+            try record.check(columns: columns.count, hasHeader: schema.hasHeader)
+            guard let row = try rows.next(record.trimmed(target), line: record.line) else {
+                counts.dropped += 1
+                return
+            }
+            guard !row.isValidation else {
+                counts.validation += 1
+                return
+            }
+            counts.training += 1
+            moments[target].add(row.target)
+            for index in columns.indices {
+                switch columns[index].kind {
+                case .numeric: if let number = Cell.number(record.trimmed(index), comma: comma) { moments[index].add(number) }
+                case .categorical: categories[index].add(record.trimmed(index), &bytesLeft)
+                case .target, .ignored: break
+                }
+            }
+        }
+        (schema.trainingRows, schema.validationRows, schema.droppedRows) = counts
+        for index in columns.indices {
+            switch columns[index].kind {
+            case .numeric: fit(&schema.columns[index], moments[index])
+            case .categorical: fit(&schema.columns[index], categories[index], scans[index])
+            case .target: if schema.task == .regression { try fitTarget(&schema.columns[index], moments[index]) }
+            case .ignored: break
+            }
+        }
+    }
+
+    private static func fit(_ column: inout TableSchema.Column, _ moments: Moments) {
+        let deviation = moments.deviation
+        if deviation > 0, deviation.isFinite {
+            (column.mean, column.std) = (moments.mean, deviation)
+        } else {
+            column.kind = .ignored
+            column.note =
+                moments.count == 0
+                ? "has no values in the training rows"
+                : deviation == 0 ? "has the one value \(moments.mean) in the training rows" : "has values too large to compute with"
+        }
+    }
+
+    private static func fitTarget(_ column: inout TableSchema.Column, _ moments: Moments) throws {
+        guard moments.count > 0 else { return }
+        let deviation = moments.deviation
+        guard deviation > 0, deviation.isFinite else {
+            throw CohortError(
+                .invalid,
+                deviation == 0
+                    ? "the target column '\(column.name)' has the one value \(moments.mean) in the training rows: there is nothing to learn"
+                    : "the target column '\(column.name)' has values too large to compute with")
+        }
+        (column.mean, column.std) = (moments.mean, deviation)
+    }
+
+    private static func fit(_ column: inout TableSchema.Column, _ scan: CategoryScan, _ first: ColumnScan) {
+        let mixed = first.numbers > 0 ? first.example.map { "numbers and text, such as '\($0.text)' on line \($0.line), are mixed" } : nil
+        if let categories = scan.categories, !categories.isEmpty, categories.count * 2 <= scan.values || scan.values < 20 {
+            column.categories = categories.sorted()
+            column.note = mixed.map { "\($0): taken as categories" }
+        } else {
+            column.kind = .ignored
+            let many =
+                scan.values == 0
+                ? "has no values in the training rows"
+                : "is text of \(scan.categories.map { "\($0.count)" } ?? "more than \(mostCategories)") different values: no categories"
+            column.note = mixed.map { "\(many) (\($0))" } ?? many
+        }
+    }
+}
+
+/// The different values of a text column in the training rows, up to as many as categories can be.
+private struct CategoryScan {
+    /// nil past the bound.
+    private(set) var categories: Set<String>? = []
+    private(set) var values = 0
+
+    mutating func add(_ bytes: ArraySlice<UInt8>, _ bytesLeft: inout Int) {
+        guard !Cell.isMissing(bytes) else { return }
+        values += 1
+        guard categories != nil else { return }
+        guard bytes.count <= 256, bytesLeft > 0 else {
+            categories = nil
+            return
+        }
+        if categories?.insert(String(decoding: bytes, as: UTF8.self)).inserted == true { bytesLeft -= bytes.count + 64 }
+        if (categories?.count ?? 0) > SchemaInference.mostCategories { categories = nil }
+    }
+}
