@@ -22,7 +22,8 @@ public final class DirectoryObjects: ServedObjectStore {
         folder = try ObjectFolder(root: root)
     }
 
-    /// A file on the file system of the store is moved, any other is copied (and stays).
+    /// A file on the file system of the store is moved, without a copy of its bytes: nobody may change them any more, by another hard
+    /// link either. Any other file is copied, and stays.
     /// - Throws: ``CohortError`` `storageFull`, `invalid` for a key that cannot be.
     public func put(fileAt path: String, key: String) async throws -> ObjectReference {
         let key = try ObjectKey(key)
@@ -120,10 +121,7 @@ extension ObjectFolder {
             let status = try source.status()
             size = status.size
             guard status.isRegularFile else { throw CohortError(.invalid, "\(path) is not a file that could be stored as \(key.text)") }
-            // Another hard link could change the bytes after they were hashed.
-            if try Files.status(path)?.isRegularFile == true, status.nameCount == 1,
-                let reference = try moveIn(source, key: key)
-            {
+            if try Files.status(path)?.isRegularFile == true, let reference = try moveIn(source, key: key) {
                 return reference
             }
             var incoming = try IncomingFile(in: self)

@@ -235,8 +235,5 @@ extension stat {
 
     var size: Int { Int(st_size) }
 
-    /// How many names lead to the file.
-    var nameCount: Int { Int(st_nlink) }
-
     var isRegularFile: Bool { st_mode & S_IFMT == S_IFREG }
 }

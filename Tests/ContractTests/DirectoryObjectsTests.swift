@@ -72,7 +72,7 @@ struct DirectoryObjectsTests {
         }
     }
 
-    @Test("A file is moved in, unless it has another name or is a link; then it is copied")
+    @Test("A file is moved in without a copy, by one of its names; what a symbolic link leads to is copied")
     func move() async throws {
         try await TemporaryFolder.with { place in
             let store = try open(place)
@@ -80,13 +80,17 @@ struct DirectoryObjectsTests {
             _ = try await store.put(fileAt: moved, key: "moved")
             #expect(!FileManager.default.fileExists(atPath: moved))
 
-            let named = try place.write([2], to: "named")
-            try FileManager.default.linkItem(atPath: named, toPath: place.path("other name"))
-            _ = try await store.put(fileAt: named, key: "named")
-            let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: place.path("other name")))
-            try handle.write(contentsOf: [9])
-            try handle.close()
-            #expect(try await store.get("named") == [2])
+            let upload = try place.write([2], to: "upload")
+            try FileManager.default.linkItem(atPath: upload, toPath: place.path("second name"))
+            let linked = try await store.put(fileAt: place.path("second name"), key: "linked")
+            #expect(FileManager.default.contents(atPath: upload) == Data([2]))
+            func inode(_ path: String) throws -> Int? {
+                try FileManager.default.attributesOfItem(atPath: path)[.systemFileNumber] as? Int
+            }
+            let stored = try await store.file(of: linked.key).path
+            #expect(try inode(stored) == inode(upload), "no copy of the bytes")
+            try await store.delete("linked")
+            #expect(FileManager.default.contents(atPath: upload) == Data([2]))
 
             let target = try place.write([3], to: "target")
             try FileManager.default.createSymbolicLink(atPath: place.path("link"), withDestinationPath: target)
