@@ -84,7 +84,7 @@ let package = Package(
         room(
             "CohortServer",
             [
-                "CohortCore", "CohortTraining", "CCrypt", .hummingbird, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,
+                "CohortCore", "CohortTraining", "CCrypt", .hummingbird, .httpTypes, .jwtKit, .crypto, .logging, .nioCore, .system,
                 .nioPosix, .nioFileSystem, .serviceLifecycle,
             ]),
 

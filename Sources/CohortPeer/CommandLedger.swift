@@ -1,0 +1,109 @@
+import CohortCore
+
+/// Which piece of work: a repeat of the same one is a no-op.
+struct RunKey: Hashable, Sendable, CustomStringConvertible {
+    var sessionId: String
+    var generation: Int
+    var round: Int
+
+    init(sessionId: String, generation: Int, round: Int) {
+        self.sessionId = sessionId
+        self.generation = generation
+        self.round = round
+    }
+
+    init(_ command: TrainCommand) {
+        self.init(sessionId: command.sessionId, generation: command.generation, round: command.round)
+    }
+
+    var description: String { "round \(round) (generation \(generation)) of session \(sessionId)" }
+}
+
+/// Decides what a command means for a peer that may have seen it before, or a newer one. Pure: commands in, actions out.
+struct CommandLedger: Sendable {
+    enum Action: Hashable, Sendable {
+        /// Give up the running work; its result is not wanted any more.
+        case stop(RunKey)
+        case answerEnabled(EnableCommand)
+        case start(TrainCommand)
+        /// The work is done already: say so again.
+        case repeatAnswer(DoneEvent)
+        /// Forget what is kept of the session.
+        case leave(sessionId: String, reason: StopCommand.Reason)
+        /// Why nothing is to be done.
+        case ignore(String)
+    }
+
+    private struct Known: Sendable {
+        var generation: Int
+        var hasLeft = false
+    }
+
+    /// Answers and sessions kept, the oldest forgotten first.
+    private static let kept = 16
+
+    private var sessions: [String: Known] = [:]
+    private var order: [String] = []
+    private var answers: [(key: RunKey, answer: DoneEvent)] = []
+    private(set) var running: RunKey?
+
+    mutating func receive(_ command: Command) -> [Action] {
+        switch command {
+        case .enable(let command):
+            if let older = olderThanKnown(command.sessionId, command.generation) { return [.ignore("ENABLE \(older)")] }
+            remember(command.sessionId, command.generation)
+            // A new coordinator does not want what the old one asked for, and a peer is in one session at a time.
+            let isCurrent = running.map { $0.sessionId == command.sessionId && $0.generation == command.generation } ?? true
+            return (isCurrent ? [] : stopRunning()) + [.answerEnabled(command)]
+
+        case .train(let command):
+            let key = RunKey(command)
+            if let older = olderThanKnown(key.sessionId, key.generation) { return [.ignore("TRAIN for \(key) \(older)")] }
+            if let known = sessions[key.sessionId], known.hasLeft, known.generation == key.generation {
+                return [.ignore("TRAIN for \(key) comes after STOP")]
+            }
+            if key == running { return [.ignore("TRAIN for \(key) is being carried out already")] }
+            if let answer = answers.first(where: { $0.key == key })?.answer { return [.repeatAnswer(answer)] }
+            remember(key.sessionId, key.generation)
+            let stops = stopRunning()
+            running = key
+            return stops + [.start(command)]
+
+        case .stop(let command):
+            let stops = running?.sessionId == command.sessionId ? stopRunning() : []
+            sessions[command.sessionId]?.hasLeft = true
+            answers.removeAll { $0.key.sessionId == command.sessionId }
+            return stops + [.leave(sessionId: command.sessionId, reason: command.reason)]
+        }
+    }
+
+    /// The work ended, with an answer that is repeated if it is asked for again (an error is not kept: asked again, it is tried again).
+    /// - Returns: false when it had been given up: its result is not wanted.
+    mutating func finish(_ key: RunKey, answer: DoneEvent?) -> Bool {
+        guard key == running else { return false }
+        running = nil
+        if let answer {
+            answers.append((key, answer))
+            if answers.count > Self.kept { answers.removeFirst() }
+        }
+        return true
+    }
+
+    private mutating func stopRunning() -> [Action] {
+        defer { running = nil }
+        return running.map { [.stop($0)] } ?? []
+    }
+
+    private func olderThanKnown(_ session: String, _ generation: Int) -> String? {
+        guard let known = sessions[session], generation < known.generation else { return nil }
+        return "of generation \(generation) is older than generation \(known.generation)"
+    }
+
+    private mutating func remember(_ session: String, _ generation: Int) {
+        if sessions[session] == nil {
+            order.append(session)
+            if order.count > Self.kept { sessions[order.removeFirst()] = nil }
+        }
+        sessions[session] = Known(generation: generation)
+    }
+}

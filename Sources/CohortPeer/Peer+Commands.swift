@@ -1,0 +1,65 @@
+import CohortCore
+import Logging
+
+/// Commands: one stream, one consumer.
+extension Peer {
+    func listen(_ broker: any Broker, peerId: String) async throws {
+        do {
+            for try await delivery in try await broker.consume(.command(peerId: peerId)) {
+                do {
+                    let command = try CohortJSON.decode(Command.self, from: delivery.body)
+                    accept(command, peerId: peerId)
+                    try await acknowledge(delivery)
+                } catch let unknown as UnknownMessageType {
+                    logger.warning("\(unknown); this version of Cohort passes it over")
+                    try await acknowledge(delivery)
+                } catch let malformed as CohortError where malformed.code == .invalid {
+                    try await delivery.reject(malformed)
+                }
+            }
+        } catch let error as CohortError where error.code == .conflict || error.code == .notFound {
+            throw RegistrationLost(reason: error.message)
+        }
+        try Task.checkCancellation()
+        throw RegistrationLost(reason: "the command queue has ended")
+    }
+
+    /// A lost acknowledgement does no harm: the command is handled as a repeat, or acknowledged when the stream is opened again.
+    private func acknowledge(_ delivery: Delivery) async throws {
+        do {
+            try await delivery.acknowledge()
+        } catch let error as CohortError where error.code == .unavailable || error.code == .internal {
+            logger.debug("an acknowledgement was lost: \(error)")
+        }
+    }
+
+    private func accept(_ command: Command, peerId: String) {
+        for action in ledger.receive(command) {
+            switch action {
+            case .stop(let key):
+                logger.info("stopping \(key)")
+                control?.stop()
+                control = nil
+            case .answerEnabled(let command):
+                logger.info("attached to session \(command.sessionId)", metadata: ["generation": "\(command.generation)"])
+                outbox.add(
+                    .enabled(
+                        EnabledEvent(
+                            sessionId: command.sessionId, peerId: peerId, generation: command.generation, capabilities: capabilities)))
+            case .start(let command):
+                let control = RunControl()
+                self.control = control
+                assign.yield(.train(command, control))
+            case .repeatAnswer(let done):
+                logger.info("round \(done.round) of session \(done.sessionId) is done already; saying so again")
+                outbox.add(.done(done))
+            case .leave(let session, let reason):
+                logger.info("left session \(session): \(reason)")
+                outbox.drop(sessionId: session)
+                if ledger.running == nil { assign.yield(.release) }
+            case .ignore(let reason):
+                logger.info("ignored: \(reason)")
+            }
+        }
+    }
+}

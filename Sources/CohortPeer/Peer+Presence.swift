@@ -1,0 +1,122 @@
+import CohortClient
+import CohortCore
+import Logging
+
+/// Being there: registered, beating, listening, answering.
+extension Peer {
+    func stayRegistered(_ client: CohortClient, _ folder: PeerFolder, _ record: PeerRecord, _ trainer: Trainer) async throws {
+        var record = record
+        let capabilities = try await measured(&record, folder, trainer)
+        self.capabilities = capabilities
+        var backoff = Backoff()
+        while true {
+            let registered = try await register(client, &record, capabilities)
+            try folder.save(record)
+            self.registered = registered
+            let since = ContinuousClock.now
+            do {
+                try await attend(client, registered)
+                return
+            } catch let lost as RegistrationLost {
+                logger.notice("registering again: \(lost.reason)")
+            }
+            // Two processes with one identity take it from each other: not at full speed.
+            if ContinuousClock.now - since > .seconds(30) { backoff.reset() }
+            try await Task.sleep(for: backoff.next())
+        }
+    }
+
+    private func measured(_ record: inout PeerRecord, _ folder: PeerFolder, _ trainer: Trainer) async throws -> PeerCapabilities {
+        let identity = try await trainer.engineIdentity()
+        let known = record.measurement.flatMap {
+            $0.engine == identity.name && $0.device == identity.device && $0.threads == configuration.threads ? $0 : nil
+        }
+        if known == nil {
+            let speed = try await trainer.measure()
+            record.measurement = PeerRecord.Measurement(
+                samplesPerSecond: speed, engine: identity.name, device: identity.device, threads: configuration.threads)
+            try folder.save(record)
+            logger.info("this machine trains \(Int(min(speed, 1e15))) samples/s on the fixed small net (\(identity.name), \(identity.device))")
+        }
+        return PeerCapabilities(
+            cores: Machine.cores, memoryBytes: Machine.memoryBytes, engine: identity.name, device: identity.device,
+            samplesPerSecond: record.measurement?.samplesPerSecond ?? 1, platform: Machine.platform, version: configuration.version)
+    }
+
+    /// Tries for as long as the server is away.
+    private func register(
+        _ client: CohortClient, _ record: inout PeerRecord, _ capabilities: PeerCapabilities
+    ) async throws -> API.Registered {
+        var backoff = Backoff()
+        var isWaiting = false
+        while true {
+            do {
+                let registered = try await client.register(
+                    API.Registration(id: record.peerId, name: configuration.name, capabilities: capabilities))
+                record.peerId = registered.peerId
+                logger.notice("registered as \(configuration.name) at \(client.server)", metadata: ["peer": "\(registered.peerId)"])
+                return registered
+            } catch let error as CohortError {
+                switch error.code {
+                case .unauthenticated, .forbidden:
+                    throw CohortError(
+                        error.code, "\(client.server) refuses this peer's token (\(error.message)): get a new one with `cohort token`")
+                case .conflict where record.peerId != nil:
+                    logger.warning("joining as a new peer, because the old identity is not this token's: \(error)")
+                    record.peerId = nil
+                case .unavailable, .internal, .storageFull:
+                    if !isWaiting { logger.warning("waiting for the server: \(error)") }
+                    isWaiting = true
+                    try await Task.sleep(for: backoff.next())
+                default:
+                    throw error
+                }
+            }
+        }
+    }
+
+    /// Beats, listens and answers under one registration.
+    /// - Throws: ``RegistrationLost`` when the server has given it up.
+    private func attend(_ client: CohortClient, _ registered: API.Registered) async throws {
+        guard registered.broker.kind == "embedded" else {
+            throw CohortError(
+                .invalid, "the server wants peers to use '\(registered.broker.kind)', which this version of Cohort does not: update it")
+        }
+        let broker = HTTPBroker(client: client, peerId: registered.peerId, registration: registered.registration, logger: logger)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await Self.beat(client, registered, self.logger) }
+            group.addTask { try await self.listen(broker, peerId: registered.peerId) }
+            group.addTask { try await self.outbox.deliver(through: broker) }
+            defer { group.cancelAll() }
+            try await group.next()
+        }
+    }
+
+    /// Training runs on a thread of its own, so nothing it does can hold this up.
+    private static func beat(_ client: CohortClient, _ registered: API.Registered, _ logger: Logger) async throws {
+        let interval = max(0.01, registered.heartbeatInterval)
+        var isAway = false
+        while true {
+            try await Task.sleep(for: .seconds(interval * Double.random(in: 0.8...1.2)))
+            do {
+                try await client.beat(
+                    peerId: registered.peerId, registration: registered.registration, timeout: .seconds(max(1, interval * 2)))
+                if isAway { logger.notice("\(client.server) is back") }
+                isAway = false
+            } catch let error as CohortError {
+                switch error.code {
+                case .conflict, .notFound: throw RegistrationLost(reason: error.message)
+                case .unauthenticated, .forbidden: throw error
+                default:
+                    if !isAway { logger.warning("the server does not take this peer's beats: \(error)") }
+                    isAway = true
+                }
+            }
+        }
+    }
+}
+
+/// The server has given this registration up: register again.
+struct RegistrationLost: Error {
+    let reason: String
+}

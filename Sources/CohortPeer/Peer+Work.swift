@@ -1,0 +1,66 @@
+import CohortCore
+import Logging
+
+/// Work: one piece at a time, the newest that was asked for.
+extension Peer {
+    func carryOut(with trainer: Trainer) async {
+        for await work in work {
+            switch work {
+            case .release: await trainer.release()
+            case .train(let command, let control): await carryOut(command, control, with: trainer)
+            }
+        }
+    }
+
+    private func carryOut(_ command: TrainCommand, _ control: RunControl, with trainer: Trainer) async {
+        let key = RunKey(command)
+        guard !control.isStopped, let peerId = registered?.peerId else { return }
+        logger.info(
+            "\(command.epochs > 0 ? "training" : "evaluating"): \(key)",
+            metadata: ["rows": "\(command.rows.count)", "epochs": "\(command.epochs)", "batch_size": "\(command.batchSize)", "lr": "\(command.lr)"])
+        do {
+            let outbox = outbox
+            let (results, update) = try await control.run {
+                try await trainer.run(command, peerId: peerId, control: control) { heartbeat in
+                    if !control.isStopped { outbox.add(.heartbeat(heartbeat)) }
+                }
+            }
+            let done = DoneEvent(
+                sessionId: key.sessionId, peerId: peerId, generation: key.generation, round: key.round, results: results, update: update)
+            guard ledger.finish(key, answer: done) else { return }
+            logger.info("done: \(key)", metadata: ["samples": "\(results.samples)", "seconds": "\(results.seconds)"])
+            outbox.add(.done(done))
+        } catch {
+            guard ledger.finish(key, answer: nil), !(error is CancellationError) else { return }
+            let failure = RunFailure(error)
+            logger.error("\(key) failed: \(failure.message)")
+            outbox.add(
+                .error(
+                    ErrorEvent(
+                        sessionId: key.sessionId, peerId: peerId, generation: key.generation, round: key.round,
+                        message: failure.message, retryable: failure.retryable)))
+        }
+    }
+}
+
+/// What is said of work that could not be done.
+struct RunFailure: Error {
+    let message: String
+    /// Whether the same work may succeed on this peer when asked again.
+    let retryable: Bool
+
+    init(message: String, retryable: Bool) {
+        self.message = message
+        self.retryable = retryable
+    }
+
+    init(_ error: any Error) {
+        switch error {
+        case let failure as RunFailure: self = failure
+        case let error as CohortError:
+            // An expired link (forbidden) comes fresh with the next command; a full disk and wrong data stay as they are.
+            self.init(message: error.message, retryable: [.unavailable, .internal, .forbidden, .notFound].contains(error.code))
+        default: self.init(message: "\(error)", retryable: false)
+        }
+    }
+}

@@ -1,0 +1,85 @@
+public import AsyncHTTPClient
+import CohortClient
+import CohortCore
+public import Logging
+public import ServiceLifecycle
+
+/// A machine that trains: registers, beats, obeys its commands, and says what came of them. Runs until it is shut down.
+public actor Peer: Service {
+    let configuration: PeerConfiguration
+    private let http: HTTPClient
+    let logger: Logger
+    private let makeEngine: @Sendable () throws -> any MeasuredEngine
+    let outbox: Outbox
+    var ledger = CommandLedger()
+    var control: RunControl?
+    var capabilities: PeerCapabilities?
+    var registered: API.Registered?
+    /// Newest wins: one piece of work waits at most, beside the one that is being done.
+    let work: AsyncStream<Work>
+    let assign: AsyncStream<Work>.Continuation
+
+    enum Work: Sendable {
+        case train(TrainCommand, RunControl)
+        /// Let go of the data set and the model.
+        case release
+    }
+
+    /// - Parameters:
+    ///   - http: one for the process, see ``AsyncHTTPClient/HTTPClient/cohort(eventLoopGroup:silence:)``.
+    ///   - engine: what trains; called once, on the training thread. nil: the configuration's choice.
+    /// - Throws: ``CohortError`` `invalid` for an empty name or token.
+    public init(
+        configuration: PeerConfiguration, http: HTTPClient, logger: Logger,
+        engine: (@Sendable () throws -> any MeasuredEngine)? = nil
+    ) throws {
+        guard !configuration.name.isEmpty else { throw CohortError(.invalid, "the peer's name is empty") }
+        guard !configuration.token.isEmpty else { throw CohortError(.invalid, "the join token is empty: get one with `cohort token`") }
+        self.configuration = configuration
+        self.http = http
+        self.logger = logger
+        makeEngine = engine ?? { configuration.engine.makeEngine(threads: configuration.threads) }
+        outbox = Outbox(logger: logger)
+        (work, assign) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    }
+
+    /// Returns after a graceful shutdown, having said goodbye.
+    /// - Throws: ``CohortError`` `conflict` when another peer has the data folder; `unauthenticated` or `forbidden` when the server
+    ///   refuses the token; `invalid` when the folder is damaged.
+    public func run() async throws {
+        let folder = try PeerFolder(path: configuration.dataDirectory)
+        let record = try folder.loadRecord()
+        let executor = try ThreadExecutor()
+        defer { executor.end() }
+        let client = CohortClient(server: configuration.server, token: configuration.token, http: http, logger: logger)
+        let cache = DatasetCache(folder: folder.cachePath, limit: configuration.cacheLimitBytes, logger: logger)
+        let trainer = Trainer(
+            executor: executor, makeEngine: makeEngine, objects: client.objects, cache: cache, logger: logger)
+        do {
+            try await cancelWhenGracefulShutdown { [self] in
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask { try await self.stayRegistered(client, folder, record, trainer) }
+                    group.addTask { await self.carryOut(with: trainer) }
+                    defer { group.cancelAll() }
+                    try await group.next()
+                }
+            }
+        } catch is CancellationError {
+            // Asked to stop.
+        }
+        await trainer.release()
+        await sayGoodbye(client)
+        // Its lock is held to the last.
+        withExtendedLifetime(folder) {}
+    }
+
+    private func sayGoodbye(_ client: CohortClient) async {
+        guard let registered, !Task.isCancelled else { return }
+        do {
+            try await client.leave(peerId: registered.peerId, registration: registered.registration)
+            logger.notice("left the pool")
+        } catch {
+            logger.info("leaving without a goodbye, the server will notice the silence: \(error)")
+        }
+    }
+}

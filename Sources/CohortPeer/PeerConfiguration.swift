@@ -1,0 +1,43 @@
+public import CohortClient
+
+/// Everything a peer is told when it is started.
+public struct PeerConfiguration: Sendable {
+    public enum EngineChoice: String, Sendable, CaseIterable {
+        /// The fastest there is.
+        case auto
+        /// The CPU.
+        case native
+    }
+
+    public var server: ServerURL
+    /// The join token.
+    public var token: String
+    /// How others see this machine.
+    public var name: String
+    /// Identity and cached data sets; one peer a folder.
+    public var dataDirectory: String
+    /// Threads to train with.
+    public var threads: Int
+    public var engine: EngineChoice
+    /// The most that cached data sets take on disk. What a running round needs is kept even when it is larger.
+    public var cacheLimitBytes: Int
+    /// Of this program, for the list of peers.
+    public var version: String
+
+    /// - Parameters:
+    ///   - name: nil for the host's name.
+    ///   - threads: nil for one a core.
+    public init(
+        server: ServerURL, token: String, name: String? = nil, dataDirectory: String, threads: Int? = nil,
+        engine: EngineChoice = .auto, cacheLimitBytes: Int = 10 << 30, version: String
+    ) {
+        self.server = server
+        self.token = token
+        self.name = name ?? Machine.hostName
+        self.dataDirectory = dataDirectory
+        self.threads = threads ?? Machine.cores
+        self.engine = engine
+        self.cacheLimitBytes = cacheLimitBytes
+        self.version = version
+    }
+}

@@ -1,0 +1,77 @@
+import CohortCore
+import FoundationEssentials
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
+
+/// What a peer keeps between its runs, in `peer.json`.
+struct PeerRecord: Codable, Equatable, Sendable {
+    /// Given by the server when it first registered.
+    var peerId: String?
+    var measurement: Measurement?
+
+    struct Measurement: Codable, Equatable, Sendable {
+        var samplesPerSecond: Double
+        /// What it was measured for: another engine, device or thread count is measured anew.
+        var engine: String
+        var device: String
+        var threads: Int
+    }
+}
+
+/// A peer's data folder, made with mode 0700 and in the hands of one process: the lock vanishes with the process, however it ends.
+/// Its methods block for small files.
+final class PeerFolder: Sendable {
+    let path: String
+    private let descriptor: Int32
+
+    /// - Throws: ``CohortError`` `conflict` when another peer has the folder, `invalid` when it cannot be made or written to.
+    init(path: String) throws {
+        do {
+            try FileManager.default.createDirectory(
+                atPath: "\(path)/cache", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        } catch {
+            throw CohortError(.invalid, "the data folder \(path) cannot be made: \(error)")
+        }
+        let descriptor = open("\(path)/peer.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            throw CohortError(.invalid, "the data folder \(path) cannot be written to: \(String(cString: strerror(errno)))")
+        }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            close(descriptor)
+            throw CohortError(
+                .conflict, "another peer is running on the data folder \(path): stop it, or choose another folder with --data-dir")
+        }
+        self.path = path
+        self.descriptor = descriptor
+    }
+
+    deinit { close(descriptor) }
+
+    var cachePath: String { "\(path)/cache" }
+    private var recordPath: String { "\(path)/peer.json" }
+
+    /// - Throws: ``CohortError`` `invalid` when the file is damaged; it is left as it is.
+    func loadRecord() throws -> PeerRecord {
+        guard FileManager.default.fileExists(atPath: recordPath) else { return PeerRecord() }
+        do {
+            return try CohortJSON.decode(PeerRecord.self, from: Data(contentsOf: URL(filePath: recordPath)))
+        } catch {
+            throw CohortError(
+                .invalid,
+                "\(recordPath) is damaged (\(error)): put it back from a backup, or move it away and this machine joins as a new peer")
+        }
+    }
+
+    /// Written beside and renamed: a crash leaves the old one or the new one.
+    func save(_ record: PeerRecord) throws {
+        do {
+            try Data(CohortJSON.encode(record)).write(to: URL(filePath: recordPath), options: .atomic)
+        } catch {
+            throw CohortError(.storageFull, "\(recordPath) cannot be written: \(error)")
+        }
+    }
+}

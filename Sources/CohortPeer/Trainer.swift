@@ -1,0 +1,222 @@
+import CohortClient
+import CohortCore
+import CohortTraining
+import Crypto
+import FoundationEssentials
+import Logging
+
+/// Carries out TRAIN on a thread of its own: data set, weights, epochs, evaluation, upload. Keeps the last data set and model from
+/// round to round.
+actor Trainer {
+    private let executor: ThreadExecutor
+    private let makeEngine: @Sendable () throws -> any MeasuredEngine
+    private let objects: ObjectTransfer
+    private let cache: DatasetCache
+    private let logger: Logger
+
+    private var engine: (any MeasuredEngine)?
+    private var dataset: Dataset?
+    private var model: (spec: ModelSpec, optimizer: OptimizerSpec, model: any TrainableModel)?
+
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+    init(
+        executor: ThreadExecutor, makeEngine: @escaping @Sendable () throws -> any MeasuredEngine, objects: ObjectTransfer,
+        cache: DatasetCache, logger: Logger
+    ) {
+        self.executor = executor
+        self.makeEngine = makeEngine
+        self.objects = objects
+        self.cache = cache
+        self.logger = logger
+    }
+
+    func engineIdentity() throws -> (name: String, device: String) {
+        let engine = try loadedEngine()
+        return (engine.name, engine.device)
+    }
+
+    /// Samples a second on the fixed small net.
+    func measure() throws -> Double { try loadedEngine().measureSamplesPerSecond(for: 0.2) }
+
+    /// Lets go of the data set and the model.
+    func release() {
+        dataset = nil
+        model = nil
+        Machine.trimMemory()
+    }
+
+    /// - Parameter report: told after each epoch, on the training thread; must not block.
+    /// - Throws: `CancellationError` when stopped; ``CohortError`` and ``RunFailure`` for what went wrong.
+    func run(
+        _ command: TrainCommand, peerId: String, control: RunControl, report: @escaping @Sendable (HeartbeatEvent) -> Void
+    ) async throws -> (results: DoneResults, update: ObjectReference?) {
+        let dataset = try await dataset(for: command, control)
+        try dataset.fits(command.model)
+        let model = try await preparedModel(command)
+        try control.check()
+
+        let evaluated = try dataset.validationRows(command.validationRows)
+        var evaluation: Counts?
+        if command.weightsUrl != nil, command.validationRows != nil {
+            evaluation = try model.evaluate(on: dataset.table, rows: evaluated) { !control.isStopped }
+            try control.check()
+        }
+
+        var training = TrainingRun(command: command, peerId: peerId, control: control, report: report)
+        if command.epochs > 0 { try training.train(model, on: dataset, validationRows: evaluated) }
+
+        var ownEvaluation: Counts?
+        if command.evaluateAfter {
+            ownEvaluation = try model.evaluate(on: dataset.table, rows: evaluated) { !control.isStopped }
+            try control.check()
+        }
+        let update = try await upload(model, command)
+        let results = DoneResults(
+            loss: training.last?.loss, accuracy: command.model.task == .classification ? training.last?.accuracy : nil,
+            samples: training.samples, epochs: training.epochs, seconds: training.seconds, evaluation: evaluation,
+            ownEvaluation: ownEvaluation)
+        return (results, update)
+    }
+
+    private func loadedEngine() throws -> any MeasuredEngine {
+        if let engine { return engine }
+        let made = try makeEngine()
+        engine = made
+        return made
+    }
+
+    // MARK: Weights
+
+    /// With the weights at `weights_url`, or the ones that the model's seed means. Its buffers are kept while the shape stays.
+    private func preparedModel(_ command: TrainCommand) async throws -> any TrainableModel {
+        let weights: [Float]
+        if let link = command.weightsUrl {
+            weights = try Weights.decode(try await objects.get(link, sha256: command.weightsSha256), spec: command.model)
+        } else {
+            weights = initialParameters(command.model, seed: command.modelSeed)
+        }
+        if let model, model.spec == command.model, model.optimizer == command.optimizer {
+            try model.model.load(parameters: weights)
+            model.model.reseed(command.seed)
+            return model.model
+        }
+        model = nil
+        let made = try loadedEngine().makeModel(command.model, optimizer: command.optimizer, seed: command.seed)
+        try made.load(parameters: weights)
+        model = (command.model, command.optimizer, made)
+        return made
+    }
+
+    private func upload(_ model: any TrainableModel, _ command: TrainCommand) async throws -> ObjectReference? {
+        guard let link = command.updateUrl, let key = command.updateKey else { return nil }
+        let parameters = model.parameters
+        guard parameters.allSatisfy(\.isFinite) else { throw RunFailure.diverged(command, epoch: command.epochs) }
+        let bytes = try Weights.encode(command.model, parameters)
+        try await objects.upload(bytes, to: link)
+        return ObjectReference(key: key, sha256: SHA256.hash(data: bytes).hexadecimal, bytes: bytes.count)
+    }
+
+    // MARK: Data
+
+    /// The data set of the command: the one that is open, one from the cache, or one that is downloaded first.
+    private func dataset(for command: TrainCommand, _ control: RunControl) async throws -> Dataset {
+        let inline = try command.schema.map { try CohortJSON.encode($0) }
+        guard let schemaHash = inline.map({ SHA256.hash(data: $0).hexadecimal }) ?? command.schemaSha256 else {
+            throw CohortError(.invalid, "TRAIN has neither a schema nor a schema_sha256")
+        }
+        if let dataset, dataset.csvSha256 == command.csvSha256, dataset.schemaHash == schemaHash { return dataset }
+        dataset = nil
+        let schema = try await schema(command)
+        guard let name = command.csvSha256.safeFileName, schemaHash.safeFileName != nil else {
+            throw CohortError(.invalid, "csv_sha256 is not a SHA-256 in hexadecimal")
+        }
+        let csv = cache.csvPath(sha256: name)
+        let table = cache.tablePath(csvSha256: name, schemaHash: schemaHash)
+        let inUse: Set = [csv, "\(csv).part", table]
+        func opened() throws -> Dataset {
+            Dataset(csvSha256: command.csvSha256, schemaHash: schemaHash, schema: schema, table: try TableLoader.open(cacheAt: table))
+        }
+        if let cached = try? opened() {
+            cache.markUsed(table)
+            dataset = cached
+            return cached
+        }
+        if !cache.has(csv, bytes: command.csvBytes) {
+            cache.makeRoom(for: command.csvBytes, keeping: inUse)
+            logger.info("downloading the data set", metadata: ["bytes": "\(command.csvBytes)"])
+            try await objects.download(command.csvUrl, to: csv, sha256: command.csvSha256, bytes: command.csvBytes)
+        }
+        try TableLoader.build(csvAt: csv, schema: schema, cacheAt: table) { !control.isStopped }
+        cache.makeRoom(for: 0, keeping: inUse)
+        let made = try opened()
+        dataset = made
+        return made
+    }
+
+    private func schema(_ command: TrainCommand) async throws -> TableSchema {
+        if let schema = command.schema { return schema }
+        guard let link = command.schemaUrl else { throw CohortError(.invalid, "TRAIN has neither a schema nor a schema_url") }
+        return try CohortJSON.decode(TableSchema.self, from: try await objects.get(link, sha256: command.schemaSha256, limit: 256 << 20))
+    }
+}
+
+/// A data set as it is trained on, and what it was made from.
+final class Dataset: Sendable {
+    let csvSha256: String
+    let schemaHash: String
+    let schema: TableSchema
+    let table: FeatureTable
+
+    init(csvSha256: String, schemaHash: String, schema: TableSchema, table: FeatureTable) {
+        self.csvSha256 = csvSha256
+        self.schemaHash = schemaHash
+        self.schema = schema
+        self.table = table
+    }
+
+    /// - Throws: ``CohortError`` `invalid` when the model is for another table.
+    func fits(_ model: ModelSpec) throws {
+        guard model.inputs == table.featureCount, model.outputs == schema.outputCount, model.task == schema.task else {
+            throw CohortError(
+                .invalid,
+                "the model takes \(model.inputs) features to \(model.outputs) outputs (\(model.task)), the data set has \(table.featureCount) and \(schema.outputCount) (\(schema.task))"
+            )
+        }
+    }
+
+    /// The validation rows at these positions; all when nil.
+    func validationRows(_ range: RowRange?) throws -> ArraySlice<UInt32> {
+        guard let range else { return table.validationRows[...] }
+        guard range.start >= 0, range.start <= range.end, range.end <= table.validationRows.count else {
+            throw CohortError(
+                .invalid, "validation rows \(range.start) to \(range.end) were assigned, but there are \(table.validationRows.count)")
+        }
+        return table.validationRows[range.start..<range.end]
+    }
+}
+
+extension RunControl {
+    /// - Throws: `CancellationError` when the work is not wanted any more.
+    func check() throws {
+        if isStopped { throw CancellationError() }
+    }
+}
+
+extension RunFailure {
+    static func diverged(_ command: TrainCommand, epoch: Int) -> RunFailure {
+        RunFailure(
+            message: "the loss is not a number any more after epoch \(epoch): training diverged; lower the learning rate (lr is \(command.lr))",
+            retryable: false)
+    }
+}
+
+extension SHA256.Digest {
+    /// Lowercase hexadecimal.
+    var hexadecimal: String { map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined() }
+}
+
+extension String {
+    /// Itself when it is 64 hexadecimal digits: it becomes a file's name.
+    fileprivate var safeFileName: String? { utf8.count == 64 && allSatisfy(\.isHexDigit) ? self : nil }
+}

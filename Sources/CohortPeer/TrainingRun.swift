@@ -1,0 +1,98 @@
+import CohortCore
+import CohortTraining
+
+/// The epochs of one round on one peer. Blocks; lives on the training thread.
+struct TrainingRun {
+    let command: TrainCommand
+    let peerId: String
+    let control: RunControl
+    let report: @Sendable (HeartbeatEvent) -> Void
+
+    /// Of the last epoch that trained on anything.
+    private(set) var last: Counts?
+    private(set) var samples = 0
+    /// Whole ones.
+    private(set) var epochs = 0
+    /// Spent training.
+    private(set) var seconds = 0.0
+
+    init(command: TrainCommand, peerId: String, control: RunControl, report: @escaping @Sendable (HeartbeatEvent) -> Void) {
+        self.command = command
+        self.peerId = peerId
+        self.control = control
+        self.report = report
+    }
+
+    /// - Parameter validationRows: looked at after each epoch when stopping early was asked for.
+    /// - Throws: `CancellationError` when stopped, ``RunFailure`` when the loss is not finite any more.
+    mutating func train(_ model: any TrainableModel, on dataset: Dataset, validationRows: ArraySlice<UInt32>) throws {
+        let table = dataset.table
+        let rows = try command.rows.rows(of: table.trainingRows)
+        let clock = ContinuousClock()
+        let deadline = command.timeLimit.map { clock.now + .seconds($0) }
+        let control = control
+        let shouldContinue = { !control.isStopped && deadline.map { clock.now < $0 } ?? true }
+        var stopping = command.earlyStopping.flatMap { validationRows.isEmpty ? nil : EarlyStopping(patience: $0) }
+
+        for epoch in 1...command.epochs {
+            let start = clock.now
+            let counts = try model.train(
+                on: table, rows: shuffledRows(rows, seed: command.seed, round: command.round, epoch: epoch - 1), batchSize: command.batchSize,
+                learningRate: command.lr, shouldContinue: shouldContinue)
+            let spent = (clock.now - start).inSeconds
+            try control.check()
+            seconds += spent
+            samples += counts.samples
+            if counts.samples > 0 { last = counts }
+            guard counts.lossSum.isFinite else { throw RunFailure.diverged(command, epoch: epoch) }
+            // The time limit cut this epoch short: answer with the steps done.
+            guard counts.samples == rows.count else { break }
+            epochs = epoch
+
+            var validation: Counts?
+            if stopping != nil {
+                validation = try model.evaluate(on: table, rows: validationRows) { !control.isStopped }
+                try control.check()
+            }
+            tell(counts, spent: spent, epoch: epoch, validation: validation)
+            if let loss = validation?.loss, stopping?.shouldStop(after: loss, weights: { model.parameters }) == true { break }
+            if let deadline, clock.now >= deadline { break }
+        }
+        if let best = stopping?.weights { try model.load(parameters: best) }
+    }
+
+    private func tell(_ counts: Counts, spent: Double, epoch: Int, validation: Counts?) {
+        guard let loss = counts.loss else { return }
+        report(
+            HeartbeatEvent(
+                sessionId: command.sessionId, peerId: peerId, generation: command.generation, round: command.round, epoch: epoch,
+                loss: loss, accuracy: command.model.task == .classification ? counts.accuracy : nil,
+                samplesPerSecond: spent > 0 ? Double(counts.samples) / spent : nil, progress: Double(epoch) / Double(command.epochs),
+                validation: validation?.metrics(command.model.task)))
+    }
+}
+
+/// Remembers the best weights by validation loss, and says when there has been nothing better for `patience` epochs.
+struct EarlyStopping {
+    let patience: Int
+    private(set) var weights: [Float]?
+    private var best = Double.infinity
+    private var epochsSince = 0
+
+    init(patience: Int) { self.patience = patience }
+
+    mutating func shouldStop(after loss: Double, weights current: () -> [Float]) -> Bool {
+        if loss < best {
+            best = loss
+            weights = current()
+            epochsSince = 0
+        } else {
+            epochsSince += 1
+        }
+        return epochsSince >= patience
+    }
+}
+
+extension Duration {
+    var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
+}

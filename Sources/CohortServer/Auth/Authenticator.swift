@@ -1,0 +1,70 @@
+import CohortCore
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+import Synchronization
+
+/// Who asks.
+struct Caller: Sendable {
+    /// The user; for a peer the owner of its join token.
+    var userId: String
+    /// A peer's join token.
+    var tokenId: String?
+}
+
+/// From the bearer token of a request to who asks.
+final class Authenticator: Sendable {
+    let tokens: Tokens
+    private let documents: any Documents
+    /// Join tokens found good, and until when that is believed. Another server's revocation is seen within that time; this one's at once.
+    private let good = Mutex<[String: ContinuousClock.Instant]>([:])
+    private static let believed = Duration.seconds(30)
+
+    init(tokens: Tokens, documents: any Documents) {
+        self.tokens = tokens
+        self.documents = documents
+    }
+
+    /// - Throws: ``HTTPProblem`` 401 without a good token, 403 when it is one of the other kind.
+    func caller(of request: Request, scope: Claims.Scope) async throws -> Caller {
+        do {
+            let claims = try await tokens.claims(of: try bearer(request), now: .now)
+            guard claims.scope == scope else {
+                throw CohortError(
+                    .forbidden,
+                    scope == .user
+                        ? "this is a join token: it lets a machine join as a peer, and nothing else. Sign in for this"
+                        : "this is for peers: it takes a join token (POST /auth/tokens), not a sign-in")
+            }
+            if let id = claims.jti { try await checkNotRevoked(id) }
+            return Caller(userId: claims.sub, tokenId: claims.jti)
+        } catch let error as CohortError where error.code == .unauthenticated {
+            throw HTTPProblem(error, headers: [.wwwAuthenticate: "Bearer"])
+        }
+    }
+
+    /// To be called when a join token is revoked.
+    func forget(tokenId: String) { good.withLock { $0[tokenId] = nil } }
+
+    private func bearer(_ request: Request) throws -> String {
+        guard let header = request.headers[.authorization] else {
+            throw CohortError(.unauthenticated, "this needs a token: sign in, and send it as `Authorization: Bearer TOKEN`")
+        }
+        let parts = header.split(separator: " ", omittingEmptySubsequences: true)
+        guard parts.count == 2, parts[0].lowercased() == "bearer" else {
+            throw CohortError(.unauthenticated, "the Authorization header must be `Bearer TOKEN`")
+        }
+        return String(parts[1])
+    }
+
+    private func checkNotRevoked(_ id: String) async throws {
+        if let until = good.withLock({ $0[id] }), .now < until { return }
+        guard let record = try await documents.joinToken(id: id), record.revokedAt == nil else {
+            throw CohortError(.unauthenticated, "this join token was revoked: ask its owner for another")
+        }
+        good.withLock { good in
+            if good.count >= 10_000 { good.removeAll() }
+            good[id] = .now + Self.believed
+        }
+    }
+}

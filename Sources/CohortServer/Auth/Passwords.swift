@@ -1,0 +1,80 @@
+import CCrypt
+import CohortCore
+
+/// bcrypt (`$2b$`) on two threads of its own: at cost 12 one check takes about a quarter of a second.
+struct Passwords: Sendable {
+    private let cost: Int
+    private let lanes = BlockingLanes("passwords", count: 2, limit: 128)
+
+    /// bcrypt reads no more than this.
+    static let longest = 72
+    static let shortest = 8
+
+    /// - Throws: ``CohortError`` `invalid` for a cost that cannot be.
+    init(cost: Int) throws {
+        guard (4...31).contains(cost) else { throw CohortError(.invalid, "the bcrypt cost is \(cost); it must be from 4 to 31") }
+        self.cost = cost
+    }
+
+    /// - Throws: ``CohortError`` `invalid` for a password that is too short, too long or holds a NUL, which C would take for its end.
+    static func check(_ password: String) throws {
+        let bytes = password.utf8.count
+        guard bytes >= shortest else { throw CohortError(.invalid, "the password has \(bytes) bytes; it must have at least \(shortest)") }
+        guard bytes <= longest else {
+            throw CohortError(
+                .invalid, "the password has \(bytes) bytes; bcrypt reads only the first \(longest), so it must have at most \(longest)")
+        }
+        guard !password.utf8.contains(0) else { throw CohortError(.invalid, "the password holds a NUL character; leave it out") }
+    }
+
+    func hash(_ password: String) async throws -> String {
+        try Self.check(password)
+        return try await lanes.run { [cost] in
+            guard let hash = bcrypt(password, setting: try newSetting(cost: cost)) else {
+                throw CohortError(.internal, "bcrypt failed: is this machine's libcrypt built without it?")
+            }
+            return hash
+        }
+    }
+
+    /// Whether `password` is the hash's. nil, for an account that is not there, takes as long and is false.
+    func verify(_ password: String, against hash: String?) async throws -> Bool {
+        try await lanes.run { [cost] in
+            let setting = try hash ?? newSetting(cost: cost)
+            // What was refused at sign-up cannot be right, and must not be cut to something that is.
+            let isPossible = (try? Self.check(password)) != nil
+            guard let found = bcrypt(isPossible ? password : "", setting: setting), let hash else { return false }
+            return isPossible && equalInConstantTime(found, hash)
+        }
+    }
+}
+
+/// `$2b$COST$SALT` with 16 random bytes.
+private func newSetting(cost: Int) throws -> String {
+    var generator = SystemRandomNumberGenerator()
+    let salt = (0..<16).map { _ in CChar(truncatingIfNeeded: generator.next()) }
+    var output = [CChar](repeating: 0, count: 192)
+    guard crypt_gensalt_rn("$2b$", UInt(cost), salt, Int32(salt.count), &output, Int32(output.count)) != nil else {
+        throw CohortError(.internal, "bcrypt is missing in this machine's libcrypt")
+    }
+    return String(decoding: output.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+}
+
+/// Blocks. The work area (32 KiB) lives as long as the call and is wiped after it.
+private func bcrypt(_ password: String, setting: String) -> String? {
+    let size = MemoryLayout<crypt_data>.size
+    let area = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 16)
+    area.initializeMemory(as: UInt8.self, repeating: 0)
+    defer {
+        area.initializeMemory(as: UInt8.self, repeating: 0)
+        area.deallocate()
+    }
+    guard let output = crypt_rn(password, setting, area.baseAddress, Int32(size)) else { return nil }
+    let hash = String(cString: output)
+    return hash.hasPrefix("*") ? nil : hash
+}
+
+private func equalInConstantTime(_ a: String, _ b: String) -> Bool {
+    guard a.utf8.count == b.utf8.count else { return false }
+    return zip(a.utf8, b.utf8).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
+}

@@ -1,0 +1,79 @@
+import CohortCore
+import Hummingbird
+import Logging
+import NIOCore
+public import ServiceLifecycle
+
+/// The HTTP server and the peers' presence, as one service.
+/// - Parameter onListening: called once, when requests are taken, with the address that is bound.
+/// - Throws: ``CohortError`` when the data folder's files cannot be used.
+public func makeServer(
+    configuration: ServerConfiguration, parts: ServerParts, onListening: @escaping @Sendable (_ host: String, _ port: Int) -> Void
+) throws -> some Service {
+    CohortServer(configuration: configuration, parts: parts, onListening: onListening)
+}
+
+struct CohortServer: Service {
+    let configuration: ServerConfiguration
+    let parts: ServerParts
+    let onListening: @Sendable (_ host: String, _ port: Int) -> Void
+
+    func run() async throws {
+        let metrics = ServerMetrics()
+        let presence = PresenceMonitor(documents: parts.documents, runner: parts.runner, configuration: configuration, logger: parts.logger)
+        let router = try await router(metrics: metrics, presence: presence)
+        let application = Application(
+            router: router,
+            configuration: ApplicationConfiguration(
+                address: .hostname(configuration.host, port: configuration.port), serverName: "cohort", backlog: 1_024),
+            onServerRunning: { channel in
+                let address = channel.localAddress
+                onListening(address?.ipAddress ?? configuration.host, address?.port ?? configuration.port)
+            }, logger: parts.logger)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await presence.run() }
+            group.addTask {
+                do {
+                    // The signals are the service group's.
+                    try await application.run()
+                } catch let error as IOError {
+                    throw CohortError(
+                        .unavailable, "\(configuration.host):\(configuration.port) cannot be listened on: \(error). Is another program using port \(configuration.port)? --port 0 takes a free one")
+                }
+            }
+            try await group.next()
+            group.cancelAll()
+            try await group.waitForAll()
+        }
+    }
+
+    private func router(metrics: ServerMetrics, presence: PresenceMonitor) async throws -> Router<Context> {
+        let key = try configuration.jwtSecret.map { [UInt8]($0.utf8) } ?? KeyFile.key(at: "\(configuration.dataDirectory)/jwt.key")
+        let tokens = try await Tokens(key: key)
+        let authenticator = Authenticator(tokens: tokens, documents: parts.documents)
+        var routes = AuthRoutes(
+            documents: parts.documents, tokens: tokens, authenticator: authenticator, passwords: try Passwords(cost: configuration.bcryptCost),
+            limiter: SignInLimiter(), tokenLifetime: configuration.tokenLifetime
+        ).routes
+        routes += PeerRoutes(
+            documents: parts.documents, broker: parts.broker, presence: presence, configuration: configuration, metrics: metrics
+        ).routes
+        routes += SessionRoutes(
+            parts: parts, configuration: configuration,
+            uploads: try UploadReceiver(folder: "\(configuration.dataDirectory)/uploads", limit: configuration.uploadLimit),
+            models: ModelShelf(objects: parts.objects), metrics: metrics
+        ).routes
+        if let objects = parts.objects as? any ServedObjectStore { routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit).routes }
+        routes += HealthRoutes(parts: parts, metrics: metrics).routes
+
+        let router = Router(context: Context.self)
+        router.add(middleware: RequestMiddleware(metrics: metrics))
+        router.add(middleware: ProblemMiddleware(routes: routes))
+        for route in routes {
+            router.on(RouterPath(route.path), method: route.method) { request, context in
+                try await route.respond(request, context, authenticator)
+            }
+        }
+        return router
+    }
+}

@@ -1,0 +1,51 @@
+import CohortCore
+import HTTPTypes
+import Hummingbird
+import NIOCore
+
+/// An error as the API tells it: RFC 9457, `application/problem+json`.
+struct HTTPProblem: Error {
+    var status: HTTPResponse.Status
+    /// For programs; see ``CohortError/Code``.
+    var code: String
+    /// For people.
+    var detail: String
+    var headers: HTTPFields
+
+    init(status: HTTPResponse.Status, code: CohortError.Code, _ detail: String, headers: HTTPFields = [:]) {
+        self.status = status
+        self.code = code.rawValue
+        self.detail = detail
+        self.headers = headers
+    }
+
+    init(_ error: CohortError, headers: HTTPFields = [:]) {
+        self.init(status: error.code.status, code: error.code, error.message, headers: headers)
+        if error.code == .unavailable, self.headers[.retryAfter] == nil { self.headers[.retryAfter] = "1" }
+    }
+
+    var response: Response {
+        let problem = API.Problem(title: status.reasonPhrase, status: status.code, detail: detail, code: code)
+        // An API.Problem has nothing that could not be encoded.
+        let body = (try? CohortJSON.encode(problem)) ?? []
+        var headers = headers
+        headers[.contentType] = "application/problem+json"
+        return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(bytes: body)))
+    }
+}
+
+extension CohortError.Code {
+    var status: HTTPResponse.Status {
+        switch self {
+        case .invalid: .badRequest
+        case .unauthenticated: .unauthorized
+        case .forbidden: .forbidden
+        case .notFound: .notFound
+        case .conflict: .conflict
+        case .tooLarge: .contentTooLarge
+        case .unavailable: .serviceUnavailable
+        case .storageFull: HTTPResponse.Status(code: 507, reasonPhrase: "Insufficient Storage")
+        case .internal: .internalServerError
+        }
+    }
+}

@@ -1,0 +1,93 @@
+import CohortCore
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+
+/// Accounts, sign-in, join tokens.
+struct AuthRoutes: Sendable {
+    let documents: any Documents
+    let tokens: Tokens
+    let authenticator: Authenticator
+    let passwords: Passwords
+    let limiter: SignInLimiter
+    let tokenLifetime: Int
+
+    var routes: [Route] {
+        [
+            .open(.post, "/auth/signup", "Make an account", signup),
+            .open(.post, "/auth/signin", "Sign in", signin),
+            .user(.get, "/auth/me", "Who is signed in", me),
+            .user(.post, "/auth/tokens", "Make a join token for peers", createToken),
+            .user(.get, "/auth/tokens", "List one's join tokens") { _, _, caller in
+                try .json(try await documents.joinTokens(userId: caller.userId).map { API.Token($0) })
+            },
+            .user(.delete, "/auth/tokens/{id}", "Revoke a join token", revoke),
+        ]
+    }
+
+    private func signup(_ request: Request, _ context: Context) async throws -> Response {
+        let body = try await request.json(API.Signup.self, fields: ["email", "password", "name"])
+        let email = try AccountRules.email(body.email)
+        let name = try AccountRules.name(body.name ?? String(email.prefix { $0 != "@" }), field: "name")
+        let hash = try await passwords.hash(body.password)
+        let user = User(id: newIdentifier(), email: email, name: name, passwordHash: hash, createdAt: Date())
+        try await documents.insert(user)
+        return try .json(try await accessToken(user), status: .created)
+    }
+
+    private func signin(_ request: Request, _ context: Context) async throws -> Response {
+        let body = try await request.json(API.Signin.self, fields: ["email", "password"])
+        let email = body.email.trimmed.lowercased()
+        if let wait = limiter.wait(email: email, address: context.address) {
+            let seconds = max(1, Int(wait.components.seconds))
+            throw HTTPProblem(
+                status: .tooManyRequests, code: .unavailable, "too many wrong passwords: try again in \(seconds) s",
+                headers: [.retryAfter: "\(seconds)"])
+        }
+        let user = try await documents.user(email: email)
+        guard try await passwords.verify(body.password, against: user?.passwordHash), let user else {
+            limiter.failed(email: email, address: context.address)
+            throw HTTPProblem(CohortError(.unauthenticated, "the e-mail or the password is wrong"), headers: [.wwwAuthenticate: "Bearer"])
+        }
+        limiter.succeeded(email: email, address: context.address)
+        return try .json(try await accessToken(user))
+    }
+
+    private func accessToken(_ user: User) async throws -> API.AccessToken {
+        let now = Date().timeIntervalSince1970
+        let token = try await tokens.sign(Claims(sub: user.id, scope: .user, iat: now, exp: now + Double(tokenLifetime), jti: nil))
+        return API.AccessToken(accessToken: token, expiresIn: tokenLifetime)
+    }
+
+    private func me(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        guard let user = try await documents.user(id: caller.userId) else {
+            throw HTTPProblem(CohortError(.unauthenticated, "this account is gone: sign up again"), headers: [.wwwAuthenticate: "Bearer"])
+        }
+        return try .json(API.Account(user))
+    }
+
+    private func createToken(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        let body = try await request.json(API.NewToken.self, fields: ["name", "expires_in"])
+        if let seconds = body.expiresIn, !(60...315_360_000).contains(seconds) {
+            throw CohortError(.invalid, "expires_in is \(seconds); it must be seconds from 60 to 315360000, or absent")
+        }
+        guard try await documents.user(id: caller.userId) != nil else { throw CohortError(.notFound, "this account is gone: sign up again") }
+        let now = Date()
+        let record = JoinToken(
+            id: newIdentifier(), userId: caller.userId, name: try AccountRules.name(body.name ?? "peers", field: "name"), createdAt: now,
+            expiresAt: body.expiresIn.map { now.addingTimeInterval(Double($0)) })
+        try await documents.insert(record)
+        let token = try await tokens.sign(
+            Claims(sub: caller.userId, scope: .peer, iat: now.timeIntervalSince1970, exp: record.expiresAt?.timeIntervalSince1970, jti: record.id))
+        return try .json(API.Token(record, token: token), status: .created)
+    }
+
+    private func revoke(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        let id = try context.parameters.require("id")
+        guard try await documents.revokeJoinToken(id: id, userId: caller.userId, at: Date()) else {
+            throw CohortError(.notFound, "there is no join token '\(id.prefix(60))' of yours")
+        }
+        authenticator.forget(tokenId: id)
+        return .noContent
+    }
+}

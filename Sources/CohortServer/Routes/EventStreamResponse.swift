@@ -1,0 +1,67 @@
+import HTTPTypes
+import Hummingbird
+import NIOCore
+import ServiceLifecycle
+
+/// One server-sent event (WHATWG HTML, "Server-sent events").
+struct StreamedEvent: Sendable {
+    var id: Int?
+    var name: String?
+    /// One line: JSON.
+    var data: [UInt8]
+
+    var buffer: ByteBuffer {
+        var buffer = ByteBuffer()
+        if let id { buffer.writeString("id: \(id)\n") }
+        if let name { buffer.writeString("event: \(name)\n") }
+        buffer.writeString("data: ")
+        buffer.writeBytes(data)
+        buffer.writeString("\n\n")
+        return buffer
+    }
+}
+
+extension Response {
+    /// A stream of events that ends when `events` ends, when the other end goes away, or when the server stops. A comment line goes out
+    /// in every interval, so that both ends find out about a dead connection.
+    /// - Parameter buffering: what becomes of events while the other end is slow to read.
+    static func eventStream(
+        _ request: Request, buffering: AsyncStream<StreamedEvent?>.Continuation.BufferingPolicy, every interval: Duration = .seconds(15),
+        _ events: AsyncStream<StreamedEvent>
+    ) -> Response {
+        var headers: HTTPFields = [.contentType: "text/event-stream", .cacheControl: "no-store"]
+        // Proxies hold answers back otherwise.
+        if let name = HTTPField.Name("X-Accel-Buffering") { headers[name] = "no" }
+        return Response(
+            status: .ok, headers: headers,
+            body: ResponseBody { writer in
+                // nil is a ping.
+                let (items, sink) = AsyncStream<StreamedEvent?>.makeStream(bufferingPolicy: buffering)
+                try await withTaskCancellationOrGracefulShutdownHandler {
+                    // Without a reader the stream must end, or events would be collected for nobody for ever.
+                    try await request.body.consumeWithInboundCloseHandler { _ in
+                        try await writer.write(ByteBuffer(string: ": connected\n\n"))
+                        try await withThrowingTaskGroup(of: Void.self) { group in
+                            group.addTask {
+                                for await event in events { sink.yield(event) }
+                                sink.finish()
+                            }
+                            group.addTask {
+                                while true {
+                                    try await Task.sleep(for: interval)
+                                    sink.yield(nil)
+                                }
+                            }
+                            for await event in items { try await writer.write(event?.buffer ?? ByteBuffer(string: ": ping\n\n")) }
+                            group.cancelAll()
+                        }
+                    } onInboundClosed: {
+                        sink.finish()
+                    }
+                } onCancelOrGracefulShutdown: {
+                    sink.finish()
+                }
+                try await writer.finish(nil)
+            })
+    }
+}

@@ -1,0 +1,50 @@
+import CohortCore
+import Hummingbird
+
+/// Whether it lives, whether it is ready, and what it counts.
+struct HealthRoutes: Sendable {
+    let parts: ServerParts
+    let metrics: ServerMetrics
+
+    private struct Health: Encodable {
+        var status: String
+    }
+
+    var routes: [Route] {
+        [
+            .open(.get, "/health/live", "Whether the process lives") { _, _ in try .json(Health(status: "live")) },
+            .open(.get, "/health/ready", "Whether requests can be served") { _, _ in
+                try await check()
+                return try .json(Health(status: "ready"))
+            },
+            .open(.get, "/metrics", "Metrics for Prometheus") { _, _ in
+                .text(metrics.text(gauges: try await gauges()), type: "text/plain; version=0.0.4; charset=utf-8")
+            },
+        ]
+    }
+
+    private func check() async throws {
+        var faults: [String] = []
+        let checks = parts.checks + [
+            ReadinessCheck("documents") { _ = try await parts.documents.joinToken(id: "health") },
+            ReadinessCheck("objects") { _ = try await parts.objects.head("health") },
+        ]
+        for check in checks {
+            do { try await check.check() } catch { faults.append("\(check.name): \(error)") }
+        }
+        guard faults.isEmpty else { throw CohortError(.unavailable, "not ready: \(faults.joined(separator: "; "))") }
+    }
+
+    private func gauges() async throws -> [(name: String, labels: String, value: Int)] {
+        let peers = try await parts.documents.peers()
+        let sessions = try await parts.documents.unfinishedSessions()
+        var gauges = PeerStatus.allCases.map { status in
+            (name: "cohort_peers", labels: "status=\"\(status.rawValue)\"", value: peers.count { $0.status == status })
+        }
+        gauges += [SessionStatus.pending, .running].map { status in
+            (name: "cohort_sessions", labels: "status=\"\(status.rawValue)\"", value: sessions.count { $0.status == status })
+        }
+        if let memory = ServerMetrics.residentMemory { gauges.append((name: "process_resident_memory_bytes", labels: "", value: memory)) }
+        return gauges
+    }
+}

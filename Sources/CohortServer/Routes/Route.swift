@@ -1,0 +1,62 @@
+import CohortCore
+import HTTPTypes
+import Hummingbird
+
+/// One row of the table of what the server answers to. The router and the API's description are both made from it.
+struct Route: Sendable {
+    enum Access: String, Sendable {
+        /// Anybody.
+        case open
+        /// A person's token.
+        case user
+        /// A join token.
+        case peer
+        /// A presigned link.
+        case link
+    }
+
+    let method: HTTPRequest.Method
+    /// `/sessions/{id}`; a last `**` matches whatever follows.
+    let path: String
+    let access: Access
+    let summary: String
+    let respond: @Sendable (Request, Context, Authenticator) async throws -> Response
+
+    static func open(
+        _ method: HTTPRequest.Method, _ path: String, _ summary: String, access: Access = .open,
+        _ respond: @escaping @Sendable (Request, Context) async throws -> Response
+    ) -> Route {
+        Route(method: method, path: path, access: access, summary: summary) { request, context, _ in
+            try await respond(request, context)
+        }
+    }
+
+    static func user(
+        _ method: HTTPRequest.Method, _ path: String, _ summary: String,
+        _ respond: @escaping @Sendable (Request, Context, Caller) async throws -> Response
+    ) -> Route {
+        Route(method: method, path: path, access: .user, summary: summary) { request, context, authenticator in
+            try await respond(request, context, try await authenticator.caller(of: request, scope: .user))
+        }
+    }
+
+    static func peer(
+        _ method: HTTPRequest.Method, _ path: String, _ summary: String,
+        _ respond: @escaping @Sendable (Request, Context, Caller) async throws -> Response
+    ) -> Route {
+        Route(method: method, path: path, access: .peer, summary: summary) { request, context, authenticator in
+            try await respond(request, context, try await authenticator.caller(of: request, scope: .peer))
+        }
+    }
+
+    /// Whether `path` is one of this route's, whatever the method.
+    func matches(path: String) -> Bool {
+        let parts = path.split(separator: "/")
+        let pattern = self.path.split(separator: "/")
+        for (index, element) in pattern.enumerated() {
+            if element == "**" { return index < parts.count }
+            guard index < parts.count, element.hasPrefix("{") || element == parts[index] else { return false }
+        }
+        return parts.count == pattern.count
+    }
+}

@@ -1,0 +1,225 @@
+import CohortCore
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+
+/// Sessions: start, watch, cancel, results, model, predictions. A user sees only their own: another's is not there.
+struct SessionRoutes: Sendable {
+    let parts: ServerParts
+    let configuration: ServerConfiguration
+    let uploads: UploadReceiver
+    let models: ModelShelf
+    let metrics: ServerMetrics
+
+    private var documents: any Documents { parts.documents }
+
+    var routes: [Route] {
+        [
+            .user(.post, "/sessions/start", "Upload a CSV and start training", start),
+            .user(.get, "/sessions", "List one's sessions, newest first") { request, _, caller in
+                let limit = try request.number("limit", in: 1...1_000) ?? 100
+                return try .json(try await documents.sessions(ownerId: caller.userId, limit: limit).map { API.SessionView($0) })
+            },
+            .user(.get, "/sessions/training-status", "How far a session is; without session_id the newest", status),
+            .user(.get, "/sessions/{id}", "One session") { _, context, caller in try .json(API.SessionView(try await session(context, caller))) },
+            .user(.get, "/sessions/{id}/events", "Live events", events),
+            .user(.post, "/sessions/{id}/cancel", "Cancel", cancel),
+            .user(.get, "/sessions/{id}/results", "What came out") { _, context, caller in
+                let session = try await session(context, caller)
+                guard let results = session.results else { throw notThere(session, "results") }
+                return try .json(API.Results(sessionId: session.id, status: session.status, results))
+            },
+            .user(.get, "/sessions/{id}/metrics", "The time series, as JSON or CSV", series),
+            .user(.get, "/sessions/{id}/model", "The model file", model),
+            .user(.post, "/sessions/{id}/predict", "Predict rows", predict),
+        ]
+    }
+
+    private func session(_ context: Context, _ caller: Caller) async throws -> Session {
+        try await session(id: try context.parameters.require("id"), caller)
+    }
+
+    private func session(id: String, _ caller: Caller) async throws -> Session {
+        guard let session = try await documents.session(id: id), session.ownerId == caller.userId else {
+            throw CohortError(.notFound, "there is no session '\(id.prefix(60))' of yours")
+        }
+        return session
+    }
+
+    private func notThere(_ session: Session, _ what: String) -> CohortError {
+        switch session.status {
+        case .pending, .running: CohortError(.conflict, "the session is not finished yet: its \(what) come at the end")
+        case .completed: CohortError(.notFound, "the session has no \(what)")
+        case .failed: CohortError(.conflict, "the session failed, so there are no \(what): \(session.error ?? "")")
+        case .cancelled: CohortError(.conflict, "the session was cancelled, so there are no \(what)")
+        }
+    }
+
+    // MARK: Start
+
+    private func start(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        var isAnswered = false
+        // A body that was not read to its end would be taken for the next request.
+        defer { if !isAnswered { context.closeSoon() } }
+        guard try await documents.user(id: caller.userId) != nil else {
+            throw CohortError(.notFound, "the user of this token does not exist any more: sign up again")
+        }
+        let strategies = configuration.strategies
+        let form = try await uploads.receive(request) { fields in
+            // What came before the file; a field after it is looked at with all the others.
+            _ = try SettingsForm.settings(fields.merging(["min_peers": ""]) { given, _ in given }, strategies: strategies)
+        }
+        isAnswered = true
+        metrics.count("uploads")
+        var isTaken = false
+        defer { if !isTaken { try? FileManager.default.removeItem(atPath: form.path) } }  // Nobody was told of it.
+        let settings = try SettingsForm.settings(form.fields, strategies: strategies)
+        let id = newIdentifier()
+        let peers = try await claim(settings.peers, for: id, caller)
+        do {
+            let session = Session(
+                id: id, ownerId: caller.userId, createdAt: Date(), settings: settings, peers: peers.map { SessionPeer($0) },
+                uploadPath: form.path, filename: form.filename)
+            try await documents.insert(session)
+            isTaken = true
+            await parts.runner.wake(sessionId: id)
+            return try .json(API.SessionStarted(session), status: .created)
+        } catch {
+            if !isTaken { try await documents.freePeers(ofSession: id) }
+            throw error
+        }
+    }
+
+    /// Locks `count` peers, each in one atomic step: the user's own first, then the fastest.
+    /// - Returns: by name, then id.
+    private func claim(_ count: Int, for sessionId: String, _ caller: Caller) async throws -> [Peer] {
+        let online = try await documents.peers().filter { $0.status == .online && $0.sessionId == nil }.sorted { a, b in
+            let (mine, others) = (a.ownerId == caller.userId, b.ownerId == caller.userId)
+            return mine == others
+                ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : mine
+        }
+        var claimed: [Peer] = []
+        if online.count >= count {
+            for peer in online where claimed.count < count {
+                if try await documents.claim(peerId: peer.id, sessionId: sessionId) { claimed.append(peer) }
+            }
+        }
+        guard claimed.count == count else {
+            try await documents.freePeers(ofSession: sessionId)
+            let there = max(claimed.count, min(online.count, count - 1))
+            throw CohortError(
+                .invalid, "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer")
+        }
+        return claimed.sorted { ($0.name, $0.id) < ($1.name, $1.id) }
+    }
+
+    // MARK: Watch
+
+    private func status(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        if let id = request.query("session_id") { return try .json(API.TrainingStatus(try await session(id: id, caller))) }
+        guard let newest = try await documents.sessions(ownerId: caller.userId, limit: 1).first else {
+            throw CohortError(.notFound, "you have no sessions yet: start one with POST /sessions/start")
+        }
+        return try .json(API.TrainingStatus(newest))
+    }
+
+    private func events(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        // Subscribed before the document is read: nothing falls between the two.
+        let id = try context.parameters.require("id")
+        let notices = await parts.feed.subscribe(sessionId: id)
+        let session = try await session(id: id, caller)
+        var first = SessionNotice(sessionId: id, kind: .status, time: Date(), message: API.TrainingStatus(session).message)
+        first.status = session.status
+        first.progress = session.progress
+        first.round = session.round
+        let opening = first
+        let (stream, sink) = AsyncStream<StreamedEvent>.makeStream(bufferingPolicy: .bufferingNewest(1_000))
+        let pump = Task {
+            sink.yield(try event(opening))
+            if !session.status.isFinal {
+                for await notice in notices {
+                    sink.yield(try event(notice))
+                    if notice.status?.isFinal == true, notice.kind == .status { break }
+                }
+            }
+            sink.finish()
+        }
+        sink.onTermination = { _ in pump.cancel() }
+        return .eventStream(request, buffering: .bufferingNewest(1_000), stream)
+    }
+
+    private func event(_ notice: SessionNotice) throws -> StreamedEvent {
+        StreamedEvent(id: nil, name: notice.kind.rawValue, data: try CohortJSON.encode(notice))
+    }
+
+    private func cancel(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        for _ in 0..<20 {
+            var session = try await session(context, caller)
+            guard !session.status.isFinal else { throw CohortError(.conflict, "the session has ended already: it is \(session.status.rawValue)") }
+            if session.cancelRequested { return try .json(API.TrainingStatus(session), status: .accepted) }
+            session.cancelRequested = true
+            do {
+                let stored = try await documents.update(session)
+                await parts.runner.wake(sessionId: session.id)
+                return try .json(API.TrainingStatus(stored), status: .accepted)
+            } catch let error as CohortError where error.code == .conflict {
+                continue  // Its coordinator has stored a step in between.
+            }
+        }
+        throw CohortError(.unavailable, "the session is busy: try again in a moment")
+    }
+
+    // MARK: What came out
+
+    private func series(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        let session = try await session(context, caller)
+        let points = try await documents.metrics(sessionId: session.id)
+        let format = request.query("format") ?? (request.headers[.accept]?.contains("text/csv") == true ? "csv" : "json")
+        switch format {
+        case "json": return try .json(points)
+        case "csv": return .text(Self.csv(points), type: "text/csv; charset=utf-8")
+        default: throw CohortError(.invalid, "format is '\(format.prefix(40))'; it must be json or csv")
+        }
+    }
+
+    private static func csv(_ points: [MetricPoint]) -> String {
+        func cell(_ text: String?) -> String {
+            guard let text else { return "" }
+            guard text.contains(where: { $0 == "," || $0 == "\"" || $0.isNewline }) else { return text }
+            return "\"" + text.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\""
+        }
+        func number(_ value: Double?) -> String { value.map { "\($0)" } ?? "" }
+        var text = "time,peer_id,peer_name,round,epoch,loss,accuracy,r2,samples_per_second\r\n"
+        for point in points {
+            let time = point.time.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
+            text += "\(time),\(cell(point.peerId)),\(cell(point.peerName)),\(point.round),\(point.epoch),\(number(point.loss)),\(number(point.accuracy)),\(number(point.r2)),\(number(point.samplesPerSecond))\r\n"
+        }
+        return text
+    }
+
+    private func model(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        let session = try await session(context, caller)
+        guard let object = session.modelObject else { throw notThere(session, "model") }
+        var headers: HTTPFields = [
+            .contentType: "application/octet-stream", .contentLength: "\(object.bytes)", .eTag: "\"\(object.sha256)\"",
+        ]
+        headers[.contentDisposition] = "attachment; filename=\"\(session.id).safetensors\""
+        let bytes = try await parts.objects.read(object.key, from: 0)
+        return Response(
+            status: .ok, headers: headers,
+            body: ResponseBody(contentLength: object.bytes) { writer in
+                for try await chunk in bytes { try await writer.write(ByteBuffer(bytes: chunk)) }
+                try await writer.finish(nil)
+            })
+    }
+
+    private func predict(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        let session = try await session(context, caller)
+        guard let object = session.modelObject else { throw notThere(session, "model") }
+        let body = try await request.json(API.PredictRequest.self, fields: ["rows"], upTo: 16 << 20)
+        guard (1...10_000).contains(body.rows.count) else {
+            throw CohortError(.invalid, "rows has \(body.rows.count) rows; it must have 1 to 10000")
+        }
+        return try .json(try await models.predict(body.rows.map { $0.mapValues(\.cell) }, with: object))
+    }
+}

@@ -1,0 +1,91 @@
+public import CohortCore
+public import Logging
+
+/// What can be set about the HTTP server.
+public struct ServerConfiguration: Sendable {
+    /// Address to listen on.
+    public var host: String
+    /// 0: a free one.
+    public var port: Int
+    /// Where uploads wait and the key of the tokens lies; made if it is not there.
+    public var dataDirectory: String
+    /// Bytes of the largest CSV.
+    public var uploadLimit: Int
+    /// Bytes of the largest object that a peer may PUT.
+    public var objectLimit: Int
+    /// How long a sign-in holds, in seconds.
+    public var tokenLifetime: Int
+    /// Seconds between a peer's presence beats.
+    public var heartbeatInterval: Double
+    /// Seconds of silence after which a peer is suspected.
+    public var suspectAfter: Double
+    /// Seconds of silence after which a peer is given up.
+    public var deadAfter: Double
+    /// Names of the strategies there are.
+    public var strategies: [String]
+    /// Key of the tokens, at least 32 bytes; nil: `jwt.key` in the data directory, made when it is not there.
+    public var jwtSecret: String?
+    /// bcrypt's cost, 4 to 31; each step doubles the time of a sign-in.
+    public var bcryptCost: Int
+    /// What peers are told to talk to.
+    public var broker: API.BrokerAddress
+
+    public init(
+        host: String = "127.0.0.1", port: Int = 8080, dataDirectory: String, uploadLimit: Int = 1 << 30, objectLimit: Int = 2 << 30,
+        tokenLifetime: Int = 7 * 24 * 3600, heartbeatInterval: Double = 5, suspectAfter: Double = 15, deadAfter: Double = 30,
+        strategies: [String], jwtSecret: String? = nil, bcryptCost: Int = 12, broker: API.BrokerAddress = API.BrokerAddress(kind: "embedded")
+    ) {
+        self.host = host
+        self.port = port
+        self.dataDirectory = dataDirectory
+        self.uploadLimit = uploadLimit
+        self.objectLimit = objectLimit
+        self.tokenLifetime = tokenLifetime
+        self.heartbeatInterval = heartbeatInterval
+        self.suspectAfter = suspectAfter
+        self.deadAfter = deadAfter
+        self.strategies = strategies
+        self.jwtSecret = jwtSecret
+        self.bcryptCost = bcryptCost
+        self.broker = broker
+    }
+}
+
+/// What the server stands on.
+public struct ServerParts: Sendable {
+    public var documents: any Documents
+    /// A ``ServedObjectStore`` is served at `/objects`.
+    public var objects: any ObjectStore
+    /// An ``EmbeddedBroker`` gets the routes by which peers take commands and send events.
+    public var broker: any Broker
+    public var feed: any SessionFeed
+    public var runner: any SessionRunner
+    public var logger: Logger
+    /// Further conditions of `/health/ready`.
+    public var checks: [ReadinessCheck]
+
+    public init(
+        documents: any Documents, objects: any ObjectStore, broker: any Broker, feed: any SessionFeed, runner: any SessionRunner,
+        logger: Logger, checks: [ReadinessCheck] = []
+    ) {
+        self.documents = documents
+        self.objects = objects
+        self.broker = broker
+        self.feed = feed
+        self.runner = runner
+        self.logger = logger
+        self.checks = checks
+    }
+}
+
+/// One condition of being ready.
+public struct ReadinessCheck: Sendable {
+    public let name: String
+    /// Throws when the part is not there, saying why.
+    public let check: @Sendable () async throws -> Void
+
+    public init(_ name: String, check: @escaping @Sendable () async throws -> Void) {
+        self.name = name
+        self.check = check
+    }
+}

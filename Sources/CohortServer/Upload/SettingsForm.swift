@@ -1,0 +1,83 @@
+import CohortCore
+import FoundationEssentials
+
+/// A form's fields as a session's settings.
+enum SettingsForm {
+    static let fields = [
+        "file", "peers", "strategy", "rounds", "epochs", "batch_size", "lr", "optimizer", "momentum", "nesterov", "weight_decay", "hidden",
+        "activation", "dropout", "task", "target", "seed", "validation", "min_peers", "per_peer", "early_stopping", "max_norm_ratio",
+    ]
+
+    /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
+    static func settings(_ fields: [String: String], strategies: [String]) throws -> SessionSettings {
+        if let unknown = fields.keys.sorted().first(where: { !self.fields.contains($0) }) {
+            throw CohortError(.invalid, "there is no field '\(unknown.prefix(60))'; the fields are \(self.fields.joined(separator: ", "))")
+        }
+        // An empty field is one that was left out: browsers send those.
+        let given = fields.mapValues(\.trimmed).filter { !$0.value.isEmpty }
+        func wrong(_ name: String, _ right: String) -> CohortError {
+            CohortError(.invalid, "\(name) is '\(given[name, default: ""].prefix(60))'; it must be \(right)")
+        }
+        func whole(_ name: String) throws -> Int? {
+            guard let text = given[name] else { return nil }
+            guard let value = Int(text) else { throw wrong(name, "a whole number") }
+            return value
+        }
+        func number(_ name: String) throws -> Double? {
+            guard let text = given[name] else { return nil }
+            guard let value = Double(text) else { throw wrong(name, "a number") }
+            return value
+        }
+        func choice<Value: RawRepresentable & CaseIterable>(_ name: String, _ standard: Value) throws -> Value where Value.RawValue == String {
+            guard let text = given[name] else { return standard }
+            guard let value = Value(rawValue: text) else { throw wrong(name, "one of \(Value.allCases.map(\.rawValue).joined(separator: ", "))") }
+            return value
+        }
+        var settings = SessionSettings(seed: UInt64.random(in: 0...UInt64(UInt32.max)))
+        settings.peers = try whole("peers") ?? settings.peers
+        settings.strategy = given["strategy"] ?? settings.strategy
+        guard strategies.contains(settings.strategy) else { throw wrong("strategy", "one of \(strategies.joined(separator: ", "))") }
+        settings.rounds = try whole("rounds") ?? settings.rounds
+        settings.epochs = try whole("epochs") ?? settings.epochs
+        settings.batchSize = try whole("batch_size") ?? settings.batchSize
+        settings.lr = try number("lr") ?? settings.lr
+        let nesterov = given["nesterov"]
+        guard nesterov == nil || nesterov == "true" || nesterov == "false" else { throw wrong("nesterov", "true or false") }
+        settings.optimizer = OptimizerSpec(
+            name: try choice("optimizer", .adam), momentum: try number("momentum") ?? 0, nesterov: nesterov == "true",
+            weightDecay: try number("weight_decay"))
+        if let hidden = given["hidden"] {
+            settings.hidden = try hidden == "none" ? [] : hidden.split(separator: ",", omittingEmptySubsequences: false).map { part in
+                guard let width = Int(String(part).trimmed) else { throw wrong("hidden", "layer widths such as 128,64, or none") }
+                return width
+            }
+        }
+        settings.activation = try choice("activation", .relu)
+        settings.dropout = try number("dropout") ?? 0
+        if given["task"] != nil { settings.task = try choice("task", LearningTask.classification) }
+        settings.target = given["target"]
+        if let seed = given["seed"] {
+            guard let value = UInt64(seed), value < 1 << 53 else { throw wrong("seed", "a whole number from 0 to 9007199254740991") }
+            settings.seed = value
+        }
+        settings.validation = try number("validation") ?? settings.validation
+        settings.minPeers = try whole("min_peers") ?? settings.minPeers
+        if let overrides = given["per_peer"] { settings.perPeer = try self.overrides(overrides) }
+        settings.earlyStopping = try whole("early_stopping")
+        settings.maxNormRatio = try number("max_norm_ratio")
+        return try settings.validated()
+    }
+
+    private static func overrides(_ text: String) throws -> [String: SessionSettings.Override] {
+        do {
+            for (peer, names) in try JSONDecoder().decode([String: FieldNames].self, from: Data(text.utf8)) {
+                try names.check(known: ["batch_size", "epochs", "lr"], in: "per_peer.\(peer.prefix(60)).")
+            }
+            return try CohortJSON.decode([String: SessionSettings.Override].self, from: text.utf8)
+        } catch let error as CohortError where error.message.hasPrefix("there is no field") {
+            throw error
+        } catch {
+            throw CohortError(.invalid, "per_peer must be JSON such as {\"lena-mbp\": {\"batch_size\": 16}}: \((error as? CohortError)?.message ?? "this is not")")
+        }
+    }
+}
