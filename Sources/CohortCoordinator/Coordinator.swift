@@ -39,9 +39,9 @@ public final class Coordinator: SessionRunner, Service {
 
     /// Takes up what is unfinished, then what it is woken for; ends at a graceful shutdown, leaving sessions to be taken up again.
     public func run() async throws {
-        try await cancelWhenGracefulShutdown { [self] in
-            try await withThrowingDiscardingTaskGroup { group in
-                group.addTask { try await self.lookForUnfinished() }
+        await cancelWhenGracefulShutdown { [self] in
+            await withDiscardingTaskGroup { group in
+                group.addTask { await self.lookForUnfinished() }
                 for await id in starts {
                     let mailbox = Mailbox()
                     let isNew = runs.withLock { runs in
@@ -60,14 +60,14 @@ public final class Coordinator: SessionRunner, Service {
     }
 
     /// At the start, and then once a lease: a session whose coordinator died has no event that says so.
-    private func lookForUnfinished() async throws {
+    private func lookForUnfinished() async {
         while !Task.isCancelled {
             do {
                 for session in try await documents.unfinishedSessions() { await wake(sessionId: session.id) }
             } catch {
                 logger.warning("unfinished sessions cannot be listed: \(error)")
             }
-            try await Task.sleep(for: .seconds(configuration.leaseSeconds))
+            try? await Task.sleep(for: .seconds(configuration.leaseSeconds))  // Cancelled: the loop ends.
         }
     }
 }

@@ -41,8 +41,7 @@ struct CohortServer: Service {
                         .unavailable, "\(configuration.host):\(configuration.port) cannot be listened on: \(error). Is another program using port \(configuration.port)? --port 0 takes a free one")
                 }
             }
-            try await group.next()
-            group.cancelAll()
+            // Both end at a graceful shutdown; the first that fails ends the other.
             try await group.waitForAll()
         }
     }

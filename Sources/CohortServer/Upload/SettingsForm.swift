@@ -4,7 +4,8 @@ import FoundationEssentials
 /// A form's fields as a session's settings.
 enum SettingsForm {
     static let fields = [
-        "file", "peers", "strategy", "rounds", "epochs", "batch_size", "lr", "optimizer", "momentum", "nesterov", "weight_decay", "hidden",
+        "file", "peers", "strategy", "rounds", "epochs", "batch_size", "lr", "optimizer", "momentum", "nesterov", "weight_decay", "beta1", "beta2", "epsilon",
+        "hidden",
         "activation", "dropout", "task", "target", "seed", "validation", "min_peers", "per_peer", "early_stopping", "max_norm_ratio",
     ]
 
@@ -45,7 +46,8 @@ enum SettingsForm {
         guard nesterov == nil || nesterov == "true" || nesterov == "false" else { throw wrong("nesterov", "true or false") }
         settings.optimizer = OptimizerSpec(
             name: try choice("optimizer", .adam), momentum: try number("momentum") ?? 0, nesterov: nesterov == "true",
-            weightDecay: try number("weight_decay"))
+            weightDecay: try number("weight_decay"), beta1: try number("beta1") ?? 0.9, beta2: try number("beta2") ?? 0.999,
+            epsilon: try number("epsilon") ?? 1e-8)
         if let hidden = given["hidden"] {
             settings.hidden = try hidden == "none" ? [] : hidden.split(separator: ",", omittingEmptySubsequences: false).map { part in
                 guard let width = Int(String(part).trimmed) else { throw wrong("hidden", "layer widths such as 128,64, or none") }

@@ -4,6 +4,7 @@ import CohortCore
 import CohortPeer
 import Logging
 import ServiceLifecycle
+import UnixSignals
 
 /// Settings → a peer → one service group.
 struct PeerAssembly {

@@ -6,6 +6,7 @@ import DirectoryObjects
 import Logging
 import SQLiteDocuments
 import ServiceLifecycle
+import UnixSignals
 
 /// Settings → parts → one service group: the only place that knows every implementation.
 struct ServerAssembly {

@@ -71,7 +71,7 @@ struct TrainingRun {
     private func watch(_ started: API.SessionStarted, settings: SessionSettings) async throws -> API.TrainingStatus {
         let id = started.sessionId
         let interactive = Terminal.isInteractive && !json
-        var display = TrainingDisplay(
+        let blank = TrainingDisplay(
             session: started, rounds: settings.strategy == "independent" ? 1 : settings.rounds, localEpochs: settings.epochs,
             interactive: interactive)
         let (happenings, source) = AsyncStream.makeStream(of: Happening.self, bufferingPolicy: .bufferingNewest(1_000))
@@ -84,6 +84,7 @@ struct TrainingRun {
                 group.addTask { for await _ in await UnixSignalsSequence(trapping: .sigint) { source.yield(.interrupt) } }
             }
             group.addTask {
+                var display = blank
                 for await happening in happenings {
                     switch happening {
                     case .notice(let notice):
