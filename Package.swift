@@ -105,7 +105,7 @@ let package = Package(
         + tests("CohortServerTests", ["CohortServer", "CohortCore", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .hummingbird, .hummingbirdTesting])
         + tests("CohortPeerTests", ["CohortPeer", "CohortClient", "CohortCore", "CohortTraining", .asyncHTTPClient, .hummingbird])
         + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer", .grdb])
-        + tests("SystemTests", ["CohortCore", "CohortClient", .asyncHTTPClient, .subprocess, .nioCore, .system])
+        + tests("SystemTests", ["cohort", "CohortCore", "CohortClient", .asyncHTTPClient, .subprocess, .nioCore, .system])
 )
 
 if let only {
