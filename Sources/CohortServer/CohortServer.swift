@@ -42,7 +42,7 @@ struct CohortServer: Service {
                 }
             }
             // Both end at a graceful shutdown; the first that fails ends the other.
-            try await group.waitForAll()
+            while try await group.next() != nil {}
         }
     }
 

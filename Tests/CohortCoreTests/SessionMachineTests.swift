@@ -114,6 +114,24 @@ private struct Stage {
         #expect(stage.session.results?.rows == RowUse(rows: 90, least: 2, most: 2, mean: 2))
     }
 
+    @Test func `who does not answer ENABLE in time is left behind, and the round begins`() {
+        var stage = Stage()
+        stage.prepare()
+        stage.enable(["a", "b"])
+        stage.now += 29
+        stage.send(.tick)
+        #expect(stage.trained.isEmpty)
+        stage.now += 2
+        stage.send(.tick)
+        #expect(stage.trained == ["a", "b"] && stage.place("c")?.state == .lost)
+        // Long after, a loss begins nothing twice.
+        stage.now += 100
+        stage.done("a")
+        stage.send(.peerLost(peerId: "b", why: "silent"))
+        stage.aggregated()
+        #expect(stage.trained == ["a"])
+    }
+
     @Test func `a repeated DONE counts once`() {
         var stage = Stage()
         stage = stage.started()

@@ -15,7 +15,7 @@ extension SessionMachine {
     private mutating func beginIfPossible(_ now: Date, _ actions: inout [Action]) {
         let living = session.peers.filter(\.isAlive)
         if living.count < session.settings.minPeers || living.isEmpty { return waitForPeers(living.count, now, &actions) }
-        if let since = awaitedSince, now.timeIntervalSince(since) >= rules.enableWait {
+        if !awaited.isEmpty, let since = awaitedSince, now.timeIntervalSince(since) >= rules.enableWait {
             for id in awaited.sorted() {
                 if let index = index(id), session.peers[index].isAlive {
                     session.peers[index].state = .lost
@@ -25,6 +25,7 @@ extension SessionMachine {
                 }
             }
             awaited = []
+            awaitedSince = nil
             change(true)
             return beginIfPossible(now, &actions)
         }
