@@ -102,7 +102,9 @@ let package = Package(
         + tests("CohortStrategiesTests", ["CohortStrategies", "CohortCore"])
         + tests("CohortTrainingTests", ["CohortTraining", "CohortCore"])
         + tests("CohortCoordinatorTests", ["CohortCoordinator", "CohortCore", "CohortStrategies", "CohortTraining"])
-        + tests("CohortServerTests", ["CohortServer", "CohortCore", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .hummingbird, .hummingbirdTesting])
+        + tests(
+            "CohortServerTests",
+            ["CohortServer", "CohortCore", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .hummingbird, .hummingbirdTesting])
         + tests("CohortPeerTests", ["CohortPeer", "CohortClient", "CohortCore", "CohortTraining", .asyncHTTPClient, .hummingbird])
         + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer", .grdb])
         + tests("SystemTests", ["cohort", "CohortCore", "CohortClient", .asyncHTTPClient, .subprocess, .nioCore, .system])

@@ -5,9 +5,9 @@ import NIOCore
 import _NIOFileSystem
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #else
-import Darwin
+    import Darwin
 #endif
 
 /// Bytes from the network into a file that appears whole or not at all. File work runs on NIO's threads for blocking work.

@@ -44,7 +44,8 @@ public struct ObjectTransfer: Sendable {
                 if found == sha256 { return }
                 _ = try await FileSystem.shared.removeItem(at: part)
                 guard attempt < 2 else {
-                    throw CohortError(.invalid, "the object at \(address(url)) has SHA-256 \(found), not \(sha256): it is damaged or another one")
+                    throw CohortError(
+                        .invalid, "the object at \(address(url)) has SHA-256 \(found), not \(sha256): it is damaged or another one")
                 }
                 logger.warning("the object at \(address(url)) came damaged; getting it once more")
             }

@@ -9,7 +9,8 @@ public struct ServerURL: Hashable, Sendable, CustomStringConvertible {
     /// - Throws: ``CohortError`` `invalid`, saying what is wrong with `text` and what would be right.
     public init(_ text: String) throws {
         func wrong(_ what: String) -> CohortError {
-            CohortError(.invalid, "'\(text)' is not a server's URL: \(what); it must look like http://127.0.0.1:8080 or https://cohort.example.org")
+            CohortError(
+                .invalid, "'\(text)' is not a server's URL: \(what); it must look like http://127.0.0.1:8080 or https://cohort.example.org")
         }
         guard let components = URLComponents(string: text), let scheme = components.scheme?.lowercased() else {
             throw wrong("it does not begin with http:// or https://")

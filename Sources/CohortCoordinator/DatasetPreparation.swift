@@ -24,7 +24,8 @@ struct DatasetPreparation {
             inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
             dropout: settings.dropout, task: schema.task)
         guard model.parameterCount <= 1 << 29 else {
-            throw CohortError(.invalid, "a net of widths \(model.widths) has \(model.parameterCount) parameters; at most \(1 << 29) are supported")
+            throw CohortError(
+                .invalid, "a net of widths \(model.widths) has \(model.parameterCount) parameters; at most \(1 << 29) are supported")
         }
         let key = try await freeKey()
         // The upload stays where it is until the session is over: a crash in between starts this anew.
@@ -40,7 +41,8 @@ struct DatasetPreparation {
     private func freeKey() async throws -> String {
         var time = session.createdAt
         while true {
-            let text = time.formatted(Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted, includingFractionalSeconds: true))
+            let text = time.formatted(
+                Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted, includingFractionalSeconds: true))
             let key = text.filter { $0 != "." } + ".csv"
             if try await objects.head(key) == nil { return key }
             time.addTimeInterval(0.001)
@@ -64,7 +66,9 @@ extension ObjectStore {
 }
 
 /// Runs blocking work on a thread of its own, off the cooperative pool; cancelled, it is asked to stop.
-func onOwnThread<Value: Sendable>(_ work: @escaping @Sendable (_ shouldContinue: @escaping () -> Bool) throws -> Value) async throws -> Value {
+func onOwnThread<Value: Sendable>(_ work: @escaping @Sendable (_ shouldContinue: @escaping () -> Bool) throws -> Value) async throws
+    -> Value
+{
     let cancelled = Flag(false)
     return try await withTaskCancellationHandler {
         try await withCheckedThrowingContinuation { continuation in

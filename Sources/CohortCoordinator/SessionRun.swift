@@ -170,7 +170,9 @@ final class SessionRun {
             }
         }
         try await delivery.reject(
-            CohortError(.conflict, "this answers an older round or generation than round \(machine.session.round), generation \(machine.session.generation)"))
+            CohortError(
+                .conflict,
+                "this answers an older round or generation than round \(machine.session.round), generation \(machine.session.generation)"))
         return nil
     }
 
@@ -186,7 +188,10 @@ final class SessionRun {
                 continue
             }
             if peer.status == .offline || peer.sessionId != id {
-                actions += machine.handle(.peerLost(peerId: place.id, why: peer.status == .offline ? "silent too long, or gone" : "it is no longer locked to this session"), now: Date())
+                actions += machine.handle(
+                    .peerLost(
+                        peerId: place.id,
+                        why: peer.status == .offline ? "silent too long, or gone" : "it is no longer locked to this session"), now: Date())
             } else if peer.registration != place.registration {
                 actions += machine.handle(.peerRegistered(peer), now: Date())
             }
@@ -246,11 +251,13 @@ final class SessionRun {
         case .enable(let peerId):
             let queue = QueueName.command(peerId: peerId)
             try await coordinator.broker.declare(queue)
-            try await send(.enable(EnableCommand(queue: session.eventQueue.rawValue, sessionId: id, generation: session.generation)), to: peerId)
+            try await send(
+                .enable(EnableCommand(queue: session.eventQueue.rawValue, sessionId: id, generation: session.generation)), to: peerId)
         case .train(let peerId):
             guard let peer = session.peers.first(where: { $0.id == peerId && $0.state == .training }) else { return [] }
-            let command = try await TrainCommandBuilder(session: session, objects: coordinator.objects, configuration: configuration).command(
-                for: peer, timeLimit: machine.timeLimit)
+            let command = try await TrainCommandBuilder(session: session, objects: coordinator.objects, configuration: configuration)
+                .command(
+                    for: peer, timeLimit: machine.timeLimit)
             try await send(.train(command), to: peerId)
         case .stop(let peerIds, let reason):
             for peerId in peerIds { try await send(.stop(StopCommand(sessionId: id, reason: reason)), to: peerId) }
@@ -267,7 +274,8 @@ final class SessionRun {
             machine.take(over: stored)
             // Everybody must hear the new generation.
             for peer in machine.session.peers where peer.isAlive {
-                try await send(.enable(EnableCommand(queue: session.eventQueue.rawValue, sessionId: id, generation: stored.generation)), to: peer.id)
+                try await send(
+                    .enable(EnableCommand(queue: session.eventQueue.rawValue, sessionId: id, generation: stored.generation)), to: peer.id)
             }
         case .claim(let count):
             return try await claim(count, &machine)

@@ -60,7 +60,9 @@ struct UpdateReader {
             for share in shares {
                 mean.begin(weight: share.weight)
                 var stream = WeightsStream(spec: model)
-                for try await chunk in try await objects.read(try key(share.peerId), from: 0) { try stream.feed(chunk) { try mean.feed($0) } }
+                for try await chunk in try await objects.read(try key(share.peerId), from: 0) {
+                    try stream.feed(chunk) { try mean.feed($0) }
+                }
                 try stream.finish()
             }
             return try await objects.put(try Weights.encode(model, mean.mean), key: target)

@@ -3,9 +3,9 @@ import FoundationEssentials
 import Logging
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #else
-import Darwin
+    import Darwin
 #endif
 
 /// Data sets by the hash of their contents, within a size limit: CSVs as they came, and tables as the engines read them. What was used
@@ -38,9 +38,9 @@ struct DatasetCache: Sendable {
         var files = names.compactMap { name -> (path: String, bytes: Int, used: timespec)? in
             let path = "\(folder)/\(name)"
             #if canImport(Glibc)
-            return Self.status(path).map { (path, Int($0.st_size), $0.st_mtim) }
+                return Self.status(path).map { (path, Int($0.st_size), $0.st_mtim) }
             #else
-            return Self.status(path).map { (path, Int($0.st_size), $0.st_mtimespec) }
+                return Self.status(path).map { (path, Int($0.st_size), $0.st_mtimespec) }
             #endif
         }
         var total = files.reduce(bytes) { $0 + $1.bytes }
@@ -52,7 +52,8 @@ struct DatasetCache: Sendable {
             logger.info("removed \(file.path) (\(file.bytes) bytes), which was used longest ago, from the cache")
         }
         if total > limit {
-            logger.warning("the data set in use takes \(total) bytes, more than the cache's limit of \(limit); it is kept until it is not needed")
+            logger.warning(
+                "the data set in use takes \(total) bytes, more than the cache's limit of \(limit); it is kept until it is not needed")
         }
     }
 

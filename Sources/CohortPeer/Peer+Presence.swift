@@ -36,7 +36,8 @@ extension Peer {
             record.measurement = PeerRecord.Measurement(
                 samplesPerSecond: speed, engine: identity.name, device: identity.device, threads: configuration.threads)
             try folder.save(record)
-            logger.info("this machine trains \(Int(min(speed, 1e15))) samples/s on the fixed small net (\(identity.name), \(identity.device))")
+            logger.info(
+                "this machine trains \(Int(min(speed, 1e15))) samples/s on the fixed small net (\(identity.name), \(identity.device))")
         }
         return PeerCapabilities(
             cores: Machine.cores, memoryBytes: Machine.memoryBytes, engine: identity.name, device: identity.device,

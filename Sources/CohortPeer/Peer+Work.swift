@@ -17,7 +17,9 @@ extension Peer {
         guard !control.isStopped, let peerId = registered?.peerId else { return }
         logger.info(
             "\(command.epochs > 0 ? "training" : "evaluating"): \(key)",
-            metadata: ["rows": "\(command.rows.count)", "epochs": "\(command.epochs)", "batch_size": "\(command.batchSize)", "lr": "\(command.lr)"])
+            metadata: [
+                "rows": "\(command.rows.count)", "epochs": "\(command.epochs)", "batch_size": "\(command.batchSize)", "lr": "\(command.lr)",
+            ])
         do {
             let outbox = outbox
             let (results, update) = try await control.run {

@@ -2,9 +2,9 @@ import CohortCore
 import FoundationEssentials
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #else
-import Darwin
+    import Darwin
 #endif
 
 /// What a peer keeps between its runs, in `peer.json`.

@@ -2,9 +2,9 @@ import CohortCore
 import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #else
-import Darwin
+    import Darwin
 #endif
 
 /// Runs an actor on a thread of its own, where it may block for hours without standing in anyone's way.
@@ -28,15 +28,15 @@ final class ThreadExecutor: SerialExecutor {
         defer { pthread_attr_destroy(&attributes) }
         pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
         #if canImport(Glibc)
-        var thread = pthread_t()
+            var thread = pthread_t()
         #else
-        var thread: pthread_t?
+            var thread: pthread_t?
         #endif
         let result = pthread_create(
             &thread, &attributes,
             { context in
                 #if canImport(Glibc)
-                guard let context else { return nil }
+                    guard let context else { return nil }
                 #endif
                 Unmanaged<ThreadExecutor>.fromOpaque(context).takeRetainedValue().work()
                 return nil
@@ -72,39 +72,39 @@ final class ThreadExecutor: SerialExecutor {
 private final class Semaphore: @unchecked Sendable {
     // @unchecked: sem_post and sem_wait may be called from any thread; the memory lives as long as the object.
     #if canImport(Glibc)
-    private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
-    init() { sem_init(semaphore, 0, 0) }
-    deinit {
-        sem_destroy(semaphore)
-        semaphore.deallocate()
-    }
-    func signal() { sem_post(semaphore) }
-    func wait() { while sem_wait(semaphore) != 0 {} }
+        private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+        init() { sem_init(semaphore, 0, 0) }
+        deinit {
+            sem_destroy(semaphore)
+            semaphore.deallocate()
+        }
+        func signal() { sem_post(semaphore) }
+        func wait() { while sem_wait(semaphore) != 0 {} }
     #else
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    private var count = 0
-    init() {
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(condition, nil)
-    }
-    deinit {
-        pthread_cond_destroy(condition)
-        pthread_mutex_destroy(mutex)
-        condition.deallocate()
-        mutex.deallocate()
-    }
-    func signal() {
-        pthread_mutex_lock(mutex)
-        count += 1
-        pthread_cond_signal(condition)
-        pthread_mutex_unlock(mutex)
-    }
-    func wait() {
-        pthread_mutex_lock(mutex)
-        while count == 0 { pthread_cond_wait(condition, mutex) }
-        count -= 1
-        pthread_mutex_unlock(mutex)
-    }
+        private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+        private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+        private var count = 0
+        init() {
+            pthread_mutex_init(mutex, nil)
+            pthread_cond_init(condition, nil)
+        }
+        deinit {
+            pthread_cond_destroy(condition)
+            pthread_mutex_destroy(mutex)
+            condition.deallocate()
+            mutex.deallocate()
+        }
+        func signal() {
+            pthread_mutex_lock(mutex)
+            count += 1
+            pthread_cond_signal(condition)
+            pthread_mutex_unlock(mutex)
+        }
+        func wait() {
+            pthread_mutex_lock(mutex)
+            while count == 0 { pthread_cond_wait(condition, mutex) }
+            count -= 1
+            pthread_mutex_unlock(mutex)
+        }
     #endif
 }

@@ -206,7 +206,8 @@ extension RunControl {
 extension RunFailure {
     static func diverged(_ command: TrainCommand, epoch: Int) -> RunFailure {
         RunFailure(
-            message: "the loss is not a number any more after epoch \(epoch): training diverged; lower the learning rate (lr is \(command.lr))",
+            message:
+                "the loss is not a number any more after epoch \(epoch): training diverged; lower the learning rate (lr is \(command.lr))",
             retryable: false)
     }
 }

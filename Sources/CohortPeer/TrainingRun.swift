@@ -37,7 +37,8 @@ struct TrainingRun {
         for epoch in 1...command.epochs {
             let start = clock.now
             let counts = try model.train(
-                on: table, rows: shuffledRows(rows, seed: command.seed, round: command.round, epoch: epoch - 1), batchSize: command.batchSize,
+                on: table, rows: shuffledRows(rows, seed: command.seed, round: command.round, epoch: epoch - 1),
+                batchSize: command.batchSize,
                 learningRate: command.lr, shouldContinue: shouldContinue)
             let spent = (clock.now - start).inSeconds
             try control.check()

@@ -38,7 +38,9 @@ struct CohortServer: Service {
                     try await application.run()
                 } catch let error as IOError {
                     throw CohortError(
-                        .unavailable, "\(configuration.host):\(configuration.port) cannot be listened on: \(error). Is another program using port \(configuration.port)? --port 0 takes a free one")
+                        .unavailable,
+                        "\(configuration.host):\(configuration.port) cannot be listened on: \(error). Is another program using port \(configuration.port)? --port 0 takes a free one"
+                    )
                 }
             }
             // Both end at a graceful shutdown; the first that fails ends the other.
@@ -51,18 +53,23 @@ struct CohortServer: Service {
         let tokens = try await Tokens(key: key)
         let authenticator = Authenticator(tokens: tokens, documents: parts.documents)
         var routes = AuthRoutes(
-            documents: parts.documents, tokens: tokens, authenticator: authenticator, passwords: try Passwords(cost: configuration.bcryptCost),
+            documents: parts.documents, tokens: tokens, authenticator: authenticator,
+            passwords: try Passwords(cost: configuration.bcryptCost),
             limiter: SignInLimiter(), tokenLifetime: configuration.tokenLifetime
         ).routes
-        routes += PeerRoutes(
-            documents: parts.documents, broker: parts.broker, presence: presence, configuration: configuration, metrics: metrics
-        ).routes
-        routes += SessionRoutes(
-            parts: parts, configuration: configuration,
-            uploads: try UploadReceiver(folder: "\(configuration.dataDirectory)/uploads", limit: configuration.uploadLimit),
-            models: ModelShelf(objects: parts.objects), metrics: metrics
-        ).routes
-        if let objects = parts.objects as? any ServedObjectStore { routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit).routes }
+        routes +=
+            PeerRoutes(
+                documents: parts.documents, broker: parts.broker, presence: presence, configuration: configuration, metrics: metrics
+            ).routes
+        routes +=
+            SessionRoutes(
+                parts: parts, configuration: configuration,
+                uploads: try UploadReceiver(folder: "\(configuration.dataDirectory)/uploads", limit: configuration.uploadLimit),
+                models: ModelShelf(objects: parts.objects), metrics: metrics
+            ).routes
+        if let objects = parts.objects as? any ServedObjectStore {
+            routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit).routes
+        }
         routes += HealthRoutes(parts: parts, metrics: metrics).routes
 
         let router = Router(context: Context.self)

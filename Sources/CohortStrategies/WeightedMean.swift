@@ -17,7 +17,9 @@ public struct WeightedMean: Sendable {
 
     /// The next values of the update, in the order of the flat vector.
     public mutating func feed(_ values: [Float]) throws {
-        guard position + values.count <= sums.count else { throw CohortError(.invalid, "the update has more than \(sums.count) parameters") }
+        guard position + values.count <= sums.count else {
+            throw CohortError(.invalid, "the update has more than \(sums.count) parameters")
+        }
         for value in values {
             sums[position] += weight * Double(value)
             position += 1

@@ -2,9 +2,9 @@ import ArgumentParser
 import CohortCore
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #else
-import Darwin
+    import Darwin
 #endif
 
 @main

@@ -23,13 +23,15 @@ private struct Stage {
     var actions: [SessionMachine.Action] = []
 
     static let schema = TableSchema(
-        hasHeader: true, delimiter: ",", columns: [.init(name: "x", kind: .numeric, mean: 0, std: 1), .init(name: "y", kind: .target)], target: "y",
+        hasHeader: true, delimiter: ",", columns: [.init(name: "x", kind: .numeric, mean: 0, std: 1), .init(name: "y", kind: .target)],
+        target: "y",
         task: .classification, classes: ["a", "b"], validation: 0.2, splitSeed: 1, trainingRows: 90, validationRows: 30, droppedRows: 0)
 
     static func peer(_ name: String, registration: Int = 1) -> Peer {
         Peer(
             id: name, name: name, ownerId: "o", tokenId: "t",
-            capabilities: PeerCapabilities(cores: 1, memoryBytes: 1, engine: "native", device: "cpu", samplesPerSecond: 1_000, platform: "", version: ""),
+            capabilities: PeerCapabilities(
+                cores: 1, memoryBytes: 1, engine: "native", device: "cpu", samplesPerSecond: 1_000, platform: "", version: ""),
             registration: registration, registeredAt: Date(timeIntervalSince1970: 0), lastSeen: Date(timeIntervalSince1970: 0))
     }
 
@@ -37,7 +39,8 @@ private struct Stage {
         var settings = SessionSettings(peers: peers.count, rounds: rounds, batchSize: 8, seed: 1)
         change(&settings)
         var session = Session(
-            id: "s", ownerId: "o", createdAt: now, settings: settings, peers: peers.map { SessionPeer(Stage.peer($0)) }, uploadPath: nil, filename: "f.csv")
+            id: "s", ownerId: "o", createdAt: now, settings: settings, peers: peers.map { SessionPeer(Stage.peer($0)) }, uploadPath: nil,
+            filename: "f.csv")
         session.generation = 1
         machine = SessionMachine(session, strategy: EvenShares(), rules: .init(enableWait: 30, peerWait: 60))
     }
@@ -53,7 +56,9 @@ private struct Stage {
     mutating func prepare() {
         send(
             .prepared(
-                DatasetInfo(filename: "f.csv", csvLink: "s3://b/k", object: ObjectReference(key: "k", sha256: "", bytes: 1), schema: Self.schema, warnings: []),
+                DatasetInfo(
+                    filename: "f.csv", csvLink: "s3://b/k", object: ObjectReference(key: "k", sha256: "", bytes: 1), schema: Self.schema,
+                    warnings: []),
                 ModelSpec(inputs: 1, hidden: [], outputs: 2, task: .classification)))
     }
 
@@ -69,7 +74,9 @@ private struct Stage {
 
     func doneEvent(_ name: String, round: Int? = nil, generation: Int? = nil, evaluation: Counts? = nil) -> DoneEvent {
         let slice = place(name)?.validationRows?.count ?? 0
-        let measured = evaluation ?? (session.weights != nil && slice > 0 ? Counts(samples: slice, lossSum: Double(slice) / 2, correct: slice / 2) : nil)
+        let measured =
+            evaluation
+            ?? (session.weights != nil && slice > 0 ? Counts(samples: slice, lossSum: Double(slice) / 2, correct: slice / 2) : nil)
         return DoneEvent(
             sessionId: "s", peerId: name, generation: generation ?? session.generation, round: round ?? session.round,
             results: DoneResults(loss: 0.5, accuracy: 0.8, samples: 30, epochs: 1, seconds: 1, evaluation: measured),
@@ -84,7 +91,9 @@ private struct Stage {
     var aggregates: Bool { actions.contains { if case .aggregate = $0 { true } else { false } } }
     var ends: Bool { actions.contains { if case .end = $0 { true } else { false } } }
     var claims: Int? { actions.lazy.compactMap { if case .claim(let count) = $0 { count } else { nil } }.first }
-    var concludes: (ObjectReference, Metrics)? { actions.lazy.compactMap { if case .conclude(let weights, let metrics) = $0 { (weights, metrics) } else { nil } }.first }
+    var concludes: (ObjectReference, Metrics)? {
+        actions.lazy.compactMap { if case .conclude(let weights, let metrics) = $0 { (weights, metrics) } else { nil } }.first
+    }
 }
 
 @Suite struct SessionMachineTests {
@@ -97,7 +106,10 @@ private struct Stage {
         #expect(stage.trained.isEmpty && stage.session.waitingFor?.contains("c") == true, "it waits, and says for whom")
         stage.enable(["c"])
         #expect(stage.trained == ["a", "b", "c"] && stage.session.waitingFor == nil)
-        #expect(stage.session.peers.map(\.rows) == [[RowRange(start: 0, end: 30)], [RowRange(start: 30, end: 60)], [RowRange(start: 60, end: 90)]])
+        #expect(
+            stage.session.peers.map(\.rows) == [
+                [RowRange(start: 0, end: 30)], [RowRange(start: 30, end: 60)], [RowRange(start: 60, end: 90)],
+            ])
         for round in 0..<2 {
             #expect(stage.session.round == round)
             for name in ["a", "b", "c"] { stage.done(name) }
@@ -150,7 +162,11 @@ private struct Stage {
         for event in [stage.doneEvent("a", generation: 0), stage.doneEvent("a", round: 1), stage.doneEvent("z")] {
             #expect(!stage.machine.accepts(generation: event.generation, round: event.round, peerId: event.peerId))
             stage.send(.done(event, norm: 1))
-            stage.send(.heartbeat(HeartbeatEvent(sessionId: "s", peerId: event.peerId, generation: event.generation, round: event.round, epoch: 1, loss: 1, accuracy: nil, samplesPerSecond: nil, progress: nil)))
+            stage.send(
+                .heartbeat(
+                    HeartbeatEvent(
+                        sessionId: "s", peerId: event.peerId, generation: event.generation, round: event.round, epoch: 1, loss: 1,
+                        accuracy: nil, samplesPerSecond: nil, progress: nil)))
             #expect(stage.session == before && stage.actions.isEmpty)
         }
     }
@@ -265,7 +281,8 @@ private struct Stage {
             }
             stage.done("a", norm: 10)
             #expect(stage.aggregates == (limit == nil))
-            #expect(stage.actions.contains { if case .tell(let notice) = $0 { notice.message.contains("10 times as long") } else { false } })
+            #expect(
+                stage.actions.contains { if case .tell(let notice) = $0 { notice.message.contains("10 times as long") } else { false } })
         }
     }
 
@@ -317,7 +334,9 @@ private struct Stage {
     }
 
     /// Every event in every final state, and what is out of place in PENDING: nothing happens.
-    @Test(arguments: [SessionStatus.completed, .failed, .cancelled, .pending]) func `events out of place change nothing`(status: SessionStatus) {
+    @Test(arguments: [SessionStatus.completed, .failed, .cancelled, .pending]) func `events out of place change nothing`(
+        status: SessionStatus
+    ) {
         var stage = Stage()
         stage = stage.started()
         let done = stage.doneEvent("a")
@@ -326,8 +345,12 @@ private struct Stage {
         let dataset = session.dataset
         let reference = ObjectReference(key: "x", sha256: "", bytes: 0)
         var events: [SessionMachine.Event] = [
-            .resumed, .heartbeat(HeartbeatEvent(sessionId: "s", peerId: "a", generation: 1, round: 0, epoch: 1, loss: 1, accuracy: 1, samplesPerSecond: 1, progress: 1)),
-            .done(done, norm: 1), .refused(done, why: ""), .error(ErrorEvent(sessionId: "s", peerId: "a", generation: 1, round: 0, message: "", retryable: true)),
+            .resumed,
+            .heartbeat(
+                HeartbeatEvent(
+                    sessionId: "s", peerId: "a", generation: 1, round: 0, epoch: 1, loss: 1, accuracy: 1, samplesPerSecond: 1, progress: 1)),
+            .done(done, norm: 1), .refused(done, why: ""),
+            .error(ErrorEvent(sessionId: "s", peerId: "a", generation: 1, round: 0, message: "", retryable: true)),
             .aggregated(reference), .concluded(reference, Metrics(loss: 1, samples: 1)), .tick,
         ]
         if status.isFinal {
@@ -343,7 +366,9 @@ private struct Stage {
         }
     }
 
-    @Test(arguments: [SessionStatus.pending, .running]) func `cancelling and failing end what has not ended, and stop the living`(status: SessionStatus) {
+    @Test(arguments: [SessionStatus.pending, .running]) func `cancelling and failing end what has not ended, and stop the living`(
+        status: SessionStatus
+    ) {
         for event in [SessionMachine.Event.cancelled, .failed("why")] {
             var stage = Stage()
             if status == .running { stage = stage.started() }

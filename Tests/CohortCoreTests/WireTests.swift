@@ -7,10 +7,13 @@ import Testing
 
     @Test func `a HEARTBEAT has the protocol's names`() throws {
         let event = PeerEvent.heartbeat(
-            HeartbeatEvent(sessionId: "s", peerId: "p", generation: 2, round: 1, epoch: 3, loss: 0.5, accuracy: 0.75, samplesPerSecond: 10, progress: 0.5))
+            HeartbeatEvent(
+                sessionId: "s", peerId: "p", generation: 2, round: 1, epoch: 3, loss: 0.5, accuracy: 0.75, samplesPerSecond: 10,
+                progress: 0.5))
         #expect(
             try text(event)
-                == #"{"accuracy":0.75,"epoch":3,"generation":2,"loss":0.5,"peer_id":"p","progress":0.5,"round":1,"samples_per_second":10,"session_id":"s","type":"HEARTBEAT"}"#)
+                == #"{"accuracy":0.75,"epoch":3,"generation":2,"loss":0.5,"peer_id":"p","progress":0.5,"round":1,"samples_per_second":10,"session_id":"s","type":"HEARTBEAT"}"#
+        )
     }
 
     @Test func `an ENABLE has the protocol's names`() throws {
@@ -20,17 +23,23 @@ import Testing
 
     @Test func `a TRAIN goes there and back`() throws {
         let schema = TableSchema(
-            hasHeader: true, delimiter: ",", columns: [.init(name: "camelCase", kind: .numeric, mean: 1, std: 2), .init(name: "y", kind: .target)], target: "y",
+            hasHeader: true, delimiter: ",",
+            columns: [.init(name: "camelCase", kind: .numeric, mean: 1, std: 2), .init(name: "y", kind: .target)], target: "y",
             task: .classification, classes: ["a", "b"], validation: 0.2, splitSeed: 7, trainingRows: 8, validationRows: 2, droppedRows: 0)
         var train = TrainCommand(
-            csvLink: "s3://b/t.csv", hyperparameters: Hyperparameters(batchSize: 4, epochs: 2, lr: 0.1), sessionId: "s", generation: 1, round: 0,
-            csvUrl: "/objects/t.csv", csvSha256: "ab", csvBytes: 10, model: ModelSpec(inputs: 1, hidden: [4], outputs: 2, task: .classification),
-            optimizer: OptimizerSpec(), seed: 1 << 52, modelSeed: 9, schema: schema, rows: RowAssignment(seed: 9, ranges: [RowRange(start: 0, end: 8)]))
+            csvLink: "s3://b/t.csv", hyperparameters: Hyperparameters(batchSize: 4, epochs: 2, lr: 0.1), sessionId: "s", generation: 1,
+            round: 0,
+            csvUrl: "/objects/t.csv", csvSha256: "ab", csvBytes: 10,
+            model: ModelSpec(inputs: 1, hidden: [4], outputs: 2, task: .classification),
+            optimizer: OptimizerSpec(), seed: 1 << 52, modelSeed: 9, schema: schema,
+            rows: RowAssignment(seed: 9, ranges: [RowRange(start: 0, end: 8)]))
         train.weightsUrl = "/objects/w"
         let bytes = try CohortJSON.encode(Command.train(train))
         #expect(try CohortJSON.decode(Command.self, from: bytes) == .train(train))
         let text = String(decoding: bytes, as: UTF8.self)
-        for name in ["csv_link", "csv_url", "csv_sha256", "batch_size", "weights_url", "model_seed"] { #expect(text.contains("\"\(name)\":"), "\(name)") }
+        for name in ["csv_link", "csv_url", "csv_sha256", "batch_size", "weights_url", "model_seed"] {
+            #expect(text.contains("\"\(name)\":"), "\(name)")
+        }
     }
 
     @Test func `unknown fields are ignored, unknown types are told apart from damage`() throws {
@@ -41,7 +50,10 @@ import Testing
 
     @Test(arguments: [
         ("{", "not valid JSON"), (#"{"type":"DONE","session_id":"s"}"#, "'peer_id' is missing"),
-        (#"{"type":"HEARTBEAT","session_id":"s","peer_id":"p","generation":"two"}"#, "'generation' has the wrong type: a whole number was expected"),
+        (
+            #"{"type":"HEARTBEAT","session_id":"s","peer_id":"p","generation":"two"}"#,
+            "'generation' has the wrong type: a whole number was expected"
+        ),
         (String(repeating: "[", count: 10_000), "JSON"),
     ]) func `bad JSON is a sentence that names the field`(text: String, sentence: String) {
         let error = #expect(throws: CohortError.self) { try CohortJSON.decode(PeerEvent.self, from: text.utf8) }
@@ -62,7 +74,8 @@ import Testing
         (SessionSettings(lr: .nan), "lr is nan"), (SessionSettings(lr: .infinity), "lr is inf"), (SessionSettings(lr: 0), "lr is 0"),
         (SessionSettings(hidden: [0]), "hidden is 0"), (SessionSettings(dropout: 1), "dropout is 1"),
         (SessionSettings(validation: 1), "validation is 1"), (SessionSettings(peers: 2, minPeers: 3), "min_peers is 3"),
-        (SessionSettings(perPeer: ["a": .init(epochs: 0)]), "per_peer.a.epochs is 0"), (SessionSettings(earlyStopping: 0), "early_stopping is 0"),
+        (SessionSettings(perPeer: ["a": .init(epochs: 0)]), "per_peer.a.epochs is 0"),
+        (SessionSettings(earlyStopping: 0), "early_stopping is 0"),
     ]) func `what cannot be is named, with what would be right`(settings: SessionSettings, sentence: String) {
         let error = #expect(throws: CohortError.self) { try settings.validated() }
         #expect(error?.message.contains(sentence) == true && error?.message.contains("must be") == true, "\(error?.message ?? "")")
@@ -128,7 +141,8 @@ import Testing
             SessionPeer(
                 Peer(
                     id: "p", name: "p", ownerId: "o", tokenId: "t",
-                    capabilities: PeerCapabilities(cores: 1, memoryBytes: 1, engine: "native", device: "cpu", samplesPerSecond: measured, platform: "", version: ""),
+                    capabilities: PeerCapabilities(
+                        cores: 1, memoryBytes: 1, engine: "native", device: "cpu", samplesPerSecond: measured, platform: "", version: ""),
                     registeredAt: Date(), lastSeen: Date())
             ).speed
         }

@@ -34,7 +34,8 @@ extension SystemSuite {
                     ("COHORT_UPLOAD_LIMIT", "lots"), ("COHORT_HEARTBEAT_INTERVAL", "-1"), ("COHORT_LOG_LEVEL", "loud"),
                     ("COHORT_DATABASE_URL", "oracle://x"), ("COHORT_BROKER_URL", "kafka://x"), ("COHORT_OBJECTS_URL", "ftp://x"),
                 ].enumerated() {
-                    let process = world.start("serve-\(index)", ["serve", "--port", "0", "--data-dir", "\(world.folder)/x"], environment: [name: value])
+                    let process = world.start(
+                        "serve-\(index)", ["serve", "--port", "0", "--data-dir", "\(world.folder)/x"], environment: [name: value])
                     let status = try await process.end()
                     #expect(status == .exited(2))
                     #expect(process.standardError.contains(name), "\(process.standardError)")
@@ -56,7 +57,8 @@ extension SystemSuite {
                 _ = try await world.peers(1, of: server, for: person)
                 let token = try #require(try await person.createToken().token)
                 let second = world.start(
-                    "second", ["peer", "--server", server.url, "--data-dir", "\(world.folder)/peer-1"], environment: ["COHORT_TOKEN": token])
+                    "second", ["peer", "--server", server.url, "--data-dir", "\(world.folder)/peer-1"], environment: ["COHORT_TOKEN": token]
+                )
                 #expect(try await second.end() == .exited(1))
                 #expect(second.standardError.contains("\(world.folder)/peer-1"), "\(second.standardError)")
             }
@@ -68,13 +70,15 @@ extension SystemSuite {
                 let email = ["--email", "grace@example.org"]
                 func run(_ name: String, _ arguments: [String], exit: TerminationStatus = .exited(0)) async throws -> TestProcess {
                     let process = world.start(name, arguments)
-                    #expect(try await process.end(within: .seconds(120)) == exit, "\(arguments): \(process.output) \(process.standardError)")
+                    #expect(
+                        try await process.end(within: .seconds(120)) == exit, "\(arguments): \(process.output) \(process.standardError)")
                     return process
                 }
                 let early = try await run("early", ["sessions"], exit: .exited(1))
                 #expect(early.standardError.contains("cohort login"))
                 _ = try await run("signup", ["signup", "--server", server.url, "--password", "correct horse"] + email)
-                let wrong = try await run("wrong", ["login", "--server", server.url, "--password", "wrong horse"] + email, exit: .exited(1))
+                let wrong = try await run(
+                    "wrong", ["login", "--server", server.url, "--password", "wrong horse"] + email, exit: .exited(1))
                 #expect(wrong.standardError.contains("password"), "\(wrong.standardError)")
 
                 let credentials = "\(world.folder)/config/cohort/credentials.json"
@@ -96,11 +100,16 @@ extension SystemSuite {
                 let csv = try world.blobs(rows: 200)
                 let model = "\(world.folder)/out.safetensors"
                 let train = try await run(
-                    "train", ["train", csv, "--peers", "2", "--rounds", "4", "--epochs", "5", "--batch-size", "16", "--lr", "0.01", "--hidden", "16", "--seed", "4", "-o", model])
+                    "train",
+                    [
+                        "train", csv, "--peers", "2", "--rounds", "4", "--epochs", "5", "--batch-size", "16", "--lr", "0.01", "--hidden",
+                        "16", "--seed", "4", "-o", model,
+                    ])
                 #expect(train.output.contains("accuracy") && train.output.contains("peer-2"), "\(train.output)")
                 let sessions = try await run("sessions", ["sessions"])
                 #expect(sessions.output.contains("COMPLETED"))
-                let id = try #require(train.lines.first { $0.hasPrefix("session ") }?.split(separator: " ").dropFirst().first.map(String.init))
+                let id = try #require(
+                    train.lines.first { $0.hasPrefix("session ") }?.split(separator: " ").dropFirst().first.map(String.init))
                 #expect(try await run("status", ["status", id]).output.contains("Training completed"))
                 #expect(try await run("results", ["results", id, "--json"]).output.contains("\"metrics\""))
                 let predictions = try await run("predict", ["predict", model, csv])

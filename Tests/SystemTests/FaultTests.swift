@@ -14,7 +14,9 @@ extension SystemSuite {
         private func inRound(_ round: Int, _ person: CohortClient, _ id: String) async throws {
             try await eventually("round \(round) is being trained") {
                 let status = try await person.trainingStatus(id: id)
-                guard !status.status.isFinal else { throw Late(description: "the session ended (\(status.status)) before round \(round): \(status.error ?? "")") }
+                guard !status.status.isFinal else {
+                    throw Late(description: "the session ended (\(status.status)) before round \(round): \(status.error ?? "")")
+                }
                 return status.round >= round && status.peers.contains { $0.state == .training && $0.epoch > 0 }
             }
         }
@@ -149,7 +151,6 @@ extension SystemSuite {
         }
     }
 }
-
 
 /// True once.
 private final class Sent: Sendable {

@@ -30,7 +30,8 @@ extension SystemSuite {
 
                 let model = "\(world.folder)/model.safetensors"
                 try await person.downloadModel(id: started.sessionId, to: model)
-                let prediction = try await person.predict(id: started.sessionId, rows: [["a": .number(-2), "b": .number(-2), "c": .number(0), "d": .null]])
+                let prediction = try await person.predict(
+                    id: started.sessionId, rows: [["a": .number(-2), "b": .number(-2), "c": .number(0), "d": .null]])
                 #expect(prediction.predictions == [.text("class0")])
 
                 let peers = try await person.peers()

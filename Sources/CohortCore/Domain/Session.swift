@@ -338,7 +338,11 @@ public struct RowLedger: Codable, Hashable, Sendable {
         var result: [Run] = []
         func append(end: Int, count: Int, after start: Int) {
             guard end > start else { return }
-            if let last = result.last, last.count == count { result[result.count - 1].end = end } else { result.append(Run(end: end, count: count)) }
+            if let last = result.last, last.count == count {
+                result[result.count - 1].end = end
+            } else {
+                result.append(Run(end: end, count: count))
+            }
         }
         var start = 0
         for run in runs {

@@ -31,10 +31,15 @@ extension SessionMachine {
         }
         guard awaited.isEmpty else {
             let names = awaited.compactMap { id in index(id).map { session.peers[$0].name } }.sorted()
-            return wait(for: "the answer of \(names.prefix(10).joined(separator: ", "))\(names.count > 10 ? " and \(names.count - 10) more" : "")")
+            return wait(
+                for: "the answer of \(names.prefix(10).joined(separator: ", "))\(names.count > 10 ? " and \(names.count - 10) more" : "")")
         }
-        let ready = session.peers.indices.filter { session.peers[$0].isAlive && (session.peers[$0].state == .ready || session.peers[$0].state == .done) }
-        guard ready.count >= session.settings.minPeers else { return wait(for: "\(session.settings.minPeers - ready.count) more peers to be ready") }
+        let ready = session.peers.indices.filter {
+            session.peers[$0].isAlive && (session.peers[$0].state == .ready || session.peers[$0].state == .done)
+        }
+        guard ready.count >= session.settings.minPeers else {
+            return wait(for: "\(session.settings.minPeers - ready.count) more peers to be ready")
+        }
         waitingSince = nil
         wait(for: nil)
         isEvaluation ? beginEvaluation(ready, now, &actions) : beginTraining(ready, now, &actions)
@@ -42,7 +47,9 @@ extension SessionMachine {
 
     private mutating func waitForPeers(_ living: Int, _ now: Date, _ actions: inout [Action]) {
         let failures = session.peers.filter { $0.state == .failed }.compactMap { peer in peer.message.map { "\(peer.name): \($0)" } }
-        if living == 0, !failures.isEmpty, failures.count == session.peers.count { return end(.failed, failures.joined(separator: "; "), now, &actions) }
+        if living == 0, !failures.isEmpty, failures.count == session.peers.count {
+            return end(.failed, failures.joined(separator: "; "), now, &actions)
+        }
         let since = waitingSince ?? now
         if waitingSince == nil {
             waitingSince = now
@@ -51,9 +58,11 @@ extension SessionMachine {
             tell(.status, "Waiting for \(session.waitingFor ?? "peers")", now, &actions)
         }
         if now.timeIntervalSince(since) >= rules.peerWait {
-            let reasons = failures + session.peers.filter { $0.state == .lost }.map { "\($0.name) is lost\($0.message.map { " (\($0))" } ?? "")" }
+            let reasons =
+                failures + session.peers.filter { $0.state == .lost }.map { "\($0.name) is lost\($0.message.map { " (\($0))" } ?? "")" }
             return end(
-                .failed, "only \(living) of at least \(session.settings.minPeers) peers are left, and no other came within \(Int(rules.peerWait)) s: \(reasons.joined(separator: "; "))",
+                .failed,
+                "only \(living) of at least \(session.settings.minPeers) peers are left, and no other came within \(Int(rules.peerWait)) s: \(reasons.joined(separator: "; "))",
                 now, &actions)
         }
         actions.append(.claim(session.settings.minPeers - living))
@@ -76,7 +85,8 @@ extension SessionMachine {
             let batch = session.settings.hyperparameters(peerId: peer.id, name: peer.name).batchSize
             guard batch <= rows else {
                 return end(
-                    .failed, "batch_size \(batch) is larger than \(peer.name)'s share of \(rows) rows (\(schema.trainingRows) training rows among \(ready.count) peers): choose a smaller batch_size or fewer peers",
+                    .failed,
+                    "batch_size \(batch) is larger than \(peer.name)'s share of \(rows) rows (\(schema.trainingRows) training rows among \(ready.count) peers): choose a smaller batch_size or fewer peers",
                     now, &actions)
             }
         }
@@ -132,7 +142,9 @@ extension SessionMachine {
 
     private mutating func closeIfDue(_ now: Date, _ actions: inout [Action]) {
         guard let begun = session.roundStartedAt else { return }
-        let pending = session.peers.filter { $0.isAlive && ($0.state == .training || $0.state == .locked && ($0.rows.count > 0 || $0.validationRows != nil)) }
+        let pending = session.peers.filter {
+            $0.isAlive && ($0.state == .training || $0.state == .locked && ($0.rows.count > 0 || $0.validationRows != nil))
+        }
         let answers = answered
         guard !pending.isEmpty else {
             return answers.isEmpty ? reopen(now, &actions) : close(now, &actions)
@@ -148,7 +160,10 @@ extension SessionMachine {
             session.peers[index].speed /= 2
             session.peers[index].state = .ready
             session.peers[index].message = "too late in round \(session.round + 1)"
-            tell(.peer, "\(peer.name) was too late for round \(session.round + 1): its work is left out, and it gets half its share from now on", now, &actions, peer: peer)
+            tell(
+                .peer,
+                "\(peer.name) was too late for round \(session.round + 1): its work is left out, and it gets half its share from now on",
+                now, &actions, peer: peer)
         }
         close(now, &actions)
     }
@@ -171,7 +186,8 @@ extension SessionMachine {
             .aggregate(
                 strategy.outcome(
                     of: answers.map { peer in
-                        StrategyAnswer(peerId: peer.id, samples: peer.answer?.results.samples ?? 0, ownEvaluation: peer.answer?.results.ownEvaluation)
+                        StrategyAnswer(
+                            peerId: peer.id, samples: peer.answer?.results.samples ?? 0, ownEvaluation: peer.answer?.results.ownEvaluation)
                     }, task: session.model?.task ?? .classification)))
     }
 
@@ -182,7 +198,9 @@ extension SessionMachine {
         guard counts.samples == schema.validationRows else {
             evaluationTries += 1
             guard evaluationTries < 5 else {
-                return end(.failed, "the model could not be measured: peers reported \(counts.samples) of \(schema.validationRows) held-out rows", now, &actions)
+                return end(
+                    .failed, "the model could not be measured: peers reported \(counts.samples) of \(schema.validationRows) held-out rows",
+                    now, &actions)
             }
             return reopen(now, &actions)
         }
@@ -195,7 +213,9 @@ extension SessionMachine {
         guard counts.samples > 0, let task = session.model?.task, let last = session.checkpoints.indices.last else { return }
         let metrics = counts.metrics(task)
         session.checkpoints[last].validation = metrics
-        if let index = session.rounds.lastIndex(where: { $0.round == session.checkpoints[last].round }) { session.rounds[index].validation = metrics }
+        if let index = session.rounds.lastIndex(where: { $0.round == session.checkpoints[last].round }) {
+            session.rounds[index].validation = metrics
+        }
         if let loss = metrics.loss, loss < session.best?.validation?.loss ?? .infinity { session.best = session.checkpoints[last] }
         actions.append(
             .record([
@@ -259,8 +279,11 @@ extension SessionMachine {
         notice.loss = training?.loss
         notice.accuracy = training?.accuracy
         tell(notice, &actions)
-        if let patience = session.settings.earlyStopping, strategy.synchronous, let best = session.best, closed - 1 - best.round >= patience {
-            tell(.note, "No better validation loss for \(patience) rounds: stopping with the weights of round \(best.round + 1)", now, &actions)
+        if let patience = session.settings.earlyStopping, strategy.synchronous, let best = session.best, closed - 1 - best.round >= patience
+        {
+            tell(
+                .note, "No better validation loss for \(patience) rounds: stopping with the weights of round \(best.round + 1)", now,
+                &actions)
             return conclude(best.weights, best.validation ?? Metrics(loss: nil, samples: 0), &actions)
         }
         let living = session.peers.count(where: \.isAlive)
@@ -278,7 +301,8 @@ extension SessionMachine {
         }
         guard samples > 0 else { return Metrics(loss: nil, samples: 0) }
         return Metrics(
-            loss: loss / Double(samples), accuracy: session.model?.task == .classification ? accuracy / Double(samples) : nil, samples: samples)
+            loss: loss / Double(samples), accuracy: session.model?.task == .classification ? accuracy / Double(samples) : nil,
+            samples: samples)
     }
 
     /// Of the answer with the lowest own validation loss.

@@ -139,7 +139,10 @@ public struct SessionMachine: Sendable {
         session.status = .running
         session.startedAt = now
         change(true)
-        tell(.status, "Training starts: \(dataset.schema.trainingRows) rows to train on, \(dataset.schema.validationRows) held out, \(dataset.schema.featureCount) features, target '\(dataset.schema.target)'", now, &actions)
+        tell(
+            .status,
+            "Training starts: \(dataset.schema.trainingRows) rows to train on, \(dataset.schema.validationRows) held out, \(dataset.schema.featureCount) features, target '\(dataset.schema.target)'",
+            now, &actions)
         for warning in dataset.warnings { tell(.note, "Data: \(warning)", now, &actions) }
         enableAll(now, &actions)
     }
@@ -194,7 +197,9 @@ public struct SessionMachine: Sendable {
     }
 
     private mutating func registered(_ peer: Peer, _ now: Date, _ actions: inout [Action]) {
-        guard let index = index(peer.id), session.peers[index].isAlive, session.peers[index].registration != peer.registration else { return }
+        guard let index = index(peer.id), session.peers[index].isAlive, session.peers[index].registration != peer.registration else {
+            return
+        }
         session.peers[index].registration = peer.registration
         if session.peers[index].state != .done { session.peers[index].state = .locked }
         session.peers[index].progress = session.peers[index].state == .done ? 1 : 0
@@ -247,7 +252,8 @@ public struct SessionMachine: Sendable {
             ]))
         guard isNew else { return }
         var notice = SessionNotice(
-            sessionId: session.id, kind: .epoch, time: now, message: "\(peer.name) finished epoch \(event.epoch) of round \(event.round + 1)")
+            sessionId: session.id, kind: .epoch, time: now,
+            message: "\(peer.name) finished epoch \(event.epoch) of round \(event.round + 1)")
         notice.epoch = event.epoch
         notice.loss = loss
         notice.accuracy = event.accuracy
@@ -260,7 +266,8 @@ public struct SessionMachine: Sendable {
             session.peers[index].state == .training
         else { return }
         if let norm, let median = medianNorm, median > 0, norm > 3 * median {
-            let words = "\(session.peers[index].name)'s update is \(Int(min(norm / median, 1e9))) times as long as the median of those before"
+            let words =
+                "\(session.peers[index].name)'s update is \(Int(min(norm / median, 1e9))) times as long as the median of those before"
             if let most = session.settings.maxNormRatio, norm > most * median {
                 return refused(event, "\(words); max_norm_ratio is \(most)", now, &actions)
             }

@@ -14,7 +14,9 @@ enum AccountRules {
         let isPossible =
             parts.count == 2 && !parts[0].isEmpty && parts[0].utf8.count <= 64 && labels.count >= 2
             && labels.allSatisfy { !$0.isEmpty && $0.utf8.count <= 63 && !$0.hasPrefix("-") && !$0.hasSuffix("-") }
-            && email.unicodeScalars.allSatisfy { !$0.properties.isWhitespace && $0.isPrintable && !"<>()[],;:\\\"".unicodeScalars.contains($0) }
+            && email.unicodeScalars.allSatisfy {
+                !$0.properties.isWhitespace && $0.isPrintable && !"<>()[],;:\\\"".unicodeScalars.contains($0)
+            }
         guard isPossible else {
             throw CohortError(.invalid, "'\(email.prefix(60))' is not an e-mail address; it must look like name@example.org")
         }
@@ -26,7 +28,9 @@ enum AccountRules {
     static func name(_ text: String, field: String, longest: Int = 64) throws -> String {
         let name = text.trimmed
         guard (1...longest).contains(name.count), name.utf8.count <= 4 * longest, name.unicodeScalars.allSatisfy(\.isPrintable) else {
-            throw CohortError(.invalid, "\(field) is '\(name.prefix(longest))' (\(name.count) characters); it must be 1 to \(longest) printable characters")
+            throw CohortError(
+                .invalid,
+                "\(field) is '\(name.prefix(longest))' (\(name.count) characters); it must be 1 to \(longest) printable characters")
         }
         return name
     }

@@ -43,7 +43,8 @@ enum KeyFile {
         guard status.st_mode & S_IFMT == S_IFREG, status.st_size == length else {
             throw CohortError(
                 .invalid,
-                "the key file \(path) is damaged: it must be a file of \(length) bytes. Restore it, or remove it (everybody then signs in again)")
+                "the key file \(path) is damaged: it must be a file of \(length) bytes. Restore it, or remove it (everybody then signs in again)"
+            )
         }
         guard status.st_mode & 0o077 == 0 else {
             throw CohortError(

@@ -55,7 +55,8 @@ final class Tokens: Sendable {
             }
         }
         if let expiry = claims.exp, now.timeIntervalSince1970 >= expiry {
-            throw CohortError(.unauthenticated, "the token has expired: \(claims.scope == .user ? "sign in again" : "make a new join token")")
+            throw CohortError(
+                .unauthenticated, "the token has expired: \(claims.scope == .user ? "sign in again" : "make a new join token")")
         }
         return claims
     }

@@ -114,7 +114,8 @@ public final class EmbeddedBroker: Broker {
                     try await Task.sleep(for: takenWithin)
                     guard state.withLock({ $0.queues[queue]?.isTaken(id) }) == true else { break }
                 }
-                settle(id, in: queue, .failure(CohortError(.unavailable, "no coordinator takes events of \(queue) just now: send it again")))
+                settle(
+                    id, in: queue, .failure(CohortError(.unavailable, "no coordinator takes events of \(queue) just now: send it again")))
                 return false
             }
             defer { group.cancelAll() }

@@ -31,7 +31,9 @@ final class PresenceMonitor: Service {
 
     /// A registration: from now on its beats count.
     func registered(_ peer: Peer) async {
-        seen.withLock { $0[peer.id] = Seen(registration: peer.registration, ownerId: peer.ownerId, last: .now, isWritten: true, isSuspected: false) }
+        seen.withLock {
+            $0[peer.id] = Seen(registration: peer.registration, ownerId: peer.ownerId, last: .now, isWritten: true, isSuspected: false)
+        }
         await runner.peersChanged()
     }
 
@@ -65,7 +67,8 @@ final class PresenceMonitor: Service {
         for peer in try await documents.peers() where peer.status != .offline {
             seen.withLock { seen in
                 if seen[peer.id] == nil {
-                    seen[peer.id] = Seen(registration: peer.registration, ownerId: peer.ownerId, last: .now, isWritten: true, isSuspected: false)
+                    seen[peer.id] = Seen(
+                        registration: peer.registration, ownerId: peer.ownerId, last: .now, isWritten: true, isSuspected: false)
                 }
             }
         }
@@ -95,7 +98,8 @@ final class PresenceMonitor: Service {
                     seen[id]?.isSuspected = true
                 }
                 if !known.isWritten {
-                    beats.append(PeerBeat(peerId: id, registration: known.registration, seen: date.addingTimeInterval(-(silence / .seconds(1)))))
+                    beats.append(
+                        PeerBeat(peerId: id, registration: known.registration, seen: date.addingTimeInterval(-(silence / .seconds(1)))))
                     seen[id]?.isWritten = true
                 }
             }

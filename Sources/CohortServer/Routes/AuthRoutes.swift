@@ -71,14 +71,18 @@ struct AuthRoutes: Sendable {
         if let seconds = body.expiresIn, !(60...315_360_000).contains(seconds) {
             throw CohortError(.invalid, "expires_in is \(seconds); it must be seconds from 60 to 315360000, or absent")
         }
-        guard try await documents.user(id: caller.userId) != nil else { throw CohortError(.notFound, "this account is gone: sign up again") }
+        guard try await documents.user(id: caller.userId) != nil else {
+            throw CohortError(.notFound, "this account is gone: sign up again")
+        }
         let now = Date()
         let record = JoinToken(
             id: newIdentifier(), userId: caller.userId, name: try AccountRules.name(body.name ?? "peers", field: "name"), createdAt: now,
             expiresAt: body.expiresIn.map { now.addingTimeInterval(Double($0)) })
         try await documents.insert(record)
         let token = try await tokens.sign(
-            Claims(sub: caller.userId, scope: .peer, iat: now.timeIntervalSince1970, exp: record.expiresAt?.timeIntervalSince1970, jti: record.id))
+            Claims(
+                sub: caller.userId, scope: .peer, iat: now.timeIntervalSince1970, exp: record.expiresAt?.timeIntervalSince1970,
+                jti: record.id))
         return try .json(API.Token(record, token: token), status: .created)
     }
 

@@ -25,10 +25,11 @@ struct HealthRoutes: Sendable {
 
     private func check() async throws {
         var faults: [String] = []
-        let checks = parts.checks + [
-            ReadinessCheck("documents") { _ = try await parts.documents.joinToken(id: "health") },
-            ReadinessCheck("objects") { _ = try await parts.objects.head("health") },
-        ]
+        let checks =
+            parts.checks + [
+                ReadinessCheck("documents") { _ = try await parts.documents.joinToken(id: "health") },
+                ReadinessCheck("objects") { _ = try await parts.objects.head("health") },
+            ]
         for check in checks {
             do { try await check.check() } catch { faults.append("\(check.name): \(error)") }
         }

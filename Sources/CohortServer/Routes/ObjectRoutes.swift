@@ -49,9 +49,12 @@ struct ObjectRoutes: Sendable {
         var status = HTTPResponse.Status.ok
         if let range = request.headers[.range] {
             // `bytes=START-` and `bytes=START-END` up to the end: what a resumed download asks for.
-            guard range.hasPrefix("bytes="), let first = Int(range.dropFirst(6).prefix { $0 != "-" }), first >= 0, first < max(reference.bytes, 1) else {
+            guard range.hasPrefix("bytes="), let first = Int(range.dropFirst(6).prefix { $0 != "-" }), first >= 0,
+                first < max(reference.bytes, 1)
+            else {
                 throw HTTPProblem(
-                    status: .rangeNotSatisfiable, code: .invalid, "the range '\(range.prefix(60))' is not within the object's \(reference.bytes) bytes",
+                    status: .rangeNotSatisfiable, code: .invalid,
+                    "the range '\(range.prefix(60))' is not within the object's \(reference.bytes) bytes",
                     headers: [.contentRange: "bytes */\(reference.bytes)"])
             }
             start = first

@@ -25,7 +25,9 @@ struct PeerRoutes: Sendable {
         return routes + [
             .peer(.get, "/peers/{id}/commands", "Stream of commands") { request, context, caller in
                 let id = try peer(context, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
-                if let name = HTTPField.Name.lastEventID, let last = request.headers[name].flatMap({ Int($0) }) { broker.acknowledge(peerId: id, through: last) }
+                if let name = HTTPField.Name.lastEventID, let last = request.headers[name].flatMap({ Int($0) }) {
+                    broker.acknowledge(peerId: id, through: last)
+                }
                 return .eventStream(request, buffering: .unbounded, broker.commands(peerId: id))
             },
             .peer(.post, "/peers/{id}/commands/ack", "Acknowledge commands") { request, context, caller in
@@ -52,7 +54,9 @@ struct PeerRoutes: Sendable {
         guard (1...65_536).contains(about.cores), about.memoryBytes > 0, about.samplesPerSecond.isFinite, about.samplesPerSecond > 0 else {
             throw CohortError(.invalid, "capabilities: cores, memory_bytes and samples_per_second must be positive numbers")
         }
-        for (field, text) in [("engine", about.engine), ("device", about.device)] { _ = try AccountRules.name(text, field: "capabilities.\(field)") }
+        for (field, text) in [("engine", about.engine), ("device", about.device)] {
+            _ = try AccountRules.name(text, field: "capabilities.\(field)")
+        }
         guard about.platform.utf8.count <= 200, about.version.utf8.count <= 64 else {
             throw CohortError(.invalid, "capabilities: platform and version must be short")
         }
@@ -101,7 +105,9 @@ struct PeerRoutes: Sendable {
             context.logger.warning("\(unknown) from peer \(id)")
             return .noContent
         }
-        guard event.peerId == id else { throw CohortError(.invalid, "peer_id is '\(event.peerId.prefix(60))'; it must be the peer's own id, \(id)") }
+        guard event.peerId == id else {
+            throw CohortError(.invalid, "peer_id is '\(event.peerId.prefix(60))'; it must be the peer's own id, \(id)")
+        }
         let queue = QueueName.events(sessionId: event.sessionId)
         // The session's own document may be large, and its coordinator fences off what is old: the lock says enough here.
         guard try await documents.peer(id: id)?.sessionId == event.sessionId else {

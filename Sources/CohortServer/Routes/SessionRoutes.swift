@@ -21,7 +21,9 @@ struct SessionRoutes: Sendable {
                 return try .json(try await documents.sessions(ownerId: caller.userId, limit: limit).map { API.SessionView($0) })
             },
             .user(.get, "/sessions/training-status", "How far a session is; without session_id the newest", status),
-            .user(.get, "/sessions/{id}", "One session") { _, context, caller in try .json(API.SessionView(try await session(context, caller))) },
+            .user(.get, "/sessions/{id}", "One session") { _, context, caller in
+                try .json(API.SessionView(try await session(context, caller)))
+            },
             .user(.get, "/sessions/{id}/events", "Live events", events),
             .user(.post, "/sessions/{id}/cancel", "Cancel", cancel),
             .user(.get, "/sessions/{id}/results", "What came out") { _, context, caller in
@@ -108,7 +110,9 @@ struct SessionRoutes: Sendable {
             try await documents.freePeers(ofSession: sessionId)
             let there = max(claimed.count, min(online.count, count - 1))
             throw CohortError(
-                .invalid, "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer")
+                .invalid,
+                "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer"
+            )
         }
         return claimed.sorted { ($0.name, $0.id) < ($1.name, $1.id) }
     }
@@ -155,7 +159,9 @@ struct SessionRoutes: Sendable {
     private func cancel(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
         for _ in 0..<20 {
             var session = try await session(context, caller)
-            guard !session.status.isFinal else { throw CohortError(.conflict, "the session has ended already: it is \(session.status.rawValue)") }
+            guard !session.status.isFinal else {
+                throw CohortError(.conflict, "the session has ended already: it is \(session.status.rawValue)")
+            }
             if session.cancelRequested { return try .json(API.TrainingStatus(session), status: .accepted) }
             session.cancelRequested = true
             do {
@@ -192,7 +198,8 @@ struct SessionRoutes: Sendable {
         var text = "time,peer_id,peer_name,round,epoch,loss,accuracy,r2,samples_per_second\r\n"
         for point in points {
             let time = point.time.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
-            text += "\(time),\(cell(point.peerId)),\(cell(point.peerName)),\(point.round),\(point.epoch),\(number(point.loss)),\(number(point.accuracy)),\(number(point.r2)),\(number(point.samplesPerSecond))\r\n"
+            text +=
+                "\(time),\(cell(point.peerId)),\(cell(point.peerName)),\(point.round),\(point.epoch),\(number(point.loss)),\(number(point.accuracy)),\(number(point.r2)),\(number(point.samplesPerSecond))\r\n"
         }
         return text
     }

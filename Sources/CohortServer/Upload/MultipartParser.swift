@@ -35,7 +35,8 @@ struct MultipartParser {
     init(contentType: String?) throws {
         guard let contentType, contentType.lowercased().trimmed.hasPrefix("multipart/form-data") else {
             throw CohortError(
-                .invalid, "the body must be multipart/form-data with the CSV in the field 'file'; its content type is \(contentType ?? "missing")")
+                .invalid,
+                "the body must be multipart/form-data with the CSV in the field 'file'; its content type is \(contentType ?? "missing")")
         }
         guard let boundary = HeaderParameters.parse(contentType)["boundary"], (1...70).contains(boundary.utf8.count) else {
             throw CohortError(.invalid, "the content type multipart/form-data has no boundary of 1 to 70 characters")

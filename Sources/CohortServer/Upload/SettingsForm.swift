@@ -4,7 +4,8 @@ import FoundationEssentials
 /// A form's fields as a session's settings.
 enum SettingsForm {
     static let fields = [
-        "file", "peers", "strategy", "rounds", "epochs", "batch_size", "lr", "optimizer", "momentum", "nesterov", "weight_decay", "beta1", "beta2", "epsilon",
+        "file", "peers", "strategy", "rounds", "epochs", "batch_size", "lr", "optimizer", "momentum", "nesterov", "weight_decay", "beta1",
+        "beta2", "epsilon",
         "hidden",
         "activation", "dropout", "task", "target", "seed", "validation", "min_peers", "per_peer", "early_stopping", "max_norm_ratio",
     ]
@@ -29,9 +30,12 @@ enum SettingsForm {
             guard let value = Double(text) else { throw wrong(name, "a number") }
             return value
         }
-        func choice<Value: RawRepresentable & CaseIterable>(_ name: String, _ standard: Value) throws -> Value where Value.RawValue == String {
+        func choice<Value: RawRepresentable & CaseIterable>(_ name: String, _ standard: Value) throws -> Value
+        where Value.RawValue == String {
             guard let text = given[name] else { return standard }
-            guard let value = Value(rawValue: text) else { throw wrong(name, "one of \(Value.allCases.map(\.rawValue).joined(separator: ", "))") }
+            guard let value = Value(rawValue: text) else {
+                throw wrong(name, "one of \(Value.allCases.map(\.rawValue).joined(separator: ", "))")
+            }
             return value
         }
         var settings = SessionSettings(seed: UInt64.random(in: 0...UInt64(UInt32.max)))
@@ -49,10 +53,13 @@ enum SettingsForm {
             weightDecay: try number("weight_decay"), beta1: try number("beta1") ?? 0.9, beta2: try number("beta2") ?? 0.999,
             epsilon: try number("epsilon") ?? 1e-8)
         if let hidden = given["hidden"] {
-            settings.hidden = try hidden == "none" ? [] : hidden.split(separator: ",", omittingEmptySubsequences: false).map { part in
-                guard let width = Int(String(part).trimmed) else { throw wrong("hidden", "layer widths such as 128,64, or none") }
-                return width
-            }
+            settings.hidden =
+                try hidden == "none"
+                ? []
+                : hidden.split(separator: ",", omittingEmptySubsequences: false).map { part in
+                    guard let width = Int(String(part).trimmed) else { throw wrong("hidden", "layer widths such as 128,64, or none") }
+                    return width
+                }
         }
         settings.activation = try choice("activation", .relu)
         settings.dropout = try number("dropout") ?? 0
@@ -79,7 +86,9 @@ enum SettingsForm {
         } catch let error as CohortError where error.message.hasPrefix("there is no field") {
             throw error
         } catch {
-            throw CohortError(.invalid, "per_peer must be JSON such as {\"lena-mbp\": {\"batch_size\": 16}}: \((error as? CohortError)?.message ?? "this is not")")
+            throw CohortError(
+                .invalid,
+                "per_peer must be JSON such as {\"lena-mbp\": {\"batch_size\": 16}}: \((error as? CohortError)?.message ?? "this is not")")
         }
     }
 }

@@ -25,7 +25,8 @@ struct UploadReceiver: Sendable {
         self.folder = folder
         self.limit = limit
         do {
-            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            try FileManager.default.createDirectory(
+                atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
             for name in try FileManager.default.contentsOfDirectory(atPath: folder) where name.hasSuffix(".part") {
                 try FileManager.default.removeItem(atPath: "\(folder)/\(name)")
             }
@@ -53,7 +54,9 @@ struct UploadReceiver: Sendable {
                         current = part_
                         field.clear()
                         guard part_.name == "file" else {
-                            guard form.fields[part_.name] == nil else { throw CohortError(.invalid, "the field '\(part_.name.prefix(60))' is there twice") }
+                            guard form.fields[part_.name] == nil else {
+                                throw CohortError(.invalid, "the field '\(part_.name.prefix(60))' is there twice")
+                            }
                             continue
                         }
                         guard file == nil else { throw CohortError(.invalid, "the form has two files; send one CSV in the field 'file'") }
@@ -68,7 +71,8 @@ struct UploadReceiver: Sendable {
                         } else {
                             field.writeImmutableBuffer(bytes)
                             guard field.readableBytes <= Self.longestField else {
-                                throw CohortError(.tooLarge, "the field '\(current?.name.prefix(60) ?? "")' is longer than \(Self.longestField) bytes")
+                                throw CohortError(
+                                    .tooLarge, "the field '\(current?.name.prefix(60) ?? "")' is longer than \(Self.longestField) bytes")
                             }
                         }
                     case .ended:

@@ -1,9 +1,9 @@
 import CohortCore
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #else
-import Darwin
+    import Darwin
 #endif
 
 /// Reads a CSV file record by record, in chunks: memory stays flat however large the file is.
@@ -72,7 +72,9 @@ struct CSVReader {
         }
         // What is wrong with the text is said when it is read in earnest, with the right delimiter.
         let isWhole = head.count < headBytes
-        if (try? head.withUnsafeBufferPointer({ try parser.feed($0, count) })) == true, isWhole || records == 0 { try? parser.finish(count) }
+        if (try? head.withUnsafeBufferPointer({ try parser.feed($0, count) })) == true, isWhole || records == 0 {
+            try? parser.finish(count)
+        }
         guard let mode = counts.max(by: { ($0.value, $0.key) < ($1.value, $1.key) }), mode.key > 1 else { return (0, 0) }
         return (Double(mode.value) / Double(records), mode.key)
     }
@@ -99,9 +101,9 @@ struct CSVReader {
 
     private static func open(_ path: String) throws -> Int32 {
         #if canImport(Glibc)
-        let file = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+            let file = Glibc.open(path, O_RDONLY | O_CLOEXEC)
         #else
-        let file = Darwin.open(path, O_RDONLY | O_CLOEXEC)
+            let file = Darwin.open(path, O_RDONLY | O_CLOEXEC)
         #endif
         guard file >= 0 else { throw unreadable(path) }
         return file

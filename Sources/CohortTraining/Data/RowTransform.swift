@@ -69,7 +69,8 @@ public struct RowTransform: Sendable {
         at offset: Int
     ) throws -> Int {
         func failure(_ what: String) -> CohortError {
-            CohortError(.invalid, "\(line.map { "line \($0): " } ?? "")'\(String(decoding: bytes.prefix(40), as: UTF8.self))' in '\(name)' \(what)")
+            CohortError(
+                .invalid, "\(line.map { "line \($0): " } ?? "")'\(String(decoding: bytes.prefix(40), as: UTF8.self))' in '\(name)' \(what)")
         }
         switch encoder {
         case .skip:

@@ -2,9 +2,9 @@ public import CohortCore
 import FoundationEssentials
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #else
-import Darwin
+    import Darwin
 #endif
 
 /// Reads a CSV into a table that engines train on, by way of a binary file that is mapped: memory is the system's to give and take.
@@ -75,7 +75,9 @@ public enum TableLoader {
         }
         guard training.count == schema.trainingRows, validation.count == schema.validationRows else {
             throw CohortError(
-                .invalid, "the file has \(training.count) training and \(validation.count) validation rows where its schema says \(schema.trainingRows) and \(schema.validationRows)")
+                .invalid,
+                "the file has \(training.count) training and \(validation.count) validation rows where its schema says \(schema.trainingRows) and \(schema.validationRows)"
+            )
         }
         let indices = (base + headerBytes + featureBytes + rows * 4).assumingMemoryBound(to: UInt32.self)
         for (index, value) in (training + validation).enumerated() { indices[index] = value }

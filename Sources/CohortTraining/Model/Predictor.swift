@@ -56,7 +56,10 @@ public final class Predictor {
                 if file.schema.hasHeader {
                     let known = Set(file.schema.columns.map(\.name))
                     if let unknown = fields.first(where: { !known.contains($0) }) {
-                        throw CohortError(.invalid, "line 1: the model knows no column '\(unknown)'; its columns are \(file.schema.columns.map(\.name).joined(separator: ", "))")
+                        throw CohortError(
+                            .invalid,
+                            "line 1: the model knows no column '\(unknown)'; its columns are \(file.schema.columns.map(\.name).joined(separator: ", "))"
+                        )
                     }
                     names = fields
                     return true

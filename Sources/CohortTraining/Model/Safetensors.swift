@@ -15,7 +15,12 @@ public struct Safetensors: Hashable, Sendable {
     private struct Entry: Codable {
         var dtype: String
         var shape: [Int]
-        var data_offsets: [Int]
+        var dataOffsets: [Int]
+
+        enum CodingKeys: String, CodingKey {
+            case dtype, shape
+            case dataOffsets = "data_offsets"
+        }
     }
 
     /// One JSON object whose values differ in shape: tensors, and the metadata.
@@ -59,7 +64,7 @@ public struct Safetensors: Hashable, Sendable {
         header.metadata = metadata
         var offset = 0
         for tensor in tensors {
-            header.entries[tensor.name] = Entry(dtype: "F32", shape: tensor.shape, data_offsets: [offset, offset + tensor.count * 4])
+            header.entries[tensor.name] = Entry(dtype: "F32", shape: tensor.shape, dataOffsets: [offset, offset + tensor.count * 4])
             offset += tensor.count * 4
         }
         let encoder = JSONEncoder()
@@ -98,16 +103,23 @@ public struct Safetensors: Hashable, Sendable {
         metadata = header.metadata
         tensors = []
         var offset = 0
-        for (name, entry) in header.entries.sorted(by: { ($0.value.data_offsets.first ?? 0, $0.key) < ($1.value.data_offsets.first ?? 0, $1.key) }) {
+        for (name, entry) in header.entries.sorted(by: {
+            ($0.value.dataOffsets.first ?? 0, $0.key) < ($1.value.dataOffsets.first ?? 0, $1.key)
+        }) {
             guard entry.dtype == "F32" else { throw CohortError(.invalid, "tensor '\(name)' is \(entry.dtype); it must be F32") }
             var count = 1
             for dimension in entry.shape {
                 let (product, overflow) = count.multipliedReportingOverflow(by: dimension)
-                guard dimension >= 0, !overflow, product < 1 << 40 else { throw CohortError(.invalid, "tensor '\(name)' has the impossible shape \(entry.shape)") }
+                guard dimension >= 0, !overflow, product < 1 << 40 else {
+                    throw CohortError(.invalid, "tensor '\(name)' has the impossible shape \(entry.shape)")
+                }
                 count = product
             }
-            guard entry.data_offsets.count == 2, entry.data_offsets[0] == offset, entry.data_offsets[1] == offset + count * 4 else {
-                throw CohortError(.invalid, "tensor '\(name)' of shape \(entry.shape) has the offsets \(entry.data_offsets); \(offset) to \(offset + count * 4) was expected")
+            guard entry.dataOffsets.count == 2, entry.dataOffsets[0] == offset, entry.dataOffsets[1] == offset + count * 4 else {
+                throw CohortError(
+                    .invalid,
+                    "tensor '\(name)' of shape \(entry.shape) has the offsets \(entry.dataOffsets); \(offset) to \(offset + count * 4) was expected"
+                )
             }
             offset += count * 4
             tensors.append(TensorSpec(name: name, shape: entry.shape))
@@ -121,7 +133,8 @@ public struct Safetensors: Hashable, Sendable {
     func check(_ spec: ModelSpec) throws {
         let expected = spec.tensors
         for (have, want) in zip(tensors, expected) where have != want {
-            throw CohortError(.invalid, "tensor '\(have.name)' of shape \(have.shape) stands where '\(want.name)' of shape \(want.shape) was expected")
+            throw CohortError(
+                .invalid, "tensor '\(have.name)' of shape \(have.shape) stands where '\(want.name)' of shape \(want.shape) was expected")
         }
         guard tensors.count == expected.count else {
             throw CohortError(.invalid, "\(tensors.count) tensors were given where the model has \(expected.count)")
@@ -176,7 +189,9 @@ public struct WeightsStream {
         }
         guard count > 0 else { return }
         let floats = [Float](unsafeUninitializedCapacity: count) { floats, initialized in
-            pending.withUnsafeBytes { UnsafeMutableRawBufferPointer(floats).copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[..<(count * 4)])) }
+            pending.withUnsafeBytes {
+                UnsafeMutableRawBufferPointer(floats).copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[..<(count * 4)]))
+            }
             initialized = count
         }
         pending.removeFirst(count * 4)
@@ -187,7 +202,8 @@ public struct WeightsStream {
     /// - Throws: ``CohortError`` `invalid` when bytes are missing.
     public func finish() throws {
         guard isHeaderRead, remaining == 0, pending.isEmpty else {
-            throw CohortError(.invalid, "the weights end early: \(spec.parameterCount - remaining) of \(spec.parameterCount) parameters are there")
+            throw CohortError(
+                .invalid, "the weights end early: \(spec.parameterCount - remaining) of \(spec.parameterCount) parameters are there")
         }
     }
 }

@@ -22,7 +22,8 @@ func signedIn<Result>(_ connection: ConnectionOptions, _ body: (CohortClient) as
     let settings = try await Settings(file: nil)
     let server = settings.text("server", flag: connection.server, default: credentials.server)
     guard server == credentials.server else {
-        throw CohortError(.unauthenticated, "the sign-in is for \(credentials.server), not for \(server): run `cohort login --server \(server)`")
+        throw CohortError(
+            .unauthenticated, "the sign-in is for \(credentials.server), not for \(server): run `cohort login --server \(server)`")
     }
     return try await withClient(server: server, token: credentials.accessToken, body)
 }

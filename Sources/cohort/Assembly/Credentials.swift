@@ -4,9 +4,9 @@ import FoundationEssentials
 import SystemPackage
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #else
-import Darwin
+    import Darwin
 #endif
 
 /// Who is signed in where: `credentials.json` in the configuration folder, readable by its owner alone.

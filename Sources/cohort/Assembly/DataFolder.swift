@@ -4,9 +4,9 @@ import FoundationEssentials
 import SystemPackage
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #else
-import Darwin
+    import Darwin
 #endif
 
 /// A data folder in the hands of one process: made with mode 0700, locked until the process ends, however it ends.
@@ -43,7 +43,10 @@ final class DataFolder: Sendable {
         let file = FilePath("\(path)/\(name)")
         if let bytes = try? Data(contentsOf: URL(filePath: file.string)) {
             guard bytes.count == 32 else {
-                throw CohortError(.invalid, "\(file) is damaged (\(bytes.count) bytes instead of 32): put it back from a backup, or move it away to have a new one made")
+                throw CohortError(
+                    .invalid,
+                    "\(file) is damaged (\(bytes.count) bytes instead of 32): put it back from a backup, or move it away to have a new one made"
+                )
             }
             return [UInt8](bytes)
         }

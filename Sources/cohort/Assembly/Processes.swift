@@ -90,12 +90,12 @@ final class ChildProcess: Sendable {
 /// This executable's own path.
 func executablePath() throws -> String {
     #if os(Linux)
-    do {
-        return try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-    } catch {
-        throw CohortError(.internal, "this executable's own path cannot be found: \(error)")
-    }
+        do {
+            return try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+        } catch {
+            throw CohortError(.internal, "this executable's own path cannot be found: \(error)")
+        }
     #else
-    return CommandLine.arguments[0]
+        return CommandLine.arguments[0]
     #endif
 }

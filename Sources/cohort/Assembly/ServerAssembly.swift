@@ -36,7 +36,9 @@ struct ServerAssembly {
             strategies: StrategyCatalogue.names, jwtSecret: secret)
         guard configuration.heartbeatInterval < deadAfter else {
             throw CohortError(
-                .invalid, "COHORT_HEARTBEAT_INTERVAL is \(configuration.heartbeatInterval), COHORT_DEAD_AFTER \(deadAfter): a peer would be given up between two beats")
+                .invalid,
+                "COHORT_HEARTBEAT_INTERVAL is \(configuration.heartbeatInterval), COHORT_DEAD_AFTER \(deadAfter): a peer would be given up between two beats"
+            )
         }
         let rules = SessionMachine.Rules(enableWait: deadAfter, peerWait: try settings.seconds("peer_wait", in: 0...604_800, default: 60))
         let lease = try settings.seconds("lease_seconds", in: 1...3_600, default: 15)

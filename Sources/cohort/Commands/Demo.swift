@@ -45,7 +45,10 @@ struct Demo: AsyncParsableCommand {
             let token = try await person.createToken(API.NewToken(name: "demo"))
             for index in 1...peers {
                 _ = try await processes.start(
-                    ["peer", "--server", url, "--name", "peer-\(index)", "--data-dir", "\(folder)/peer-\(index)", "--threads", "1", "--log-level", "warning"],
+                    [
+                        "peer", "--server", url, "--name", "peer-\(index)", "--data-dir", "\(folder)/peer-\(index)", "--threads", "1",
+                        "--log-level", "warning",
+                    ],
                     environment: ["COHORT_TOKEN": token.token ?? ""], log: "\(folder)/peer-\(index).log")
             }
             try await waitForPeers(person, logs: folder)

@@ -58,7 +58,9 @@ struct Status: AsyncParsableCommand {
         try await signedIn(connection) { client in
             let status = try await client.trainingStatus(id: id)
             if connection.json { return try Terminal.say(json: status) }
-            Terminal.say("\(status.sessionId): \(status.message) (\(status.status.rawValue)), \(Figure.percent(status.progress)), round \(min(status.round + 1, status.rounds))/\(status.rounds), epoch \(status.epoch)")
+            Terminal.say(
+                "\(status.sessionId): \(status.message) (\(status.status.rawValue)), \(Figure.percent(status.progress)), round \(min(status.round + 1, status.rounds))/\(status.rounds), epoch \(status.epoch)"
+            )
             if let waiting = status.waitingFor { Terminal.say("waiting for: \(waiting)") }
             if let error = status.error { Terminal.say("error: \(error)") }
             var table = TextTable(header: ["peer", "state", "rows", "epoch", "loss", "accuracy", "samples/s"])

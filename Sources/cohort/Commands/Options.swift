@@ -77,25 +77,30 @@ extension SessionSettings {
             name: .customLong("per-peer"),
             help: ArgumentHelp("Overrides as JSON: peer name or id → batch_size, epochs, lr.", valueName: "json"))
         var perPeer: String?
-        @Option(name: .customLong("early-stopping"), help: "Stop after so many rounds (independent: epochs) without a better validation loss.")
+        @Option(
+            name: .customLong("early-stopping"), help: "Stop after so many rounds (independent: epochs) without a better validation loss.")
         var earlyStopping: Int?
         @Option(name: .customLong("max-norm-ratio"), help: "Refuse updates whose norm is so many times the running median.")
         var maxNormRatio: Double?
 
         func settings() throws -> SessionSettings {
-            func choice<Value: RawRepresentable & CaseIterable>(_ name: String, _ text: String) throws -> Value where Value.RawValue == String {
+            func choice<Value: RawRepresentable & CaseIterable>(_ name: String, _ text: String) throws -> Value
+            where Value.RawValue == String {
                 guard let value = Value(rawValue: text) else {
                     let known = Value.allCases.map(\.rawValue).joined(separator: ", ")
                     throw CohortError(.invalid, "--\(name) is '\(text)'; it must be one of \(known)")
                 }
                 return value
             }
-            let widths: [Int] = try hidden == "none" ? [] : hidden.split(separator: ",", omittingEmptySubsequences: false).map { part -> Int in
-                guard let width = Int(part.filter { $0 != " " }) else {
-                    throw CohortError(.invalid, "--hidden is '\(hidden)'; it must be layer widths such as 128,64")
+            let widths: [Int] =
+                try hidden == "none"
+                ? []
+                : hidden.split(separator: ",", omittingEmptySubsequences: false).map { part -> Int in
+                    guard let width = Int(part.filter { $0 != " " }) else {
+                        throw CohortError(.invalid, "--hidden is '\(hidden)'; it must be layer widths such as 128,64")
+                    }
+                    return width
                 }
-                return width
-            }
             let overrides = try perPeer.map { try CohortJSON.decode([String: Override].self, from: $0.utf8) } ?? [:]
             return try SessionSettings(
                 peers: peers, strategy: strategy, rounds: rounds, epochs: epochs, batchSize: batchSize, lr: lr,

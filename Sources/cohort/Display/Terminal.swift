@@ -1,7 +1,7 @@
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #else
-import Darwin
+    import Darwin
 #endif
 
 /// The CLI's output: results on standard output, everything else on standard error. A reader that went away (EPIPE) ends the
@@ -19,7 +19,9 @@ enum Terminal {
 
     static func complain(_ text: String, prefix: String = "error: ") { write(prefix + text + "\n", to: STDERR_FILENO) }
 
-    static var isInteractive: Bool { isatty(STDOUT_FILENO) == 1 && isatty(STDIN_FILENO) == 1 && getenv("TERM").map { String(cString: $0) } != "dumb" }
+    static var isInteractive: Bool {
+        isatty(STDOUT_FILENO) == 1 && isatty(STDIN_FILENO) == 1 && getenv("TERM").map { String(cString: $0) } != "dumb"
+    }
 
     /// Columns of the terminal; 80 when it does not say.
     static var width: Int {
@@ -49,9 +51,9 @@ enum Terminal {
             var rest = UnsafeRawBufferPointer(bytes)
             while !rest.isEmpty {
                 #if canImport(Glibc)
-                let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
+                    let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
                 #else
-                let count = Darwin.write(descriptor, rest.baseAddress, rest.count)
+                    let count = Darwin.write(descriptor, rest.baseAddress, rest.count)
                 #endif
                 if count < 0 {
                     if errno == EINTR || errno == EAGAIN { continue }
@@ -73,7 +75,8 @@ struct TextTable {
         let all = [header] + rows
         let widths = header.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
         return all.map { row in
-            var line = zip(row, widths).map { cell, width in cell + String(repeating: " ", count: width - cell.count) }.joined(separator: "  ")
+            var line = zip(row, widths).map { cell, width in cell + String(repeating: " ", count: width - cell.count) }.joined(
+                separator: "  ")
             while line.last == " " { line.removeLast() }
             return line
         }.joined(separator: "\n")
@@ -96,7 +99,9 @@ enum Figure {
 
     static func percent(_ share: Double?) -> String { share.map { decimal($0 * 100, digits: 1) + " %" } ?? "-" }
 
-    static func seconds(_ value: Double) -> String { value < 120 ? "\(decimal(value, digits: 1)) s" : "\(decimal(value / 60, digits: 1)) min" }
+    static func seconds(_ value: Double) -> String {
+        value < 120 ? "\(decimal(value, digits: 1)) s" : "\(decimal(value / 60, digits: 1)) min"
+    }
 
     /// 12345678 → 12,345,678
     static func whole(_ value: Int) -> String {

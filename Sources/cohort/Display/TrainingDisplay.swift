@@ -71,7 +71,8 @@ struct TrainingDisplay {
 
     private func plain(_ notice: SessionNotice) -> String {
         guard notice.kind == .epoch, let name = notice.peerName else { return "\(notice.message)\n" }
-        return "\(name): round \((notice.round ?? 0) + 1)/\(rounds), epoch \(notice.epoch ?? 0)/\(localEpochs)\(figures(loss: notice.loss, notice.accuracy, notice.samplesPerSecond))\n"
+        return
+            "\(name): round \((notice.round ?? 0) + 1)/\(rounds), epoch \(notice.epoch ?? 0)/\(localEpochs)\(figures(loss: notice.loss, notice.accuracy, notice.samplesPerSecond))\n"
     }
 
     private func figures(loss: Double?, _ accuracy: Double?, _ speed: Double?) -> String {
@@ -105,7 +106,9 @@ struct TrainingDisplay {
 enum ResultsText {
     static func make(_ results: API.Results) -> String {
         let regression = results.metrics.r2 != nil
-        var table = TextTable(header: ["peer", "engine", "device", "state", "rows trained", "samples/s", "loss", regression ? "R²" : "accuracy"])
+        var table = TextTable(header: [
+            "peer", "engine", "device", "state", "rows trained", "samples/s", "loss", regression ? "R²" : "accuracy",
+        ])
         for peer in results.peers {
             table.rows.append([
                 peer.name, peer.engine, peer.device, peer.state.rawValue, Figure.whole(peer.trainedSamples),
@@ -114,11 +117,13 @@ enum ResultsText {
             ])
         }
         let score = regression ? "R² \(Figure.decimal(results.metrics.r2))" : "accuracy \(Figure.percent(results.metrics.accuracy))"
-        var text = "\(table.text)\n\nmodel: validation loss \(Figure.decimal(results.metrics.loss)), \(score) on \(results.metrics.samples) held-out rows"
+        var text =
+            "\(table.text)\n\nmodel: validation loss \(Figure.decimal(results.metrics.loss)), \(score) on \(results.metrics.samples) held-out rows"
         text += "\nrounds: \(results.rounds), time: \(Figure.seconds(results.seconds))"
         if let best = results.bestPeer { text += ", best peer: \(best)" }
         if let rows = results.rows {
-            text += "\nrows: \(Figure.whole(rows.rows)), each trained on \(rows.least == rows.most ? "\(rows.least)" : "\(rows.least) to \(rows.most)") times"
+            text +=
+                "\nrows: \(Figure.whole(rows.rows)), each trained on \(rows.least == rows.most ? "\(rows.least)" : "\(rows.least) to \(rows.most)") times"
         }
         return text
     }

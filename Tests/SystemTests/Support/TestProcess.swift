@@ -101,7 +101,9 @@ final class TestProcess: Sendable {
                     try Task.checkCancellation()
                     let (found, ended, version) = self.state.withLock { (value($0), $0.status != nil, $0.version) }
                     if let found { return found }
-                    if ended, orEnded { throw Failed(description: "\(self.name) ended before \(what):\n\(self.output)\n\(self.standardError)") }
+                    if ended, orEnded {
+                        throw Failed(description: "\(self.name) ended before \(what):\n\(self.output)\n\(self.standardError)")
+                    }
                     await self.change(after: version)
                 }
             }

@@ -18,7 +18,9 @@ struct World: Sendable {
     ]
 
     func start(_ name: String, _ arguments: [String], environment: [String: String] = [:]) -> TestProcess {
-        let environment = environment.merging(["HOME": folder, "XDG_CONFIG_HOME": "\(folder)/config", "XDG_DATA_HOME": "\(folder)/share"]) { given, _ in given }
+        let environment = environment.merging(["HOME": folder, "XDG_CONFIG_HOME": "\(folder)/config", "XDG_DATA_HOME": "\(folder)/share"]) {
+            given, _ in given
+        }
         let process = TestProcess(name: name, arguments: arguments, environment: environment, log: "\(folder)/\(name).log")
         requests.yield(process)
         return process
