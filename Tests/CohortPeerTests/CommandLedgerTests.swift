@@ -1,0 +1,106 @@
+import CohortCore
+import Testing
+
+@testable import CohortPeer
+
+func trainCommand(session: String = "s", generation: Int = 1, round: Int = 0) -> TrainCommand {
+    TrainCommand(
+        csvLink: "s3://cohort/a.csv", hyperparameters: Hyperparameters(batchSize: 8, epochs: 1, lr: 0.01), sessionId: session,
+        generation: generation, round: round, csvUrl: "/objects/a.csv", csvSha256: "", csvBytes: 0,
+        model: ModelSpec(inputs: 1, hidden: [], outputs: 2, task: .classification), optimizer: OptimizerSpec(), seed: 1, modelSeed: 1,
+        schema: nil, rows: RowAssignment(seed: 1, ranges: []))
+}
+
+/// A ledger that can be asked within an expectation.
+private final class Desk {
+    private var ledger = CommandLedger()
+    var running: RunKey? { ledger.running }
+    func receive(_ command: Command) -> [CommandLedger.Action] { ledger.receive(command) }
+    func finish(_ key: RunKey, answer: DoneEvent?) -> Bool { ledger.finish(key, answer: answer) }
+}
+
+@Suite("What a command means")
+struct CommandLedgerTests {
+    private func enable(_ session: String = "s", generation: Int = 1) -> EnableCommand {
+        EnableCommand(queue: "coordinator.\(session).events", sessionId: session, generation: generation)
+    }
+
+    private func done(_ key: RunKey) -> DoneEvent {
+        DoneEvent(
+            sessionId: key.sessionId, peerId: "p", generation: key.generation, round: key.round,
+            results: DoneResults(loss: 1, accuracy: nil, samples: 1, epochs: 1, seconds: 1), update: nil)
+    }
+
+    private func isIgnored(_ actions: [CommandLedger.Action]) -> Bool {
+        if actions.count == 1, case .ignore = actions[0] { true } else { false }
+    }
+
+    @Test("ENABLE is answered, TRAIN starts, a repeat of it changes nothing")
+    func repeats() {
+        let ledger = Desk()
+        #expect(ledger.receive(.enable(enable())) == [.answerEnabled(enable())])
+        #expect(ledger.receive(.train(trainCommand())) == [.start(trainCommand())])
+        #expect(isIgnored(ledger.receive(.train(trainCommand()))))
+        #expect(ledger.receive(.enable(enable())) == [.answerEnabled(enable())])
+        #expect(ledger.running == RunKey(trainCommand()))
+    }
+
+    @Test("a repeat of finished work is answered again")
+    func finished() {
+        let ledger = Desk()
+        let key = RunKey(trainCommand())
+        _ = ledger.receive(.train(trainCommand()))
+        #expect(ledger.finish(key, answer: done(key)))
+        #expect(ledger.receive(.train(trainCommand())) == [.repeatAnswer(done(key))])
+    }
+
+    @Test("work that failed is tried again when asked for again")
+    func failed() {
+        let ledger = Desk()
+        _ = ledger.receive(.train(trainCommand()))
+        #expect(ledger.finish(RunKey(trainCommand()), answer: nil))
+        #expect(ledger.receive(.train(trainCommand())) == [.start(trainCommand())])
+    }
+
+    @Test("the next round replaces a running one, whose result is not wanted then")
+    func nextRound() {
+        let ledger = Desk()
+        let old = RunKey(trainCommand())
+        _ = ledger.receive(.train(trainCommand()))
+        #expect(ledger.receive(.train(trainCommand(round: 1))) == [.stop(old), .start(trainCommand(round: 1))])
+        #expect(!ledger.finish(old, answer: done(old)))
+        #expect(ledger.running == RunKey(trainCommand(round: 1)))
+    }
+
+    @Test("a newer generation stops the work of the older, whose commands are ignored from then on")
+    func generations() {
+        let ledger = Desk()
+        _ = ledger.receive(.train(trainCommand()))
+        #expect(
+            ledger.receive(.enable(enable(generation: 2))) == [.stop(RunKey(trainCommand())), .answerEnabled(enable(generation: 2))])
+        #expect(isIgnored(ledger.receive(.train(trainCommand(round: 5)))))
+        #expect(isIgnored(ledger.receive(.enable(enable()))))
+        #expect(ledger.receive(.train(trainCommand(generation: 2))) == [.start(trainCommand(generation: 2))])
+    }
+
+    @Test("STOP ends the work and what comes late of the session, until ENABLE takes the peer in again")
+    func stop() {
+        let ledger = Desk()
+        _ = ledger.receive(.train(trainCommand()))
+        #expect(
+            ledger.receive(.stop(StopCommand(sessionId: "s", reason: .completed)))
+                == [.stop(RunKey(trainCommand())), .leave(sessionId: "s", reason: .completed)])
+        #expect(isIgnored(ledger.receive(.train(trainCommand(round: 1)))))
+        _ = ledger.receive(.enable(enable()))
+        #expect(ledger.receive(.train(trainCommand(round: 1))) == [.start(trainCommand(round: 1))])
+    }
+
+    @Test("STOP of another session leaves the work alone")
+    func otherSession() {
+        let ledger = Desk()
+        _ = ledger.receive(.train(trainCommand()))
+        #expect(
+            ledger.receive(.stop(StopCommand(sessionId: "other", reason: .failed))) == [.leave(sessionId: "other", reason: .failed)])
+        #expect(ledger.running == RunKey(trainCommand()))
+    }
+}

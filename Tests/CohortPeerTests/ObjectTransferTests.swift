@@ -1,0 +1,143 @@
+import CohortClient
+import CohortCore
+import Crypto
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+import Synchronization
+import Testing
+
+func sha256(_ bytes: [UInt8]) -> String {
+    SHA256.hash(data: bytes).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+}
+
+@Suite("Object transfer")
+struct ObjectTransferTests {
+    private let bytes = (0..<500_000).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
+
+    private func from(_ range: String?) -> Int { range.flatMap { Int($0.dropFirst("bytes=".count).dropLast()) } ?? 0 }
+
+    private func part(_ offset: Int) -> HTTPFields { [.contentRange: "bytes \(offset)-\(bytes.count - 1)/\(bytes.count)"] }
+
+    @Test("goes on from where a download was cut, without a token")
+    func resume() async throws {
+        let ranges = Mutex<[String?]>([])
+        try await withFolder { folder in
+            try await withServer { [self] request in
+                #expect(request.headers[.authorization] == nil)
+                let range = request.headers[.range]
+                let attempt = ranges.withLock {
+                    $0.append(range)
+                    return $0.count
+                }
+                let offset = from(range)
+                let status: HTTPResponse.Status = offset > 0 ? .partialContent : .ok
+                if attempt < 3 {
+                    return .cut(Array(bytes[offset...]), after: 100_000, status: status, headers: offset > 0 ? part(offset) : [:])
+                }
+                return .bytes(bytes[offset...], status: status, headers: part(offset))
+            } _: { [self] server, http in
+                let objects = CohortClient(server: server, token: "secret", http: http).objects
+                try await objects.download("/objects/a.csv?signature=1", to: "\(folder)/a.csv", sha256: sha256(bytes), bytes: bytes.count)
+                #expect(contents(of: "\(folder)/a.csv") == bytes)
+                #expect(names(in: folder) == ["a.csv"])
+                let offsets = ranges.withLock { $0 }.map { from($0) }
+                #expect(offsets.count == 3)
+                #expect(offsets[0] == 0 && offsets[1] > 0 && offsets[2] > offsets[1])
+            }
+        }
+    }
+
+    @Test("goes on from what an earlier process left")
+    func leftOver() async throws {
+        try await withFolder { folder in
+            try Data(bytes.prefix(123_456)).write(to: URL(filePath: "\(folder)/a.csv.part"))
+            try await withServer { [self] request in
+                #expect(request.headers[.range] == "bytes=123456-")
+                return .bytes(bytes[123_456...], status: .partialContent, headers: part(123_456))
+            } _: { [self] server, http in
+                try await ObjectTransfer(http: http, server: server, logger: silent).download(
+                    "/objects/a.csv", to: "\(folder)/a.csv", sha256: sha256(bytes), bytes: bytes.count)
+                #expect(contents(of: "\(folder)/a.csv") == bytes)
+            }
+        }
+    }
+
+    @Test("begins anew when the server knows no ranges, or when what is left is of another object")
+    func anew() async throws {
+        try await withFolder { folder in
+            try Data([UInt8](repeating: 1, count: 1_000)).write(to: URL(filePath: "\(folder)/a.csv.part"))
+            let requests = Mutex(0)
+            try await withServer { [self] request in
+                let count = requests.withLock {
+                    $0 += 1
+                    return $0
+                }
+                // At first it answers the range; what comes then does not match and is fetched whole.
+                let offset = from(request.headers[.range])
+                return count == 1
+                    ? .bytes(bytes[offset...], status: .partialContent, headers: part(offset)) : .bytes(bytes)
+            } _: { [self] server, http in
+                try await ObjectTransfer(http: http, server: server, logger: silent).download(
+                    "/objects/a.csv", to: "\(folder)/a.csv", sha256: sha256(bytes), bytes: bytes.count)
+                #expect(contents(of: "\(folder)/a.csv") == bytes)
+            }
+            #expect(requests.withLock { $0 } == 2)
+        }
+    }
+
+    @Test("refuses bytes of another hash and leaves no file")
+    func wrongHash() async throws {
+        try await withFolder { folder in
+            try await withServer { [self] _ in
+                .bytes(bytes)
+            } _: { [self] server, http in
+                let error = await #expect(throws: CohortError.self) {
+                    try await ObjectTransfer(http: http, server: server, logger: silent).download(
+                        "/objects/a.csv?signature=secret", to: "\(folder)/a.csv", sha256: sha256([1]), bytes: bytes.count)
+                }
+                #expect(error?.code == .invalid)
+                #expect(error?.message.contains(sha256(bytes)) == true)
+                #expect(error?.message.contains("secret") == false)
+                #expect(names(in: folder) == [])
+                await #expect(throws: CohortError.self) {
+                    _ = try await ObjectTransfer(http: http, server: server, logger: silent).get("/objects/w", sha256: sha256([1]))
+                }
+            }
+        }
+    }
+
+    @Test("says that a link has expired, without trying again")
+    func expired() async throws {
+        let requests = Mutex(0)
+        try await withFolder { folder in
+            try await withServer { _ in
+                requests.withLock { $0 += 1 }
+                return try .problem(.forbidden, "forbidden", "the link has expired")
+            } _: { server, http in
+                await #expect(throws: CohortError(.forbidden, "the link has expired")) {
+                    try await ObjectTransfer(http: http, server: server, logger: silent).download(
+                        "/objects/a.csv", to: "\(folder)/a.csv", sha256: "", bytes: 10)
+                }
+            }
+        }
+        #expect(requests.withLock { $0 } == 1)
+    }
+
+    @Test("puts bytes again while the server is away")
+    func upload() async throws {
+        let requests = Mutex<[[UInt8]]>([])
+        try await withServer { request in
+            #expect(request.method == .put)
+            let bytes = try await request.bytes()
+            let count = requests.withLock {
+                $0.append(bytes)
+                return $0.count
+            }
+            return count < 3 ? try .problem(.serviceUnavailable, "unavailable", "starting") : .bytes([], status: .created)
+        } _: { server, http in
+            try await ObjectTransfer(http: http, server: server, logger: silent).upload([1, 2, 3], to: "/objects/u")
+        }
+        #expect(requests.withLock { $0 } == [[1, 2, 3], [1, 2, 3], [1, 2, 3]])
+    }
+}

@@ -1,0 +1,405 @@
+import AsyncHTTPClient
+import CohortClient
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+import Logging
+import ServiceLifecycle
+import Synchronization
+import Testing
+
+@testable import CohortPeer
+
+/// A scripted server, a data set on it, and a peer's configuration.
+private struct World: Sendable {
+    let server: ScriptedServer
+    let url: ServerURL
+    let http: HTTPClient
+    let folder: String
+    let csv: [UInt8]
+    let schema: TableSchema
+
+    var configuration: PeerConfiguration {
+        PeerConfiguration(
+            server: url, token: "join", name: "laptop", dataDirectory: "\(folder)/peer", threads: 1, engine: .native, version: "test")
+    }
+
+    var spec: ModelSpec { ModelSpec(inputs: schema.featureCount, hidden: [8], outputs: schema.outputCount, task: .classification) }
+
+    func train(session: String = "s", generation: Int = 1, round: Int = 0, epochs: Int = 2, lr: Double = 0.05) -> TrainCommand {
+        var command = TrainCommand(
+            csvLink: "s3://cohort/a.csv", hyperparameters: Hyperparameters(batchSize: 8, epochs: epochs, lr: lr), sessionId: session,
+            generation: generation, round: round, csvUrl: "/objects/a.csv?signature=1", csvSha256: sha256(csv), csvBytes: csv.count,
+            model: spec, optimizer: OptimizerSpec(name: .sgd), seed: 7, modelSeed: 3, schema: schema,
+            rows: RowAssignment(seed: 5, ranges: [RowRange(start: 0, end: schema.trainingRows)]))
+        command.updateUrl = "/objects/u-\(round)?signature=2"
+        command.updateKey = "updates/\(session)/u-\(round)"
+        return command
+    }
+
+    func enable(session: String = "s", generation: Int = 1) -> Command {
+        .enable(EnableCommand(queue: "coordinator.\(session).events", sessionId: session, generation: generation))
+    }
+
+    /// Runs a peer until `body` has returned, then shuts it down gracefully.
+    func withPeer(_ body: @Sendable () async throws -> Void) async throws {
+        let peer = try Peer(configuration: configuration, http: http, logger: silent)
+        let services = ServiceGroup(configuration: ServiceGroupConfiguration(services: [peer], logger: silent))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await services.run() }
+            do {
+                try await body()
+            } catch {
+                await services.triggerGracefulShutdown()
+                throw error
+            }
+            await services.triggerGracefulShutdown()
+            try await group.waitForAll()
+        }
+    }
+}
+
+private func withWorld(rows: Int = 200, _ body: @escaping @Sendable (World) async throws -> Void) async throws {
+    try await withFolder { folder in
+        let text = "x,y,kind\n" + (0..<rows).map { "\($0 % 17),\($0 % 5),\($0 % 17 > 8 ? "high" : "low")\n" }.joined()
+        let path = "\(folder)/data.csv"
+        try Data(text.utf8).write(to: URL(filePath: path))
+        let schema = try SchemaInference.infer(csvAt: path, target: nil, task: nil, validation: 0.2, seed: 1).schema
+        let scripted = ScriptedServer()
+        await scripted.put(Array(text.utf8), at: "/objects/a.csv")
+        try await withServer { request in
+            try await scripted.handle(request)
+        } _: { url, http in
+            try await body(World(server: scripted, url: url, http: http, folder: folder, csv: Array(text.utf8), schema: schema))
+        }
+    }
+}
+
+@Suite("A peer", .serialized)
+struct PeerTests {
+    @Test("registers, trains two rounds as it is told, and says goodbye")
+    func wholeRun() async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                try await eventually("it listens") { await !server.openings.isEmpty }
+                let registration = try #require(await server.registrations.first)
+                #expect(registration.name == "laptop")
+                #expect(registration.id == nil)
+                #expect(registration.capabilities.engine == "native")
+                #expect(registration.capabilities.samplesPerSecond > 0)
+
+                try await server.send(world.enable())
+                try await server.send(.train(world.train(epochs: 3)))
+                try await eventually("round 0 is done") { await server.dones.count == 1 }
+                #expect(await server.enableds.first?.generation == 1)
+                #expect(await server.enableds.first?.capabilities == registration.capabilities)
+                let heartbeats = await server.heartbeats
+                #expect(heartbeats.map(\.epoch) == [1, 2, 3])
+                #expect(heartbeats.last?.progress == 1)
+                #expect(heartbeats.allSatisfy { $0.loss.isFinite && $0.accuracy != nil && ($0.samplesPerSecond ?? 0) > 0 })
+                let done = try #require(await server.dones.first)
+                #expect(done.peerId == ScriptedServer.peerId && done.round == 0 && done.generation == 1)
+                #expect(done.results.samples == 3 * world.schema.trainingRows)
+                #expect(done.results.epochs == 3)
+                #expect(done.results.loss == heartbeats.last?.loss)
+                #expect(done.results.evaluation == nil)
+                let bytes = try #require(await server.objects["/objects/u-0"])
+                #expect(done.update == ObjectReference(key: "updates/s/u-0", sha256: sha256(bytes), bytes: bytes.count))
+                let weights = try Weights.decode(bytes, spec: world.spec)
+                #expect(weights != initialParameters(world.spec, seed: 3))
+
+                // The next round starts from given weights and measures them before it trains.
+                var second = world.train(round: 1)
+                second.weightsUrl = "/objects/u-0"
+                second.weightsSha256 = sha256(bytes)
+                second.validationRows = RowRange(start: 0, end: world.schema.validationRows)
+                second.evaluateAfter = true
+                try await server.send(.train(second))
+                try await eventually("round 1 is done") { await server.dones.count == 2 }
+                let results = try #require(await server.dones.last?.results)
+                #expect(results.evaluation?.samples == world.schema.validationRows)
+                #expect(results.ownEvaluation?.samples == world.schema.validationRows)
+                #expect(try #require(results.ownEvaluation?.lossSum) < #require(results.evaluation?.lossSum))
+                #expect(await server.downloads.filter { $0 == "/objects/a.csv" }.count == 1)
+
+                // Only evaluating: no epochs, no update.
+                var evaluation = second
+                evaluation.round = 2
+                evaluation.epochs = 0
+                evaluation.updateUrl = nil
+                evaluation.updateKey = nil
+                evaluation.evaluateAfter = false
+                try await server.send(.train(evaluation))
+                try await eventually("the evaluation is done") { await server.dones.count == 3 }
+                let last = try #require(await server.dones.last)
+                #expect(last.update == nil)
+                #expect(last.results.samples == 0)
+                #expect(last.results.evaluation == results.evaluation)
+
+                try await server.send(.stop(StopCommand(sessionId: "s", reason: .completed)))
+                try await eventually("every command is acknowledged") { await server.acknowledged == 5 }
+                try await eventually("it beats") { await server.beats > 0 }
+            }
+            #expect(await server.goodbyes == 1)
+        }
+    }
+
+    @Test("gives the same weights for the same work, with another folder too")
+    func deterministic() async throws {
+        try await withWorld { world in
+            var updates: [[UInt8]] = []
+            for run in 1...2 {
+                try await world.withPeer {
+                    try await world.server.send(.train(world.train(generation: run)))
+                    try await eventually("it is done") { await world.server.dones.last?.generation == run }
+                }
+                updates.append(try #require(await world.server.objects["/objects/u-0"]))
+                try FileManager.default.removeItem(atPath: "\(world.folder)/peer")
+            }
+            #expect(updates[0] == updates[1])
+        }
+    }
+
+    @Test("answers a repeated TRAIN with the same DONE, without training again")
+    func repeated() async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                try await server.send(.train(world.train()))
+                try await eventually("it is done") { await server.dones.count == 1 }
+                try await server.send(.train(world.train()))
+                try await eventually("it says so again") { await server.dones.count == 2 }
+                #expect(await server.dones[0] == server.dones[1])
+                #expect(await server.heartbeats.count == 2)
+            }
+        }
+    }
+
+    @Test("stops within a batch when told to, and says nothing of it")
+    func stop() async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                try await server.send(.train(world.train(epochs: 10_000_000)))
+                try await eventually("it trains") { await !server.heartbeats.isEmpty }
+                try await server.send(.stop(StopCommand(sessionId: "s", reason: .cancelled)))
+                let start = ContinuousClock.now
+                try await server.send(.train(world.train(session: "next", epochs: 1)))
+                try await eventually("the next session's work is done") { await server.dones.first?.sessionId == "next" }
+                #expect(ContinuousClock.now - start < .seconds(5))
+                #expect(await server.dones.count == 1)
+                #expect(await server.errors.isEmpty)
+            }
+        }
+    }
+
+    @Test("gives up a round for the next one, and an old generation for a new one")
+    func replaced() async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                try await server.send(.train(world.train(epochs: 10_000_000)))
+                try await eventually("it trains") { await !server.heartbeats.isEmpty }
+                try await server.send(.train(world.train(generation: 2, epochs: 1)))
+                try await eventually("the new generation's work is done") { await server.dones.first?.generation == 2 }
+                try await server.send(.train(world.train(generation: 1, round: 4)))
+                try await server.send(.train(world.train(generation: 2, round: 1)))
+                try await eventually("the next round is done") { await server.dones.last?.round == 1 }
+                #expect(await server.dones.map(\.generation) == [2, 2])
+            }
+        }
+    }
+
+    @Test("beats while it trains")
+    func beatsWhileTraining() async throws {
+        try await withWorld(rows: 20_000) { world in
+            let server = world.server
+            try await world.withPeer {
+                try await server.send(.train(world.train(epochs: 10_000_000)))
+                try await eventually("it trains") { await !server.heartbeats.isEmpty }
+                let before = await server.beats
+                try await eventually("ten more beats", within: .seconds(5)) { await server.beats > before + 10 }
+            }
+        }
+    }
+
+    @Test("registers again, under its old identity, when the server has given it up, and keeps its work")
+    func registersAgain() async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                try await server.send(.train(world.train(epochs: 10_000_000)))
+                try await eventually("it trains") { await !server.heartbeats.isEmpty }
+                await server.refuse(beats: [ScriptedServer.Refusal(status: .conflict, code: "conflict")])
+                try await eventually("it registers again") { await server.registrations.count == 2 }
+                #expect(await server.registrations.last?.id == ScriptedServer.peerId)
+                let before = await server.heartbeats.count
+                try await eventually("it reports on") { await server.heartbeats.count > before }
+            }
+        }
+    }
+
+    @Test("keeps a DONE that nobody takes now until somebody does, and drops one that is fenced off")
+    func keepsDone() async throws {
+        try await withWorld { world in
+            let server = world.server
+            let away = ScriptedServer.Refusal(status: .serviceUnavailable, code: "unavailable")
+            try await world.withPeer {
+                await server.refuse(events: [away, away, away, away, away])
+                try await server.send(.train(world.train()))
+                try await eventually("it is done") { await server.dones.count == 1 }
+                // The heartbeat and the DONE of the next round are fenced off; the round after that is not.
+                await server.refuse(events: Array(repeating: ScriptedServer.Refusal(status: .conflict, code: "conflict"), count: 2))
+                try await server.send(.train(world.train(round: 1, epochs: 1)))
+                try await eventually("both are refused") { await server.eventRefusals.isEmpty }
+                try await server.send(.train(world.train(round: 2, epochs: 1)))
+                try await eventually("round 2 is done") { await server.dones.last?.round == 2 }
+                #expect(await server.dones.map(\.round) == [0, 2])
+            }
+        }
+    }
+
+    @Test("opens its command stream again from the last acknowledged command")
+    func reconnects() async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                try await server.send(world.enable())
+                try await eventually("it is acknowledged") { await server.acknowledged == 1 }
+                await server.hangUp()
+                try await server.send(.train(world.train()))
+                try await eventually("it is done") { await server.dones.count == 1 }
+                #expect(await server.openings == [nil, 1])
+                #expect(await server.enableds.count == 1)
+            }
+        }
+    }
+
+    @Test("passes over what it does not know, and what is no JSON")
+    func oddCommands() async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                await server.send(raw: Array(#"{"type":"DANCE","session_id":"s"}"#.utf8))
+                await server.send(raw: Array("not json".utf8))
+                await server.send(raw: Array(#"{"type":"TRAIN","session_id":"s"}"#.utf8))
+                try await server.send(world.enable())
+                try await eventually("the last is answered") { await server.enableds.count == 1 }
+                try await eventually("all are acknowledged") { await server.acknowledged == 4 }
+            }
+        }
+    }
+
+    @Test("says why a round cannot be done, and whether asking again can help")
+    func failures() async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                var wrongHash = world.train(round: 0)
+                wrongHash.csvSha256 = sha256([1])
+                try await server.send(.train(wrongHash))
+                try await eventually("the wrong hash is told") { await server.errors.count == 1 }
+
+                var missing = world.train(round: 1)
+                missing.csvUrl = "/objects/missing.csv"
+                missing.csvSha256 = sha256([2])
+                try await server.send(.train(missing))
+                try await eventually("the missing object is told") { await server.errors.count == 2 }
+
+                var wrongModel = world.train(round: 2)
+                wrongModel.model.inputs += 1
+                try await server.send(.train(wrongModel))
+                try await eventually("the wrong model is told") { await server.errors.count == 3 }
+
+                var wrongRows = world.train(round: 3)
+                wrongRows.rows.ranges = [RowRange(start: 0, end: 1_000_000)]
+                try await server.send(.train(wrongRows))
+                try await eventually("the wrong rows are told") { await server.errors.count == 4 }
+
+                var divergent = world.train(round: 4, epochs: 50, lr: 1e30)
+                divergent.model.task = .classification
+                try await server.send(.train(divergent))
+                try await eventually("the divergence is told") { await server.errors.count == 5 }
+                #expect(await server.errors.map(\.retryable) == [false, true, false, false, false])
+                #expect(await server.errors[4].message.contains("lower the learning rate"))
+                #expect(await server.dones.isEmpty)
+            }
+        }
+    }
+
+    @Test("stops at its time limit with what it has done")
+    func timeLimit() async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                var command = world.train(epochs: 10_000_000)
+                command.timeLimit = 0.2
+                try await server.send(.train(command))
+                try await eventually("it is done", within: .seconds(10)) { await server.dones.count == 1 }
+                let results = try #require(await server.dones.first?.results)
+                #expect(results.samples > 0 && results.epochs < 10_000_000)
+                #expect(results.samples >= results.epochs * world.schema.trainingRows)
+            }
+        }
+    }
+
+    @Test("waits for a server that is not there yet, and ends when its token is refused")
+    func registration() async throws {
+        try await withWorld { world in
+            let server = world.server
+            await server.refuse(registrations: [
+                ScriptedServer.Refusal(status: .serviceUnavailable, code: "unavailable"),
+                ScriptedServer.Refusal(status: .badGateway, code: "unavailable"),
+            ])
+            try await world.withPeer {
+                try await eventually("it registers") { await server.registrations.count == 1 }
+            }
+            var refused = world.configuration
+            refused.token = "revoked"
+            let peer = try Peer(configuration: refused, http: world.http, logger: silent)
+            let error = await #expect(throws: CohortError.self) { try await peer.run() }
+            #expect(error?.code == .unauthenticated)
+            #expect(error?.message.contains("cohort token") == true)
+        }
+    }
+
+    @Test("is refused on a folder that another peer has")
+    func secondPeer() async throws {
+        try await withWorld { world in
+            try await world.withPeer {
+                try await eventually("it registers") { await world.server.registrations.count == 1 }
+                let error = await #expect(throws: CohortError.self) {
+                    try await Peer(configuration: world.configuration, http: world.http, logger: silent).run()
+                }
+                #expect(error?.code == .conflict)
+                #expect(error?.message.contains("another peer is running on the data folder") == true)
+            }
+            // The lock has gone with the peer.
+            _ = try PeerFolder(path: "\(world.folder)/peer")
+        }
+    }
+
+    @Test("measures itself once, keeps its identity, and does not overwrite a damaged record")
+    func record() async throws {
+        try await withWorld { world in
+            let path = "\(world.folder)/peer/peer.json"
+            for _ in 0..<2 {
+                let before = await world.server.registrations.count
+                try await world.withPeer { try await eventually("it registers") { await world.server.registrations.count > before } }
+            }
+            let registrations = await world.server.registrations
+            #expect(registrations.map(\.id) == [nil, ScriptedServer.peerId])
+            #expect(registrations[0].capabilities.samplesPerSecond == registrations[1].capabilities.samplesPerSecond)
+
+            try Data("{".utf8).write(to: URL(filePath: path))
+            let error = await #expect(throws: CohortError.self) {
+                try await Peer(configuration: world.configuration, http: world.http, logger: silent).run()
+            }
+            #expect(error?.message.contains("move it away") == true)
+            #expect(contents(of: path) == Array("{".utf8))
+        }
+    }
+}
