@@ -162,6 +162,7 @@ final class SessionRun {
             // A repeat of what is stored is fine, and changes nothing.
             if machine.isRepeat(event) { return [] }
             guard machine.accepts(generation: event.generation, round: event.round, peerId: event.peerId) else { break }
+            if let why = machine.implausibility(of: event) { return machine.handle(.refused(event, why: why), now: now) }
             do {
                 let norm = try await UpdateReader(coordinator.objects).inspect(event, of: machine.session)
                 return machine.handle(.done(event, norm: norm), now: Date())

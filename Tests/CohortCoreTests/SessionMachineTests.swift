@@ -232,6 +232,21 @@ private struct Stage {
         #expect(stage.trained == ["d"] && stage.session.round == 0 && stage.place("d")?.rows.first?.count == 90)
     }
 
+    @Test func `numbers that cannot be are told from those that can`() {
+        var stage = Stage()
+        stage = stage.started()
+        #expect(stage.machine.implausibility(of: stage.doneEvent("a")) == nil)
+        let changes: [(inout DoneResults) -> Void] = [
+            { $0.samples = .max }, { $0.samples = -1 }, { $0.epochs = .max }, { $0.seconds = .nan }, { $0.loss = .infinity },
+            { $0.evaluation = Counts(samples: .max) }, { $0.evaluation = Counts(samples: 0, correct: 1) },
+        ]
+        for change in changes {
+            var event = stage.doneEvent("a")
+            change(&event.results)
+            #expect(stage.machine.implausibility(of: event) != nil, "\(event.results)")
+        }
+    }
+
     @Test func `a refused update is asked for again, three times at most`() {
         var stage = Stage(peers: ["a", "b"])
         stage = stage.started()

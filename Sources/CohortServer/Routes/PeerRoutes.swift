@@ -61,7 +61,7 @@ struct PeerRoutes: Sendable {
             throw CohortError(.invalid, "capabilities: platform and version must be short")
         }
         if let id = body.id {
-            guard (1...64).contains(id.utf8.count), id.utf8.allSatisfy({ $0 == 0x2d || ($0 | 0x20) - 0x61 < 26 || $0 &- 0x30 < 10 }) else {
+            guard (1...64).contains(id.utf8.count), id.utf8.allSatisfy({ $0 == 0x2d || ($0 | 0x20) &- 0x61 < 26 || $0 &- 0x30 < 10 }) else {
                 throw CohortError(.invalid, "id is not one that a server gives: leave it out to get one")
             }
         }
