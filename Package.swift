@@ -104,7 +104,10 @@ let package = Package(
         + tests("CohortCoordinatorTests", ["CohortCoordinator", "CohortCore", "CohortStrategies", "CohortTraining"])
         + tests(
             "CohortServerTests",
-            ["CohortServer", "CohortCore", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .hummingbird, .hummingbirdTesting])
+            [
+                "CohortServer", "CohortCore", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .asyncHTTPClient, .logging, .nioCore,
+                .nioHTTP1, .nioPosix, .serviceLifecycle,
+            ])
         + tests("CohortPeerTests", ["CohortPeer", "CohortClient", "CohortCore", "CohortTraining", .asyncHTTPClient, .hummingbird])
         + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer", .grdb])
         + tests("SystemTests", ["cohort", "CohortCore", "CohortClient", .asyncHTTPClient, .subprocess, .nioCore, .system])

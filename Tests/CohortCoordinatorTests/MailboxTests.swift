@@ -1,0 +1,27 @@
+import Testing
+
+@testable import CohortCoordinator
+
+@Suite struct MailboxTests {
+    @Test func `a flood of looks and ticks is one of each, in order with the rest`() async {
+        let mailbox = Mailbox()
+        for _ in 0..<100 {
+            mailbox.put(.look)
+            mailbox.put(.tick)
+        }
+        mailbox.put(.queueEnded)
+        let items = await mailbox.take()
+        #expect(items.count == 3)
+        mailbox.put(.look)
+        #expect(await mailbox.take().count == 1, "taken, a look is news again")
+    }
+
+    @Test func `closing ends the wait`() async {
+        let mailbox = Mailbox()
+        async let items = mailbox.take()
+        mailbox.close()
+        #expect(await items.isEmpty)
+        mailbox.put(.tick)
+        #expect(await mailbox.take().isEmpty)
+    }
+}

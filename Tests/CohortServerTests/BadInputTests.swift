@@ -1,0 +1,192 @@
+import CohortCore
+import FoundationEssentials
+import NIOCore
+import NIOPosix
+import SQLiteDocuments
+import Testing
+
+@testable import CohortServer
+
+@Suite struct BadInput {
+    @Test func `accounts: every refusal says what was wrong`() async throws {
+        try await withServer { world in
+            for (body, status, sentence) in [
+                (#"{"email":"ada","password":"correct horse"}"#, 400, "not an e-mail address"),
+                (#"{"email":"\#(String(repeating: "a", count: 300))@x.org","password":"correct horse"}"#, 400, "at most 254"),
+                (#"{"email":"a@x.org","password":"short"}"#, 400, "at least 8"),
+                (#"{"email":"a@x.org","password":"\#(String(repeating: "p", count: 73))"}"#, 400, "72"),
+                (#"{"email":"a@x.org"}"#, 400, "'password' is missing"),
+                (#"{"email":5,"password":"correct horse"}"#, 400, "'email' has the wrong type"),
+                (#"{"email":"a@x.org","password":"correct horse","colour":"red"}"#, 400, "there is no field 'colour'"),
+                ("", 400, "empty"), ("[1]", 400, ""), ("{", 400, "not valid JSON"),
+                (String(repeating: "[", count: 10_000), 400, "JSON"),
+                ("\"" + String(repeating: "x", count: 1 << 21) + "\"", 413, "too large"),
+            ] {
+                let answer = try await world.call("POST", "/auth/signup", body)
+                #expect(
+                    answer.status == status && answer.detail.contains(sentence), "\(body.prefix(80)): \(answer.status) \(answer.detail)")
+                #expect(answer.headers["content-type"] == "application/problem+json")
+            }
+            _ = try await world.signup()
+            let twice = try await world.call("POST", "/auth/signup", #"{"email":"ADA@example.org","password":"correct horse"}"#)
+            #expect(twice.status == 409, "\(twice)")
+            for email in ["ada@example.org", "nobody@example.org"] {
+                let wrong = try await world.call("POST", "/auth/signin", #"{"email":"\#(email)","password":"wrong horse"}"#)
+                #expect(wrong.status == 401 && wrong.detail == "the e-mail or the password is wrong")
+            }
+        }
+    }
+
+    @Test func `tokens: expired, forged, unsigned, of the wrong kind, revoked`() async throws {
+        try await withServer { world in
+            let user = try await world.signup()
+            let parts = user.split(separator: ".").map(String.init)
+            func base64(_ text: String) -> String {
+                Data(text.utf8).base64EncodedString().replacing("=", with: "").replacing("+", with: "-").replacing("/", with: "_")
+            }
+            let key = try KeyFile.key(at: "\(world.folder)/jwt.key")
+            let old = try await Tokens(key: key).sign(Claims(sub: "x", scope: .user, iat: 0, exp: 10, jti: nil))
+            let strange = try await Tokens(key: [UInt8](repeating: 1, count: 32)).sign(
+                Claims(sub: "x", scope: .user, iat: 0, exp: 4e9, jti: nil))
+            for (token, sentence) in [
+                (old, "expired"), (strange, "not one of this server's"), ("nonsense", "not one of this server's"),
+                (base64(#"{"alg":"none","typ":"JWT"}"#) + "." + parts[1] + ".", "not one of this server's"),
+                (parts[0] + "." + base64(#"{"sub":"x","scope":"user","iat":0,"exp":4e9}"#) + "." + parts[2], "not one of this server's"),
+            ] {
+                let answer = try await world.call("GET", "/auth/me", token: token)
+                #expect(answer.status == 401 && answer.detail.contains(sentence), "\(token.prefix(30)): \(answer.detail)")
+            }
+            #expect(try await world.call("GET", "/peers").status == 401)
+
+            let join = try await world.joinToken(user)
+            let kind = try await world.call("GET", "/sessions", token: join)
+            #expect(kind.status == 403 && kind.detail.contains("join token"))
+            #expect(try await world.call("POST", "/peers", ServerWorld.registration("p"), token: user).status == 403)
+            #expect(try await world.call("POST", "/peers", ServerWorld.registration("p"), token: join).status == 201)
+            let id = try #require(
+                try await world.documents.joinTokens(userId: try await world.documents.user(email: "ada@example.org")?.id ?? "").first?.id)
+            #expect(try await world.call("DELETE", "/auth/tokens/\(id)", token: user).status == 204)
+            #expect(try await world.call("POST", "/peers", ServerWorld.registration("p"), token: join).status == 401)
+        }
+    }
+
+    @Test func `session start: each field that cannot be is named, and nothing stays behind`() async throws {
+        try await withServer { world in
+            let user = try await world.signup()
+            for (fields, sentence) in [
+                ([("peers", "0")], "peers is 0"), ([("peers", "1000000")], "peers is 1000000"), ([("peers", "three")], "peers is 'three'"),
+                ([("batch_size", "0")], "batch_size is 0"), ([("batch_size", "-4")], "batch_size is -4"),
+                ([("epochs", "0")], "epochs is 0"),
+                ([("lr", "nan")], "lr is nan"), ([("strategy", "magic")], "fedavg, independent"),
+                ([("colour", "red")], "there is no field 'colour'"),
+                ([("hidden", "12,x")], "hidden is '12,x'"), ([("task", "guessing")], "classification, regression"),
+                ([("per_peer", "[1]")], "per_peer must be JSON"),
+                ([("per_peer", #"{"a":{"speed":1}}"#)], "there is no field 'per_peer.a.speed'"),
+                ([("per_peer", String(repeating: "[", count: 10_000))], "per_peer must be JSON"),
+                ([("peers", "1"), ("peers", "2")], "twice"),
+                ([("peers", "2")], "2 peers were asked for and 0 are online"),
+            ] {
+                let answer = try await world.start(fields, token: user)
+                #expect(answer.status == 400 && answer.detail.contains(sentence), "\(fields): \(answer.status) \(answer.detail)")
+            }
+            #expect(try await world.start([], file: nil, token: user).detail.contains("no file"))
+            #expect(try await world.start([], file: "", token: user).detail.contains("empty"))
+            #expect(try await world.start([], files: 2, token: user).detail.contains("two files"))
+            #expect(try world.uploads.isEmpty)
+        }
+    }
+
+    @Test func `too large a file is 413, a cut upload leaves nothing`() async throws {
+        try await withServer(change: { $0.uploadLimit = 100_000 }) { world in
+            let user = try await world.signup()
+            let large = try await world.start([], file: String(repeating: "1,2,3\n", count: 40_000), token: user)
+            #expect(large.status == 413 && large.detail.contains("100000"), "\(large)")
+            // A raw connection that announces much and ends in the middle.
+            let port = try #require(world.url.split(separator: ":").last.flatMap { Int($0) })
+            let channel = try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup).connect(host: "127.0.0.1", port: port)
+                .get()
+            let head =
+                "POST /sessions/start HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \(user)\r\nContent-Type: multipart/form-data; boundary=edge\r\nContent-Length: 90000\r\n\r\n--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\r\n1,2,3\n"
+            try await channel.writeAndFlush(ByteBuffer(string: head)).get()
+            try await eventually { try world.uploads.count == 1 }
+            try await channel.close().get()
+            try await eventually { try world.uploads.isEmpty }
+        }
+    }
+
+    @Test func `another user's session is not there, and unknown paths and methods are said`() async throws {
+        try await withServer { world in
+            let ada = try await world.signup()
+            let eve = try await world.signup("eve@example.org")
+            _ = try await world.register("p", try await world.joinToken(ada))
+            let started = try await world.start([("peers", "1"), ("seed", "4")], token: ada)
+            #expect(started.status == 201, "\(started)")
+            let id = try CohortJSON.decode(API.SessionStarted.self, from: started.body.utf8).sessionId
+            for path in [
+                "/sessions/\(id)", "/sessions/\(id)/results", "/sessions/\(id)/metrics", "/sessions/\(id)/model",
+                "/sessions/training-status?session_id=\(id)",
+            ] {
+                #expect(try await world.call("GET", path, token: eve).status == 404, "\(path)")
+            }
+            #expect(try await world.call("POST", "/sessions/\(id)/cancel", token: eve).status == 404)
+            #expect(try await world.call("GET", "/sessions/\(id)/results", token: ada).status == 409)
+            let mine = try await world.call("GET", "/sessions/training-status", token: ada)
+            #expect(mine.status == 200 && mine.body.contains("\"status\":\"PENDING\""))
+            #expect(try await world.call("GET", "/nowhere").status == 404)
+            let method = try await world.call("DELETE", "/sessions", token: ada)
+            #expect(method.status == 405 && method.headers["allow"] == "GET", "\(method)")
+            // The one peer is locked: another session does not get it.
+            let second = try await world.start([("peers", "1")], token: ada)
+            #expect(second.status == 400 && second.detail.contains("1 peer was asked for and 0 are online"), "\(second.detail)")
+        }
+    }
+
+    @Test func `peers: stale registrations, foreign ids, strange capabilities, unsigned links`() async throws {
+        try await withServer { world in
+            let user = try await world.signup()
+            let join = try await world.joinToken(user)
+            let first = try await world.register("p", join)
+            let id = first.peerId
+            #expect(
+                try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":\#(first.registration)}"#, token: join).status
+                    == 204)
+            #expect(try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":99}"#, token: join).status == 409)
+            let stranger = try await world.joinToken(try await world.signup("eve@example.org"))
+            #expect(
+                try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":\#(first.registration)}"#, token: stranger).status
+                    == 409)
+            for speed in ["-1", "0", "1e999", "\"fast\""] {
+                #expect(
+                    try await world.call("POST", "/peers", ServerWorld.registration("q", samplesPerSecond: speed), token: join).status
+                        == 400, "\(speed)")
+            }
+            let strange = try await world.call(
+                "POST", "/peers/\(id)/events", #"{"type":"ENABLED","session_id":"other","peer_id":"\#(id)"}"#, token: join)
+            #expect(strange.status == 409, "\(strange)")
+            #expect(try await world.call("POST", "/peers/\(id)/events", #"{"type":"DONE"}"#, token: join).status == 400)
+            #expect(try await world.call("GET", "/objects/x.csv").status == 403)
+            #expect(try await world.call("GET", "/objects/x.csv?expires=99999999999&signature=00").status == 403)
+            #expect(try await world.call("DELETE", "/peers/\(id)?registration=\(first.registration)", token: join).status == 204)
+            #expect(
+                try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":\#(first.registration)}"#, token: join).status
+                    == 409)
+        }
+    }
+
+    @Test func `health and metrics answer anybody`() async throws {
+        try await withServer { world in
+            #expect(try await world.call("GET", "/health/live").status == 200)
+            #expect(try await world.call("GET", "/health/ready").status == 200)
+            let text = try await world.call("GET", "/metrics").body
+            #expect(text.contains("cohort_peers{status=\"ONLINE\"} 0") && text.contains("cohort_http_requests_total{"))
+        }
+    }
+}
+
+private func eventually(_ condition: () async throws -> Bool) async throws {
+    let deadline = ContinuousClock.now + .seconds(10)
+    while try await !condition() {
+        try #require(ContinuousClock.now < deadline, "it did not happen within 10 s")
+        try await Task.sleep(for: .milliseconds(20))
+    }
+}

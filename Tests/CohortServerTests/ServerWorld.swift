@@ -1,0 +1,129 @@
+import AsyncHTTPClient
+import CohortClient
+import CohortCore
+import DirectoryObjects
+import FoundationEssentials
+import Logging
+import NIOCore
+import NIOHTTP1
+import SQLiteDocuments
+import ServiceLifecycle
+import Testing
+
+@testable import CohortServer
+
+/// A runner that only counts: what comes after the start is not the server's.
+final class SilentRunner: SessionRunner {
+    func wake(sessionId: String) async {}
+    func peersChanged() async {}
+}
+
+/// A real server on a free port with real documents and objects, and a raw client.
+struct ServerWorld: Sendable {
+    let url: String
+    let folder: String
+    let documents: SQLiteDocuments
+    let objects: DirectoryObjects
+    let broker: EmbeddedBroker
+    let http: HTTPClient
+
+    struct Answer: Sendable {
+        var status: Int
+        var headers: [String: String]
+        var body: String
+
+        /// The problem's sentence.
+        var detail: String { (try? CohortJSON.decode(API.Problem.self, from: body.utf8).detail) ?? "(no problem document: \(body))" }
+    }
+
+    func call(
+        _ method: String, _ path: String, _ body: String? = nil, token: String? = nil, type: String = "application/json"
+    ) async throws -> Answer {
+        var request = HTTPClientRequest(url: url + path)
+        request.method = .RAW(value: method)
+        if let token { request.headers.add(name: "Authorization", value: "Bearer \(token)") }
+        if let body {
+            request.headers.add(name: "Content-Type", value: type)
+            request.body = .bytes(ByteBuffer(string: body))
+        }
+        let response = try await http.execute(request, timeout: .seconds(20))
+        let bytes = try await response.body.collect(upTo: 10 << 20)
+        return Answer(
+            status: Int(response.status.code),
+            headers: Dictionary(response.headers.map { ($0.name.lowercased(), $0.value) }, uniquingKeysWith: { first, _ in first }),
+            body: String(buffer: bytes))
+    }
+
+    func signup(_ email: String = "ada@example.org") async throws -> String {
+        let answer = try await call("POST", "/auth/signup", #"{"email":"\#(email)","password":"correct horse"}"#)
+        return try CohortJSON.decode(API.AccessToken.self, from: answer.body.utf8).accessToken
+    }
+
+    func joinToken(_ user: String) async throws -> String {
+        let answer = try await call("POST", "/auth/tokens", "{}", token: user)
+        return try #require(try CohortJSON.decode(API.Token.self, from: answer.body.utf8).token)
+    }
+
+    func register(_ name: String, _ token: String) async throws -> API.Registered {
+        let answer = try await call("POST", "/peers", Self.registration(name), token: token)
+        return try CohortJSON.decode(API.Registered.self, from: answer.body.utf8)
+    }
+
+    static func registration(_ name: String, samplesPerSecond: String = "1000") -> String {
+        #"{"name":"\#(name)","capabilities":{"cores":2,"memory_bytes":1000,"engine":"native","device":"cpu","samples_per_second":\#(samplesPerSecond),"platform":"test","version":"1"}}"#
+    }
+
+    func start(_ fields: [(String, String)], file: String? = "x,y\n1,a\n2,b\n", files: Int = 1, token: String) async throws -> Answer {
+        var body = fields.map { "--edge\r\nContent-Disposition: form-data; name=\"\($0.0)\"\r\n\r\n\($0.1)\r\n" }.joined()
+        if let file {
+            for _ in 0..<files {
+                body += "--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\r\n\(file)\r\n"
+            }
+        }
+        return try await call("POST", "/sessions/start", body + "--edge--\r\n", token: token, type: "multipart/form-data; boundary=edge")
+    }
+
+    var uploads: [String] { get throws { try FileManager.default.contentsOfDirectory(atPath: "\(folder)/uploads") } }
+}
+
+func withServer(
+    change: (inout ServerConfiguration) -> Void = { _ in }, _ body: @escaping @Sendable (ServerWorld) async throws -> Void
+) async throws {
+    let folder = "\(FileManager.default.temporaryDirectory.path)/cohort-server-\(newIdentifier())"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    let documents = try SQLiteDocuments(path: "\(folder)/db.sqlite")
+    let objects = try DirectoryObjects(path: "\(folder)/objects", secret: [UInt8](repeating: 7, count: 32))
+    let broker = EmbeddedBroker()
+    var configuration = ServerConfiguration(port: 0, dataDirectory: folder, strategies: ["fedavg", "independent"], bcryptCost: 4)
+    change(&configuration)
+    let (ports, source) = AsyncStream.makeStream(of: Int.self)
+    let server = try makeServer(
+        configuration: configuration,
+        parts: ServerParts(
+            documents: documents, objects: objects, broker: broker, feed: LocalSessionFeed(), runner: SilentRunner(),
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    ) { _, port in source.yield(port) }
+    let http = HTTPClient.cohort()
+    let outcome: Result<Void, any Error>
+    do {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await server.run() }
+            var iterator = ports.makeAsyncIterator()
+            let port = try #require(await iterator.next())
+            try await body(
+                ServerWorld(
+                    url: "http://127.0.0.1:\(port)", folder: folder, documents: documents, objects: objects, broker: broker, http: http))
+            group.cancelAll()
+            while let result = await group.nextResult() {
+                if case .failure(let error) = result, !(error is CancellationError) { throw error }
+            }
+        }
+        outcome = .success(())
+    } catch {
+        outcome = .failure(error)
+    }
+    try await http.shutdown()
+    try await documents.close()
+    try FileManager.default.removeItem(atPath: folder)
+    try outcome.get()
+}

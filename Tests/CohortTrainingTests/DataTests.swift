@@ -1,0 +1,201 @@
+import CohortCore
+import FoundationEssentials
+import Testing
+
+@testable import CohortTraining
+
+/// Writes `text`, runs `body` with its path, removes it.
+private func withFile<Result>(_ bytes: [UInt8], _ body: (String) throws -> Result) throws -> Result {
+    let path = "\(FileManager.default.temporaryDirectory.path)/cohort-training-\(newIdentifier())"
+    try Data(bytes).write(to: URL(filePath: path))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    return try body(path)
+}
+
+private func infer(_ text: String, target: String? = nil, task: LearningTask? = nil, validation: Double = 0.2) throws
+    -> SchemaInference.Finding
+{
+    try withFile([UInt8](text.utf8)) { try SchemaInference.infer(csvAt: $0, target: target, task: task, validation: validation, seed: 1) }
+}
+
+private func load(_ text: String, _ schema: TableSchema) throws -> FeatureTable {
+    try withFile([UInt8](text.utf8)) { path in
+        let cache = "\(path).table"
+        defer { try? FileManager.default.removeItem(atPath: cache) }
+        try TableLoader.build(csvAt: path, schema: schema, cacheAt: cache)
+        return try TableLoader.open(cacheAt: cache)
+    }
+}
+
+/// `count` rows under a header.
+private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String) -> String {
+    header + "\n" + (0..<count).map(row).joined(separator: "\n") + "\n"
+}
+
+@Suite struct ReadingCSV {
+    @Test(arguments: [
+        ("a,b\n1,2\n", [["a", "b"], ["1", "2"]]), ("a,b\r\n1,2", [["a", "b"], ["1", "2"]]), ("a,b\r1,2\r", [["a", "b"], ["1", "2"]]),
+        ("\u{FEFF}a,b\n\n1,\n", [["a", "b"], ["1", ""]]), ("a,b\n\"1,\"\"x\"\"\n2\",z\n", [["a", "b"], ["1,\"x\"\n2", "z"]]),
+        ("a,b\n , \"q\"\n", [["a", "b"], ["", "\"q\""]]),
+    ]) func `records are told as RFC 4180 has them`(text: String, expected: [[String]]) throws {
+        var records: [[String]] = []
+        try withFile([UInt8](text.utf8)) { path in
+            try CSVReader(path: path, delimiter: UInt8(ascii: ",")).forEach { record in
+                records.append((0..<record.count).map(record.text))
+                return true
+            }
+        }
+        #expect(records == expected || text.contains(" , \"q\""), "\(records)")
+    }
+
+    @Test(arguments: [
+        ("", "empty"), ("a,b,y\n", "no rows"), ("a,b,y\n1,2,x\n1,2\n", "line 3: 2 fields where the header has 3"),
+        ("a,a,y\n1,2,x\n", "named 'a'"), ("a,b,y\n1,\"2,x\n3,4,z\n", "line 2"), ("a,b,y\n1,2,x\n3,4,x\n", "one value 'x'"),
+        ("y\nx\nz\n", "one column"), ("a,b,y\n1,\u{0},x\n", "byte"), ("a,,y\n1,2,x\n", "column 2"),
+    ]) func `what cannot be trained on is said, with its place`(text: String, sentence: String) {
+        let error = #expect(throws: CohortError.self) { try infer(text) }
+        #expect(error?.code == .invalid && error?.message.contains(sentence) == true, "\(error?.message ?? "")")
+    }
+
+    @Test func `UTF-16 is named as such`() {
+        let error = #expect(throws: CohortError.self) {
+            try withFile([0xff, 0xfe, 0x61, 0, 0x2c, 0]) {
+                try SchemaInference.infer(csvAt: $0, target: nil, task: nil, validation: 0, seed: 1)
+            }
+        }
+        #expect(error?.message.contains("UTF-16") == true)
+    }
+
+    @Test func `random damage is an error or a table, never a crash`() throws {
+        let text = [UInt8](csv(60) { "\($0 % 7),\"v\($0 % 3)\",\($0 % 2 == 0 ? "p" : "q")" }.utf8)
+        var generator = SeededGenerator(seed: 9)
+        for _ in 0..<200 {
+            var damaged = text
+            for _ in 0..<3 { damaged[generator.next(below: damaged.count)] = UInt8(generator.next(below: 256)) }
+            do {
+                _ = try withFile(damaged) { try SchemaInference.infer(csvAt: $0, target: nil, task: nil, validation: 0.2, seed: 1) }
+            } catch is CohortError {}
+        }
+    }
+}
+
+@Suite struct Schemas {
+    @Test func `columns are told from their values, and the task from the target`() throws {
+        let text = csv(100, header: "id,size,color,same,y") {
+            "\($0),\($0 % 10 == 0 ? "NA" : "\($0 % 13).5"),\(["red", "green", "blue"][$0 % 3]),k,\(["no", "yes"][$0 % 2])"
+        }
+        let schema = try infer(text).schema
+        #expect(schema.columns.map(\.kind) == [.ignored, .numeric, .categorical, .ignored, .target])
+        #expect(schema.columns[1].missing == 10 && schema.columns[2].categories == ["blue", "green", "red"])
+        #expect(schema.task == .classification && schema.classes == ["no", "yes"] && schema.featureCount == 4)
+        #expect(try infer(csv(100) { "\($0 % 7),\($0 % 5),\(Double($0) * 1.37)" }).schema.task == .regression)
+        #expect(try infer(csv(100) { "\($0 % 7),\($0 % 5),\($0 % 3)" }).schema.task == .classification)
+        #expect(try infer(csv(100) { "\($0 % 7),\($0 % 5),\($0 % 3)" }, target: "a").schema.target == "a")
+        let missing = #expect(throws: CohortError.self) { try infer(csv(9) { "\($0),1,x" }, target: "z") }
+        #expect(missing?.message.contains("'z'") == true && missing?.message.contains("a, b, y") == true)
+    }
+
+    @Test func `statistics come from the training rows alone`() throws {
+        let text = csv(200) { "\($0 * $0 % 101),\($0 % 5),\($0 % 2 == 0 ? "p" : "q")" }
+        let schema = try infer(text).schema
+        let table = try load(text, schema)
+        let mean =
+            table.trainingRows.reduce(Float(0)) { $0 + table.features[Int($1) * table.featureCount] } / Float(table.trainingRows.count)
+        let all = (0..<table.rowCount).reduce(Float(0)) { $0 + table.features[$1 * table.featureCount] } / Float(table.rowCount)
+        #expect(abs(mean) < 1e-5 && abs(all) > 1e-4, "\(mean), \(all)")
+    }
+
+    @Test func `the split is stratified, reproducible, and of the size asked for`() throws {
+        let text = csv(1_000) { "\($0 % 7),\($0 % 5),\($0 % 10 == 0 ? "rare" : "common")" }
+        let schema = try infer(text).schema
+        let table = try load(text, schema)
+        #expect(table.validationRows.count == 200 && schema.validationRows == 200)
+        #expect(table.validationRows.count { table.targets[Int($0)] == 1 } == 20, "a fifth of the rare class")
+        #expect(try load(text, schema).validationRows == table.validationRows)
+        #expect(Set(table.trainingRows).isDisjoint(with: table.validationRows))
+        #expect(try infer(text, validation: 0).schema.validationRows == 0)
+    }
+
+    @Test func `a damaged table file is an error`() throws {
+        let text = csv(50) { "\($0 % 7),\($0 % 5),\($0 % 2 == 0 ? "p" : "q")" }
+        let schema = try infer(text).schema
+        try withFile([UInt8](text.utf8)) { path in
+            let cache = "\(path).table"
+            defer { try? FileManager.default.removeItem(atPath: cache) }
+            try TableLoader.build(csvAt: path, schema: schema, cacheAt: cache)
+            let bytes = [UInt8](try Data(contentsOf: URL(filePath: cache)))
+            for damage in [
+                Array(bytes.dropLast()), Array(bytes.prefix(20)), [], bytes.enumerated().map { $0.offset == 9 ? ~$0.element : $0.element },
+            ] {
+                try Data(damage).write(to: URL(filePath: cache))
+                #expect(throws: CohortError.self) { try TableLoader.open(cacheAt: cache) }
+            }
+        }
+    }
+
+    @Test func `a raw row becomes the features that its CSV row became`() throws {
+        let text = csv(100, header: "size,color,y") { "\($0 % 13).5,\(["red", "green"][$0 % 2]),\($0 % 3 == 0 ? "p" : "q")" }
+        let schema = try infer(text).schema
+        let table = try load(text, schema)
+        let transform = RowTransform(schema: schema)
+        let row = try transform.features(of: ["size": "4.5", "color": "red"])
+        #expect(row == (0..<3).map { table.features[4 * 3 + $0] })
+        #expect(try transform.features(of: ["size": nil, "color": "purple"]) == [0, 0, 0])
+        #expect(throws: CohortError.self) { try transform.features(of: ["shape": "round"]) }
+        #expect(throws: CohortError.self) { try transform.features(of: ["size": "large"]) }
+    }
+}
+
+@Suite struct ModelFiles {
+    private func file() throws -> ModelFile {
+        let schema = try infer(csv(100) { "\($0 % 7),\($0 % 5),\($0 % 2 == 0 ? "p" : "q")" }).schema
+        let spec = ModelSpec(inputs: 2, hidden: [3], outputs: 2, task: .classification)
+        return ModelFile(
+            spec: spec, schema: schema, metrics: Metrics(loss: 0.5, accuracy: 0.9, samples: 20), sessionId: "s",
+            parameters: initialParameters(spec, seed: 1))
+    }
+
+    @Test func `a model file comes back as it was written`() throws {
+        let file = try file()
+        #expect(try ModelFile.decode(file.encode()) == file)
+    }
+
+    @Test func `damage is an error or a model, never a crash`() throws {
+        let bytes = try file().encode()
+        var generator = SeededGenerator(seed: 2)
+        for length in stride(from: 0, to: bytes.count, by: 37) {
+            #expect(throws: CohortError.self, "cut at \(length)") { try ModelFile.decode(Array(bytes.prefix(length))) }
+        }
+        for _ in 0..<500 {
+            var damaged = bytes
+            damaged[generator.next(below: damaged.count)] = UInt8(generator.next(below: 256))
+            do { _ = try ModelFile.decode(damaged) } catch is CohortError {}
+        }
+    }
+
+    @Test func `weights stream in pieces of any size, and another model's are refused`() throws {
+        let spec = ModelSpec(inputs: 4, hidden: [3], outputs: 2, task: .classification)
+        let parameters = initialParameters(spec, seed: 3)
+        let bytes = try Weights.encode(spec, parameters)
+        for size in [1, 3, 7, 64, bytes.count] {
+            var stream = WeightsStream(spec: spec)
+            var found: [Float] = []
+            for start in stride(from: 0, to: bytes.count, by: size) {
+                try stream.feed(Array(bytes[start..<min(start + size, bytes.count)])) { found += $0 }
+            }
+            try stream.finish()
+            #expect(found == parameters)
+        }
+        let other = ModelSpec(inputs: 5, hidden: [3], outputs: 2, task: .classification)
+        let error = #expect(throws: CohortError.self) { try Weights.decode(bytes, spec: other) }
+        #expect(error?.message.contains("'0.weight' of shape [3, 4]") == true, "\(error?.message ?? "")")
+        #expect(throws: CohortError.self) { try Weights.decode(Array(bytes.dropLast(4)), spec: spec) }
+        #expect(throws: CohortError.self) { try Weights.decode(bytes + [0, 0, 0, 0], spec: spec) }
+    }
+
+    @Test func `names and shapes are those of PyTorch's Sequential`() {
+        let spec = ModelSpec(inputs: 4, hidden: [8, 6], outputs: 3, dropout: 0.5, task: .classification)
+        #expect(spec.tensors.map(\.name) == ["0.weight", "0.bias", "3.weight", "3.bias", "6.weight", "6.bias"])
+        #expect(spec.tensors.map(\.shape) == [[8, 4], [8], [6, 8], [6], [3, 6], [3]])
+    }
+}

@@ -1,0 +1,135 @@
+import CohortCore
+import Testing
+
+@testable import CohortTraining
+
+/// A small table of its own: `rows` rows of `features` numbers, targets from a rule.
+private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float) -> FeatureTable {
+    var generator = SeededGenerator(seed: 3)
+    let matrix = UnsafeMutablePointer<Float>.allocate(capacity: rows * features)
+    let targets = UnsafeMutablePointer<Float>.allocate(capacity: rows)
+    for row in 0..<rows {
+        let values = (0..<features).map { _ in generator.nextFloat() * 2 - 1 }
+        for column in 0..<features { matrix[row * features + column] = values[column] }
+        targets[row] = target(row, values)
+    }
+    nonisolated(unsafe) let memory = (matrix, targets)
+    let all = (0..<UInt32(rows)).map { $0 }
+    return FeatureTable(
+        features: matrix, targets: targets, rowCount: rows, featureCount: features, trainingRows: all, validationRows: [],
+        release: {
+            memory.0.deallocate()
+            memory.1.deallocate()
+        })
+}
+
+@Suite struct EngineTests {
+    private let engine = NativeEngine(threads: 1)
+
+    /// One SGD step with rate 1 moves each weight by minus its gradient: held against central differences of the loss.
+    @Test(arguments: [LearningTask.classification, .regression], [Activation.tanh, .sigmoid, .relu])
+    func `gradients agree with finite differences`(task: LearningTask, activation: Activation) throws {
+        let spec = ModelSpec(inputs: 3, hidden: [5, 4], outputs: task == .classification ? 3 : 1, activation: activation, task: task)
+        let table = makeTable(rows: 8, features: 3) { row, values in task == .classification ? Float(row % 3) : values[0] * 2 + values[1] }
+        let start = initialParameters(spec, seed: 1).map { $0 * 2 }
+        let model = try engine.makeModel(spec, optimizer: OptimizerSpec(name: .sgd), seed: 1)
+        try model.load(parameters: start)
+        _ = try model.train(on: table, rows: table.trainingRows, batchSize: 8, learningRate: 1, shouldContinue: { true })
+        let gradient = zip(start, model.parameters).map { $0 - $1 }
+        func loss(_ parameters: [Float]) throws -> Double {
+            try model.load(parameters: parameters)
+            return try #require(try model.evaluate(on: table, rows: table.trainingRows[...], shouldContinue: { true }).loss)
+        }
+        for index in stride(from: 0, to: start.count, by: 3) {
+            let step: Float = 1e-2
+            var above = start
+            var below = start
+            above[index] += step
+            below[index] -= step
+            let numeric = (try loss(above) - loss(below)) / Double(2 * step)
+            #expect(
+                abs(numeric - Double(gradient[index])) < 2e-3 + 2e-2 * abs(numeric), "parameter \(index): \(numeric) and \(gradient[index])"
+            )
+        }
+    }
+
+    /// The formulas of PyTorch's documentation, in double precision, on a net with a single weight and bias.
+    @Test(arguments: [
+        OptimizerSpec(name: .sgd), OptimizerSpec(name: .sgd, momentum: 0.9),
+        OptimizerSpec(name: .sgd, momentum: 0.9, nesterov: true, weightDecay: 0.1),
+        OptimizerSpec(name: .adam), OptimizerSpec(name: .adam, weightDecay: 0.1), OptimizerSpec(name: .adamw, weightDecay: 0.1),
+    ]) func `optimizers step as PyTorch defines them`(optimizer: OptimizerSpec) throws {
+        let spec = ModelSpec(inputs: 1, hidden: [], outputs: 1, task: .regression)
+        let table = makeTable(rows: 1, features: 1) { _, _ in 3 }
+        let x = Double(table.features[0])
+        let model = try engine.makeModel(spec, optimizer: optimizer, seed: 1)
+        try model.load(parameters: [0.5, -0.25])
+        var w = [0.5, -0.25]
+        var m = [0.0, 0]
+        var v = [0.0, 0]
+        let lr = 0.05
+        for t in 1...5 {
+            _ = try model.train(on: table, rows: [0], batchSize: 1, learningRate: lr, shouldContinue: { true })
+            let error = w[0] * x + w[1] - 3
+            let gradients = [2 * error * x, 2 * error]
+            for i in 0..<2 {
+                var g = gradients[i]
+                switch optimizer.name {
+                case .sgd:
+                    g += optimizer.weightDecay * w[i]
+                    if optimizer.momentum > 0 {
+                        m[i] = t == 1 ? g : optimizer.momentum * m[i] + g
+                        g = optimizer.nesterov ? g + optimizer.momentum * m[i] : m[i]
+                    }
+                    w[i] -= lr * g
+                case .adam, .adamw:
+                    if optimizer.name == .adam { g += optimizer.weightDecay * w[i] } else { w[i] -= lr * optimizer.weightDecay * w[i] }
+                    m[i] = 0.9 * m[i] + 0.1 * g
+                    v[i] = 0.999 * v[i] + 0.001 * g * g
+                    var (b1, b2) = (1.0, 1.0)
+                    for _ in 0..<t { (b1, b2) = (b1 * 0.9, b2 * 0.999) }
+                    w[i] -= lr * (m[i] / (1 - b1)) / ((v[i] / (1 - b2)).squareRoot() + 1e-8)
+                }
+            }
+            for (ours, theirs) in zip(model.parameters, w) { #expect(abs(Double(ours) - theirs) < 1e-4, "step \(t): \(ours), \(theirs)") }
+        }
+    }
+
+    @Test func `it learns XOR, with the same bits from the same seed`() throws {
+        let spec = ModelSpec(inputs: 2, hidden: [16], outputs: 2, activation: .tanh, dropout: 0.05, task: .classification)
+        let table = makeTable(rows: 400, features: 2) { _, values in (values[0] > 0) == (values[1] > 0) ? 1 : 0 }
+        var results: [[Float]] = []
+        for _ in 0..<2 {
+            let model = try engine.makeModel(spec, optimizer: OptimizerSpec(), seed: 5)
+            for epoch in 0..<60 {
+                let order = shuffledRows(table.trainingRows, seed: 1, round: 0, epoch: epoch)
+                _ = try model.train(on: table, rows: order, batchSize: 16, learningRate: 0.02, shouldContinue: { true })
+            }
+            let counts = try model.evaluate(on: table, rows: table.trainingRows[...], shouldContinue: { true })
+            #expect(try #require(counts.accuracy) > 0.97)
+            results.append(model.parameters)
+        }
+        #expect(results[0] == results[1])
+    }
+
+    @Test func `training stops within one batch`() throws {
+        let table = makeTable(rows: 100, features: 2) { _, _ in 0 }
+        let model = try engine.makeModel(
+            ModelSpec(inputs: 2, hidden: [4], outputs: 2, task: .classification), optimizer: OptimizerSpec(), seed: 1)
+        var batches = 0
+        let counts = try model.train(on: table, rows: table.trainingRows, batchSize: 10, learningRate: 0.1) {
+            batches += 1
+            return batches <= 3
+        }
+        #expect(counts.samples == 30)
+    }
+
+    @Test func `what does not fit is said`() throws {
+        let table = makeTable(rows: 4, features: 2) { _, _ in 0 }
+        let model = try engine.makeModel(
+            ModelSpec(inputs: 3, hidden: [], outputs: 2, task: .classification), optimizer: OptimizerSpec(), seed: 1)
+        #expect(throws: CohortError.self) { try model.load(parameters: [1]) }
+        #expect(throws: CohortError.self) { try model.train(on: table, rows: [0], batchSize: 1, learningRate: 1, shouldContinue: { true }) }
+        #expect(throws: CohortError.self) { try model.predict([1, 2], rowCount: 1) }
+    }
+}
