@@ -71,6 +71,7 @@ struct CohortServer: Service {
             routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit).routes
         }
         routes += HealthRoutes(parts: parts, metrics: metrics).routes
+        routes.append(try OpenAPIRoute(describing: routes).route)
 
         let router = Router(context: Context.self)
         router.add(middleware: RequestMiddleware(metrics: metrics))

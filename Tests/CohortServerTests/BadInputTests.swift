@@ -177,6 +177,8 @@ import Testing
         try await withServer { world in
             #expect(try await world.call("GET", "/health/live").status == 200)
             #expect(try await world.call("GET", "/health/ready").status == 200)
+            let description = try await world.call("GET", "/openapi.json").body
+            #expect(description.contains("\"/sessions/{id}/predict\":{\"post\"") && description.contains("\"openapi\":\"3.1.0\""))
             let text = try await world.call("GET", "/metrics").body
             #expect(text.contains("cohort_peers{status=\"ONLINE\"} 0") && text.contains("cohort_http_requests_total{"))
         }

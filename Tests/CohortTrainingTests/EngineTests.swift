@@ -41,7 +41,8 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
             return try #require(try model.evaluate(on: table, rows: table.trainingRows[...], shouldContinue: { true }).loss)
         }
         for index in stride(from: 0, to: start.count, by: 3) {
-            let step: Float = 1e-2
+            // Small, so that hardly a hidden unit crosses ReLU's kink.
+            let step: Float = 1e-3
             var above = start
             var below = start
             above[index] += step

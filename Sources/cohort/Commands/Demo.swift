@@ -53,7 +53,7 @@ struct Demo: AsyncParsableCommand {
             }
             try await waitForPeers(person, logs: folder)
             let settings = try SessionSettings(
-                peers: peers, strategy: "fedavg", rounds: 10, epochs: 3, batchSize: 8, lr: 0.002, hidden: [32, 16], target: target, seed: 7
+                peers: peers, strategy: "fedavg", rounds: 10, epochs: 3, batchSize: 8, lr: 0.002, hidden: [32, 16], target: target, seed: 42
             ).validated()
             let started = try await TrainingRun(client: person, json: false).run(file: file, settings: settings)
             let model = "\(folder)/model.safetensors"
