@@ -156,12 +156,14 @@ public struct ObjectTransfer: Sendable {
     private func persistently<Value: Sendable>(_ what: String, _ attempt: () async throws -> Value) async throws -> Value {
         var backoff = Backoff()
         let start = ContinuousClock.now
+        var isFirst = true
         while true {
             do {
                 return try await attempt()
             } catch let error as CohortError where error.code == .unavailable || error.code == .internal {
                 guard ContinuousClock.now - start < patience else { throw error }
-                logger.info("\(what) failed, trying again: \(error)")
+                logger.log(level: isFirst ? .info : .debug, "\(what) failed, trying again: \(error)")
+                isFirst = false
                 try await Task.sleep(for: backoff.next())
             }
         }

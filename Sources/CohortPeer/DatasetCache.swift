@@ -31,10 +31,25 @@ struct DatasetCache: Sendable {
 
     func remove(_ path: String) { _ = unlink(path) }
 
+    /// Deletes everything but `keeping`.
+    /// - Returns: whether there was anything to delete.
+    func clear(keeping: Set<String>) -> Bool {
+        let files = names.map { "\(folder)/\($0)" }.filter { !keeping.contains($0) }
+        for file in files { remove(file) }
+        if !files.isEmpty { logger.info("the disk is full: removed \(files.count) other files from the cache") }
+        return !files.isEmpty
+    }
+
+    /// Deletes tables that a process that died was writing.
+    func removeLeftovers() {
+        for name in names where name.contains(".table.") && name.hasSuffix(".part") { remove("\(folder)/\(name)") }
+    }
+
+    private var names: [String] { (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] }
+
     /// Deletes what was used longest ago until `bytes` more fit.
     /// - Parameter keeping: paths that are in use.
     func makeRoom(for bytes: Int, keeping: Set<String>) {
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
         var files = names.compactMap { name -> (path: String, bytes: Int, used: timespec)? in
             let path = "\(folder)/\(name)"
             #if canImport(Glibc)

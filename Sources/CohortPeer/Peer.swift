@@ -53,6 +53,7 @@ public actor Peer: Service {
         defer { executor.end() }
         let client = CohortClient(server: configuration.server, token: configuration.token, http: http, logger: logger)
         let cache = DatasetCache(folder: folder.cachePath, limit: configuration.cacheLimitBytes, logger: logger)
+        cache.removeLeftovers()
         let trainer = Trainer(
             executor: executor, makeEngine: makeEngine, objects: client.objects, cache: cache, logger: logger)
         do {

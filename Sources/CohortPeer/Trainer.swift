@@ -142,16 +142,33 @@ actor Trainer {
             dataset = cached
             return cached
         }
-        if !cache.has(csv, bytes: command.csvBytes) {
-            cache.makeRoom(for: command.csvBytes, keeping: inUse)
-            logger.info("downloading the data set", metadata: ["bytes": "\(command.csvBytes)"])
-            try await objects.download(command.csvUrl, to: csv, sha256: command.csvSha256, bytes: command.csvBytes)
+        do {
+            try await makeTable(table, csv: csv, schema: schema, command, control, inUse: inUse)
+        } catch let error as CohortError where error.code == .storageFull && cache.clear(keeping: inUse) {
+            // Other data sets go before this one fails.
+            try await makeTable(table, csv: csv, schema: schema, command, control, inUse: inUse)
         }
-        try TableLoader.build(csvAt: csv, schema: schema, cacheAt: table) { !control.isStopped }
         cache.makeRoom(for: 0, keeping: inUse)
         let made = try opened()
         dataset = made
         return made
+    }
+
+    private func makeTable(
+        _ table: String, csv: String, schema: TableSchema, _ command: TrainCommand, _ control: RunControl, inUse: Set<String>
+    ) async throws {
+        do {
+            if !cache.has(csv, bytes: command.csvBytes) {
+                cache.makeRoom(for: command.csvBytes, keeping: inUse)
+                logger.info("downloading the data set", metadata: ["bytes": "\(command.csvBytes)"])
+                try await objects.download(command.csvUrl, to: csv, sha256: command.csvSha256, bytes: command.csvBytes)
+            }
+            try TableLoader.build(csvAt: csv, schema: schema, cacheAt: table) { !control.isStopped }
+        } catch let error as CohortError where error.code == .storageFull {
+            // A full disk is not kept full for a download that cannot end.
+            cache.remove("\(csv).part")
+            throw error
+        }
     }
 
     private func schema(_ command: TrainCommand) async throws -> TableSchema {

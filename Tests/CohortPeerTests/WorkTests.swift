@@ -1,0 +1,192 @@
+import CohortClient
+import CohortCore
+import FoundationEssentials
+import Synchronization
+import Testing
+
+@testable import CohortPeer
+
+@Suite("The cache of data sets")
+struct DatasetCacheTests {
+    private func file(_ path: String, bytes: Int, usedAt seconds: Double) throws {
+        try Data([UInt8](repeating: 7, count: bytes)).write(to: URL(filePath: path))
+        try FileManager.default.setAttributes([.modificationDate: Date(timeIntervalSince1970: seconds)], ofItemAtPath: path)
+    }
+
+    @Test("lets go of what was used longest ago, and never of what is in use")
+    func eviction() async throws {
+        try await withFolder { folder in
+            let cache = DatasetCache(folder: folder, limit: 1_000, logger: silent)
+            for (name, used) in [("a", 1.0), ("b", 2), ("c", 3), ("d", 4)] {
+                try file("\(folder)/\(name)", bytes: 250, usedAt: used)
+            }
+            cache.makeRoom(for: 0, keeping: [])
+            #expect(names(in: folder) == ["a", "b", "c", "d"])
+            // Used again, so the second is the oldest now; the third is in use.
+            #expect(cache.has("\(folder)/a", bytes: 250))
+            cache.makeRoom(for: 500, keeping: ["\(folder)/c"])
+            #expect(names(in: folder) == ["a", "c"])
+            cache.makeRoom(for: 5_000, keeping: ["\(folder)/c"])
+            #expect(names(in: folder) == ["c"])
+        }
+    }
+
+    @Test("does not take a file of another size for the data set")
+    func otherSize() async throws {
+        try await withFolder { folder in
+            let cache = DatasetCache(folder: folder, limit: 1_000, logger: silent)
+            try file("\(folder)/a", bytes: 10, usedAt: 1)
+            #expect(!cache.has("\(folder)/a", bytes: 11))
+            #expect(!cache.has("\(folder)/b", bytes: 0))
+        }
+    }
+
+    @Test("clears half-written tables, and on a full disk everything else")
+    func clearing() async throws {
+        try await withFolder { folder in
+            let cache = DatasetCache(folder: folder, limit: 1_000, logger: silent)
+            for name in ["a.csv", "a.csv.part", "a-1.table", "a-1.table.x.part"] { try file("\(folder)/\(name)", bytes: 1, usedAt: 1) }
+            cache.removeLeftovers()
+            #expect(names(in: folder) == ["a-1.table", "a.csv", "a.csv.part"])
+            #expect(cache.clear(keeping: ["\(folder)/a.csv"]))
+            #expect(names(in: folder) == ["a.csv"])
+            #expect(!cache.clear(keeping: ["\(folder)/a.csv"]))
+        }
+    }
+}
+
+@Suite("The outbox")
+struct OutboxTests {
+    private func heartbeat(_ epoch: Int, session: String = "s") -> PeerEvent {
+        .heartbeat(
+            HeartbeatEvent(
+                sessionId: session, peerId: "p", generation: 1, round: 0, epoch: epoch, loss: 1, accuracy: nil, samplesPerSecond: nil,
+                progress: nil))
+    }
+
+    private var error: PeerEvent {
+        .error(ErrorEvent(sessionId: "s", peerId: "p", generation: 1, round: 0, message: "no", retryable: true))
+    }
+
+    /// Answers each publication with what the test says, and remembers what it took.
+    private final class ScriptedBroker: Broker {
+        let taken = Mutex<[PeerEvent]>([])
+        let answers: Mutex<[CohortError.Code?]>
+        init(_ answers: [CohortError.Code?]) { self.answers = Mutex(answers) }
+        func declare(_ queue: QueueName) async throws {}
+        func delete(_ queue: QueueName) async throws {}
+        func consume(_ queue: QueueName) async throws -> AsyncThrowingStream<Delivery, any Error> { AsyncThrowingStream { nil } }
+        func publish(_ message: [UInt8], to queue: QueueName) async throws {
+            if let code = answers.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { throw CohortError(code, "as the test says") }
+            let event = try CohortJSON.decode(PeerEvent.self, from: message)
+            taken.withLock { $0.append(event) }
+        }
+    }
+
+    private func deliver(_ outbox: Outbox, through broker: ScriptedBroker, until done: @escaping @Sendable () -> Bool) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await outbox.deliver(through: broker) }
+            group.addTask { try await eventually("the outbox is delivered") { done() } }
+            defer { group.cancelAll() }
+            try await group.next()
+        }
+    }
+
+    @Test("keeps the newest reports and everything else while nothing can be sent")
+    func limit() {
+        let outbox = Outbox(logger: silent)
+        outbox.add(error)
+        for epoch in 1...100 { outbox.add(heartbeat(epoch)) }
+        outbox.add(error)
+        let kept = (101 - Outbox.heartbeatLimit)...100
+        #expect(outbox.pending == [error] + kept.map { heartbeat($0) } + [error])
+    }
+
+    @Test("forgets a session that is over, and no other")
+    func drop() {
+        let outbox = Outbox(logger: silent)
+        outbox.add(heartbeat(1))
+        outbox.add(heartbeat(2, session: "other"))
+        outbox.drop(sessionId: "s")
+        #expect(outbox.pending == [heartbeat(2, session: "other")])
+    }
+
+    @Test("sends in order, again what could not be taken, and not what is refused for good")
+    func order() async throws {
+        let outbox = Outbox(logger: silent)
+        for epoch in 1...4 { outbox.add(heartbeat(epoch)) }
+        // 1 is taken at the third attempt, 2 is fenced off, 3 is malformed, 4 is taken.
+        let broker = ScriptedBroker([.unavailable, .internal, nil, .conflict, .invalid, nil])
+        try await deliver(outbox, through: broker) { outbox.pending.isEmpty }
+        #expect(broker.taken.withLock { $0 } == [heartbeat(1), heartbeat(4)])
+    }
+
+    @Test("ends when the server refuses the peer, and keeps what it has")
+    func refused() async throws {
+        let outbox = Outbox(logger: silent)
+        outbox.add(error)
+        await #expect(throws: CohortError(.unauthenticated, "as the test says")) {
+            try await outbox.deliver(through: ScriptedBroker([.unauthenticated]))
+        }
+        #expect(outbox.pending == [error])
+    }
+}
+
+@Suite("Stopping early")
+struct EarlyStoppingTests {
+    @Test("goes back to the best weights after so many epochs without a better loss")
+    func patience() {
+        var stopping = EarlyStopping(patience: 2)
+        var stopped: [Bool] = []
+        for (epoch, loss) in [3.0, 2, 2.5, 1, 1, 1.5].enumerated() {
+            stopped.append(stopping.shouldStop(after: loss, weights: { [Float(epoch)] }))
+        }
+        #expect(stopped == [false, false, false, false, false, true])
+        #expect(stopping.weights == [3])
+    }
+
+    @Test("a loss that is not a number is never the best")
+    func notANumber() {
+        var stopping = EarlyStopping(patience: 1)
+        #expect(stopping.shouldStop(after: .nan, weights: { [1] }) == true)
+        #expect(stopping.weights == nil)
+    }
+}
+
+@Suite("Waiting between attempts")
+struct BackoffTests {
+    @Test("doubles up to the longest wait, each within the upper half of its span, and starts anew when it went well")
+    func spans() {
+        var backoff = Backoff(first: 0.2, longest: 10)
+        for span in [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10] {
+            let wait = backoff.next()
+            #expect(wait >= .seconds(span / 2) && wait <= .seconds(span))
+        }
+        for _ in 0..<100 { _ = backoff.next() }
+        backoff.reset()
+        #expect(backoff.next() <= .seconds(0.2))
+    }
+}
+
+@Suite("Work that can be stopped")
+struct RunControlTests {
+    @Test("what waits is cancelled")
+    func waiting() async throws {
+        let control = RunControl()
+        await #expect(throws: CancellationError.self) {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { try await control.run { try await Task.sleep(for: .seconds(3_600)) } }
+                control.stop()
+                try await group.waitForAll()
+            }
+        }
+        #expect(control.isStopped)
+    }
+
+    @Test("what is finished is given back, with its error when it has one")
+    func finished() async throws {
+        let value = try await RunControl().run { 42 }
+        #expect(value == 42)
+        await #expect(throws: CohortError(.invalid, "no")) { try await RunControl().run { throw CohortError(.invalid, "no") } }
+    }
+}
