@@ -206,6 +206,7 @@ final class SessionRun {
     private func carryOut(_ actions: [SessionMachine.Action], _ machine: inout SessionMachine, _ deliveries: [Delivery]) async throws {
         var actions = actions
         var deliveries = deliveries
+        var waiting: [SessionMachine.Action] = []
         while true {
             try await store(&machine)
             let points = actions.flatMap { action -> [MetricPoint] in if case .record(let points) = action { points } else { [] } }
@@ -213,9 +214,15 @@ final class SessionRun {
             for delivery in deliveries { try await delivery.acknowledge() }
             deliveries = []
             var more: [SessionMachine.Action] = []
-            for action in actions { more += try await act(on: action, &machine) }
-            if more.isEmpty, !machine.mustStore { return }
-            actions = more
+            for action in actions where !action.canWait { more += try await act(on: action, &machine) }
+            // Nobody waits for these; the next round goes out first.
+            waiting += actions.filter(\.canWait)
+            guard more.isEmpty, !machine.mustStore else {
+                actions = more
+                continue
+            }
+            for action in waiting { _ = try await act(on: action, &machine) }
+            return
         }
     }
 
@@ -348,5 +355,12 @@ final class SessionRun {
         } catch {
             logger.warning("\(path) is left over: \(error)")
         }
+    }
+}
+
+extension SessionMachine.Action {
+    /// Tidying up: after everything that somebody waits for.
+    fileprivate var canWait: Bool {
+        if case .discard = self { true } else { false }
     }
 }

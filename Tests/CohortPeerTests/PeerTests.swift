@@ -387,8 +387,9 @@ struct PeerTests {
         try await withWorld { world in
             let path = "\(world.folder)/peer/peer.json"
             for _ in 0..<2 {
-                let before = await world.server.registrations.count
-                try await world.withPeer { try await eventually("it registers") { await world.server.registrations.count > before } }
+                // It listens once it has written down who it is.
+                let before = await world.server.openings.count
+                try await world.withPeer { try await eventually("it listens") { await world.server.openings.count > before } }
             }
             let registrations = await world.server.registrations
             #expect(registrations.map(\.id) == [nil, ScriptedServer.peerId])

@@ -51,7 +51,7 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
     @Test(arguments: [
         ("", "empty"), ("a,b,y\n", "no rows"), ("a,b,y\n1,2,x\n1,2\n", "line 3: 2 fields where the header has 3"),
         ("a,a,y\n1,2,x\n", "named 'a'"), ("a,b,y\n1,\"2,x\n3,4,z\n", "line 2"), ("a,b,y\n1,2,x\n3,4,x\n", "one value 'x'"),
-        ("y\nx\nz\n", "one column"), ("a,b,y\n1,\u{0},x\n", "byte"), 
+        ("y\nx\nz\n", "one column"), ("a,b,y\n1,\u{0},x\n", "byte"),
     ]) func `what cannot be trained on is said, with its place`(text: String, sentence: String) {
         let error = #expect(throws: CohortError.self) { try infer(text) }
         #expect(error?.code == .invalid && error?.message.contains(sentence) == true, "\(error?.message ?? "")")

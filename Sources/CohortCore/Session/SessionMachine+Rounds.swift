@@ -180,7 +180,6 @@ extension SessionMachine {
     private mutating func close(_ now: Date, _ actions: inout [Action]) {
         if isEvaluation { return closeEvaluation(now, &actions) }
         isBusy = true
-        change(true)
         let answers = answered
         actions.append(
             .aggregate(
