@@ -101,7 +101,7 @@ let package = Package(
         + tests("CohortCoreTests", ["CohortCore"])
         + tests("CohortStrategiesTests", ["CohortStrategies", "CohortCore"])
         + tests("CohortTrainingTests", ["CohortTraining", "CohortCore"])
-        + tests("CohortCoordinatorTests", ["CohortCoordinator", "CohortCore", "CohortStrategies", "CohortTraining"])
+        + tests("CohortCoordinatorTests", ["CohortCoordinator", "DirectoryObjects", "CohortCore", "CohortStrategies", "CohortTraining"])
         + tests(
             "CohortServerTests",
             [

@@ -1,0 +1,112 @@
+import CohortCore
+import CohortTraining
+import DirectoryObjects
+import FoundationEssentials
+import Testing
+
+@testable import CohortCoordinator
+
+/// Updates as peers upload them, in a real object store.
+@Suite struct UpdateReaderTests {
+    private static let model = ModelSpec(inputs: 2, hidden: [3], outputs: 2, task: .classification)
+
+    private static func session(_ names: [String]) -> Session {
+        var session = Session(
+            id: "s", ownerId: "o", createdAt: Date(), settings: SessionSettings(peers: names.count, rounds: 2, seed: 1),
+            peers: names.map { name in
+                SessionPeer(
+                    Peer(
+                        id: name, name: name, ownerId: "o", tokenId: "t",
+                        capabilities: PeerCapabilities(
+                            cores: 1, memoryBytes: 1, engine: "native", device: "cpu", samplesPerSecond: 1, platform: "", version: ""),
+                        registeredAt: Date(), lastSeen: Date()))
+            }, uploadPath: nil, filename: "f.csv")
+        session.generation = 1
+        session.status = .running
+        session.model = model
+        return session
+    }
+
+    private static func done(_ peer: String, update: ObjectReference?) -> DoneEvent {
+        DoneEvent(
+            sessionId: "s", peerId: peer, generation: 1, round: 0,
+            results: DoneResults(loss: 1, accuracy: 0, samples: 10, epochs: 1, seconds: 1), update: update)
+    }
+
+    private static func key(_ peer: String) -> String { "updates/s/g1-r0-\(peer).safetensors" }
+
+    private func withObjects(_ body: (DirectoryObjects) async throws -> Void) async throws {
+        let path = "\(FileManager.default.temporaryDirectory.path)/cohort-updates-\(newIdentifier())"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try await body(DirectoryObjects(path: path, secret: [UInt8](repeating: 1, count: 32)))
+    }
+
+    @Test func `a whole update is accepted, with the length of its step`() async throws {
+        try await withObjects { objects in
+            let session = Self.session(["a"])
+            var parameters = initialParameters(Self.model, seed: 1)
+            parameters[0] += 3
+            parameters[5] -= 4
+            let update = try await objects.put(try Weights.encode(Self.model, parameters), key: Self.key("a"))
+            let norm = try await UpdateReader(objects).inspect(Self.done("a", update: update), of: session)
+            #expect(abs(try #require(norm) - 5) < 1e-4)
+        }
+    }
+
+    @Test func `NaN, another shape, another hash, a foreign key, a cut file, no upload at all are refused with the reason`() async throws {
+        try await withObjects { objects in
+            let session = Self.session(["a", "b"])
+            let good = initialParameters(Self.model, seed: 1)
+            func refusal(_ bytes: [UInt8]?, change: (inout ObjectReference) -> Void = { _ in }) async throws -> String {
+                var update = ObjectReference(key: Self.key("a"), sha256: "00", bytes: 1)
+                if let bytes { update = try await objects.put(bytes, key: Self.key("a")) } else { try await objects.delete(Self.key("a")) }
+                change(&update)
+                do {
+                    _ = try await UpdateReader(objects).inspect(Self.done("a", update: update), of: session)
+                    return "accepted"
+                } catch let error as CohortError {
+                    return error.message
+                }
+            }
+            var nan = good
+            nan[4] = .nan
+            let notNumbers = try await refusal(try Weights.encode(Self.model, nan))
+            #expect(notNumbers.contains("nan at parameter 4"))
+            let other = ModelSpec(inputs: 3, hidden: [3], outputs: 2, task: .classification)
+            let otherShape = try await refusal(try Weights.encode(other, initialParameters(other, seed: 1)))
+            #expect(otherShape.contains("'0.weight' of shape [3, 3]"))
+            #expect(
+                try await refusal(Weights.encode(Self.model, good)) { $0.sha256 = String(repeating: "0", count: 64) }.contains("SHA-256"))
+            #expect(try await refusal(Weights.encode(Self.model, good)) { $0.key = Self.key("b") }.contains("must be"))
+            let cut = Array(try Weights.encode(Self.model, good).dropLast(4))
+            #expect(try await refusal(cut).contains("end early"))
+            #expect(try await refusal(Array("not weights at all".utf8)) != "accepted")
+            #expect(try await refusal(nil) != "accepted")
+        }
+    }
+
+    @Test func `the mean is the same bits whatever order the answers came in`() async throws {
+        try await withObjects { objects in
+            var session = Self.session(["a", "b", "c"])
+            for (index, seed) in [(2, 7), (0, 5), (1, 6)] as [(Int, UInt64)] {
+                let name = session.peers[index].id
+                let update = try await objects.put(
+                    try Weights.encode(Self.model, initialParameters(Self.model, seed: seed)), key: Self.key(name))
+                session.peers[index].answer = PeerAnswer(
+                    round: 0, results: Self.done(name, update: nil).results, update: update, answeredAt: Date())
+            }
+            let outcome = RoundOutcome.average([("a", 0.25), ("b", 0.25), ("c", 0.5)])
+            let reference = try await UpdateReader(objects).aggregate(outcome, of: session)
+            let mean = try Weights.decode(try await objects.get(reference.key), spec: Self.model)
+            let parts = [5, 6, 7].map { initialParameters(Self.model, seed: $0) }
+            for index in mean.indices {
+                let expected = 0.25 * Double(parts[0][index]) + 0.25 * Double(parts[1][index]) + 0.5 * Double(parts[2][index])
+                #expect(abs(Double(mean[index]) - expected) < 1e-6)
+            }
+            #expect(try await UpdateReader(objects).aggregate(outcome, of: session).sha256 == reference.sha256)
+            #expect(
+                try await UpdateReader(objects).aggregate(.select(peerId: "b"), of: session).sha256
+                    == session.peers[1].answer?.update?.sha256)
+        }
+    }
+}
