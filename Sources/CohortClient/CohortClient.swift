@@ -67,10 +67,12 @@ public struct CohortClient: Sendable {
     }
 
     /// "I am here."
-    /// - Parameter timeout: the beat is given up after this long; the next one comes anyway.
+    /// - Parameters:
+    ///   - command: the id of the newest command that is accepted, see ``HTTPBroker/accepted``.
+    ///   - timeout: the beat is given up after this long; the next one comes anyway.
     /// - Throws: `conflict` or `notFound` when the server has given this registration up: register again.
-    public func beat(peerId: String, registration: Int, timeout: Duration = .seconds(10)) async throws {
-        var call = try HTTPCall.post("peers", peerId, "heartbeat", json: API.Beat(registration: registration))
+    public func beat(peerId: String, registration: Int, through command: Int? = nil, timeout: Duration = .seconds(10)) async throws {
+        var call = try HTTPCall.post("peers", peerId, "heartbeat", json: API.Beat(registration: registration, through: command))
         call.timeout = TimeAmount(timeout)
         call.retries = 1
         try await caller.send(call)

@@ -3,6 +3,7 @@ public import CohortCore
 public import Logging
 import NIOCore
 import NIOHTTP1
+import Synchronization
 
 /// The embedded transport as a peer sees it: its commands come on one HTTP stream, its events go out by POST.
 public struct HTTPBroker: Broker {
@@ -10,6 +11,7 @@ public struct HTTPBroker: Broker {
     private let peerId: String
     private let registration: Int
     private let logger: Logger
+    private let acceptance = Acceptance()
 
     /// - Parameter client: with the peer's join token.
     public init(client: CohortClient, peerId: String, registration: Int, logger: Logger) {
@@ -25,24 +27,34 @@ public struct HTTPBroker: Broker {
     /// The server removes the peer's queue.
     public func delete(_ queue: QueueName) async throws {}
 
-    /// Sends an event. A short absence of the server is waited out.
+    /// Id of the newest command that was acknowledged: the acknowledgement goes with the next events or the next beat, whichever is first.
+    public var accepted: Int? { acceptance.newest }
+
+    /// Sends events of one session. A short absence of the server is waited out.
     /// - Throws: `unavailable` when the server stays away or nobody takes events now; `conflict` when this peer is fenced off: drop
-    ///   the event.
-    public func publish(_ message: [UInt8], to queue: QueueName) async throws {
+    ///   the events.
+    public func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
         guard queue.rawValue.hasPrefix("coordinator.") else {
             throw CohortError(.invalid, "a peer publishes events, not commands: \(queue)")
         }
+        var call = HTTPCall(method: .POST, path: ["peers", peerId, "events"])
+        call.headers = ["Content-Type": "application/x-ndjson"]
+        call.body = .bytes(ByteBuffer(bytes: messages.joined(separator: [UInt8(ascii: "\n")])))
+        if let accepted { call.query = [("through", "\(accepted)")] }
         var backoff = Backoff(first: 0.1)
         for attempt in 1... {
             do {
-                var call = HTTPCall(method: .POST, path: ["peers", peerId, "events"])
-                call.headers = ["Content-Type": "application/json"]
-                call.body = .bytes(ByteBuffer(bytes: message))
-                return try await client.caller.send(call)
+                var refusals = [CohortError?](repeating: nil, count: messages.count)
+                for refused in try await client.caller.fetch(call, as: API.EventsTaken.self).refused
+                where refusals.indices.contains(refused.line) {
+                    refusals[refused.line] = CohortError(CohortError.Code(rawValue: refused.code) ?? .conflict, refused.detail)
+                }
+                return refusals
             } catch let error as CohortError where error.code == .unavailable && attempt < 3 {
                 try await Task.sleep(for: backoff.next())
             }
         }
+        return []
     }
 
     /// The peer's commands. A stream that breaks is opened again, for as long as it takes, from the last acknowledged command on; only
@@ -53,7 +65,8 @@ public struct HTTPBroker: Broker {
         guard queue == .command(peerId: peerId) else {
             throw CohortError(.invalid, "peer \(peerId) consumes its own commands, not \(queue)")
         }
-        let commands = CommandStream(client: client, peerId: peerId, registration: registration, logger: logger)
+        let commands = CommandStream(
+            client: client, peerId: peerId, registration: registration, acceptance: acceptance, logger: logger)
         return AsyncThrowingStream { try await commands.next() }
     }
 }
@@ -64,17 +77,18 @@ private actor CommandStream {
     private let peerId: String
     private let registration: Int
     private let logger: Logger
+    private let acceptance: Acceptance
     private var source: EventSource?
     private var openedAt = ContinuousClock.now
     private var backoff = Backoff()
     private var delivered = 0
-    private var acknowledged: Int?
     private var isAway = false
 
-    init(client: CohortClient, peerId: String, registration: Int, logger: Logger) {
+    init(client: CohortClient, peerId: String, registration: Int, acceptance: Acceptance, logger: Logger) {
         self.client = client
         self.peerId = peerId
         self.registration = registration
+        self.acceptance = acceptance
         self.logger = logger
     }
 
@@ -106,7 +120,7 @@ private actor CommandStream {
         if let source { return source }
         openedAt = .now
         var call = HTTPCall(path: ["peers", peerId, "commands"], query: [("registration", "\(registration)")])
-        if let acknowledged { call.headers.add(name: "Last-Event-ID", value: "\(acknowledged)") }
+        if let acknowledged = acceptance.newest { call.headers.add(name: "Last-Event-ID", value: "\(acknowledged)") }
         let source = try await client.eventSource(call)
         self.source = source
         openedAt = .now
@@ -119,20 +133,23 @@ private actor CommandStream {
         let id = event.id.flatMap { Int($0) }
         let redelivered = id.map { $0 <= delivered } ?? false
         delivered = max(delivered, id ?? 0)
-        return Delivery(body: event.data, redelivered: redelivered) {
-            if let id { try await self.acknowledge(id) }
-        } reject: { [logger] reason in
+        return Delivery(body: event.data, redelivered: redelivered) { [acceptance] in
+            if let id { acceptance.accept(id) }
+        } reject: { [acceptance, logger] reason in
             logger.warning("a command was rejected: \(reason)")
-            if let id { try await self.acknowledge(id) }
+            if let id { acceptance.accept(id) }
         }
     }
+}
 
-    /// Remembered first: should the answer be lost, the next opening of the stream acknowledges it.
-    private func acknowledge(_ id: Int) async throws {
-        acknowledged = max(acknowledged ?? 0, id)
-        var call = try HTTPCall.post("peers", peerId, "commands", "ack", json: API.CommandAcknowledgement(through: id))
-        call.timeout = .seconds(10)
-        call.retries = 2
-        try await client.caller.send(call)
+/// Up to which command a peer has accepted what it was told. Said to the server with whatever goes there next, and when the stream is
+/// opened again: a request of its own would cost as much as the answer it precedes.
+private final class Acceptance: Sendable {
+    private let through = Mutex<Int?>(nil)
+
+    var newest: Int? { through.withLock { $0 } }
+
+    func accept(_ id: Int) {
+        through.withLock { $0 = max($0 ?? 0, id) }
     }
 }

@@ -7,24 +7,27 @@ import Logging
 /// One session, run by one task: takes what is in the mailbox, lets the machine decide, stores the document, carries the decisions out, and
 /// only then acknowledges what it was told.
 final class SessionRun {
-    private let id: String
-    private let coordinator: Coordinator
+    let id: String
+    let coordinator: Coordinator
     private let mailbox: Mailbox
-    private var logger: Logger
+    var logger: Logger
+    var updates: UpdateReader
+    var schema: SchemaObject?
     private var leaseRenewedAt = Date.distantPast
     private var storedAt = Date.distantPast
     /// What peers are known as; events come from the documents.
     private var peersSeenAt = Date.distantPast
 
-    private var documents: any Documents { coordinator.documents }
-    private var configuration: CoordinatorConfiguration { coordinator.configuration }
+    var documents: any Documents { coordinator.documents }
+    var configuration: CoordinatorConfiguration { coordinator.configuration }
 
-    private struct LeaseLost: Error {}
+    struct LeaseLost: Error {}
 
     init(id: String, of coordinator: Coordinator, mailbox: Mailbox) {
         self.id = id
         self.coordinator = coordinator
         self.mailbox = mailbox
+        updates = UpdateReader(coordinator.objects)
         logger = coordinator.logger
         logger[metadataKey: "session"] = "\(id)"
     }
@@ -42,7 +45,7 @@ final class SessionRun {
         }
     }
 
-    private func takeLease(renewing generation: Int?) async throws -> Session? {
+    func takeLease(renewing generation: Int?) async throws -> Session? {
         let now = Date()
         let session = try await documents.lease(
             sessionId: id, owner: configuration.owner, renewing: generation, now: now,
@@ -77,33 +80,30 @@ final class SessionRun {
     // MARK: The loop
 
     private func listen(_ machine: inout SessionMachine, first: SessionMachine.Event) async throws {
-        let mailbox = mailbox
         let stream = try await coordinator.broker.consume(machine.session.eventQueue)
-        let pump = Task {
-            do {
+        try await withThrowingTaskGroup(of: Void.self) { [mailbox, tick = configuration.tickSeconds] tasks in
+            tasks.addTask {
+                defer { mailbox.put(.queueEnded) }
                 for try await delivery in stream { mailbox.put(.delivery(delivery)) }
-            } catch {}
-            mailbox.put(.queueEnded)
-        }
-        let tick = configuration.tickSeconds
-        let clock = Task {
-            while !Task.isCancelled {
-                try await Task.sleep(for: .seconds(tick))
-                mailbox.put(.tick)
             }
-        }
-        defer {
-            pump.cancel()
-            clock.cancel()
-            mailbox.close()
-        }
-        try await carryOut(machine.handle(first, now: Date()), &machine, [])
-        mailbox.put(.look)
-        while !machine.session.status.isFinal {
-            let items = await mailbox.take()
-            try Task.checkCancellation()
-            guard !items.isEmpty else { return }
-            try await handle(items, &machine)
+            tasks.addTask {
+                while true {
+                    try await Task.sleep(for: .seconds(tick))
+                    mailbox.put(.tick)
+                }
+            }
+            defer {
+                tasks.cancelAll()
+                mailbox.close()
+            }
+            try await carryOut(machine.handle(first, now: Date()), &machine, [])
+            mailbox.put(.look)
+            while !machine.session.status.isFinal {
+                let items = await mailbox.take()
+                try Task.checkCancellation()
+                guard !items.isEmpty else { return }
+                try await handle(items, &machine)
+            }
         }
     }
 
@@ -164,7 +164,7 @@ final class SessionRun {
             guard machine.accepts(generation: event.generation, round: event.round, peerId: event.peerId) else { break }
             if let why = machine.implausibility(of: event) { return machine.handle(.refused(event, why: why), now: now) }
             do {
-                let norm = try await UpdateReader(coordinator.objects).inspect(event, of: machine.session)
+                let norm = try await updates.inspect(event, of: machine.session)
                 return machine.handle(.done(event, norm: norm), now: Date())
             } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
                 return machine.handle(.refused(event, why: error.message), now: Date())
@@ -203,36 +203,48 @@ final class SessionRun {
 
     // MARK: Storing and acting
 
+    /// Stores what the actions came of, then carries them out, and those that come of them in turn. Objects are made before the document
+    /// that names them, so a round that closes is stored once, together with the next one's beginning.
     private func carryOut(_ actions: [SessionMachine.Action], _ machine: inout SessionMachine, _ deliveries: [Delivery]) async throws {
         var actions = actions
         var deliveries = deliveries
         var waiting: [SessionMachine.Action] = []
         while true {
-            try await store(&machine)
-            let points = actions.flatMap { action -> [MetricPoint] in if case .record(let points) = action { points } else { [] } }
-            if !points.isEmpty { try await documents.append(points) }
+            var due: [SessionMachine.Action] = []
+            while !actions.isEmpty {
+                let action = actions.removeFirst()
+                if action.makesObject { actions += try await act(on: action, &machine) } else { due.append(action) }
+            }
+            try await store(&machine, recording: SessionRecord(of: due))
             for delivery in deliveries { try await delivery.acknowledge() }
             deliveries = []
-            var more: [SessionMachine.Action] = []
-            for action in actions where !action.canWait { more += try await act(on: action, &machine) }
-            // Nobody waits for these; the next round goes out first.
-            waiting += actions.filter(\.canWait)
-            guard more.isEmpty, !machine.mustStore else {
-                actions = more
-                continue
+            var commands: TrainCommandBuilder?
+            for action in due where !action.canWait {
+                if case .train(let peerId) = action {
+                    if commands == nil { commands = try await commandBuilder(machine.session) }
+                    if let commands { try await train(peerId, machine, commands) }
+                } else {
+                    actions += try await act(on: action, &machine)
+                }
             }
+            // Nobody waits for these; the next round goes out first.
+            waiting += due.filter(\.canWait)
+            guard actions.isEmpty, !machine.mustStore else { continue }
             for action in waiting { _ = try await act(on: action, &machine) }
             return
         }
     }
 
-    private func store(_ machine: inout SessionMachine) async throws {
-        let due = machine.mustStore || (machine.isChanged && Date().timeIntervalSince(storedAt) > 1)
-        guard due else { return }
+    /// The document when it must be, or has not been for a second; what is recorded always.
+    private func store(_ machine: inout SessionMachine, recording record: SessionRecord) async throws {
+        guard machine.mustStore || !record.rounds.isEmpty || (machine.isChanged && Date().timeIntervalSince(storedAt) > 1) else {
+            if !record.points.isEmpty { try await documents.append(record.points) }
+            return
+        }
         var session = machine.session
         for _ in 0..<5 {
             do {
-                machine.stored(try await documents.update(session))
+                machine.stored(try await documents.update(session, recording: record))
                 storedAt = Date()
                 return
             } catch let error as CohortError where error.code == .conflict {
@@ -252,113 +264,30 @@ final class SessionRun {
         guard let stored = try await takeLease(renewing: machine.session.generation) else { throw LeaseLost() }
         machine.take(over: stored)
     }
+}
 
-    private func act(on action: SessionMachine.Action, _ machine: inout SessionMachine) async throws -> [SessionMachine.Action] {
-        let session = machine.session
-        switch action {
-        case .enable(let peerId):
-            let queue = QueueName.command(peerId: peerId)
-            try await coordinator.broker.declare(queue)
-            try await send(
-                .enable(EnableCommand(queue: session.eventQueue.rawValue, sessionId: id, generation: session.generation)), to: peerId)
-        case .train(let peerId):
-            guard let peer = session.peers.first(where: { $0.id == peerId && $0.state == .training }) else { return [] }
-            let command = try await TrainCommandBuilder(session: session, objects: coordinator.objects, configuration: configuration)
-                .command(
-                    for: peer, timeLimit: machine.timeLimit)
-            try await send(.train(command), to: peerId)
-        case .stop(let peerIds, let reason):
-            for peerId in peerIds { try await send(.stop(StopCommand(sessionId: id, reason: reason)), to: peerId) }
-        case .aggregate(let outcome):
-            let weights = try await UpdateReader(coordinator.objects).aggregate(outcome, of: session)
-            return machine.handle(.aggregated(weights), now: Date())
-        case .discard(let keys):
-            await remove(keys)
-        case .conclude(let weights, let metrics):
-            let object = try await UpdateReader(coordinator.objects).conclude(session, weights: weights, metrics: metrics)
-            return machine.handle(.concluded(object, metrics), now: Date())
-        case .raiseGeneration:
-            guard let stored = try await takeLease(renewing: nil) else { throw LeaseLost() }
-            machine.take(over: stored)
-            // Everybody must hear the new generation.
-            for peer in machine.session.peers where peer.isAlive {
-                try await send(
-                    .enable(EnableCommand(queue: session.eventQueue.rawValue, sessionId: id, generation: stored.generation)), to: peer.id)
+extension SessionRecord {
+    fileprivate init(of actions: [SessionMachine.Action]) {
+        self.init()
+        for action in actions {
+            switch action {
+            case .record(let points): self.points += points
+            case .summarize(let round): rounds.append(round)
+            default: break
             }
-        case .claim(let count):
-            return try await claim(count, &machine)
-        case .free(let peerId):
-            try await documents.free(peerId: peerId, sessionId: id)
-        case .record:
-            break
-        case .tell(let notice):
-            logger.info("\(notice.message)")
-            await coordinator.feed.publish(notice)
-        case .end:
-            try await documents.freePeers(ofSession: id)
-            try await coordinator.broker.delete(session.eventQueue)
-            await removeUpdates()
-            await removeUpload(session)
-        }
-        return []
-    }
-
-    private func send(_ command: Command, to peerId: String) async throws {
-        try await coordinator.broker.publish(CohortJSON.encode(command), to: .command(peerId: peerId))
-    }
-
-    /// Peers that are back come first, then the fastest.
-    private func claim(_ count: Int, _ machine: inout SessionMachine) async throws -> [SessionMachine.Action] {
-        let session = machine.session
-        let places = Dictionary(session.peers.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
-        let candidates = try await documents.peers().filter { peer in
-            peer.status == .online && peer.sessionId == nil && places[peer.id]?.isAlive != true && places[peer.id]?.state != .failed
-        }.sorted { a, b in
-            let (x, y) = (places[a.id] != nil, places[b.id] != nil)
-            return x == y ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : x
-        }
-        var actions: [SessionMachine.Action] = []
-        var left = count
-        for peer in candidates where left > 0 {
-            guard try await documents.claim(peerId: peer.id, sessionId: id) else { continue }
-            left -= 1
-            actions += machine.handle(.joined(peer), now: Date())
-        }
-        return actions
-    }
-
-    // MARK: Leftovers. What cannot be removed now is only logged: it harms nobody.
-
-    private func removeUpdates() async {
-        do {
-            await remove(try await coordinator.objects.list(prefix: "updates/\(id)/"))
-        } catch {
-            logger.warning("updates are left over: \(error)")
-        }
-    }
-
-    private func remove(_ keys: [String]) async {
-        for key in keys {
-            do {
-                try await coordinator.objects.delete(key)
-            } catch {
-                logger.warning("\(key) is left over: \(error)")
-            }
-        }
-    }
-
-    /// The upload is a copy once the data set is an object; of a session that failed before, it stays for a look.
-    private func removeUpload(_ session: Session) async {
-        guard session.dataset != nil, let path = session.uploadPath, FileManager.default.fileExists(atPath: path) else { return }
-        do {
-            try FileManager.default.removeItem(atPath: path)
-        } catch {
-            logger.warning("\(path) is left over: \(error)")
         }
     }
 }
 
 extension SessionMachine.Action {
+    /// Writes an object that the document is to name.
+    fileprivate var makesObject: Bool {
+        switch self {
+        case .aggregate, .conclude: true
+        default: false
+        }
+    }
+
     /// Tidying up: after everything that somebody waits for.
     fileprivate var canWait: Bool {
         if case .discard = self { true } else { false }

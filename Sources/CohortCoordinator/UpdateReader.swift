@@ -3,16 +3,18 @@ import CohortStrategies
 import CohortTraining
 import Crypto
 
-/// Reads peers' updates from the object store, a piece at a time.
+/// Reads peers' updates from the object store, a piece at a time. Remembers the round's weights, so that they are read once.
 struct UpdateReader {
     private let objects: any ObjectStore
+    /// Of one checkpoint.
+    private var known: (sha256: String, parameters: [Float])?
 
     init(_ objects: any ObjectStore) { self.objects = objects }
 
     /// Looks an update through before it counts.
     /// - Returns: the norm of its step from the round's weights; nil when there is no update to look at (an evaluation).
     /// - Throws: ``CohortError`` `invalid` with what is wrong with it; `notFound` when it was never uploaded.
-    func inspect(_ event: DoneEvent, of session: Session) async throws -> Double? {
+    mutating func inspect(_ event: DoneEvent, of session: Session) async throws -> Double? {
         guard session.round < session.settings.rounds else { return nil }
         guard let model = session.model else { return nil }
         guard let update = event.update else { throw CohortError(.invalid, "DONE names no update") }
@@ -36,14 +38,17 @@ struct UpdateReader {
         return inspection.norm
     }
 
-    private func start(of session: Session, _ model: ModelSpec) async throws -> [Float] {
+    private mutating func start(of session: Session, _ model: ModelSpec) async throws -> [Float] {
         guard let weights = session.weights else { return initialParameters(model, seed: session.settings.seed) }
-        return try Weights.decode(try await objects.get(weights.key), spec: model)
+        if let known, known.sha256 == weights.sha256 { return known.parameters }
+        let parameters = try Weights.decode(try await objects.get(weights.key), spec: model)
+        known = (weights.sha256, parameters)
+        return parameters
     }
 
     /// Makes the round's global weights and stores them. Peers come in the order of the session's document, whenever they answered: the same
     /// answers give the same bits.
-    func aggregate(_ outcome: RoundOutcome, of session: Session) async throws -> ObjectReference {
+    mutating func aggregate(_ outcome: RoundOutcome, of session: Session) async throws -> ObjectReference {
         guard let model = session.model else { throw CohortError(.internal, "there is no model to aggregate") }
         func key(_ peerId: String) throws -> String {
             guard let update = session.peers.first(where: { $0.id == peerId })?.answer?.update else {
@@ -51,7 +56,8 @@ struct UpdateReader {
             }
             return update.key
         }
-        let target = "checkpoints/\(session.id)/r\(session.round).safetensors"
+        // The generation is in its name: a coordinator that was fenced off writes none of its successor's.
+        let target = "checkpoints/\(session.id)/g\(session.generation)-r\(session.round).safetensors"
         switch outcome {
         case .select(let peerId):
             return try await objects.put(try await objects.get(try key(peerId)), key: target)
@@ -65,7 +71,10 @@ struct UpdateReader {
                 }
                 try stream.finish()
             }
-            return try await objects.put(try Weights.encode(model, mean.mean), key: target)
+            let parameters = mean.mean
+            let weights = try await objects.put(try Weights.encode(model, parameters), key: target)
+            known = (weights.sha256, parameters)
+            return weights
         }
     }
 

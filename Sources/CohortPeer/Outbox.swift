@@ -7,7 +7,11 @@ import Synchronization
 /// until it can, or until nobody wants it any more.
 final class Outbox: Sendable {
     /// Reports kept while they cannot be sent; of more, the oldest are dropped: the newest says where training stands.
-    static let heartbeatLimit = 16
+    static let heartbeatLimit = 512
+    /// Events of one request.
+    static let largestBatch = 64
+    /// How long a report that is soon followed by another event waits for it, to go in one request.
+    static let linger = Duration.milliseconds(100)
 
     struct Entry: Sendable {
         var number: Int
@@ -17,7 +21,10 @@ final class Outbox: Sendable {
     private struct State {
         var entries: [Entry] = []
         var count = 0
+        /// Entries below this number are due.
+        var due = 0
         var wake: AsyncStream<Void>.Continuation?
+        var hold: AsyncStream<Int>.Continuation?
     }
 
     private let state = Mutex(State())
@@ -28,13 +35,19 @@ final class Outbox: Sendable {
     /// What is still to be sent.
     var pending: [PeerEvent] { state.withLock { $0.entries.map(\.event) } }
 
-    func add(_ event: PeerEvent) {
+    /// - Parameter isFollowed: another event comes at once, and this one may wait for it.
+    func add(_ event: PeerEvent, isFollowed: Bool = false) {
         state.withLock { state in
             state.entries.append(Entry(number: state.count, event: event))
             state.count += 1
             let heartbeats = state.entries.indices.filter { state.entries[$0].event.isHeartbeat }
             if heartbeats.count > Self.heartbeatLimit { state.entries.remove(at: heartbeats[0]) }
-            state.wake?.yield()
+            if isFollowed, let hold = state.hold {
+                hold.yield(state.count)
+            } else {
+                state.due = state.count
+                state.wake?.yield()
+            }
         }
     }
 
@@ -48,41 +61,66 @@ final class Outbox: Sendable {
     func deliver(through broker: any Broker) async throws {
         // Buffers one signal: it says only that there is something.
         let (signals, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        state.withLock { $0.wake = wake }
+        let (held, hold) = AsyncStream.makeStream(of: Int.self, bufferingPolicy: .bufferingNewest(1))
+        state.withLock { state in
+            state.wake = wake
+            state.hold = hold
+            state.due = state.count
+        }
         wake.yield()
-        for await _ in signals {
-            while let entry = state.withLock({ $0.entries.first }) { try await send(entry, through: broker) }
+        try await withThrowingTaskGroup(of: Void.self) { tasks in
+            tasks.addTask {
+                for await number in held {
+                    try await Task.sleep(for: Self.linger)
+                    self.state.withLock { $0.due = max($0.due, number) }
+                    wake.yield()
+                }
+            }
+            defer { tasks.cancelAll() }
+            for await _ in signals {
+                while let batch = nextBatch() { try await send(batch, through: broker) }
+            }
         }
         try Task.checkCancellation()
     }
 
-    private func send(_ first: Entry, through broker: any Broker) async throws {
+    /// The oldest entries that are due, all of one session; nil when there are none.
+    private func nextBatch() -> ArraySlice<Entry>? {
+        state.withLock { state in
+            guard let first = state.entries.first, first.number < state.due else { return nil }
+            return state.entries.prefix { $0.event.sessionId == first.event.sessionId }.prefix(Self.largestBatch)
+        }
+    }
+
+    private func send(_ batch: ArraySlice<Entry>, through broker: any Broker) async throws {
+        guard let session = batch.first?.event.sessionId, let number = batch.first?.number else { return }
         var backoff = Backoff(first: 0.1, longest: 2)
         var unknown = 0
         var hasComplained = false
         // After each wait it is looked up again: it may have been dropped meanwhile.
-        while let entry = state.withLock({ $0.entries.first }), entry.number == first.number {
+        while state.withLock({ $0.entries.first?.number }) == number {
             do {
-                try await broker.publish(CohortJSON.encode(entry.event), to: .events(sessionId: entry.event.sessionId))
-                return remove(entry)
+                let messages = try batch.map { try CohortJSON.encode($0.event) }
+                let refusals = try await broker.publish(messages, to: .events(sessionId: session))
+                for (entry, refusal) in zip(batch, refusals) {
+                    if let refusal { tell(refusal, of: entry) }
+                }
+                return remove(batch)
             } catch let error as CohortError {
                 switch error.code {
-                case .conflict:
-                    logger.info("\(entry.event.name) is not wanted any more, dropped: \(error)")
-                    return remove(entry)
-                case .invalid, .tooLarge:
-                    logger.error("\(entry.event.name) was refused, dropped: \(error)")
-                    return remove(entry)
+                case .conflict, .invalid, .tooLarge:
+                    for entry in batch { tell(error, of: entry) }
+                    return remove(batch)
                 case .unauthenticated, .forbidden:
                     throw error
                 case .notFound where unknown >= 10:
-                    logger.error("\(entry.event.name) finds no session, dropped: \(error)")
-                    return remove(entry)
+                    logger.error("events find no session, dropped: \(error)")
+                    return remove(batch)
                 case .notFound:
                     // The server lost this peer: the next beat registers it again.
                     unknown += 1
                 case .unavailable, .internal, .storageFull:
-                    if !hasComplained { logger.warning("\(entry.event.name) cannot be sent now, trying until it can: \(error)") }
+                    if !hasComplained { logger.warning("events cannot be sent now, trying until they can: \(error)") }
                     hasComplained = true
                 }
                 try await Task.sleep(for: backoff.next())
@@ -90,8 +128,17 @@ final class Outbox: Sendable {
         }
     }
 
-    private func remove(_ entry: Entry) {
-        state.withLock { state in state.entries.removeAll { $0.number == entry.number } }
+    private func tell(_ refusal: CohortError, of entry: Entry) {
+        if refusal.code == .conflict {
+            logger.info("\(entry.event.name) is not wanted any more, dropped: \(refusal)")
+        } else {
+            logger.error("\(entry.event.name) was refused, dropped: \(refusal)")
+        }
+    }
+
+    private func remove(_ batch: ArraySlice<Entry>) {
+        let sent = Set(batch.map(\.number))
+        state.withLock { state in state.entries.removeAll { sent.contains($0.number) } }
     }
 }
 

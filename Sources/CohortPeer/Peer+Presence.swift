@@ -85,7 +85,7 @@ extension Peer {
         }
         let broker = HTTPBroker(client: client, peerId: registered.peerId, registration: registered.registration, logger: logger)
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await Self.beat(client, registered, self.logger) }
+            group.addTask { try await Self.beat(client, registered, broker, self.logger) }
             group.addTask { try await self.listen(broker, peerId: registered.peerId) }
             group.addTask { try await self.outbox.deliver(through: broker) }
             defer { group.cancelAll() }
@@ -94,14 +94,16 @@ extension Peer {
     }
 
     /// Training runs on a thread of its own, so nothing it does can hold this up.
-    private static func beat(_ client: CohortClient, _ registered: API.Registered, _ logger: Logger) async throws {
+    private static func beat(
+        _ client: CohortClient, _ registered: API.Registered, _ broker: HTTPBroker, _ logger: Logger
+    ) async throws {
         let interval = max(0.01, registered.heartbeatInterval)
         var isAway = false
         while true {
             try await Task.sleep(for: .seconds(interval * Double.random(in: 0.8...1.2)))
             do {
                 try await client.beat(
-                    peerId: registered.peerId, registration: registered.registration, timeout: .seconds(max(1, interval * 2)))
+                    peerId: registered.peerId, registration: registered.registration, through: broker.accepted, timeout: .seconds(max(1, interval * 2)))
                 if isAway { logger.notice("\(client.server) is back") }
                 isAway = false
             } catch let error as CohortError {

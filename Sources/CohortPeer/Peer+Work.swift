@@ -24,7 +24,7 @@ extension Peer {
             let outbox = outbox
             let (results, update) = try await control.run {
                 try await trainer.run(command, peerId: peerId, control: control) { heartbeat in
-                    if !control.isStopped { outbox.add(.heartbeat(heartbeat)) }
+                    if !control.isStopped { outbox.add(.heartbeat(heartbeat), isFollowed: heartbeat.epoch == command.epochs) }
                 }
             }
             let done = DoneEvent(

@@ -121,8 +121,8 @@ actor Trainer {
 
     /// The data set of the command: the one that is open, one from the cache, or one that is downloaded first.
     private func dataset(for command: TrainCommand, _ control: RunControl) async throws -> Dataset {
-        let inline = try command.schema.map { try CohortJSON.encode($0) }
-        guard let schemaHash = inline.map({ SHA256.hash(data: $0).hexadecimal }) ?? command.schemaSha256 else {
+        let inline = try command.schemaSha256 == nil ? command.schema.map { try CohortJSON.encode($0) } : nil
+        guard let schemaHash = command.schemaSha256 ?? inline.map({ SHA256.hash(data: $0).hexadecimal }) else {
             throw CohortError(.invalid, "TRAIN has neither a schema nor a schema_sha256")
         }
         if let dataset, dataset.csvSha256 == command.csvSha256, dataset.schemaHash == schemaHash { return dataset }

@@ -6,20 +6,22 @@ extension SQLiteDocuments {
     /// A value that is not finite is stored as absent: neither SQLite nor JSON has it.
     public func append(_ points: [MetricPoint]) async throws {
         guard !points.isEmpty else { return }
-        try await write { database in
-            for point in points {
-                try database.run(
-                    """
-                    INSERT INTO metrics
-                        (session_id, peer_id, round, epoch, peer_name, loss, accuracy, r2, samples_per_second, time)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                    ON CONFLICT (session_id, peer_id, round, epoch) DO NOTHING
-                    """,
-                    [
-                        point.sessionId, point.peerId ?? "", point.round, point.epoch, point.peerName, point.loss.finite,
-                        point.accuracy.finite, point.r2.finite, point.samplesPerSecond.finite, point.time.milliseconds,
-                    ])
-            }
+        try await write { try Self.append(points, in: $0) }
+    }
+
+    static func append(_ points: [MetricPoint], in database: Database) throws {
+        for point in points {
+            try database.run(
+                """
+                INSERT INTO metrics
+                    (session_id, peer_id, round, epoch, peer_name, loss, accuracy, r2, samples_per_second, time)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT (session_id, peer_id, round, epoch) DO NOTHING
+                """,
+                [
+                    point.sessionId, point.peerId ?? "", point.round, point.epoch, point.peerName, point.loss.finite,
+                    point.accuracy.finite, point.r2.finite, point.samplesPerSecond.finite, point.time.milliseconds,
+                ])
         }
     }
 

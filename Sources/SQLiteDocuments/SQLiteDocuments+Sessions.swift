@@ -41,10 +41,11 @@ extension SQLiteDocuments {
     }
 
     /// - Throws: ``CohortError`` `conflict` when someone else has stored since, `notFound` when there is no such session.
-    public func update(_ session: Session) async throws -> Session {
+    public func update(_ session: Session, recording record: SessionRecord) async throws -> Session {
         var stored = session
         stored.revision += 1
         let columns = try Columns(stored)
+        let rounds = try record.rounds.map { ($0.round, String(decoding: try CohortJSON.encode($0), as: UTF8.self)) }
         try await write { database in
             guard try Self.replace(columns, id: session.id, ifRevision: session.revision, in: database) else {
                 guard let row = try database.row("SELECT revision FROM sessions WHERE id = ?", [session.id]) else {
@@ -54,8 +55,21 @@ extension SQLiteDocuments {
                     .conflict,
                     "session \(session.id) has changed: its revision is \(row["revision"] as Int), not \(session.revision); read it again")
             }
+            try Self.append(record.points, in: database)
+            for (round, document) in rounds {
+                try database.run(
+                    "INSERT OR REPLACE INTO rounds (session_id, round, document) VALUES (?, ?, ?)", [session.id, round, document])
+            }
         }
         return stored
+    }
+
+    public func rounds(sessionId: String) async throws -> [RoundSummary] {
+        try await read { database in
+            try database.rows("SELECT document FROM rounds WHERE session_id = ? ORDER BY round", [sessionId]).map { row in
+                try CohortJSON.decode(RoundSummary.self, from: (row["document"] as String).utf8)
+            }
+        }
     }
 
     /// Taking and renewing are stored changes: they raise the revision.

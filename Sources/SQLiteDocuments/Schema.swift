@@ -78,6 +78,24 @@ enum Schema {
                     ) STRICT;
                     """)
         }
+        migrator.registerMigration("2") { database in
+            try database.execute(
+                sql: """
+                    -- `document` is a round's summary as JSON.
+                    CREATE TABLE rounds (
+                        session_id TEXT NOT NULL,
+                        round INTEGER NOT NULL,
+                        document TEXT NOT NULL,
+                        PRIMARY KEY (session_id, round)
+                    ) STRICT, WITHOUT ROWID;
+
+                    -- They stood inside the session's document before.
+                    INSERT OR REPLACE INTO rounds (session_id, round, document)
+                        SELECT sessions.id, json_extract(summary.value, '$.round'), summary.value
+                        FROM sessions, json_each(sessions.document, '$.rounds') AS summary;
+                    UPDATE sessions SET document = json_remove(document, '$.rounds');
+                    """)
+        }
         return migrator
     }
 }

@@ -43,18 +43,20 @@ import Testing
 
     @Test func `a whole update is accepted, with the length of its step`() async throws {
         try await withObjects { objects in
+            var reader = UpdateReader(objects)
             let session = Self.session(["a"])
             var parameters = initialParameters(Self.model, seed: 1)
             parameters[0] += 3
             parameters[5] -= 4
             let update = try await objects.put(try Weights.encode(Self.model, parameters), key: Self.key("a"))
-            let norm = try await UpdateReader(objects).inspect(Self.done("a", update: update), of: session)
+            let norm = try await reader.inspect(Self.done("a", update: update), of: session)
             #expect(abs(try #require(norm) - 5) < 1e-4)
         }
     }
 
     @Test func `NaN, another shape, another hash, a foreign key, a cut file, no upload at all are refused with the reason`() async throws {
         try await withObjects { objects in
+            var reader = UpdateReader(objects)
             let session = Self.session(["a", "b"])
             let good = initialParameters(Self.model, seed: 1)
             func refusal(_ bytes: [UInt8]?, change: (inout ObjectReference) -> Void = { _ in }) async throws -> String {
@@ -62,7 +64,7 @@ import Testing
                 if let bytes { update = try await objects.put(bytes, key: Self.key("a")) } else { try await objects.delete(Self.key("a")) }
                 change(&update)
                 do {
-                    _ = try await UpdateReader(objects).inspect(Self.done("a", update: update), of: session)
+                    _ = try await reader.inspect(Self.done("a", update: update), of: session)
                     return "accepted"
                 } catch let error as CohortError {
                     return error.message
@@ -87,6 +89,7 @@ import Testing
 
     @Test func `the mean is the same bits whatever order the answers came in`() async throws {
         try await withObjects { objects in
+            var reader = UpdateReader(objects)
             var session = Self.session(["a", "b", "c"])
             for (index, seed) in [(2, 7), (0, 5), (1, 6)] as [(Int, UInt64)] {
                 let name = session.peers[index].id
@@ -96,16 +99,16 @@ import Testing
                     round: 0, results: Self.done(name, update: nil).results, update: update, answeredAt: Date())
             }
             let outcome = RoundOutcome.average([("a", 0.25), ("b", 0.25), ("c", 0.5)])
-            let reference = try await UpdateReader(objects).aggregate(outcome, of: session)
+            let reference = try await reader.aggregate(outcome, of: session)
             let mean = try Weights.decode(try await objects.get(reference.key), spec: Self.model)
             let parts = [5, 6, 7].map { initialParameters(Self.model, seed: $0) }
             for index in mean.indices {
                 let expected = 0.25 * Double(parts[0][index]) + 0.25 * Double(parts[1][index]) + 0.5 * Double(parts[2][index])
                 #expect(abs(Double(mean[index]) - expected) < 1e-6)
             }
-            #expect(try await UpdateReader(objects).aggregate(outcome, of: session).sha256 == reference.sha256)
+            #expect(try await reader.aggregate(outcome, of: session).sha256 == reference.sha256)
             #expect(
-                try await UpdateReader(objects).aggregate(.select(peerId: "b"), of: session).sha256
+                try await reader.aggregate(.select(peerId: "b"), of: session).sha256
                     == session.peers[1].answer?.update?.sha256)
         }
     }

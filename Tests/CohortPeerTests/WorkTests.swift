@@ -70,16 +70,33 @@ struct OutboxTests {
 
     /// Answers each publication with what the test says, and remembers what it took.
     private final class ScriptedBroker: Broker {
-        let taken = Mutex<[PeerEvent]>([])
-        let answers: Mutex<[CohortError.Code?]>
-        init(_ answers: [CohortError.Code?]) { self.answers = Mutex(answers) }
+        enum Answer {
+            case take
+            case fail(CohortError.Code)
+            /// Takes all but the one at this place.
+            case refuse(Int, CohortError.Code)
+        }
+
+        /// One list a publication.
+        let taken = Mutex<[[PeerEvent]]>([])
+        let answers: Mutex<[Answer]>
+        init(_ answers: [Answer] = []) { self.answers = Mutex(answers) }
         func declare(_ queue: QueueName) async throws {}
         func delete(_ queue: QueueName) async throws {}
         func consume(_ queue: QueueName) async throws -> AsyncThrowingStream<Delivery, any Error> { AsyncThrowingStream { nil } }
-        func publish(_ message: [UInt8], to queue: QueueName) async throws {
-            if let code = answers.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { throw CohortError(code, "as the test says") }
-            let event = try CohortJSON.decode(PeerEvent.self, from: message)
-            taken.withLock { $0.append(event) }
+        func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
+            let answer = answers.withLock { $0.isEmpty ? .take : $0.removeFirst() }
+            var events = try messages.map { try CohortJSON.decode(PeerEvent.self, from: $0) }
+            var refusals = [CohortError?](repeating: nil, count: events.count)
+            switch answer {
+            case .take: break
+            case .fail(let code): throw CohortError(code, "as the test says")
+            case .refuse(let index, let code):
+                events.remove(at: index)
+                refusals[index] = CohortError(code, "as the test says")
+            }
+            taken.withLock { $0.append(events) }
+            return refusals
         }
     }
 
@@ -96,9 +113,9 @@ struct OutboxTests {
     func limit() {
         let outbox = Outbox(logger: silent)
         outbox.add(error)
-        for epoch in 1...100 { outbox.add(heartbeat(epoch)) }
+        for epoch in 1...600 { outbox.add(heartbeat(epoch)) }
         outbox.add(error)
-        let kept = (101 - Outbox.heartbeatLimit)...100
+        let kept = (601 - Outbox.heartbeatLimit)...600
         #expect(outbox.pending == [error] + kept.map { heartbeat($0) } + [error])
     }
 
@@ -111,14 +128,35 @@ struct OutboxTests {
         #expect(outbox.pending == [heartbeat(2, session: "other")])
     }
 
-    @Test("sends in order, again what could not be taken, and not what is refused for good")
+    @Test("sends in order, together what is of one session, again what could not be taken, and not what is refused for good")
     func order() async throws {
         let outbox = Outbox(logger: silent)
         for epoch in 1...4 { outbox.add(heartbeat(epoch)) }
-        // 1 is taken at the third attempt, 2 is fenced off, 3 is malformed, 4 is taken.
-        let broker = ScriptedBroker([.unavailable, .internal, nil, .conflict, .invalid, nil])
+        outbox.add(heartbeat(5, session: "other"))
+        outbox.add(heartbeat(6))
+        outbox.add(heartbeat(7, session: "third"))
+        // The first four are taken at the third attempt, but for the second; the session "other" is over, "third" is malformed.
+        let broker = ScriptedBroker([.fail(.unavailable), .fail(.internal), .refuse(1, .conflict), .fail(.conflict), .take, .fail(.invalid)])
         try await deliver(outbox, through: broker) { outbox.pending.isEmpty }
-        #expect(broker.taken.withLock { $0 } == [heartbeat(1), heartbeat(4)])
+        #expect(broker.taken.withLock { $0 } == [[heartbeat(1), heartbeat(3), heartbeat(4)], [heartbeat(6)]])
+    }
+
+    @Test("a report that is followed goes with what follows, and alone when nothing does")
+    func linger() async throws {
+        let outbox = Outbox(logger: silent)
+        let broker = ScriptedBroker()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await outbox.deliver(through: broker) }
+            outbox.add(heartbeat(1))
+            try await eventually("the first goes at once") { broker.taken.withLock { $0.count } == 1 }
+            outbox.add(heartbeat(2), isFollowed: true)
+            outbox.add(error)
+            try await eventually("both go") { outbox.pending.isEmpty }
+            outbox.add(heartbeat(3), isFollowed: true)
+            try await eventually("it goes in the end") { outbox.pending.isEmpty }
+            group.cancelAll()
+        }
+        #expect(broker.taken.withLock { $0 } == [[heartbeat(1)], [heartbeat(2), error], [heartbeat(3)]])
     }
 
     @Test("ends when the server refuses the peer, and keeps what it has")
@@ -126,7 +164,7 @@ struct OutboxTests {
         let outbox = Outbox(logger: silent)
         outbox.add(error)
         await #expect(throws: CohortError(.unauthenticated, "as the test says")) {
-            try await outbox.deliver(through: ScriptedBroker([.unauthenticated]))
+            try await outbox.deliver(through: ScriptedBroker([.fail(.unauthenticated)]))
         }
         #expect(outbox.pending == [error])
     }

@@ -164,6 +164,16 @@ import Testing
                 "POST", "/peers/\(id)/events", #"{"type":"ENABLED","session_id":"other","peer_id":"\#(id)"}"#, token: join)
             #expect(strange.status == 409, "\(strange)")
             #expect(try await world.call("POST", "/peers/\(id)/events", #"{"type":"DONE"}"#, token: join).status == 400)
+            for (lines, status) in [
+                (#"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"# + "\n" + #"{"type":"ENABLED","session_id":"b","peer_id":"\#(id)"}"#, 400),
+                (#"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"# + "\n", 409), ("", 400), ("\n", 400),
+                (#"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"#, 409),
+                (#"{"session_id":"a","peer_id":"\#(id)","x":""# + String(repeating: "x", count: 70_000) + #""}"#, 413),
+            ] {
+                let answer = try await world.call(
+                    "POST", "/peers/\(id)/events", lines, token: join, type: "application/x-ndjson")
+                #expect(answer.status == status, "\(lines.prefix(100)): \(answer.body)")
+            }
             #expect(try await world.call("GET", "/objects/x.csv").status == 403)
             #expect(try await world.call("GET", "/objects/x.csv?expires=99999999999&signature=00").status == 403)
             #expect(try await world.call("DELETE", "/peers/\(id)?registration=\(first.registration)", token: join).status == 204)

@@ -20,14 +20,44 @@ struct SessionDocumentsTests {
             session.ledger = RowLedger(rows: 100)
             session.ledger?.add(RowRange(start: 10, end: 20), epochs: 2)
             session.updateNorms = [0.1, 2.5e-7]
-            session.rounds = [
-                RoundSummary(round: 0, seconds: 1.5, training: nil, answered: ["a"], dropped: ["Slow_laptop b": "too late"])
-            ]
+            session.lastRound = RoundSummary(
+                round: 0, seconds: 1.5, training: nil, answered: ["a"], dropped: ["Slow_laptop b": "too late"])
             let stored = try await documents.update(session)
             session.revision = 1
             #expect(stored == session)
             #expect(try await documents.session(id: "s") == session)
             await expectError(.conflict) { try await documents.insert(session) }
+        }
+    }
+
+    @Test("What is recorded with a document stands beside it, in order; a repeat replaces", arguments: DocumentStore.all)
+    func recorded(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            func summary(_ round: Int, seconds: Double = 1) -> RoundSummary {
+                RoundSummary(round: round, seconds: seconds, training: nil, answered: ["a"], dropped: [:])
+            }
+            func point(_ round: Int) -> MetricPoint {
+                MetricPoint(
+                    sessionId: "s", peerId: "a", peerName: "a", round: round, epoch: 1, loss: 0.5, accuracy: nil, r2: nil,
+                    samplesPerSecond: nil, time: moment(Double(round)))
+            }
+            var session = Session.sample(id: "s")
+            try await documents.insert(session)
+            try await documents.insert(Session.sample(id: "t"))
+            session = try await documents.update(session, recording: SessionRecord(points: [point(0)], rounds: [summary(1), summary(0)]))
+            let older = session
+            session = try await documents.update(
+                session, recording: SessionRecord(points: [point(0), point(1)], rounds: [summary(1, seconds: 2), summary(10)]))
+            #expect(try await documents.rounds(sessionId: "s") == [summary(0), summary(1, seconds: 2), summary(10)])
+            #expect(try await documents.metrics(sessionId: "s") == [point(0), point(1)])
+            #expect(try await documents.rounds(sessionId: "t") == [])
+
+            // Who lost the race records nothing.
+            await expectError(.conflict) {
+                _ = try await documents.update(older, recording: SessionRecord(points: [point(7)], rounds: [summary(7)]))
+            }
+            #expect(try await documents.rounds(sessionId: "s").map(\.round) == [0, 1, 10])
+            #expect(try await documents.metrics(sessionId: "s").map(\.round) == [0, 1])
         }
     }
 

@@ -116,7 +116,30 @@ public enum API {
     /// A presence beat. 409 when the registration is no longer the peer's: register again.
     public struct Beat: Codable, Sendable {
         public var registration: Int
-        public init(registration: Int) { self.registration = registration }
+        /// Acknowledges commands of the stream up to and including this id as well.
+        public var through: Int?
+        public init(registration: Int, through: Int? = nil) {
+            self.registration = registration
+            self.through = through
+        }
+    }
+
+    /// What became of several events sent together: those not named were taken over.
+    public struct EventsTaken: Codable, Sendable {
+        public var refused: [Refused]
+        public init(refused: [Refused]) { self.refused = refused }
+
+        public struct Refused: Codable, Sendable {
+            /// Line of the body, from 0.
+            public var line: Int
+            public var code: String
+            public var detail: String
+            public init(line: Int, code: String, detail: String) {
+                self.line = line
+                self.code = code
+                self.detail = detail
+            }
+        }
     }
 
     /// Acknowledges commands of the stream up to and including this id.
@@ -242,8 +265,9 @@ public enum API {
         public var waitingFor: String?
         public var error: String?
         public var peers: [SessionPeerView]
-        public var rounds: [RoundSummary]
-        public init(_ session: Session) {
+        /// Of one session: all closed rounds, oldest first; in a list of sessions absent.
+        public var rounds: [RoundSummary]?
+        public init(_ session: Session, rounds: [RoundSummary]? = nil) {
             id = session.id
             status = session.status
             createdAt = session.createdAt
@@ -258,7 +282,7 @@ public enum API {
             waitingFor = session.waitingFor
             error = session.error
             peers = session.peers.map(SessionPeerView.init)
-            rounds = session.rounds
+            self.rounds = rounds
         }
     }
 

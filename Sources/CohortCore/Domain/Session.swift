@@ -180,7 +180,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var weights: ObjectReference?
     public var best: Checkpoint?
     public var checkpoints: [Checkpoint]
-    public var rounds: [RoundSummary]
+    /// The newest closed round; all of them stand beside the document, so that it stays small however many there are.
+    public var lastRound: RoundSummary?
     public var ledger: RowLedger?
     /// Norms of accepted updates, newest last, for the running median.
     public var updateNorms: [Double]
@@ -209,7 +210,6 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
         self.generation = 0
         self.round = 0
         self.checkpoints = []
-        self.rounds = []
         self.updateNorms = []
         self.cancelRequested = false
         self.revision = 0

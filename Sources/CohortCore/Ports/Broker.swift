@@ -3,10 +3,12 @@ public protocol Broker: Sendable {
     /// Makes the queue if it is not there. Idempotent.
     func declare(_ queue: QueueName) async throws
 
-    /// Returns when the broker has taken the message over. For an event that is when its consumer has acknowledged it or the broker
-    /// has stored it; for a command when it is queued.
-    /// - Throws: ``CohortError`` `unavailable` when the broker is away or nobody takes events for the queue; trying again is right.
-    func publish(_ message: [UInt8], to queue: QueueName) async throws
+    /// Returns when the broker has taken the messages over, in their order. For an event that is when its consumer has acknowledged it or
+    /// the broker has stored it; for a command when it is queued.
+    /// - Returns: for each message nil, or why its consumer refused it for good: publishing it again is of no use.
+    /// - Throws: ``CohortError`` `unavailable` when the broker is away or nobody takes events for the queue; trying again is right, with
+    ///   all of them: a repeat does no harm.
+    func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?]
 
     /// The messages of the queue, one consumer a queue; ends when the queue is deleted or the task is cancelled. A message not
     /// acknowledged is delivered again to the next consumer.
@@ -14,6 +16,14 @@ public protocol Broker: Sendable {
 
     /// Removes the queue and what is in it. Idempotent.
     func delete(_ queue: QueueName) async throws
+}
+
+extension Broker {
+    /// One message.
+    /// - Throws: also the consumer's refusal.
+    public func publish(_ message: [UInt8], to queue: QueueName) async throws {
+        if let refusal = try await publish([message], to: queue).first, let refusal { throw refusal }
+    }
 }
 
 /// A message in a consumer's hands until it is acknowledged or rejected.

@@ -58,14 +58,36 @@ public protocol SessionDocuments: Sendable {
     func sessions(ownerId: String, limit: Int) async throws -> [Session]
     /// All that are not final, oldest first.
     func unfinishedSessions() async throws -> [Session]
-    /// Stores `session` if the stored revision is `session.revision`; the stored one then is `revision + 1`.
+    /// Stores `session` if the stored revision is `session.revision`; the stored one then is `revision + 1`. What is recorded with it is
+    /// stored in the same step, before or with it: a point or a summary that is there is never ahead of what the document can repeat.
     /// - Returns: the session as stored.
     /// - Throws: ``CohortError`` `conflict` when someone else has stored since.
-    func update(_ session: Session) async throws -> Session
+    func update(_ session: Session, recording record: SessionRecord) async throws -> Session
+    /// What became of the session's rounds, oldest first.
+    func rounds(sessionId: String) async throws -> [RoundSummary]
     /// Takes or renews the lease in one atomic step: when free, expired by `now`, or already `owner`'s. Taking it (`renewing` nil)
     /// raises the generation; renewing (`renewing` the held generation) keeps it and fails when another has taken over.
     /// - Returns: the session as stored, or nil when another holds it.
     func lease(sessionId: String, owner: String, renewing generation: Int?, now: Date, expiresAt: Date) async throws -> Session?
+}
+
+extension SessionDocuments {
+    public func update(_ session: Session) async throws -> Session { try await update(session, recording: SessionRecord()) }
+}
+
+/// What grows as a session runs, and so stands beside its document.
+public struct SessionRecord: Sendable {
+    /// As ``MetricDocuments/append(_:)`` takes them.
+    public var points: [MetricPoint]
+    /// A summary of a round that is there already replaces it.
+    public var rounds: [RoundSummary]
+
+    public init(points: [MetricPoint] = [], rounds: [RoundSummary] = []) {
+        self.points = points
+        self.rounds = rounds
+    }
+
+    public var isEmpty: Bool { points.isEmpty && rounds.isEmpty }
 }
 
 /// One point of a session's time series.

@@ -212,8 +212,10 @@ extension SessionMachine {
         guard counts.samples > 0, let task = session.model?.task, let last = session.checkpoints.indices.last else { return }
         let metrics = counts.metrics(task)
         session.checkpoints[last].validation = metrics
-        if let index = session.rounds.lastIndex(where: { $0.round == session.checkpoints[last].round }) {
-            session.rounds[index].validation = metrics
+        if var summary = session.lastRound, summary.round == session.checkpoints[last].round {
+            summary.validation = metrics
+            session.lastRound = summary
+            actions.append(.summarize(summary))
         }
         if let loss = metrics.loss, loss < session.best?.validation?.loss ?? .infinity { session.best = session.checkpoints[last] }
         actions.append(
@@ -240,15 +242,16 @@ extension SessionMachine {
         session.weights = weights
         discardOld(&actions)
         let dropped = session.peers.filter { !($0.rows.isEmpty) && $0.answer?.round != session.round }
-        session.rounds.append(
-            RoundSummary(
-                round: session.round, seconds: now.timeIntervalSince(begun), training: trainingMetrics(answers),
-                validation: checkpoint.validation, answered: answers.map(\.name),
-                dropped: Dictionary(dropped.map { ($0.name, $0.message ?? "too late") }, uniquingKeysWith: { first, _ in first })))
+        let summary = RoundSummary(
+            round: session.round, seconds: now.timeIntervalSince(begun), training: trainingMetrics(answers),
+            validation: checkpoint.validation, answered: answers.map(\.name),
+            dropped: Dictionary(dropped.map { ($0.name, $0.message ?? "too late") }, uniquingKeysWith: { first, _ in first }))
+        session.lastRound = summary
+        actions.append(.summarize(summary))
         finishRound(now, &actions)
     }
 
-    /// The newest five checkpoints and the best are kept; of the rounds' summaries the newest two hundred (the time series has all).
+    /// The newest five checkpoints and the best are kept.
     private mutating func discardOld(_ actions: inout [Action]) {
         var discarded = session.peers.compactMap { $0.answer?.update?.key }
         while session.checkpoints.count > 5 {
@@ -259,7 +262,6 @@ extension SessionMachine {
             discarded.append(best)
         }
         outdatedBest = session.best?.weights.key
-        if session.rounds.count >= 200 { session.rounds.removeFirst(session.rounds.count - 199) }
         actions.append(.discard(discarded))
     }
 
@@ -272,7 +274,7 @@ extension SessionMachine {
             session.peers[index].progress = 0
         }
         change(true)
-        let training = session.rounds.last?.training
+        let training = session.lastRound?.training
         var notice = SessionNotice(
             sessionId: session.id, kind: .round, time: now, message: "Round \(closed + 1) of \(session.settings.rounds) is done")
         notice.loss = training?.loss

@@ -46,6 +46,8 @@ public struct SessionMachine: Sendable {
         case claim(Int)
         case free(peerId: String)
         case record([MetricPoint])
+        /// What became of a round, anew or with its validation known.
+        case summarize(RoundSummary)
         case tell(SessionNotice)
         /// The session has its final status: free all peers, remove its queue and its leftovers.
         case end
@@ -79,7 +81,7 @@ public struct SessionMachine: Sendable {
     var evaluationTries = 0
     /// The best checkpoint when old ones were last discarded.
     var outdatedBest: String?
-    /// The document differs from what was last handed out by `takeChanges`.
+    /// The document differs from what is stored.
     public internal(set) var isChanged = false
     /// It differs in something that must be stored before anything else is done (not only in progress).
     public internal(set) var mustStore = false
@@ -275,7 +277,7 @@ public struct SessionMachine: Sendable {
         }
         if let norm {
             session.updateNorms.append(norm)
-            if session.updateNorms.count > 128 { session.updateNorms.removeFirst(session.updateNorms.count - 128) }
+            if session.updateNorms.count > 64 { session.updateNorms.removeFirst(session.updateNorms.count - 64) }
         }
         session.peers[index].state = .done
         session.peers[index].progress = 1

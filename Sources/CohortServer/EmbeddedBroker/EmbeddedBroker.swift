@@ -41,18 +41,18 @@ public final class EmbeddedBroker: Broker {
         }
     }
 
-    public func publish(_ message: [UInt8], to queue: QueueName) async throws {
-        if queue.isForCommands {
-            try state.withLock { state in
-                guard state.queues[queue]?.messages.count ?? 0 < Self.longestQueue else {
-                    throw CohortError(.unavailable, "\(Self.longestQueue) commands wait in \(queue): the peer takes none")
-                }
-                let id = state.newId()
-                state.queues[queue, default: MessageQueue()].append(message, id: id, waiter: nil)
+    public func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
+        guard queue.isForCommands else { return try await publishEvents(messages, to: queue) }
+        try state.withLock { state in
+            guard (state.queues[queue]?.messages.count ?? 0) + messages.count <= Self.longestQueue else {
+                throw CohortError(.unavailable, "\(Self.longestQueue) commands wait in \(queue): the peer takes none")
             }
-        } else {
-            try await publishAndWait(message, to: queue)
+            for message in messages {
+                let id = state.newId()
+                state.queues[queue, default: MessageQueue()].append(message, id: id, receipt: nil)
+            }
         }
+        return messages.map { _ in nil }
     }
 
     /// A newer consumer of a queue ends the older one.
@@ -77,7 +77,7 @@ public final class EmbeddedBroker: Broker {
         let deleted = state.withLock { $0.queues.removeValue(forKey: queue) }
         deleted?.consumer?.end()
         for message in deleted?.messages ?? [] {
-            message.waiter?.resume(throwing: CohortError(.unavailable, "\(queue) was deleted before anybody took the message"))
+            message.receipt?.settle(.failure(CohortError(.unavailable, "\(queue) was deleted before anybody took the message")))
         }
     }
 
@@ -101,43 +101,51 @@ public final class EmbeddedBroker: Broker {
 
     // MARK: -
 
-    private func publishAndWait(_ message: [UInt8], to queue: QueueName) async throws {
-        let id = state.withLock { $0.newId() }
-        try await withThrowingTaskGroup(of: Bool.self) { group in
-            group.addTask { [self] in
-                try await answer(to: message, id: id, in: queue)
-                return true
+    private func publishEvents(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
+        let receipts = messages.map { _ in Receipt() }
+        let ids = state.withLock { state in
+            zip(messages, receipts).map { message, receipt in
+                let id = state.newId()
+                state.queues[queue, default: MessageQueue()].append(message, id: id, receipt: receipt)
+                return id
             }
-            group.addTask { [self] in
-                let deadline = ContinuousClock.now + answeredWithin
-                while ContinuousClock.now < deadline {
-                    try await Task.sleep(for: takenWithin)
-                    guard state.withLock({ $0.queues[queue]?.isTaken(id) }) == true else { break }
-                }
-                settle(
-                    id, in: queue, .failure(CohortError(.unavailable, "no coordinator takes events of \(queue) just now: send it again")))
-                return false
-            }
-            defer { group.cancelAll() }
-            while let isAnswer = try await group.next(), !isAnswer {}
         }
-    }
-
-    /// Puts the message into the queue and waits until it is settled.
-    private func answer(to message: [UInt8], id: Int, in queue: QueueName) async throws {
-        try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { waiter in
-                state.withLock { $0.queues[queue, default: MessageQueue()].append(message, id: id, waiter: waiter) }
-                // Cancelled before it was there to be found.
-                if Task.isCancelled { settle(id, in: queue, .failure(CancellationError())) }
+        return try await withTaskCancellationHandler {
+            try await withThrowingTaskGroup(of: Void.self) { tasks in
+                tasks.addTask { try await self.giveUp(ids, in: queue) }
+                defer { tasks.cancelAll() }
+                var refusals: [CohortError?] = []
+                for receipt in receipts {
+                    do {
+                        try await receipt.outcome().get()
+                        refusals.append(nil)
+                    } catch let error as CohortError where error.code != .unavailable {
+                        refusals.append(error)
+                    }
+                }
+                return refusals
             }
         } onCancel: {
-            settle(id, in: queue, .failure(CancellationError()))
+            for id in ids { settle(id, in: queue, .failure(CancellationError())) }
         }
     }
 
-    private func settle(_ id: Int, in queue: QueueName, _ outcome: Result<Void, any Error>) {
-        state.withLock { $0.queues[queue]?.remove(id) }?.waiter?.resume(with: outcome)
+    /// Settles events that nobody consumes, or that their consumer does not answer; ends when cancelled.
+    private func giveUp(_ ids: [Int], in queue: QueueName) async throws {
+        let deadline = ContinuousClock.now + answeredWithin
+        while true {
+            try await Task.sleep(for: takenWithin)
+            let isLate = ContinuousClock.now >= deadline
+            let left = ids.filter { id in isLate || state.withLock { $0.queues[queue]?.isUntaken(id) == true } }
+            for id in left {
+                settle(
+                    id, in: queue, .failure(CohortError(.unavailable, "no coordinator takes events of \(queue) just now: send it again")))
+            }
+        }
+    }
+
+    private func settle(_ id: Int, in queue: QueueName, _ outcome: Receipt.Outcome) {
+        state.withLock { $0.queues[queue]?.remove(id) }?.receipt?.settle(outcome)
     }
 
     private func attach(

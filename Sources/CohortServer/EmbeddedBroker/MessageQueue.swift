@@ -3,8 +3,8 @@ struct MessageQueue {
     struct Message {
         let id: Int
         let body: [UInt8]
-        /// Who is told what became of it; nil for a command.
-        let waiter: CheckedContinuation<Void, any Error>?
+        /// Tells its publisher what became of it; nil for a command.
+        let receipt: Receipt?
         /// In the hands of the consumer that there is.
         var isTaken = false
         /// Was in the hands of one before.
@@ -21,14 +21,15 @@ struct MessageQueue {
     var messages: [Message] = []
     private(set) var consumer: Consumer?
 
-    mutating func append(_ body: [UInt8], id: Int, waiter: CheckedContinuation<Void, any Error>?) {
-        var message = Message(id: id, body: body, waiter: waiter)
+    mutating func append(_ body: [UInt8], id: Int, receipt: Receipt?) {
+        var message = Message(id: id, body: body, receipt: receipt)
         message.isTaken = consumer != nil
         messages.append(message)
         consumer?.deliver(message)
     }
 
-    func isTaken(_ id: Int) -> Bool { messages.contains { $0.id == id && $0.isTaken } }
+    /// Whether it waits for a consumer.
+    func isUntaken(_ id: Int) -> Bool { messages.contains { $0.id == id && !$0.isTaken } }
 
     mutating func remove(_ id: Int) -> Message? {
         messages.firstIndex { $0.id == id }.map { messages.remove(at: $0) }

@@ -35,7 +35,9 @@ struct PeerRoutes: Sendable {
                 broker.acknowledge(peerId: id, through: try await request.json(API.CommandAcknowledgement.self).through)
                 return .noContent
             },
-            .peer(.post, "/peers/{id}/events", "Send an event", event),
+            .peer(.post, "/peers/{id}/events", "Send events") { request, context, caller in
+                try await events(request, context, caller, broker)
+            },
         ]
     }
 
@@ -84,6 +86,7 @@ struct PeerRoutes: Sendable {
         guard presence.beat(peerId: id, registration: body.registration, ownerId: caller.userId) else {
             throw CohortError(.conflict, "this registration of peer '\(id.prefix(60))' is not a living one: register again")
         }
+        if let through = body.through, let broker = broker as? EmbeddedBroker { broker.acknowledge(peerId: id, through: through) }
         metrics.count("presence_beats")
         return .noContent
     }
@@ -95,27 +98,52 @@ struct PeerRoutes: Sendable {
         return .noContent
     }
 
-    private func event(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    /// One event as JSON, or several of one session as a line each (`application/x-ndjson`).
+    private func events(_ request: Request, _ context: Context, _ caller: Caller, _ broker: EmbeddedBroker) async throws -> Response {
         let id = try peer(context, caller)
-        let bytes = [UInt8](try await request.bytes(upTo: 64 << 10).readableBytesView)
-        let event: PeerEvent
-        do {
-            event = try CohortJSON.decode(PeerEvent.self, from: bytes)
-        } catch let unknown as UnknownMessageType {
-            context.logger.warning("\(unknown) from peer \(id)")
+        let isLines = request.headers[.contentType]?.hasPrefix("application/x-ndjson") == true
+        let body = try await request.bytes(upTo: isLines ? 1 << 20 : Self.largestEvent).readableBytesView
+        var lines = isLines ? body.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) : [body[...]]
+        if isLines, lines.last?.isEmpty == true { lines.removeLast() }
+        if let through = try request.number("through", in: 0...Int.max) { broker.acknowledge(peerId: id, through: through) }
+        var session: String?
+        for line in lines {
+            guard line.count <= Self.largestEvent else {
+                throw CohortError(.tooLarge, "an event has \(line.count) bytes; it must have at most \(Self.largestEvent)")
+            }
+            // What it says beyond that is for whoever consumes it.
+            let envelope = try CohortJSON.decode(Envelope.self, from: line)
+            guard envelope.peerId == id else {
+                throw CohortError(.invalid, "peer_id is '\(envelope.peerId.prefix(60))'; it must be the peer's own id, \(id)")
+            }
+            guard session == nil || session == envelope.sessionId else {
+                throw CohortError(.invalid, "events of one request must be of one session")
+            }
+            session = envelope.sessionId
+        }
+        guard let session else { throw CohortError(.invalid, "the body holds no event") }
+        // The session's own document may be large, and its coordinator fences off what is old: the lock says enough here.
+        guard try await documents.peer(id: id)?.sessionId == session else {
+            throw CohortError(.conflict, "session '\(session.prefix(60))' is over, or this peer is not in it")
+        }
+        let refusals = try await broker.publish(lines.map { [UInt8]($0) }, to: .events(sessionId: session))
+        metrics.count("peer_events", by: lines.count)
+        guard isLines else {
+            if let refusal = refusals.first, let refusal { throw refusal }
             return .noContent
         }
-        guard event.peerId == id else {
-            throw CohortError(.invalid, "peer_id is '\(event.peerId.prefix(60))'; it must be the peer's own id, \(id)")
-        }
-        let queue = QueueName.events(sessionId: event.sessionId)
-        // The session's own document may be large, and its coordinator fences off what is old: the lock says enough here.
-        guard try await documents.peer(id: id)?.sessionId == event.sessionId else {
-            throw CohortError(.conflict, "session '\(event.sessionId.prefix(60))' is over, or this peer is not in it")
-        }
-        try await broker.publish(bytes, to: queue)
-        metrics.count("peer_events")
-        return .noContent
+        return try .json(
+            API.EventsTaken(
+                refused: refusals.enumerated().compactMap { line, refusal in
+                    refusal.map { API.EventsTaken.Refused(line: line, code: $0.code.rawValue, detail: $0.message) }
+                }))
+    }
+
+    private static let largestEvent = 64 << 10
+
+    private struct Envelope: Decodable {
+        var sessionId: String
+        var peerId: String
     }
 }
 

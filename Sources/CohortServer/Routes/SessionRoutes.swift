@@ -22,7 +22,8 @@ struct SessionRoutes: Sendable {
             },
             .user(.get, "/sessions/training-status", "How far a session is; without session_id the newest", status),
             .user(.get, "/sessions/{id}", "One session") { _, context, caller in
-                try .json(API.SessionView(try await session(context, caller)))
+                let session = try await session(context, caller)
+                return try .json(API.SessionView(session, rounds: try await documents.rounds(sessionId: session.id)))
             },
             .user(.get, "/sessions/{id}/events", "Live events", events),
             .user(.post, "/sessions/{id}/cancel", "Cancel", cancel),

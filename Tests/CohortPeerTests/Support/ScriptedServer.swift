@@ -77,19 +77,19 @@ actor ScriptedServer {
             }
             guard beat.registration == registrations.count else { return try .problem(.conflict, "conflict", "stale") }
             beats += 1
+            acknowledged = max(acknowledged, beat.through ?? 0)
             return Response(status: .noContent)
         case (.get, 3, "commands"):
             return openStream(after: request.headers[.lastEventID].flatMap { Int($0) })
-        case (.post, 4, "ack"):
-            acknowledged = try CohortJSON.decode(API.CommandAcknowledgement.self, from: body).through
-            return Response(status: .noContent)
         case (.post, 3, "events"):
             if let refusal = eventRefusals.first {
                 eventRefusals.removeFirst()
                 return try .problem(refusal.status, refusal.code, "event refused by the test")
             }
-            events.append(try CohortJSON.decode(PeerEvent.self, from: body))
-            return Response(status: .noContent)
+            acknowledged = max(acknowledged, request.uri.queryParameters["through"].flatMap { Int($0) } ?? 0)
+            let lines = body.split(separator: UInt8(ascii: "\n"))
+            events += try lines.map { try CohortJSON.decode(PeerEvent.self, from: $0) }
+            return try .json(API.EventsTaken(refused: []))
         case (.delete, 2, _):
             goodbyes += 1
             return Response(status: .noContent)
