@@ -157,7 +157,7 @@ class Person:
                 if status["status"] == "FAILED":
                     raise RuntimeError(status["error"])
                 return status
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
         raise TimeoutError(json.dumps({key: status.get(key) for key in ("status", "progress", "round", "waiting_for", "error")}))
 
     async def wait_for_peers(self, count):

@@ -104,12 +104,10 @@ extension SessionRun {
     }
 
     private func remove(_ keys: [String]) async {
-        for key in keys {
-            do {
-                try await coordinator.objects.delete(key)
-            } catch {
-                logger.warning("\(key) is left over: \(error)")
-            }
+        do {
+            try await coordinator.objects.delete(keys)
+        } catch {
+            logger.warning("some of \(keys.joined(separator: ", ")) are left over: \(error)")
         }
     }
 

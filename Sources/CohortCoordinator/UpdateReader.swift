@@ -3,11 +3,16 @@ import CohortStrategies
 import CohortTraining
 import Crypto
 
-/// Reads peers' updates from the object store, a piece at a time. Remembers the round's weights, so that they are read once.
+/// Reads peers' updates from the object store: large ones a piece at a time, small ones once.
 struct UpdateReader {
+    /// Parameters of updates that were looked at and wait for their round to close, at most.
+    private static let mostKept = 4 << 20
+
     private let objects: any ObjectStore
-    /// Of one checkpoint.
+    /// The round's weights.
     private var known: (sha256: String, parameters: [Float])?
+    /// By key.
+    private var kept: [String: [Float]] = [:]
 
     init(_ objects: any ObjectStore) { self.objects = objects }
 
@@ -24,17 +29,24 @@ struct UpdateReader {
             throw CohortError(.invalid, "the results' samples, epochs or seconds cannot be")
         }
         var inspection = UpdateInspection(start: try await start(of: session, model))
+        let keeps = (kept.count + 1) * model.parameterCount <= Self.mostKept
+        var parameters: [Float] = []
+        if keeps { parameters.reserveCapacity(model.parameterCount) }
         var digest = SHA256()
         var stream = WeightsStream(spec: model)
         for try await chunk in try await objects.read(update.key, from: 0) {
             digest.update(data: chunk)
-            try stream.feed(chunk) { try inspection.feed($0) }
+            try stream.feed(chunk) { values in
+                try inspection.feed(values)
+                if keeps { parameters += values }
+            }
         }
         try stream.finish()
         let sha256 = digest.finalize().map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
         guard sha256 == update.sha256.lowercased() else {
             throw CohortError(.invalid, "the update's SHA-256 is \(sha256); DONE says \(update.sha256)")
         }
+        if keeps { kept[update.key] = parameters }
         return inspection.norm
     }
 
@@ -62,20 +74,29 @@ struct UpdateReader {
         case .select(let peerId):
             return try await objects.put(try await objects.get(try key(peerId)), key: target)
         case .average(let shares):
-            var mean = WeightedMean(parameterCount: model.parameterCount)
-            for share in shares {
-                mean.begin(weight: share.weight)
-                var stream = WeightsStream(spec: model)
-                for try await chunk in try await objects.read(try key(share.peerId), from: 0) {
-                    try stream.feed(chunk) { try mean.feed($0) }
-                }
-                try stream.finish()
-            }
-            let parameters = mean.mean
+            let parameters = try await mean(of: shares.map { (key: try key($0.peerId), weight: $0.weight) }, model)
             let weights = try await objects.put(try Weights.encode(model, parameters), key: target)
             known = (weights.sha256, parameters)
+            kept = [:]
             return weights
         }
+    }
+
+    private func mean(of updates: [(key: String, weight: Double)], _ model: ModelSpec) async throws -> [Float] {
+        var mean = WeightedMean(parameterCount: model.parameterCount)
+        for update in updates {
+            mean.begin(weight: update.weight)
+            if let parameters = kept[update.key] {
+                try mean.feed(parameters)
+                continue
+            }
+            var stream = WeightsStream(spec: model)
+            for try await chunk in try await objects.read(update.key, from: 0) {
+                try stream.feed(chunk) { try mean.feed($0) }
+            }
+            try stream.finish()
+        }
+        return mean.mean
     }
 
     /// Writes the model file.

@@ -44,10 +44,42 @@ public final class DirectoryObjects: ServedObjectStore {
     }
 
     public func read(_ key: String, from offset: Int) async throws -> AsyncThrowingStream<[UInt8], any Error> {
+        try await open(key, from: offset).bytes
+    }
+
+    public func open(_ key: String) async throws -> (reference: ObjectReference, bytes: AsyncThrowingStream<[UInt8], any Error>) {
+        try await open(key, from: 0)
+    }
+
+    /// Pulled, so nothing is buffered but the first chunk: any other is read when the reader asks for it.
+    private func open(
+        _ key: String, from offset: Int
+    ) async throws -> (reference: ObjectReference, bytes: AsyncThrowingStream<[UInt8], any Error>) {
         let key = try ObjectKey(key)
-        let reading = try await run(key) { folder in try ObjectReading(key, from: offset, in: folder) }
-        // Pulled, so nothing is buffered: a chunk is read when the reader asks for it.
-        return AsyncThrowingStream { [self] in try await run(key) { _ in try reading.next() } }
+        let reading = try await run(key) { folder in
+            let reading = try ObjectReading(key, from: offset, in: folder)
+            try reading.prefetch()
+            return reading
+        }
+        let bytes = AsyncThrowingStream<[UInt8], any Error> { [self] in
+            switch reading.fetched() {
+            case .chunk(let chunk): return chunk
+            case .end: return nil
+            case .nothing: return try await run(key) { _ in try reading.next() }
+            }
+        }
+        return (reading.reference, bytes)
+    }
+
+    public func get(_ key: String) async throws -> [UInt8] {
+        let key = try ObjectKey(key)
+        return try await run(key) { folder in
+            let reading = try ObjectReading(key, from: 0, in: folder)
+            var bytes = try reading.next() ?? []
+            bytes.reserveCapacity(reading.reference.bytes)
+            while let chunk = try reading.next() { bytes += chunk }
+            return bytes
+        }
     }
 
     public func head(_ key: String) async throws -> ObjectReference? {
@@ -65,9 +97,10 @@ public final class DirectoryObjects: ServedObjectStore {
         }
     }
 
-    public func delete(_ key: String) async throws {
-        let key = try ObjectKey(key)
-        try await run(key) { folder in try folder.delete(key) }
+    public func delete(_ keys: [String]) async throws {
+        let keys = try keys.map { try ObjectKey($0) }
+        guard let first = keys.first else { return }
+        try await run(first) { folder in try folder.delete(keys) }
     }
 
     /// A path relative to the server's URL.

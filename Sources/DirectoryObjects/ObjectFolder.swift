@@ -78,14 +78,31 @@ struct ObjectFolder: Sendable {
         }
     }
 
-    func delete(_ key: ObjectKey) throws {
-        try locks.withLock(of: key) {
-            guard let old = try stored(key)?.path else { return }
-            try Files.remove("\(root)/\(key.text)")
-            // First the link for good, then the bytes: after a power cut there is no object without its bytes.
-            try Files.synchronizeFolder(folder(of: key))
-            try Files.remove(old)
+    /// - Throws: the first failure, once all were tried.
+    func delete(_ keys: [ObjectKey]) throws {
+        var failure: (any Error)?
+        var orphans: [String: [String]] = [:]
+        for key in keys {
+            do {
+                try locks.withLock(of: key) {
+                    guard let old = try stored(key)?.path else { return }
+                    try Files.remove("\(root)/\(key.text)")
+                    orphans[folder(of: key), default: []].append(old)
+                }
+            } catch {
+                failure = failure ?? error
+            }
         }
+        // First the links for good, then the bytes: after a power cut there is no object without its bytes.
+        for (folder, files) in orphans {
+            do {
+                try Files.synchronizeFolder(folder)
+                for file in files { try Files.remove(file) }
+            } catch {
+                failure = failure ?? error
+            }
+        }
+        if let failure { throw failure }
     }
 
     func keys(prefix: String) throws -> [String] {

@@ -10,11 +10,22 @@ final class ObjectReading: Sendable {
         var offset: Int
         /// Of all bytes up to `offset`; nil when the read began further on, and there is nothing to compare.
         var digest: SHA256?
+        /// Read before anybody asked.
+        var first: [UInt8]?
+        /// The end was seen, and the bytes proved to be right.
+        var isOver = false
+    }
+
+    enum Fetched {
+        case chunk([UInt8])
+        case end
+        /// It has to be read.
+        case nothing
     }
 
     private let file: OpenFile
-    private let reference: ObjectReference
-    /// Locked on the blocking threads only, by the one task that reads.
+    let reference: ObjectReference
+    /// Of the one task that reads.
     private let position: Mutex<Position>
 
     /// - Throws: `invalid` for an offset outside of the object; `internal` when the file has not the size it was stored with.
@@ -26,6 +37,24 @@ final class ObjectReading: Sendable {
         position = Mutex(Position(offset: offset, digest: offset == 0 ? SHA256() : nil))
         let size = try file.status().size
         guard size == reference.bytes else { throw damaged("it has \(size) bytes instead of \(reference.bytes)") }
+    }
+
+    /// Reads the first chunk, and proves a small object right in the same go.
+    func prefetch() throws {
+        let first = try next()
+        let isWhole = try position.withLock { $0.offset == reference.bytes } && next() == nil
+        position.withLock { position in
+            position.first = first
+            position.isOver = isWhole
+        }
+    }
+
+    /// What is to be had without blocking.
+    func fetched() -> Fetched {
+        position.withLock { position in
+            if let first = position.first.take() { return .chunk(first) }
+            return position.isOver ? .end : .nothing
+        }
     }
 
     /// nil at the end, once the bytes have proved to be those that were stored.

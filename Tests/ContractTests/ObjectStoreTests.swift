@@ -80,6 +80,10 @@ struct ObjectStoreTests {
             #expect(try await store.list(prefix: "updates/s1/") == ["updates/s1/b"])
             #expect(try await store.head("updates/s1/a") == nil)
             await expectError(.notFound) { try await store.get("updates/s1/a") }
+            try await store.delete(["updates/s10/a", "not/there", "updates/s2/a", "checkpoints/s1/r1.safetensors"])
+            #expect(try await store.list(prefix: "") == ["top.csv", "updates/s1/b"])
+            try await store.delete([])
+            #expect(try await store.list(prefix: "") == ["top.csv", "updates/s1/b"])
         }
     }
 

@@ -34,6 +34,24 @@ struct ServedObjectStoreTests {
         }
     }
 
+    @Test("An object is opened with what it is, small, large and empty", arguments: ServedStoreKind.all)
+    func open(_ kind: ServedStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            for size in [0, 1, 1 << 20, (1 << 20) + 1, 3_000_000] {
+                let stored = try await store.put((0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }, key: "object")
+                let (reference, stream) = try await store.open("object")
+                #expect(reference == stored)
+                var bytes: [UInt8] = []
+                for try await chunk in stream {
+                    #expect(chunk.count <= 1 << 20)
+                    bytes += chunk
+                }
+                #expect(bytes == (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) })
+            }
+            await expectError(.notFound) { _ = try await store.open("another") }
+        }
+    }
+
     @Test("A forged link is refused, and told apart from an expired one", arguments: ServedStoreKind.all)
     func forged(_ kind: ServedStoreKind) async throws {
         try await kind.withEmpty { store, _ in

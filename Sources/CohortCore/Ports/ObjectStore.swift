@@ -16,14 +16,19 @@ public protocol ObjectStore: Sendable {
     ///   read whole).
     func read(_ key: String, from offset: Int) async throws -> AsyncThrowingStream<[UInt8], any Error>
 
+    /// The whole object in memory: for weights and schemas, not for data.
+    /// - Throws: as ``read(_:from:)``.
+    func get(_ key: String) async throws -> [UInt8]
+
     /// What is stored; nil when nothing is.
     func head(_ key: String) async throws -> ObjectReference?
 
     /// Keys that start with `prefix`, sorted.
     func list(prefix: String) async throws -> [String]
 
-    /// Idempotent.
-    func delete(_ key: String) async throws
+    /// Removes them all, those that are not there included. What stands in the way of one does not keep the others.
+    /// - Throws: the first failure, once all were tried.
+    func delete(_ keys: [String]) async throws
 
     /// A link to GET the object with, without credentials, until `expiry`.
     func presignedGet(_ key: String, expiry: Date) async throws -> String
@@ -33,14 +38,7 @@ public protocol ObjectStore: Sendable {
 }
 
 extension ObjectStore {
-    /// The whole object in memory: for weights and schemas, not for data.
-    public func get(_ key: String) async throws -> [UInt8] {
-        var bytes: [UInt8] = []
-        for try await chunk in try await read(key, from: 0) { bytes.append(contentsOf: chunk) }
-        // A stream ends early, without an error, in a cancelled task.
-        try Task.checkCancellation()
-        return bytes
-    }
+    public func delete(_ key: String) async throws { try await delete([key]) }
 }
 
 /// A store whose presigned links lead to this server, which then serves the bytes.
@@ -52,6 +50,9 @@ public protocol ServedObjectStore: ObjectStore {
     /// Where the object's bytes are on disk, for sending without a copy, and what they are.
     /// - Throws: `notFound`.
     func file(of key: String) async throws -> (path: String, reference: ObjectReference)
+
+    /// What is stored and its bytes, as ``ObjectStore/read(_:from:)`` gives them, in one step.
+    func open(_ key: String) async throws -> (reference: ObjectReference, bytes: AsyncThrowingStream<[UInt8], any Error>)
 
     /// Starts a streamed write. The object appears, whole, when the writer finishes.
     func writer(key: String) async throws -> any ObjectWriter

@@ -73,6 +73,9 @@ public final class EmbeddedBroker: Broker {
         return stream
     }
 
+    /// Whether somebody takes the queue's messages now.
+    func isConsumed(_ queue: QueueName) -> Bool { state.withLock { $0.queues[queue]?.consumer != nil } }
+
     public func delete(_ queue: QueueName) async throws {
         let deleted = state.withLock { $0.queues.removeValue(forKey: queue) }
         deleted?.consumer?.end()

@@ -43,27 +43,31 @@ struct ObjectRoutes: Sendable {
 
     private func read(_ request: Request, _ context: Context) async throws -> Response {
         let key = try key(request)
-        guard let reference = try await objects.head(key) else { throw CohortError(.notFound, "there is no object '\(key)'") }
-        var headers: HTTPFields = [.contentType: "application/octet-stream", .acceptRanges: "bytes", .eTag: "\"\(reference.sha256)\""]
-        var start = 0
-        var status = HTTPResponse.Status.ok
-        if let range = request.headers[.range] {
-            // `bytes=START-` and `bytes=START-END` up to the end: what a resumed download asks for.
-            guard range.hasPrefix("bytes="), let first = Int(range.dropFirst(6).prefix { $0 != "-" }), first >= 0,
-                first < max(reference.bytes, 1)
-            else {
-                throw HTTPProblem(
-                    status: .rangeNotSatisfiable, code: .invalid,
-                    "the range '\(range.prefix(60))' is not within the object's \(reference.bytes) bytes",
-                    headers: [.contentRange: "bytes */\(reference.bytes)"])
-            }
-            start = first
-            status = .partialContent
-            headers[.contentRange] = "bytes \(start)-\(reference.bytes - 1)/\(reference.bytes)"
+        guard let range = request.headers[.range] else {
+            let (reference, bytes) = try await objects.open(key)
+            return response(.ok, reference, from: 0, bytes)
         }
-        let bytes = try await objects.read(key, from: start)
-        return Response(
-            status: status, headers: headers,
+        guard let reference = try await objects.head(key) else { throw CohortError(.notFound, "there is no object '\(key)'") }
+        // `bytes=START-` and `bytes=START-END` up to the end: what a resumed download asks for.
+        guard range.hasPrefix("bytes="), let start = Int(range.dropFirst(6).prefix { $0 != "-" }), start >= 0,
+            start < max(reference.bytes, 1)
+        else {
+            throw HTTPProblem(
+                status: .rangeNotSatisfiable, code: .invalid,
+                "the range '\(range.prefix(60))' is not within the object's \(reference.bytes) bytes",
+                headers: [.contentRange: "bytes */\(reference.bytes)"])
+        }
+        var response = response(.partialContent, reference, from: start, try await objects.read(key, from: start))
+        response.headers[.contentRange] = "bytes \(start)-\(reference.bytes - 1)/\(reference.bytes)"
+        return response
+    }
+
+    private func response(
+        _ status: HTTPResponse.Status, _ reference: ObjectReference, from start: Int, _ bytes: AsyncThrowingStream<[UInt8], any Error>
+    ) -> Response {
+        Response(
+            status: status,
+            headers: [.contentType: "application/octet-stream", .acceptRanges: "bytes", .eTag: "\"\(reference.sha256)\""],
             body: ResponseBody(contentLength: reference.bytes - start) { writer in
                 for try await chunk in bytes { try await writer.write(ByteBuffer(bytes: chunk)) }
                 try await writer.finish(nil)
@@ -75,6 +79,16 @@ struct ObjectRoutes: Sendable {
         if let length = request.contentLength, length > limit {
             context.closeSoon()
             throw CohortError(.tooLarge, "the object has \(length) bytes; at most \(limit) are taken")
+        }
+        // A small one is stored in one step.
+        if let length = request.contentLength, length <= Self.smallObject {
+            let bytes: ByteBuffer
+            do {
+                bytes = try await request.body.collect(upTo: Self.smallObject)
+            } catch {
+                throw brokenOff(error)
+            }
+            return try .json(try await objects.put([UInt8](bytes.readableBytesView), key: key), status: .created)
         }
         let writer = try await objects.writer(key: key)
         var isWritten = false
@@ -90,8 +104,14 @@ struct ObjectRoutes: Sendable {
             return try .json(reference, status: .created)
         } catch {
             if !isWritten { await writer.abort() }
-            if error is CohortError || error is CancellationError { throw error }
-            throw CohortError(.invalid, "the upload broke off before its end: send it again")
+            throw brokenOff(error)
         }
+    }
+
+    private static let smallObject = 256 << 10
+
+    private func brokenOff(_ error: any Error) -> any Error {
+        if error is CohortError || error is CancellationError { return error }
+        return CohortError(.invalid, "the upload broke off before its end: send it again")
     }
 }

@@ -122,11 +122,14 @@ struct PeerRoutes: Sendable {
             session = envelope.sessionId
         }
         guard let session else { throw CohortError(.invalid, "the body holds no event") }
-        // The session's own document may be large, and its coordinator fences off what is old: the lock says enough here.
-        guard try await documents.peer(id: id)?.sessionId == session else {
-            throw CohortError(.conflict, "session '\(session.prefix(60))' is over, or this peer is not in it")
+        // Its coordinator fences off what is old and who is not in it; when there is none, the peer's lock tells a session that is over.
+        let queue = QueueName.events(sessionId: session)
+        if !broker.isConsumed(queue) {
+            guard try await documents.peer(id: id)?.sessionId == session else {
+                throw CohortError(.conflict, "session '\(session.prefix(60))' is over, or this peer is not in it")
+            }
         }
-        let refusals = try await broker.publish(lines.map { [UInt8]($0) }, to: .events(sessionId: session))
+        let refusals = try await broker.publish(lines.map { [UInt8]($0) }, to: queue)
         metrics.count("peer_events", by: lines.count)
         guard isLines else {
             if let refusal = refusals.first, let refusal { throw refusal }
