@@ -19,7 +19,7 @@ extension SessionRun {
             let weights = try await updates.aggregate(outcome, of: session)
             return machine.handle(.aggregated(weights), now: Date())
         case .discard(let keys):
-            await remove(keys)
+            await discard(keys, session)
         case .conclude(let weights, let metrics):
             let object = try await updates.conclude(session, weights: weights, metrics: metrics)
             return machine.handle(.concluded(object, metrics), now: Date())
@@ -35,7 +35,7 @@ extension SessionRun {
             return try await claim(count, &machine)
         case .free(let peerId):
             try await documents.free(peerId: peerId, sessionId: id)
-        case .train, .record, .summarize:
+        case .train, .record, .accept, .summarize:
             break
         case .tell(let notice):
             logger.info("\(notice.message)")
@@ -51,7 +51,9 @@ extension SessionRun {
 
     func train(_ peerId: String, _ machine: SessionMachine, _ commands: TrainCommandBuilder) async throws {
         guard let peer = machine.session.peers.first(where: { $0.id == peerId && $0.state == .training }) else { return }
-        try await send(.train(try await commands.command(for: peer, timeLimit: machine.timeLimit)), to: peerId)
+        // Until it has answered once, it may not have the schema.
+        let command = try await commands.command(for: peer, timeLimit: machine.timeLimit, tellsSchema: peer.trainedSamples == 0)
+        try await send(.train(command), to: peerId)
     }
 
     /// The schema travels as an object, by its hash, beside the message; stored once a run.
@@ -61,8 +63,9 @@ extension SessionRun {
         }
         if schema == nil { schema = try await SchemaObject(of: dataset.schema, sessionId: session.id, in: coordinator.objects) }
         guard let schema else { throw CohortError(.internal, "session \(session.id) trains without a schema") }
-        return TrainCommandBuilder(
-            session: session, dataset: dataset, model: model, schema: schema, objects: coordinator.objects,
+        return try await TrainCommandBuilder(
+            session: session, dataset: dataset, model: model, schema: schema,
+            weights: try session.weights.flatMap { try updates.smallFile(of: $0, model) }, objects: coordinator.objects,
             expiry: Date().addingTimeInterval(configuration.linkSeconds))
     }
 
@@ -88,6 +91,15 @@ extension SessionRun {
             actions += machine.handle(.joined(peer), now: Date())
         }
         return actions
+    }
+
+    /// Small ones in bulk: a round in which nobody waits for much should not wait for a disk.
+    private func discard(_ keys: [String], _ session: Session) async {
+        discarded += keys
+        let bytes = discarded.count * 4 * (session.model?.parameterCount ?? 0)
+        guard bytes > 16 << 20 || discarded.count >= 200 else { return }
+        await remove(discarded)
+        discarded = []
     }
 
     // MARK: Leftovers. What cannot be removed now is only logged: it harms nobody.

@@ -13,8 +13,11 @@ final class SessionRun {
     var logger: Logger
     var updates: UpdateReader
     var schema: SchemaObject?
+    /// Objects that nobody needs any more, to be removed together.
+    var discarded: [String] = []
     private var leaseRenewedAt = Date.distantPast
-    private var storedAt = Date.distantPast
+    /// When mere progress is stored next: for those who look at the document.
+    private var progressDueAt = ContinuousClock.now
     /// What peers are known as; events come from the documents.
     private var peersSeenAt = Date.distantPast
 
@@ -57,6 +60,11 @@ final class SessionRun {
     private func run(_ session: Session) async throws {
         let strategy = try StrategyCatalogue.named(session.settings.strategy)
         var machine = SessionMachine(session, strategy: strategy, rules: configuration.rules)
+        if session.status == .running {
+            let answers = try await documents.answers(sessionId: id)
+            machine.restore(answers)
+            try updates.restore(answers, model: session.model)
+        }
         if session.cancelRequested { return try await carryOut(machine.handle(.cancelled, now: Date()), &machine, []) }
         if session.status == .pending {
             let prepared: SessionMachine.Event
@@ -235,17 +243,26 @@ final class SessionRun {
         }
     }
 
-    /// The document when it must be, or has not been for a second; what is recorded always.
+    /// The document when it must be, or when progress is due; what is recorded always.
     private func store(_ machine: inout SessionMachine, recording record: SessionRecord) async throws {
-        guard machine.mustStore || !record.rounds.isEmpty || (machine.isChanged && Date().timeIntervalSince(storedAt) > 1) else {
-            if !record.points.isEmpty { try await documents.append(record.points) }
-            return
+        var record = record
+        // Those of a round that is closed by now are in what came of it.
+        record.answers.removeAll { $0.answer.round < machine.session.round }
+        let begun = ContinuousClock.now
+        guard machine.mustStore || (machine.isChanged && begun >= progressDueAt) else {
+            guard !record.isEmpty else { return }
+            do {
+                return try await documents.record(record, sessionId: id, generation: machine.session.generation)
+            } catch let error as CohortError where error.code == .conflict {
+                throw LeaseLost()
+            }
         }
         var session = machine.session
         for _ in 0..<5 {
             do {
                 machine.stored(try await documents.update(session, recording: record))
-                storedAt = Date()
+                // Storing progress takes a twentieth of the time at most, however large the document is.
+                progressDueAt = .now + max(.milliseconds(200), (ContinuousClock.now - begun) * 20)
                 return
             } catch let error as CohortError where error.code == .conflict {
                 // Changed from outside: only a wish to cancel may be, or the lease is another's.
@@ -273,6 +290,7 @@ extension SessionRecord {
             switch action {
             case .record(let points): self.points += points
             case .summarize(let round): rounds.append(round)
+            case .accept(let answer): answers.append(answer)
             default: break
             }
         }

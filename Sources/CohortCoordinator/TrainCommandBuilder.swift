@@ -4,35 +4,64 @@ import FoundationEssentials
 
 /// Makes peers' TRAIN from the session's document as it is stored.
 struct TrainCommandBuilder {
-    let session: Session
-    let dataset: DatasetInfo
-    let model: ModelSpec
-    let schema: SchemaObject
-    let objects: any ObjectStore
-    /// Of the links.
-    let expiry: Date
+    /// Bytes of a weights file that travels in the message as well.
+    static let largestInlineWeights = 6 << 10
 
-    func command(for peer: SessionPeer, timeLimit: Double?) async throws -> TrainCommand {
+    private let session: Session
+    private let dataset: DatasetInfo
+    private let model: ModelSpec
+    private let schema: SchemaObject
+    private let weights: Data?
+    private let objects: any ObjectStore
+    private let expiry: Date
+    /// Every peer's links to what all read.
+    private let csvUrl: String
+    private let schemaUrl: String
+    private let weightsUrl: String?
+
+    /// - Parameters:
+    ///   - weights: the file of the session's weights, when it is small.
+    ///   - expiry: of the links.
+    init(
+        session: Session, dataset: DatasetInfo, model: ModelSpec, schema: SchemaObject, weights: Data?, objects: any ObjectStore,
+        expiry: Date
+    ) async throws {
+        self.session = session
+        self.dataset = dataset
+        self.model = model
+        self.schema = schema
+        self.weights = weights
+        self.objects = objects
+        self.expiry = expiry
+        csvUrl = try await objects.presignedGet(dataset.object.key, expiry: expiry)
+        schemaUrl = try await objects.presignedGet(schema.key, expiry: expiry)
+        weightsUrl = if let weights = session.weights { try await objects.presignedGet(weights.key, expiry: expiry) } else { nil }
+    }
+
+    /// - Parameter tellsSchema: whether the schema goes in the message, if it is small: a peer that had it knows it by its hash.
+    func command(for peer: SessionPeer, timeLimit: Double?, tellsSchema: Bool) async throws -> TrainCommand {
         let isEvaluation = session.round >= session.settings.rounds
         var hyperparameters = session.settings.hyperparameters(peerId: peer.id, name: peer.name)
         if isEvaluation { hyperparameters.epochs = 0 }
         var command = TrainCommand(
             csvLink: dataset.csvLink, hyperparameters: hyperparameters, sessionId: session.id, generation: session.generation,
-            round: session.round, csvUrl: try await objects.presignedGet(dataset.object.key, expiry: expiry),
+            round: session.round, csvUrl: csvUrl,
             csvSha256: dataset.object.sha256, csvBytes: dataset.object.bytes, model: model, optimizer: session.settings.optimizer,
-            seed: seed(of: peer), modelSeed: session.settings.seed, schema: schema.inline,
+            seed: seed(of: peer), modelSeed: session.settings.seed, schema: tellsSchema ? schema.inline : nil,
             rows: RowAssignment(seed: session.settings.seed, ranges: peer.rows))
         command.schemaSha256 = schema.sha256
-        command.schemaUrl = try await objects.presignedGet(schema.key, expiry: expiry)
+        command.schemaUrl = schemaUrl
         command.validationRows = peer.validationRows
         if let weights = session.weights {
-            command.weightsUrl = try await objects.presignedGet(weights.key, expiry: expiry)
+            command.weightsUrl = weightsUrl
             command.weightsSha256 = weights.sha256
+            command.weights = self.weights
         }
         if !isEvaluation {
             let key = "updates/\(session.id)/g\(session.generation)-r\(session.round)-\(peer.id).safetensors"
             command.updateKey = key
             command.updateUrl = try await objects.presignedPut(key, expiry: expiry)
+            command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
             if session.settings.strategy == "independent" {
                 command.evaluateAfter = true

@@ -2,6 +2,7 @@ import CohortCore
 import CohortStrategies
 import CohortTraining
 import Crypto
+import FoundationEssentials
 
 /// Reads peers' updates from the object store: large ones a piece at a time, small ones once.
 struct UpdateReader {
@@ -29,17 +30,26 @@ struct UpdateReader {
             throw CohortError(.invalid, "the results' samples, epochs or seconds cannot be")
         }
         var inspection = UpdateInspection(start: try await start(of: session, model))
-        let keeps = (kept.count + 1) * model.parameterCount <= Self.mostKept
+        let keeps = event.updateData != nil || (kept.count + 1) * model.parameterCount <= Self.mostKept
         var parameters: [Float] = []
         if keeps { parameters.reserveCapacity(model.parameterCount) }
         var digest = SHA256()
         var stream = WeightsStream(spec: model)
-        for try await chunk in try await objects.read(update.key, from: 0) {
+        func take(_ chunk: [UInt8]) throws {
             digest.update(data: chunk)
             try stream.feed(chunk) { values in
                 try inspection.feed(values)
                 if keeps { parameters += values }
             }
+        }
+        if let data = event.updateData {
+            guard data.count <= TrainCommandBuilder.largestInlineWeights else {
+                throw CohortError(
+                    .invalid, "update_data has \(data.count) bytes; more than \(TrainCommandBuilder.largestInlineWeights) go to update_url")
+            }
+            try take([UInt8](data))
+        } else {
+            for try await chunk in try await objects.read(update.key, from: 0) { try take(chunk) }
         }
         try stream.finish()
         let sha256 = digest.finalize().map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
@@ -48,6 +58,21 @@ struct UpdateReader {
         }
         if keeps { kept[update.key] = parameters }
         return inspection.norm
+    }
+
+    /// Takes over updates that came in messages.
+    mutating func restore(_ answers: [RecordedAnswer], model: ModelSpec?) throws {
+        guard let model else { return }
+        for recorded in answers {
+            guard let key = recorded.answer.update?.key, let data = recorded.updateData else { continue }
+            kept[key] = try Weights.decode([UInt8](data), spec: model)
+        }
+    }
+
+    /// The file of the round's weights, when it is small and still at hand.
+    func smallFile(of weights: ObjectReference, _ model: ModelSpec) throws -> Data? {
+        guard weights.bytes <= TrainCommandBuilder.largestInlineWeights, let known, known.sha256 == weights.sha256 else { return nil }
+        return Data(try Weights.encode(model, known.parameters))
     }
 
     private mutating func start(of session: Session, _ model: ModelSpec) async throws -> [Float] {
@@ -72,7 +97,10 @@ struct UpdateReader {
         let target = "checkpoints/\(session.id)/g\(session.generation)-r\(session.round).safetensors"
         switch outcome {
         case .select(let peerId):
-            return try await objects.put(try await objects.get(try key(peerId)), key: target)
+            let key = try key(peerId)
+            defer { kept = [:] }
+            if let parameters = kept[key] { return try await objects.put(try Weights.encode(model, parameters), key: target) }
+            return try await objects.put(try await objects.get(key), key: target)
         case .average(let shares):
             let parameters = try await mean(of: shares.map { (key: try key($0.peerId), weight: $0.weight) }, model)
             let weights = try await objects.put(try Weights.encode(model, parameters), key: target)

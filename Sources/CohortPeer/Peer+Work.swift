@@ -28,7 +28,8 @@ extension Peer {
                 }
             }
             let done = DoneEvent(
-                sessionId: key.sessionId, peerId: peerId, generation: key.generation, round: key.round, results: results, update: update)
+                sessionId: key.sessionId, peerId: peerId, generation: key.generation, round: key.round, results: results,
+                update: update?.reference, updateData: update?.data)
             guard ledger.finish(key, answer: done) else { return }
             logger.info("done: \(key)", metadata: ["samples": "\(results.samples)", "seconds": "\(results.seconds)"])
             outbox.add(.done(done))

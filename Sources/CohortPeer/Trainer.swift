@@ -50,7 +50,7 @@ actor Trainer {
     /// - Throws: `CancellationError` when stopped; ``CohortError`` and ``RunFailure`` for what went wrong.
     func run(
         _ command: TrainCommand, peerId: String, control: RunControl, report: @escaping @Sendable (HeartbeatEvent) -> Void
-    ) async throws -> (results: DoneResults, update: ObjectReference?) {
+    ) async throws -> (results: DoneResults, update: Update?) {
         let dataset = try await dataset(for: command, control)
         try dataset.fits(command.model)
         let model = try await preparedModel(command)
@@ -92,7 +92,7 @@ actor Trainer {
     private func preparedModel(_ command: TrainCommand) async throws -> any TrainableModel {
         let weights: [Float]
         if let link = command.weightsUrl {
-            weights = try Weights.decode(try await objects.get(link, sha256: command.weightsSha256), spec: command.model)
+            weights = try Weights.decode(try await weightsFile(command, at: link), spec: command.model)
         } else {
             weights = initialParameters(command.model, seed: command.modelSeed)
         }
@@ -108,13 +108,21 @@ actor Trainer {
         return made
     }
 
-    private func upload(_ model: any TrainableModel, _ command: TrainCommand) async throws -> ObjectReference? {
+    /// In the message, or behind the link.
+    private func weightsFile(_ command: TrainCommand, at link: String) async throws -> [UInt8] {
+        if let data = command.weights, SHA256.hash(data: data).hexadecimal == command.weightsSha256 { return [UInt8](data) }
+        return try await objects.get(link, sha256: command.weightsSha256)
+    }
+
+    private func upload(_ model: any TrainableModel, _ command: TrainCommand) async throws -> Update? {
         guard let link = command.updateUrl, let key = command.updateKey else { return nil }
         let parameters = model.parameters
         guard parameters.allSatisfy(\.isFinite) else { throw RunFailure.diverged(command, epoch: command.epochs) }
         let bytes = try Weights.encode(command.model, parameters)
+        let reference = ObjectReference(key: key, sha256: SHA256.hash(data: bytes).hexadecimal, bytes: bytes.count)
+        if let limit = command.inlineUpdateBytes, bytes.count <= limit { return Update(reference: reference, data: Data(bytes)) }
         try await objects.upload(bytes, to: link)
-        return ObjectReference(key: key, sha256: SHA256.hash(data: bytes).hexadecimal, bytes: bytes.count)
+        return Update(reference: reference, data: nil)
     }
 
     // MARK: Data
@@ -176,6 +184,12 @@ actor Trainer {
         guard let link = command.schemaUrl else { throw CohortError(.invalid, "TRAIN has neither a schema nor a schema_url") }
         return try CohortJSON.decode(TableSchema.self, from: try await objects.get(link, sha256: command.schemaSha256, limit: 256 << 20))
     }
+}
+
+/// A round's weights: uploaded, or small enough to go in DONE.
+struct Update: Sendable {
+    var reference: ObjectReference
+    var data: Data?
 }
 
 /// A data set as it is trained on, and what it was made from.

@@ -73,6 +73,7 @@ public final class DirectoryObjects: ServedObjectStore {
 
     public func get(_ key: String) async throws -> [UInt8] {
         let key = try ObjectKey(key)
+        try Task.checkCancellation()
         return try await run(key) { folder in
             let reading = try ObjectReading(key, from: 0, in: folder)
             var bytes = try reading.next() ?? []

@@ -45,7 +45,7 @@ extension SQLiteDocuments {
         var stored = session
         stored.revision += 1
         let columns = try Columns(stored)
-        let rounds = try record.rounds.map { ($0.round, String(decoding: try CohortJSON.encode($0), as: UTF8.self)) }
+        let rows = try RecordRows(record, sessionId: session.id)
         try await write { database in
             guard try Self.replace(columns, id: session.id, ifRevision: session.revision, in: database) else {
                 guard let row = try database.row("SELECT revision FROM sessions WHERE id = ?", [session.id]) else {
@@ -55,13 +55,32 @@ extension SQLiteDocuments {
                     .conflict,
                     "session \(session.id) has changed: its revision is \(row["revision"] as Int), not \(session.revision); read it again")
             }
-            try Self.append(record.points, in: database)
-            for (round, document) in rounds {
-                try database.run(
-                    "INSERT OR REPLACE INTO rounds (session_id, round, document) VALUES (?, ?, ?)", [session.id, round, document])
-            }
+            try rows.insert(in: database)
+            if session.status.isFinal { try database.run("DELETE FROM answers WHERE session_id = ?", [session.id]) }
         }
         return stored
+    }
+
+    public func record(_ record: SessionRecord, sessionId: String, generation: Int) async throws {
+        let rows = try RecordRows(record, sessionId: sessionId)
+        try await write { database in
+            guard let row = try database.row("SELECT generation FROM sessions WHERE id = ?", [sessionId]) else {
+                throw CohortError(.notFound, "there is no session \(sessionId)")
+            }
+            guard row["generation"] == generation else {
+                throw CohortError(
+                    .conflict, "session \(sessionId) is of generation \(row["generation"] as Int) by now, not \(generation)")
+            }
+            try rows.insert(in: database)
+        }
+    }
+
+    public func answers(sessionId: String) async throws -> [RecordedAnswer] {
+        try await read { database in
+            try database.rows("SELECT document FROM answers WHERE session_id = ? ORDER BY peer_id", [sessionId]).map { row in
+                try CohortJSON.decode(RecordedAnswer.self, from: (row["document"] as String).utf8)
+            }
+        }
     }
 
     public func rounds(sessionId: String) async throws -> [RoundSummary] {
@@ -108,6 +127,31 @@ extension SQLiteDocuments {
             UPDATE sessions SET status = ?, revision = ?, generation = ?, lease_owner = ?, lease_expires_at = ?, document = ?
             WHERE id = ? AND revision = ?
             """, columns.changing + [id, revision]) == 1
+    }
+}
+
+/// The rows of a ``SessionRecord``, made before the transaction begins.
+private struct RecordRows: Sendable {
+    let sessionId: String
+    let points: [MetricPoint]
+    let rounds: [(round: Int, document: String)]
+    let answers: [(peerId: String, document: String)]
+
+    init(_ record: SessionRecord, sessionId: String) throws {
+        self.sessionId = sessionId
+        points = record.points
+        rounds = try record.rounds.map { ($0.round, String(decoding: try CohortJSON.encode($0), as: UTF8.self)) }
+        answers = try record.answers.map { ($0.peerId, String(decoding: try CohortJSON.encode($0), as: UTF8.self)) }
+    }
+
+    func insert(in database: Database) throws {
+        try SQLiteDocuments.append(points, in: database)
+        for (round, document) in rounds {
+            try database.run("INSERT OR REPLACE INTO rounds (session_id, round, document) VALUES (?, ?, ?)", [sessionId, round, document])
+        }
+        for (peerId, document) in answers {
+            try database.run("INSERT OR REPLACE INTO answers (session_id, peer_id, document) VALUES (?, ?, ?)", [sessionId, peerId, document])
+        }
     }
 }
 

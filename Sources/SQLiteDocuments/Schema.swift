@@ -89,6 +89,14 @@ enum Schema {
                         PRIMARY KEY (session_id, round)
                     ) STRICT, WITHOUT ROWID;
 
+                    -- Answers to the round under way, until the document that has them all is stored.
+                    CREATE TABLE answers (
+                        session_id TEXT NOT NULL,
+                        peer_id TEXT NOT NULL,
+                        document TEXT NOT NULL,
+                        PRIMARY KEY (session_id, peer_id)
+                    ) STRICT, WITHOUT ROWID;
+
                     -- They stood inside the session's document before.
                     INSERT OR REPLACE INTO rounds (session_id, round, document)
                         SELECT sessions.id, json_extract(summary.value, '$.round'), summary.value

@@ -87,6 +87,37 @@ import Testing
         }
     }
 
+    @Test func `an update that comes in the message is looked at alike, needs no object, and outlives the coordinator`() async throws {
+        try await withObjects { objects in
+            var reader = UpdateReader(objects)
+            var session = Self.session(["a"])
+            let parameters = initialParameters(Self.model, seed: 9)
+            let bytes = try Weights.encode(Self.model, parameters)
+            let sha256 = try await objects.put(bytes, key: "elsewhere").sha256
+            var done = Self.done("a", update: ObjectReference(key: Self.key("a"), sha256: sha256, bytes: bytes.count))
+            done.updateData = Data(bytes)
+            #expect(try await reader.inspect(done, of: session) != nil)
+            #expect(try await objects.head(Self.key("a")) == nil)
+
+            let answer = PeerAnswer(round: 0, results: done.results, update: done.update, answeredAt: Date())
+            session.peers[0].answer = answer
+            let first = try await reader.aggregate(.average([("a", 1)]), of: session)
+            #expect(try Weights.decode(try await objects.get(first.key), spec: Self.model) == parameters)
+
+            var successor = UpdateReader(objects)
+            try successor.restore(
+                [RecordedAnswer(peerId: "a", generation: 1, answer: answer, updateData: done.updateData)], model: Self.model)
+            #expect(try await successor.aggregate(.average([("a", 1)]), of: session).sha256 == first.sha256)
+
+            var nan = parameters
+            nan[0] = .infinity
+            for wrong in [Array(bytes.dropLast(4)), try Weights.encode(Self.model, nan), [UInt8](repeating: 0, count: 7_000), []] {
+                done.updateData = Data(wrong)
+                await #expect(throws: CohortError.self) { _ = try await reader.inspect(done, of: session) }
+            }
+        }
+    }
+
     @Test func `the mean is the same bits whatever order the answers came in`() async throws {
         try await withObjects { objects in
             var reader = UpdateReader(objects)

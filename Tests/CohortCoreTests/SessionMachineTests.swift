@@ -185,6 +185,44 @@ private struct Stage {
         #expect(stage.session.lastRound?.dropped["c"] == "silent")
     }
 
+    @Test func `recorded answers to the round under way are taken over by the next coordinator, and no others`() throws {
+        var stage = Stage()
+        stage = stage.started()
+        let stored = stage.session
+        stage.machine.stored(stored)
+        stage.done("a")
+        let accepted = stage.actions.compactMap { if case .accept(let answer) = $0 { answer } else { nil } }
+        #expect(accepted.map(\.peerId) == ["a"] && accepted.first?.generation == 1)
+        #expect(!stage.machine.mustStore, "the answer is recorded without the document")
+
+        func resumed(_ session: Session, _ answers: [RecordedAnswer]) -> Stage {
+            var next = Stage()
+            var session = session
+            session.generation = 2
+            next.machine = SessionMachine(session, strategy: EvenShares(), rules: .init(enableWait: 30, peerWait: 60))
+            next.machine.restore(answers)
+            next.send(.resumed)
+            next.enable(["a", "b", "c"])
+            return next
+        }
+        var next = resumed(stored, accepted)
+        #expect(next.place("a")?.state == .done && next.place("a")?.trainedSamples == 30)
+        #expect(next.place("b")?.state == .training)
+        next.done("b")
+        next.done("c")
+        #expect(next.aggregates)
+
+        var other = try #require(accepted.first)
+        other.answer.round = 1
+        #expect(resumed(stored, [other]).place("a")?.state == .training, "an answer to another round")
+        other = try #require(accepted.first)
+        other.generation = 0
+        #expect(resumed(stored, [other]).place("a")?.state == .training, "an answer to a round that began anew since")
+        other = try #require(accepted.first)
+        other.peerId = "z"
+        #expect(resumed(stored, [other]).session.peers.map(\.id) == ["a", "b", "c"], "a stranger's")
+    }
+
     @Test func `a newcomer is enabled at once and trains from the next round`() {
         var stage = Stage()
         stage = stage.started()

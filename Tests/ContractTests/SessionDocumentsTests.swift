@@ -1,4 +1,5 @@
 import CohortCore
+import FoundationEssentials
 import Testing
 
 @Suite("Session documents")
@@ -58,6 +59,36 @@ struct SessionDocumentsTests {
             }
             #expect(try await documents.rounds(sessionId: "s").map(\.round) == [0, 1, 10])
             #expect(try await documents.metrics(sessionId: "s").map(\.round) == [0, 1])
+        }
+    }
+
+    @Test("Answers are kept until the session ends, the newest of a peer; not those of a coordinator that was fenced off", arguments: DocumentStore.all)
+    func answers(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            func answer(_ peer: String, round: Int) -> RecordedAnswer {
+                RecordedAnswer(
+                    peerId: peer, generation: 1,
+                    answer: PeerAnswer(
+                        round: round, results: DoneResults(loss: 0.5, accuracy: nil, samples: 3, epochs: 1, seconds: 0.25),
+                        update: ObjectReference(key: "k", sha256: "00", bytes: 3), answeredAt: moment(1)),
+                    updateData: round == 1 ? Data([1, 2, 255]) : nil)
+            }
+            try await documents.insert(Session.sample(id: "s"))
+            var session = try #require(
+                try await documents.lease(sessionId: "s", owner: "a", renewing: nil, now: moment(0), expiresAt: moment(9)))
+            try await documents.record(
+                SessionRecord(answers: [answer("b", round: 0), answer("a", round: 0)]), sessionId: "s", generation: session.generation)
+            try await documents.record(SessionRecord(answers: [answer("b", round: 1)]), sessionId: "s", generation: session.generation)
+            #expect(try await documents.answers(sessionId: "s") == [answer("a", round: 0), answer("b", round: 1)])
+            await expectError(.conflict) {
+                try await documents.record(
+                    SessionRecord(answers: [answer("a", round: 1)]), sessionId: "s", generation: session.generation - 1)
+            }
+            await expectError(.notFound) { try await documents.record(SessionRecord(), sessionId: "t", generation: 0) }
+            #expect(try await documents.answers(sessionId: "s") == [answer("a", round: 0), answer("b", round: 1)])
+            session.status = .completed
+            _ = try await documents.update(session, recording: SessionRecord(answers: [answer("a", round: 1)]))
+            #expect(try await documents.answers(sessionId: "s") == [])
         }
     }
 

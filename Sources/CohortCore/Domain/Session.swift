@@ -140,7 +140,7 @@ public struct RowRange: Codable, Hashable, Sendable {
     public var count: Int { end - start }
 }
 
-/// What a peer's DONE said, kept in the session's document.
+/// What a peer's DONE said.
 public struct PeerAnswer: Codable, Hashable, Sendable {
     public var round: Int
     public var results: DoneResults
@@ -152,6 +152,22 @@ public struct PeerAnswer: Codable, Hashable, Sendable {
         self.results = results
         self.update = update
         self.answeredAt = answeredAt
+    }
+}
+
+/// An accepted answer as it is recorded until its round is closed.
+public struct RecordedAnswer: Codable, Hashable, Sendable {
+    public var peerId: String
+    public var generation: Int
+    public var answer: PeerAnswer
+    /// The update file, when it came in the message and is nowhere else.
+    public var updateData: Data?
+
+    public init(peerId: String, generation: Int, answer: PeerAnswer, updateData: Data?) {
+        self.peerId = peerId
+        self.generation = generation
+        self.answer = answer
+        self.updateData = updateData
     }
 }
 
@@ -176,6 +192,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var round: Int
     /// When the round's TRAIN went out; nil between rounds.
     public var roundStartedAt: Date?
+    /// Answers recorded beside the document count for the current round from this generation on.
+    public var answersFrom: Int?
     /// The global weights the current round starts from; nil in round 0.
     public var weights: ObjectReference?
     public var best: Checkpoint?

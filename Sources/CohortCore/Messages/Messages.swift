@@ -1,3 +1,5 @@
+public import FoundationEssentials
+
 /// Names of the broker's queues; fixed, third-party peers rely on them.
 public struct QueueName: RawRepresentable, Codable, Hashable, Sendable, CustomStringConvertible {
     public let rawValue: String
@@ -58,6 +60,10 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     /// PUT the result here; absent when only evaluating.
     public var updateUrl: String?
     public var updateKey: String?
+    /// The file at `weights_url` itself, when it is small: it saves the way there.
+    public var weights: Data?
+    /// An update file of at most so many bytes may come in DONE instead of by `update_url`; absent: none may.
+    public var inlineUpdateBytes: Int?
     /// Stop after this many seconds of training and answer with the steps done; absent: no limit.
     public var timeLimit: Double?
     /// Epochs without a better validation loss before stopping (and going back to the best); absent: never.
@@ -230,16 +236,22 @@ public struct DoneEvent: Codable, Hashable, Sendable {
     public var generation: Int
     public var round: Int
     public var results: DoneResults
-    /// The uploaded weights; absent when only evaluating.
+    /// The weights, uploaded or in `update_data`; absent when only evaluating.
     public var update: ObjectReference?
+    /// The update file itself, when it is small enough for it.
+    public var updateData: Data?
 
-    public init(sessionId: String, peerId: String, generation: Int, round: Int, results: DoneResults, update: ObjectReference?) {
+    public init(
+        sessionId: String, peerId: String, generation: Int, round: Int, results: DoneResults, update: ObjectReference?,
+        updateData: Data? = nil
+    ) {
         self.sessionId = sessionId
         self.peerId = peerId
         self.generation = generation
         self.round = round
         self.results = results
         self.update = update
+        self.updateData = updateData
     }
 }
 

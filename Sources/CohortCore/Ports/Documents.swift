@@ -63,6 +63,11 @@ public protocol SessionDocuments: Sendable {
     /// - Returns: the session as stored.
     /// - Throws: ``CohortError`` `conflict` when someone else has stored since.
     func update(_ session: Session, recording record: SessionRecord) async throws -> Session
+    /// Stores what came of events without the document.
+    /// - Throws: ``CohortError`` `conflict` when the session's generation is another by now.
+    func record(_ record: SessionRecord, sessionId: String, generation: Int) async throws
+    /// Each peer's newest recorded answer; none of a session that has ended.
+    func answers(sessionId: String) async throws -> [RecordedAnswer]
     /// What became of the session's rounds, oldest first.
     func rounds(sessionId: String) async throws -> [RoundSummary]
     /// Takes or renews the lease in one atomic step: when free, expired by `now`, or already `owner`'s. Taking it (`renewing` nil)
@@ -81,13 +86,16 @@ public struct SessionRecord: Sendable {
     public var points: [MetricPoint]
     /// A summary of a round that is there already replaces it.
     public var rounds: [RoundSummary]
+    /// Replaces what the same peer answered before.
+    public var answers: [RecordedAnswer]
 
-    public init(points: [MetricPoint] = [], rounds: [RoundSummary] = []) {
+    public init(points: [MetricPoint] = [], rounds: [RoundSummary] = [], answers: [RecordedAnswer] = []) {
         self.points = points
         self.rounds = rounds
+        self.answers = answers
     }
 
-    public var isEmpty: Bool { points.isEmpty && rounds.isEmpty }
+    public var isEmpty: Bool { points.isEmpty && rounds.isEmpty && answers.isEmpty }
 }
 
 /// One point of a session's time series.

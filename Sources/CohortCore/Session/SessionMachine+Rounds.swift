@@ -126,6 +126,7 @@ extension SessionMachine {
 
     private mutating func clearRound() {
         retries = [:]
+        session.answersFrom = session.generation
         for index in session.peers.indices {
             session.peers[index].rows = []
             session.peers[index].validationRows = nil

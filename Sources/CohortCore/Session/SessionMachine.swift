@@ -46,6 +46,8 @@ public struct SessionMachine: Sendable {
         case claim(Int)
         case free(peerId: String)
         case record([MetricPoint])
+        /// Remember an answer until its round is closed; before its peer is told that it is taken.
+        case accept(RecordedAnswer)
         /// What became of a round, anew or with its validation known.
         case summarize(RoundSummary)
         case tell(SessionNotice)
@@ -279,19 +281,40 @@ public struct SessionMachine: Sendable {
             session.updateNorms.append(norm)
             if session.updateNorms.count > 64 { session.updateNorms.removeFirst(session.updateNorms.count - 64) }
         }
+        let answer = PeerAnswer(round: event.round, results: event.results, update: event.update, answeredAt: now)
+        take(answer, of: index)
+        actions.append(
+            .accept(
+                RecordedAnswer(peerId: event.peerId, generation: event.generation, answer: answer, updateData: event.updateData)))
+    }
+
+    private mutating func take(_ answer: PeerAnswer, of index: Int) {
+        let results = answer.results
         session.peers[index].state = .done
         session.peers[index].progress = 1
-        session.peers[index].answer = PeerAnswer(round: event.round, results: event.results, update: event.update, answeredAt: now)
-        session.peers[index].trainedSamples += max(0, event.results.samples)
-        if event.results.loss != nil {
-            session.peers[index].loss = event.results.loss
-            session.peers[index].accuracy = event.results.accuracy
+        session.peers[index].answer = answer
+        session.peers[index].trainedSamples += max(0, results.samples)
+        if results.loss != nil {
+            session.peers[index].loss = results.loss
+            session.peers[index].accuracy = results.accuracy
         }
-        if event.results.seconds > 0, event.results.samples > 0 {
-            session.peers[index].samplesPerSecond = Double(event.results.samples) / event.results.seconds
+        if results.seconds > 0, results.samples > 0 {
+            session.peers[index].samplesPerSecond = Double(results.samples) / results.seconds
         }
-        if let begun = session.roundStartedAt { deadline.add(now.timeIntervalSince(begun)) }
-        change(true)
+        if let begun = session.roundStartedAt { deadline.add(answer.answeredAt.timeIntervalSince(begun)) }
+        change(false)
+    }
+
+    /// Takes over what was recorded before this machine began: answers to the round under way that its document does not have.
+    public mutating func restore(_ answers: [RecordedAnswer]) {
+        guard session.status == .running, session.roundStartedAt != nil else { return }
+        for recorded in answers
+        where recorded.answer.round == session.round && recorded.generation >= session.answersFrom ?? 0 {
+            guard let index = index(recorded.peerId), session.peers[index].isAlive, session.peers[index].answer?.round != session.round,
+                !session.peers[index].rows.isEmpty || session.peers[index].validationRows != nil
+            else { continue }
+            take(recorded.answer, of: index)
+        }
     }
 
     /// The running median; nil before there are five.

@@ -1,5 +1,6 @@
 public import CohortCore
 import FoundationEssentials
+import Synchronization
 
 /// The `.safetensors` format: eight bytes, little-endian: the header's length; the header: JSON, tensor name → dtype, shape, offsets, and
 /// `__metadata__`: text → text; then the tensors' bytes. Here every tensor is F32.
@@ -57,9 +58,22 @@ public struct Safetensors: Hashable, Sendable {
 
     /// The file of `parameters`, the flat vector in the order of `tensors`.
     static func encode(_ tensors: [TensorSpec], _ parameters: [Float], metadata: [String: String] = [:]) throws -> [UInt8] {
+        try file(header: header(tensors, metadata: metadata), parameters, of: tensors)
+    }
+
+    fileprivate static func file(header: [UInt8], _ parameters: [Float], of tensors: [TensorSpec]) throws -> [UInt8] {
         guard parameters.count == tensors.reduce(0, { $0 + $1.count }) else {
             throw CohortError(.internal, "\(parameters.count) parameters do not fill the tensors")
         }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(header.count + parameters.count * 4)
+        bytes.append(contentsOf: header)
+        parameters.withUnsafeBytes { bytes.append(contentsOf: $0) }
+        return bytes
+    }
+
+    /// All before the first tensor, the length in front included.
+    fileprivate static func header(_ tensors: [TensorSpec], metadata: [String: String] = [:]) throws -> [UInt8] {
         var header = Header()
         header.metadata = metadata
         var offset = 0
@@ -72,12 +86,7 @@ public struct Safetensors: Hashable, Sendable {
         var json = [UInt8](try encoder.encode(header))
         // Padded, so that the tensors begin on a multiple of eight.
         while json.count % 8 != 0 { json.append(0x20) }
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(8 + json.count + offset)
-        withUnsafeBytes(of: UInt64(json.count).littleEndian) { bytes.append(contentsOf: $0) }
-        bytes.append(contentsOf: json)
-        parameters.withUnsafeBytes { bytes.append(contentsOf: $0) }
-        return bytes
+        return withUnsafeBytes(of: UInt64(json.count).littleEndian) { Array($0) } + json
     }
 
     /// How many bytes the header takes, length included.
@@ -145,8 +154,18 @@ public struct Safetensors: Hashable, Sendable {
 /// A model's weights as a `.safetensors` file: what peers upload and download.
 public enum Weights {
     public static func encode(_ spec: ModelSpec, _ parameters: [Float]) throws -> [UInt8] {
-        try Safetensors.encode(spec.tensors, parameters)
+        try Safetensors.file(header: header(spec), parameters, of: spec.tensors)
     }
+
+    /// The header that ``encode(_:_:)`` writes. The last one is remembered: the files of a session all begin with the same bytes.
+    static func header(_ spec: ModelSpec) throws -> [UInt8] {
+        if let last = lastHeader.withLock({ $0 }), last.spec == spec { return last.bytes }
+        let bytes = try Safetensors.header(spec.tensors)
+        lastHeader.withLock { $0 = (spec, bytes) }
+        return bytes
+    }
+
+    private static let lastHeader = Mutex<(spec: ModelSpec, bytes: [UInt8])?>(nil)
 
     /// - Throws: ``CohortError`` `invalid` when the bytes are not whole, or of another model.
     public static func decode(_ bytes: [UInt8], spec: ModelSpec) throws -> [Float] {
@@ -179,7 +198,7 @@ public struct WeightsStream {
             guard pending.count >= 8 else { return }
             let needed = try Safetensors.headerBytes(pending)
             guard pending.count >= needed else { return }
-            try Safetensors(header: pending[..<needed]).check(spec)
+            if try !pending.starts(with: Weights.header(spec)) { try Safetensors(header: pending[..<needed]).check(spec) }
             pending.removeFirst(needed)
             isHeaderRead = true
         }
