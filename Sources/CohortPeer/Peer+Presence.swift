@@ -103,7 +103,8 @@ extension Peer {
             try await Task.sleep(for: .seconds(interval * Double.random(in: 0.8...1.2)))
             do {
                 try await client.beat(
-                    peerId: registered.peerId, registration: registered.registration, through: broker.accepted, timeout: .seconds(max(1, interval * 2)))
+                    peerId: registered.peerId, registration: registered.registration, through: broker.accepted,
+                    timeout: .seconds(max(1, interval * 2)))
                 if isAway { logger.notice("\(client.server) is back") }
                 isAway = false
             } catch let error as CohortError {

@@ -150,7 +150,8 @@ private struct RecordRows: Sendable {
             try database.run("INSERT OR REPLACE INTO rounds (session_id, round, document) VALUES (?, ?, ?)", [sessionId, round, document])
         }
         for (peerId, document) in answers {
-            try database.run("INSERT OR REPLACE INTO answers (session_id, peer_id, document) VALUES (?, ?, ?)", [sessionId, peerId, document])
+            try database.run(
+                "INSERT OR REPLACE INTO answers (session_id, peer_id, document) VALUES (?, ?, ?)", [sessionId, peerId, document])
         }
     }
 }

@@ -136,7 +136,9 @@ struct OutboxTests {
         outbox.add(heartbeat(6))
         outbox.add(heartbeat(7, session: "third"))
         // The first four are taken at the third attempt, but for the second; the session "other" is over, "third" is malformed.
-        let broker = ScriptedBroker([.fail(.unavailable), .fail(.internal), .refuse(1, .conflict), .fail(.conflict), .take, .fail(.invalid)])
+        let broker = ScriptedBroker([
+            .fail(.unavailable), .fail(.internal), .refuse(1, .conflict), .fail(.conflict), .take, .fail(.invalid),
+        ])
         try await deliver(outbox, through: broker) { outbox.pending.isEmpty }
         #expect(broker.taken.withLock { $0 } == [[heartbeat(1), heartbeat(3), heartbeat(4)], [heartbeat(6)]])
     }

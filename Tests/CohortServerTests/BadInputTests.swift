@@ -165,7 +165,10 @@ import Testing
             #expect(strange.status == 409, "\(strange)")
             #expect(try await world.call("POST", "/peers/\(id)/events", #"{"type":"DONE"}"#, token: join).status == 400)
             for (lines, status) in [
-                (#"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"# + "\n" + #"{"type":"ENABLED","session_id":"b","peer_id":"\#(id)"}"#, 400),
+                (
+                    #"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"# + "\n"
+                        + #"{"type":"ENABLED","session_id":"b","peer_id":"\#(id)"}"#, 400
+                ),
                 (#"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"# + "\n", 409), ("", 400), ("\n", 400),
                 (#"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"#, 409),
                 (#"{"session_id":"a","peer_id":"\#(id)","x":""# + String(repeating: "x", count: 70_000) + #""}"#, 413),

@@ -62,7 +62,9 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("Answers are kept until the session ends, the newest of a peer; not those of a coordinator that was fenced off", arguments: DocumentStore.all)
+    @Test(
+        "Answers are kept until the session ends, the newest of a peer; not those of a coordinator that was fenced off",
+        arguments: DocumentStore.all)
     func answers(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             func answer(_ peer: String, round: Int) -> RecordedAnswer {
