@@ -1,6 +1,8 @@
 # `make demo` and `make test` do everything on a fresh machine; each installs what it lacks first.
 SWIFT ?= swift
 BINARY = .build/release/cohort
+# With Swift's libraries inside, the binary runs on machines that have no Swift.
+STATIC = $(if $(filter Linux,$(shell uname -s)),--static-swift-stdlib)
 
 .PHONY: help setup build run demo test test-fast bench lint format clean
 
@@ -11,7 +13,7 @@ setup: ## install what building needs (Debian, Ubuntu), or say what is missing
 	@scripts/setup.sh
 
 build: setup ## the optimized `cohort`, in .build/release
-	$(SWIFT) build -c release --product cohort
+	$(SWIFT) build -c release $(STATIC) --product cohort
 
 run: build ## a server on http://127.0.0.1:8080
 	$(BINARY) serve

@@ -1,0 +1,201 @@
+import CohortClient
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+import Glibc
+import Logging
+import Subprocess
+import Testing
+
+extension SystemSuite {
+    /// What a stranger's peer, a cut line and a full disk do to a running server.
+    @Suite(.serialized) struct Harsh {
+        @Test func `a peer whose updates cannot be is refused three times, then left out, and the model is none the worse`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                let person = try await world.person(server)
+                _ = try await world.peers(2, of: server, for: person)
+                let token = try #require(try await person.createToken().token)
+                let liar = LyingPeer(client: try CohortClient(server: ServerURL(server.url), token: token, http: world.http))
+                let settings = SessionSettings(peers: 3, rounds: 3, epochs: 10, batchSize: 8, lr: 0.01, hidden: [8], seed: 5)
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    let registered = try await liar.register()
+                    group.addTask { try await liar.run(registered) }
+                    try await eventually("it is online") { try await person.peers().count { $0.status == .online } == 3 }
+                    let started = try await person.startSession(settings, file: try world.blobs(rows: 900))
+                    let status = try await person.final(started.sessionId)
+                    #expect(status.status == .completed, "\(status.error ?? "")")
+                    let results = try await person.results(id: started.sessionId)
+                    let place = try #require(results.peers.first { $0.name == "liar" })
+                    #expect(place.state == .failed)
+                    #expect(try #require(place.message).contains("SHA-256"), "the reason of the last try: \(place.message ?? "")")
+                    #expect(try #require(results.metrics.accuracy) > 0.9)
+                    group.cancelAll()
+                }
+                let said = server.process.standardError
+                #expect(said.contains("nan at parameter 0"), "NaN is refused")
+                #expect(said.contains("'0.weight' of shape [3, 4]"), "another shape is refused")
+            }
+        }
+
+        @Test func `a client killed half way through 1 GB leaves nothing, and nobody locked`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                let person = try await world.person(server)
+                _ = try await world.peers(1, of: server, for: person)
+                let csv = "\(world.folder)/large.csv"
+                try Faults.writeLarge(csv, megabytes: 1_000)
+                let login = world.start(
+                    "login", ["login", "--server", server.url, "--email", "ada@example.org", "--password", "correct horse"])
+                #expect(try await login.end() == .exited(0), "\(login.standardError)")
+                let client = world.start("client", ["train", csv, "--peers", "1"])
+                let uploads = "\(world.folder)/server/uploads"
+                try await eventually("half of it is there") {
+                    try FileManager.default.contentsOfDirectory(atPath: uploads).contains {
+                        (try FileManager.default.attributesOfItem(atPath: "\(uploads)/\($0)")[.size] as? Int ?? 0) > 400_000_000
+                    }
+                }
+                try await client.send(SIGKILL)
+                try await eventually("the part is gone") { try FileManager.default.contentsOfDirectory(atPath: uploads).isEmpty }
+                #expect(try await person.sessions().isEmpty)
+                #expect(try await person.peers().allSatisfy { $0.status == .online })
+            }
+        }
+
+        @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
+        func `a full disk under the server is said, nothing is lost, and the session goes on when there is room`() async throws {
+            try await withWorld { world in
+                let disk = try SmallDisk(at: "\(world.folder)/server", megabytes: 24)
+                defer { disk.detach() }
+                let server = try await world.server()
+                let person = try await world.person(server)
+                _ = try await world.peers(2, of: server, for: person)
+
+                let csv = "\(world.folder)/large.csv"
+                try Faults.writeLarge(csv, megabytes: 40)
+                do {
+                    _ = try await person.startSession(SessionSettings(peers: 2), file: csv)
+                    Issue.record("40 MB were stored on a disk of 24 MB")
+                } catch let error as CohortError {
+                    #expect(error.code == .storageFull && error.message.contains("disk is full"), "\(error)")
+                }
+                #expect(try await person.sessions().isEmpty)
+                #expect(try await person.peers().allSatisfy { $0.status == .online })
+
+                let settings = SessionSettings(peers: 2, rounds: 12, epochs: 30, batchSize: 2, lr: 0.005, hidden: [64, 64], seed: 5)
+                let started = try await person.startSession(settings, file: try world.blobs(rows: 3_000))
+                try await eventually("the first round is done") { try await person.trainingStatus(id: started.sessionId).round >= 1 }
+                try disk.fill()
+                try await eventually("the server says it") { server.process.standardError.contains("full") }
+                #expect(try await person.trainingStatus(id: started.sessionId).status == .running, "reading goes on")
+                try disk.makeRoom()
+                let status = try await person.final(started.sessionId)
+                #expect(status.status == .completed, "\(status.error ?? "")")
+                let rows = try #require(try await person.results(id: started.sessionId).rows)
+                #expect(rows.least == 360 && rows.most == 360, "12 rounds of 30 epochs, none lost, none twice: \(rows)")
+            }
+        }
+    }
+}
+
+/// Speaks the protocol, and answers every TRAIN with an update that cannot be: NaN, then another shape, then bytes of another hash.
+private struct LyingPeer {
+    let client: CohortClient
+
+    func register() async throws -> API.Registered {
+        try await client.register(
+            API.Registration(
+                id: nil, name: "liar",
+                capabilities: PeerCapabilities(
+                    cores: 1, memoryBytes: 1 << 30, engine: "native", device: "cpu", samplesPerSecond: 1e6, platform: "test", version: "1"))
+        )
+    }
+
+    func run(_ registered: API.Registered) async throws {
+        let id = registered.peerId
+        let broker = HTTPBroker(
+            client: client, peerId: id, registration: registered.registration,
+            logger: Logger(label: "liar") { _ in SwiftLogNoOpLogHandler() })
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                while true {
+                    try await Task.sleep(for: .seconds(0.4))
+                    try await client.beat(peerId: id, registration: registered.registration, through: broker.accepted)
+                }
+            }
+            var tries = 0
+            for try await delivery in try await broker.consume(.command(peerId: id)) {
+                try await delivery.acknowledge()
+                switch try CohortJSON.decode(Command.self, from: delivery.body) {
+                case .enable(let command):
+                    try await say(
+                        .enabled(
+                            EnabledEvent(sessionId: command.sessionId, peerId: id, generation: command.generation, capabilities: nil)),
+                        through: broker)
+                case .train(let command):
+                    try await say(.done(try lie(tries, to: command, id)), through: broker)
+                    tries += 1
+                case .stop: break
+                }
+            }
+            group.cancelAll()
+        }
+    }
+
+    private func say(_ event: PeerEvent, through broker: HTTPBroker) async throws {
+        do {
+            try await broker.publish(CohortJSON.encode(event), to: .events(sessionId: event.sessionId))
+        } catch let error as CohortError where error.code == .conflict {
+            // Refused for good, as it should be.
+        }
+    }
+
+    private func lie(_ number: Int, to command: TrainCommand, _ id: String) throws -> DoneEvent {
+        var spec = command.model
+        var parameters = initialParameters(spec, seed: 1)
+        if number == 0 { parameters[0] = .nan }
+        if number == 1 {
+            spec = ModelSpec(inputs: 4, hidden: [3], outputs: 3, task: .classification)
+            parameters = initialParameters(spec, seed: 1)
+        }
+        let bytes = try Weights.encode(spec, parameters)
+        let hash = String(repeating: "0", count: 64)
+        return DoneEvent(
+            sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round,
+            results: DoneResults(loss: 1, accuracy: 0, samples: 1, epochs: 1, seconds: 1),
+            update: ObjectReference(key: command.updateKey ?? "", sha256: hash, bytes: bytes.count), updateData: Data(bytes))
+    }
+}
+
+/// A file system of its own, so small that a test fills it.
+private struct SmallDisk {
+    static let reason: Comment = "needs the right to mount a file system (root)"
+    let path: String
+
+    init(at path: String, megabytes: Int) throws {
+        self.path = path
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        guard mount("tmpfs", path, "tmpfs", 0, "size=\(megabytes)m,mode=700") == 0 else {
+            throw Late(description: "no file system can be mounted at \(path): \(String(cString: strerror(errno)))")
+        }
+    }
+
+    func fill() throws {
+        guard let file = fopen("\(path)/filler", "w") else { throw Late(description: "no filler: \(errno)") }
+        let block = [UInt8](repeating: 1, count: 4_096)
+        while fwrite(block, 1, block.count, file) == block.count {}
+        fclose(file)
+    }
+
+    func makeRoom() throws { try FileManager.default.removeItem(atPath: "\(path)/filler") }
+
+    func detach() { _ = umount2(path, Int32(MNT_DETACH)) }
+
+    static let isPossible: Bool = {
+        let path = "\(FileManager.default.temporaryDirectory.path)/cohort-mount-\(newIdentifier())"
+        guard let disk = try? SmallDisk(at: path, megabytes: 1) else { return false }
+        disk.detach()
+        rmdir(path)
+        return true
+    }()
+}
