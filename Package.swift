@@ -110,7 +110,9 @@ let package = Package(
             ])
         + tests("CohortPeerTests", ["CohortPeer", "CohortClient", "CohortCore", "CohortTraining", .asyncHTTPClient, .hummingbird])
         + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer", .grdb])
-        + tests("SystemTests", ["cohort", "CohortCore", "CohortClient", "CohortTraining", .asyncHTTPClient, .subprocess, .nioCore, .system])
+        + tests(
+            "SystemTests",
+            ["cohort", "CohortCore", "CohortClient", "CohortTraining", .asyncHTTPClient, .subprocess, .nioCore, .system])
 )
 
 if let only {
