@@ -65,10 +65,9 @@ let package = Package(
         // Pure: no server package below this line, so they build and test in seconds.
         room("CohortCore"),
         room("CohortStrategies", ["CohortCore"]),
-        .systemLibrary(name: "CBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
         // Kernels are compiled with optimization in every configuration: a debug build that trains is still usable.
         .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
-        room("CohortTraining", ["CohortCore", "CBLAS", "CKernels"]),
+        room("CohortTraining", ["CohortCore", "CKernels"]),
 
         // One technology each.
         .systemLibrary(name: "CCrypt", providers: [.apt(["libcrypt-dev"])]),
@@ -113,6 +112,13 @@ let package = Package(
         + tests(
             "SystemTests",
             ["cohort", "CohortCore", "CohortClient", "CohortTraining", .asyncHTTPClient, .subprocess, .nioCore, .system])
+        // Times the engine: only when asked for, COHORT_ONLY=EngineBench.
+        + (only == "EngineBench"
+            ? [
+                .executableTarget(
+                    name: "EngineBench", dependencies: ["CohortTraining", "CohortCore", "CKernels"], path: "Benchmarks/EngineBench",
+                    swiftSettings: settings)
+            ] : [])
 )
 
 if let only {
@@ -125,6 +131,7 @@ if let only {
         }
     }
     need("\(only)Tests")
+    need(only)
     package.targets.removeAll { !neededTargets.contains($0.name) }
     package.products.removeAll()
 }

@@ -1,75 +1,137 @@
 #include "CKernels.h"
+#include "vectors.h"
 
 #include <math.h>
-#include <string.h>
 
 void cohort_gather(const float *table, size_t width, const uint32_t *rows, size_t count, float *out) {
     for (size_t i = 0; i < count; i++) memcpy(out + i * width, table + (size_t)rows[i] * width, width * sizeof(float));
 }
 
-void cohort_bias(float *restrict z, const float *restrict bias, size_t rows, size_t width) {
-    for (size_t i = 0; i < rows; i++, z += width)
-        for (size_t j = 0; j < width; j++) z[j] += bias[j];
-}
+/// Runs the block that follows for all of `count` elements: `i` is the first, `some` how many of a vector's lanes count.
+#define EACH_VECTOR(count, ...)                           \
+    do {                                                  \
+        size_t i = 0;                                     \
+        for (; i + LANES <= (count); i += LANES) {        \
+            enum { some = LANES };                        \
+            __VA_ARGS__                                   \
+        }                                                 \
+        if (i < (count)) {                                \
+            size_t some = (count)-i;                      \
+            __VA_ARGS__                                   \
+        }                                                 \
+    } while (0)
 
-void cohort_bias_activate(float *restrict z, const float *restrict bias, size_t rows, size_t width, int activation) {
-    for (size_t i = 0; i < rows; i++, z += width) switch (activation) {
-            case COHORT_RELU:
-                // Written so that a NaN stays one: a diverged model must show.
-                for (size_t j = 0; j < width; j++) {
-                    float x = z[j] + bias[j];
-                    z[j] = x < 0 ? 0 : x;
-                }
-                break;
-            case COHORT_TANH:
-                for (size_t j = 0; j < width; j++) z[j] = tanhf(z[j] + bias[j]);
-                break;
-            default:
-                for (size_t j = 0; j < width; j++) z[j] = 1 / (1 + expf(-(z[j] + bias[j])));
-        }
-}
-
-void cohort_activation_gradient(float *restrict gradient, const float *restrict output, size_t count, int activation) {
+/// x = activation(x).
+INLINE void activate(vector *x, int activation) {
     switch (activation) {
-        case COHORT_RELU:
-            for (size_t i = 0; i < count; i++) gradient[i] = output[i] > 0 ? gradient[i] : 0;
-            break;
-        case COHORT_TANH:
-            for (size_t i = 0; i < count; i++) gradient[i] *= 1 - output[i] * output[i];
-            break;
-        default:
-            for (size_t i = 0; i < count; i++) gradient[i] *= output[i] * (1 - output[i]);
+        case COHORT_LINEAR: break;
+        // Written so that a NaN stays one: a diverged model must show.
+        case COHORT_RELU: *x = *x < 0.0f ? (vector)0 : *x; break;
+        case COHORT_TANH: hyperbolic_tangent(x); break;
+        default: sigmoid(x);
     }
 }
 
-void cohort_column_sums(const float *restrict gradient, size_t rows, size_t width, float *restrict out) {
-    memset(out, 0, width * sizeof(float));
-    for (size_t i = 0; i < rows; i++, gradient += width)
-        for (size_t j = 0; j < width; j++) out[j] += gradient[j];
+CLONES void cohort_bias_activate(float *restrict z, const float *restrict bias, size_t rows, size_t width, int activation) {
+    for (size_t row = 0; row < rows; row++, z += width)
+        EACH_VECTOR(width, {
+            vector x, b;
+            get(&x, z + i, some);
+            get(&b, bias + i, some);
+            x += b;
+            activate(&x, activation);
+            put(z + i, &x, some);
+        });
 }
 
-void cohort_softmax(float *logits, size_t rows, size_t width) {
-    for (size_t i = 0; i < rows; i++, logits += width) {
-        float most = logits[0], sum = 0;
-        for (size_t j = 1; j < width; j++) most = logits[j] > most ? logits[j] : most;
-        for (size_t j = 0; j < width; j++) sum += logits[j] = expf(logits[j] - most);
-        for (size_t j = 0; j < width; j++) logits[j] /= sum;
+CLONES void cohort_activate(float *z, size_t count, int activation) {
+    if (activation == COHORT_LINEAR) return;
+    EACH_VECTOR(count, {
+        vector x;
+        get(&x, z + i, some);
+        activate(&x, activation);
+        put(z + i, &x, some);
+    });
+}
+
+CLONES void cohort_activation_gradient(float *restrict gradient, const float *restrict output, size_t count, int activation) {
+    if (activation == COHORT_LINEAR) return;
+    EACH_VECTOR(count, {
+        vector g, y;
+        get(&g, gradient + i, some);
+        get(&y, output + i, some);
+        switch (activation) {
+            case COHORT_RELU: g = y > 0.0f ? g : (vector)0; break;
+            case COHORT_TANH: g *= 1.0f - y * y; break;
+            default: g *= y * (1.0f - y);
+        }
+        put(gradient + i, &g, some);
+    });
+}
+
+CLONES void cohort_column_sums(const float *restrict gradient, size_t rows, size_t width, float *restrict out) {
+    // A vector of columns at a time, so that the sums stay in a register.
+    EACH_VECTOR(width, {
+        vector sum = 0;
+        for (size_t row = 0; row < rows; row++) {
+            vector x;
+            get(&x, gradient + row * width + i, some);
+            sum += x;
+        }
+        put(out + i, &sum, some);
+    });
+}
+
+/// Each row less its largest element, which becomes 0. Returns the position of the first largest.
+INLINE size_t shift_row(float *row, size_t width) {
+    size_t best = 0;
+    for (size_t j = 1; j < width; j++) best = row[j] > row[best] ? j : best;
+    float most = row[best];
+    for (size_t j = 0; j < width; j++) row[j] -= most;
+    return best;
+}
+
+INLINE void exponentials(float *values, size_t count) {
+    EACH_VECTOR(count, {
+        vector x;
+        get(&x, values + i, some);
+        exponential(&x);
+        put(values + i, &x, some);
+    });
+}
+
+INLINE float sum_row(const float *row, size_t width) {
+    float sum = 0;
+    for (size_t j = 0; j < width; j++) sum += row[j];
+    return sum;
+}
+
+CLONES void cohort_softmax(float *logits, size_t rows, size_t width) {
+    for (size_t row = 0; row < rows; row++) shift_row(logits + row * width, width);
+    exponentials(logits, rows * width);
+    for (size_t row = 0; row < rows; row++, logits += width) {
+        float share = 1 / sum_row(logits, width);
+        for (size_t j = 0; j < width; j++) logits[j] *= share;
     }
 }
 
-double cohort_cross_entropy(float *logits, const float *targets, size_t rows, size_t width, int gradient, int64_t *correct) {
+CLONES double cohort_cross_entropy(float *logits, const float *targets, size_t rows, size_t width, int gradient, int64_t *correct) {
     double loss = 0;
+    for (size_t row = 0; row < rows; row++) {
+        size_t own = (size_t)targets[row];
+        *correct += shift_row(logits + row * width, width) == own;
+        loss -= (double)logits[row * width + own];
+    }
+    // All rows in one go: rows are often shorter than a vector.
+    exponentials(logits, rows * width);
     float scale = 1 / (float)rows;
-    for (size_t i = 0; i < rows; i++, logits += width) {
-        size_t class = (size_t)targets[i], best = 0;
-        for (size_t j = 1; j < width; j++) best = logits[j] > logits[best] ? j : best;
-        float most = logits[best], own = logits[class], sum = 0;
-        for (size_t j = 0; j < width; j++) sum += expf(logits[j] - most);
-        *correct += best == class;
-        loss += (double)(logf(sum) + most - own);
+    for (size_t row = 0; row < rows; row++, logits += width) {
+        float sum = sum_row(logits, width);
+        loss += (double)logf(sum);
         if (!gradient) continue;
-        for (size_t j = 0; j < width; j++) logits[j] = expf(logits[j] - most) / sum * scale;
-        logits[class] -= scale;
+        float share = scale / sum;
+        for (size_t j = 0; j < width; j++) logits[j] *= share;
+        logits[(size_t)targets[row]] -= scale;
     }
     return loss;
 }
@@ -87,32 +149,48 @@ double cohort_squared_error(float *outputs, const float *targets, size_t rows, i
     return loss;
 }
 
-void cohort_dropout(float *restrict x, const uint8_t *restrict mask, size_t count, float scale) {
+CLONES void cohort_dropout(float *restrict x, const uint8_t *restrict mask, size_t count, float scale) {
     for (size_t i = 0; i < count; i++) x[i] = mask[i] ? x[i] * scale : 0;
 }
 
-void cohort_sgd(
+CLONES void cohort_sgd(
     float *restrict w, float *restrict g, float *restrict velocity, size_t count, float lr, float momentum, int nesterov, float decay,
     int first) {
-    for (size_t i = 0; i < count; i++) {
-        float step = g[i] + decay * w[i];
+    float kept = first ? 0 : momentum;
+    EACH_VECTOR(count, {
+        vector x, step, v;
+        get(&x, w + i, some);
+        get(&step, g + i, some);
+        step += decay * x;
         if (momentum != 0) {
-            velocity[i] = first ? step : momentum * velocity[i] + step;
-            step = nesterov ? step + momentum * velocity[i] : velocity[i];
+            get(&v, velocity + i, some);
+            v = kept * v + step;
+            put(velocity + i, &v, some);
+            step = nesterov ? step + momentum * v : v;
         }
-        w[i] -= lr * step;
-    }
+        x -= lr * step;
+        put(w + i, &x, some);
+    });
 }
 
-void cohort_adam(
+CLONES void cohort_adam(
     float *restrict w, const float *restrict g, float *restrict m, float *restrict v, size_t count, float lr, float beta1, float beta2,
     float epsilon, float decay, int decoupled, float correction1, float correction2) {
     float step = lr / correction1, root = 1 / sqrtf(correction2);
     float shrink = decoupled ? 1 - lr * decay : 1, coupled = decoupled ? 0 : decay;
-    for (size_t i = 0; i < count; i++) {
-        float x = w[i] * shrink, d = g[i] + coupled * w[i];
-        m[i] = beta1 * m[i] + (1 - beta1) * d;
-        v[i] = beta2 * v[i] + (1 - beta2) * d * d;
-        w[i] = x - step * m[i] / (sqrtf(v[i]) * root + epsilon);
-    }
+    float rest1 = 1 - beta1, rest2 = 1 - beta2;
+    EACH_VECTOR(count, {
+        vector x, d, mean, square;
+        get(&x, w + i, some);
+        get(&d, g + i, some);
+        get(&mean, m + i, some);
+        get(&square, v + i, some);
+        d += coupled * x;
+        mean = beta1 * mean + rest1 * d;
+        square = beta2 * square + rest2 * (d * d);
+        x = x * shrink - step * mean / (__builtin_elementwise_sqrt(square) * root + epsilon);
+        put(m + i, &mean, some);
+        put(v + i, &square, some);
+        put(w + i, &x, some);
+    });
 }

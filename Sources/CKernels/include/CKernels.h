@@ -1,20 +1,27 @@
-// Element-wise kernels of a training step. All arrays are row-major 32-bit floats; nothing here allocates, blocks or keeps state. The order
-// of every sum is fixed, so the same input gives the same bits.
+// What a training step does, in C: products of small matrices, element-wise passes, losses, optimizers. All arrays are row-major 32-bit
+// floats; nothing here allocates, blocks or keeps state. The order of every sum is fixed, so the same input gives the same bits.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum cohort_activation { COHORT_RELU = 0, COHORT_TANH = 1, COHORT_SIGMOID = 2 };
+enum cohort_activation { COHORT_LINEAR = 0, COHORT_RELU = 1, COHORT_TANH = 2, COHORT_SIGMOID = 3 };
 
 /// out[i, :] = table[rows[i], :], i < count.
 void cohort_gather(const float *table, size_t width, const uint32_t *rows, size_t count, float *out);
 
+/// C [rows, columns] = A · B + bias, for small matrices. A's element (i, p) stands at a[i * a_row + p * a_step]; B's element (p, j) at
+/// b[p * b_row + j], or with `b_transposed` at b[j * b_row + p]. `bias` [columns] may be NULL. With `relu`, C becomes max(C, 0). `gate`
+/// [rows, columns], if not NULL, sets C to 0 where it is not positive. `panel`: room for 16 * inner floats.
+void cohort_gemm(
+    size_t rows, size_t columns, size_t inner, const float *a, size_t a_row, size_t a_step, const float *b, size_t b_row,
+    int b_transposed, float *c, const float *bias, int relu, const float *gate, float *panel);
+
 /// z[i, j] = activation(z[i, j] + bias[j]).
 void cohort_bias_activate(float *z, const float *bias, size_t rows, size_t width, int activation);
 
-/// z[i, j] += bias[j].
-void cohort_bias(float *z, const float *bias, size_t rows, size_t width);
+/// z[i] = activation(z[i]).
+void cohort_activate(float *z, size_t count, int activation);
 
 /// gradient *= activation'(.), told from the activation's own output.
 void cohort_activation_gradient(float *gradient, const float *output, size_t count, int activation);
@@ -25,8 +32,8 @@ void cohort_column_sums(const float *gradient, size_t rows, size_t width, float 
 /// Softmax over each row, in place.
 void cohort_softmax(float *logits, size_t rows, size_t width);
 
-/// Sum of cross-entropies of logits against class indices. *correct gets the number of rows whose largest logit is the class. With `gradient`,
-/// logits become (softmax - onehot) / rows.
+/// Sum of cross-entropies of logits against class indices; the logits are used up. *correct gets the number of rows whose first largest
+/// logit is the class. With `gradient`, logits become (softmax - onehot) / rows.
 double cohort_cross_entropy(float *logits, const float *targets, size_t rows, size_t width, int gradient, int64_t *correct);
 
 /// Sum of squared errors; with `gradient`, outputs become 2 (y - t) / rows. sums[0] += t, sums[1] += t².
@@ -42,3 +49,15 @@ void cohort_sgd(float *w, float *g, float *velocity, size_t count, float lr, flo
 void cohort_adam(
     float *w, const float *g, float *m, float *v, size_t count, float lr, float beta1, float beta2, float epsilon, float decay,
     int decoupled, float correction1, float correction2);
+
+/// Opens a BLAS: the library at `path`, or with NULL the one that the system has. Returns what it says it is, or NULL when there is none.
+/// Once open it stays. Call it from one thread at a time.
+const char *cohort_blas_open(const char *path);
+
+/// How many threads OpenBLAS uses, in the whole process; other libraries are left as they are.
+void cohort_blas_set_threads(int threads);
+
+/// C [rows, columns] = op(A) · op(B) by the BLAS that was opened. `a_row`, `b_row`: floats from one stored row to the next.
+void cohort_blas_sgemm(
+    int transpose_a, int transpose_b, size_t rows, size_t columns, size_t inner, const float *a, size_t a_row, const float *b, size_t b_row,
+    float *c);

@@ -1,9 +1,9 @@
 /// SplitMix64 (Steele, Lea, Flood 2014): the public generator of the protocol. Rows are dealt, weights drawn and batches shuffled
 /// with it, so that a peer in any language can follow.
-public struct SeededGenerator: RandomNumberGenerator, Sendable {
-    private var state: UInt64
+@frozen public struct SeededGenerator: RandomNumberGenerator, Sendable {
+    @usableFromInline var state: UInt64
 
-    public init(seed: UInt64) { state = seed }
+    @inlinable public init(seed: UInt64) { state = seed }
 
     /// A stream of its own for a purpose: the same seed and purpose give the same stream, different purposes independent ones.
     /// FNV-1a of the purpose's UTF-8 bytes, XORed into the seed, passed once through the generator's mixer.
@@ -13,7 +13,7 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
         state = mixer.next()
     }
 
-    public mutating func next() -> UInt64 {
+    @inlinable public mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15
         var z = state
         z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
@@ -22,15 +22,20 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
     }
 
     /// Uniform in 0 ..< 1, from the 24 high bits, which a Float holds exactly.
-    public mutating func nextFloat() -> Float { Float(next() >> 40) * 0x1p-24 }
+    @inlinable public mutating func nextFloat() -> Float { Float(next() >> 40) * 0x1p-24 }
 
     /// Uniform in 0 ..< bound: the high half of the 128-bit product (Lemire's method without rejection; the bias is below
     /// bound / 2⁶⁴).
-    public mutating func next(below bound: Int) -> Int { Int(next().multipliedFullWidth(by: UInt64(bound)).high) }
+    @inlinable public mutating func next(below bound: Int) -> Int { Int(next().multipliedFullWidth(by: UInt64(bound)).high) }
 
     /// Fisher–Yates from the last element down.
-    public mutating func shuffle<Element>(_ elements: inout [Element]) {
-        guard elements.count > 1 else { return }
-        for last in stride(from: elements.count - 1, to: 0, by: -1) { elements.swapAt(last, next(below: last + 1)) }
+    @inlinable public mutating func shuffle<Element>(_ elements: inout [Element]) {
+        elements.withUnsafeMutableBufferPointer { elements in
+            var last = elements.count - 1
+            while last > 0 {
+                elements.swapAt(last, next(below: last + 1))
+                last -= 1
+            }
+        }
     }
 }

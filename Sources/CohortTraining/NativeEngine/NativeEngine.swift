@@ -1,7 +1,6 @@
-import CBLAS
 public import CohortCore
 
-/// Trains on the CPU: our own kernels over BLAS.
+/// Trains on the CPU: our own kernels, and BLAS for large products.
 public struct NativeEngine: TrainingEngine {
     public let name = "native"
     public let device = "cpu"
@@ -10,7 +9,7 @@ public struct NativeEngine: TrainingEngine {
     /// - Parameter threads: of BLAS, for the whole process.
     public init(threads: Int) {
         self.threads = max(1, threads)
-        openblas_set_num_threads(Int32(self.threads))
+        BLAS.use(threads: self.threads)
     }
 
     public func makeModel(_ spec: ModelSpec, optimizer: OptimizerSpec, seed: UInt64) throws -> any TrainableModel {

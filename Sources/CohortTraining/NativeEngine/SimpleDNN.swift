@@ -1,4 +1,3 @@
-import CBLAS
 import CKernels
 import CohortCore
 
@@ -21,6 +20,7 @@ final class SimpleDNN: TrainableModel {
     private var deltas: [UnsafeMutablePointer<Float>] = []
     private var masks: [UnsafeMutablePointer<UInt8>] = []
     private var targets = UnsafeMutablePointer<Float>.allocate(capacity: 1)
+    private var products: Products?
 
     private struct Layer {
         var inputs, outputs: Int
@@ -51,6 +51,7 @@ final class SimpleDNN: TrainableModel {
     deinit {
         for pointer in [weights, gradients, first, second, targets] + outputs + deltas { pointer.deallocate() }
         for mask in masks { mask.deallocate() }
+        products?.deallocate()
     }
 
     var parameters: [Float] { Array(UnsafeBufferPointer(start: weights, count: count)) }
@@ -136,18 +137,14 @@ final class SimpleDNN: TrainableModel {
     }
 
     private func forward(_ batch: Int, training: Bool) {
-        for (index, layer) in layers.enumerated() {
+        for index in layers.indices {
+            let layer = layers[index]
+            let isLast = index + 1 == layers.count
             let z = outputs[index + 1]
-            // Z [batch, out] = X [batch, in] · Wᵀ
-            cblas_sgemm(
-                CblasRowMajor, CblasNoTrans, CblasTrans, Int32(batch), Int32(layer.outputs), Int32(layer.inputs), 1, outputs[index],
-                Int32(layer.inputs), weights + layer.weight, Int32(layer.inputs), 0, z, Int32(layer.outputs))
-            guard index + 1 < layers.count else {
-                cohort_bias(z, weights + layer.bias, batch, layer.outputs)
-                continue
-            }
-            cohort_bias_activate(z, weights + layer.bias, batch, layer.outputs, activation)
-            guard training, spec.dropout > 0 else { continue }
+            products?.forward(
+                z, x: outputs[index], weight: weights + layer.weight, bias: weights + layer.bias, batch: batch, inputs: layer.inputs,
+                outputs: layer.outputs, activation: isLast ? COHORT_LINEAR : activation)
+            guard !isLast, training, spec.dropout > 0 else { continue }
             let kept = Float(1 - spec.dropout)
             for unit in 0..<(batch * layer.outputs) { masks[index][unit] = dropout.nextFloat() < kept ? 1 : 0 }
             cohort_dropout(z, masks[index], batch * layer.outputs, 1 / kept)
@@ -174,26 +171,28 @@ final class SimpleDNN: TrainableModel {
     }
 
     private func backward(_ batch: Int) {
-        for (index, layer) in layers.enumerated().reversed() {
+        for index in layers.indices.reversed() {
+            let layer = layers[index]
             let delta = index + 1 == layers.count ? outputs[layers.count] : deltas[index]
-            // dW [out, in] = dZᵀ · X, db = column sums of dZ
-            cblas_sgemm(
-                CblasRowMajor, CblasTrans, CblasNoTrans, Int32(layer.outputs), Int32(layer.inputs), Int32(batch), 1, delta,
-                Int32(layer.outputs), outputs[index], Int32(layer.inputs), 0, gradients + layer.weight, Int32(layer.inputs))
+            products?.weightGradient(
+                gradients + layer.weight, dz: delta, x: outputs[index], batch: batch, inputs: layer.inputs, outputs: layer.outputs)
+            // db = column sums of dZ
             cohort_column_sums(delta, batch, layer.outputs, gradients + layer.bias)
             guard index > 0 else { continue }
-            // dX [batch, in] = dZ · W, then through dropout and activation of the layer below
+            // Then through dropout and activation of the layer below.
             let below = deltas[index - 1]
-            cblas_sgemm(
-                CblasRowMajor, CblasNoTrans, CblasNoTrans, Int32(batch), Int32(layer.inputs), Int32(layer.outputs), 1, delta,
-                Int32(layer.outputs), weights + layer.weight, Int32(layer.inputs), 0, below, Int32(layer.inputs))
+            let isPlainReLU = activation == COHORT_RELU && spec.dropout == 0
+            products?.inputGradient(
+                below, dz: delta, weight: weights + layer.weight, gate: isPlainReLU ? UnsafePointer(outputs[index]) : nil, batch: batch,
+                inputs: layer.inputs, outputs: layer.outputs)
+            guard !isPlainReLU else { continue }
             if spec.dropout > 0 {
                 let kept = Float(1 - spec.dropout)
                 cohort_dropout(below, masks[index - 1], batch * layer.inputs, 1 / kept)
                 // The activation's slope is told from its output: undo dropout's scale where it was kept.
                 cohort_dropout(outputs[index], masks[index - 1], batch * layer.inputs, kept)
             }
-            cohort_activation_gradient(below, outputs[index], batch * layer.inputs, activation)
+            cohort_activation_gradient(below, outputs[index], batch * layer.inputs, Int32(activation.rawValue))
         }
     }
 
@@ -214,11 +213,11 @@ final class SimpleDNN: TrainableModel {
 
     // MARK: Buffers
 
-    private var activation: Int32 {
+    private var activation: cohort_activation {
         switch spec.activation {
-        case .relu: Int32(COHORT_RELU.rawValue)
-        case .tanh: Int32(COHORT_TANH.rawValue)
-        case .sigmoid: Int32(COHORT_SIGMOID.rawValue)
+        case .relu: COHORT_RELU
+        case .tanh: COHORT_TANH
+        case .sigmoid: COHORT_SIGMOID
         }
     }
 
@@ -237,6 +236,10 @@ final class SimpleDNN: TrainableModel {
         deltas = spec.hidden.map { .zeros(batch * $0) }
         targets = .zeros(batch)
         masks = spec.dropout > 0 ? spec.hidden.map { .zeros(batch * $0) } : []
+        products?.deallocate()
+        products = Products(
+            longestInner: max(batch, spec.widths.max() ?? 1),
+            usesBLAS: layers.contains { batch * $0.inputs * $0.outputs >= Products.large })
         batchCapacity = batch
     }
 

@@ -1,0 +1,97 @@
+import CKernels
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+
+// Times training steps of the native engine, and the machine's own large sgemm. One JSON object a line on standard output:
+// {"net": "4-16-3", "batch": 16, "threads": 1, "microseconds": 1.9, "gigaflops": 9.5}
+//
+//     EngineBench THREADS NET:BATCH…        such as 784-256-128-10:64
+//     EngineBench THREADS sgemm
+
+struct Usage: Error {}
+
+/// Rows in memory, uniform numbers and random classes.
+func makeTable(rows: Int, features: Int, classes: Int) -> FeatureTable {
+    var generator = SeededGenerator(seed: 1)
+    let matrix = UnsafeMutablePointer<Float>.allocate(capacity: rows * features)
+    let targets = UnsafeMutablePointer<Float>.allocate(capacity: rows)
+    for index in 0..<(rows * features) { matrix[index] = generator.nextFloat() }
+    for row in 0..<rows { targets[row] = Float(generator.next(below: classes)) }
+    // Lives as long as the process.
+    return FeatureTable(
+        features: matrix, targets: targets, rowCount: rows, featureCount: features, trainingRows: (0..<UInt32(rows)).map { $0 },
+        validationRows: [], release: {})
+}
+
+func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
+
+/// Microseconds a step: Adam 1e-3, softmax cross-entropy, shuffled every epoch; the median of nine runs of at least 0.1 s.
+func step(widths: [Int], batch: Int, engine: NativeEngine) throws -> Double {
+    guard let inputs = widths.first, let outputs = widths.last, widths.count > 1 else { throw Usage() }
+    let spec = ModelSpec(inputs: inputs, hidden: Array(widths[1..<(widths.count - 1)]), outputs: outputs, task: .classification)
+    let steps = 50
+    let table = makeTable(rows: steps * batch, features: inputs, classes: outputs)
+    let model = try engine.makeModel(spec, optimizer: OptimizerSpec(), seed: 1)
+    var epoch = 0
+    func train() throws {
+        epoch += 1
+        let rows = shuffledRows(table.trainingRows, seed: 1, round: 0, epoch: epoch)
+        _ = try model.train(on: table, rows: rows, batchSize: batch, learningRate: 1e-3, shouldContinue: { true })
+    }
+    try train()
+    let clock = ContinuousClock()
+    return median(
+        try (0..<9).map { _ in
+            var done = 0
+            let begun = clock.now
+            repeat {
+                try train()
+                done += steps
+            } while clock.now - begun < .milliseconds(100)
+            return (clock.now - begun) / .microseconds(1) / Double(done)
+        })
+}
+
+/// GFLOP/s of a product of square matrices of 1,024.
+func sgemm() -> Double {
+    let n = 1_024
+    let buffers = (0..<3).map { _ in
+        let buffer = UnsafeMutablePointer<Float>.allocate(capacity: n * n)
+        buffer.initialize(repeating: 0.5, count: n * n)
+        return buffer
+    }
+    let clock = ContinuousClock()
+    let seconds = (0..<12).map { _ in
+        let begun = clock.now
+        cohort_blas_sgemm(0, 0, n, n, n, buffers[0], n, buffers[1], n, buffers[2])
+        return (clock.now - begun) / .seconds(1)
+    }
+    return 2 * Double(n * n * n) / median(Array(seconds.dropFirst(2))) / 1e9
+}
+
+let arguments = CommandLine.arguments.dropFirst()
+guard let threads = arguments.first.flatMap({ Int($0) }), arguments.count > 1 else {
+    print("EngineBench THREADS NET:BATCH… | sgemm")
+    throw Usage()
+}
+let engine = NativeEngine(threads: threads)
+for argument in arguments.dropFirst() {
+    if argument == "sgemm", BLAS.description != nil {
+        print(#"{"net": "sgemm", "batch": 1024, "threads": \#(threads), "gigaflops": \#(sgemm())}"#)
+        continue
+    }
+    let parts = argument.split(separator: ":")
+    guard parts.count == 2, let batch = Int(parts[1]), batch > 0 else { throw Usage() }
+    let widths = try parts[0].split(separator: "-").map { part in
+        guard let width = Int(part), width > 0 else { throw Usage() }
+        return width
+    }
+    let microseconds = try step(widths: widths, batch: batch, engine: engine)
+    // Forward, and backward for the weights; backward for the inputs of all layers but the first.
+    let products = zip(widths, widths.dropFirst()).map { $0 * $1 }
+    let operations = 2 * batch * (3 * products.reduce(0, +) - products[0])
+    print(
+        #"{"net": "\#(parts[0])", "batch": \#(batch), "threads": \#(threads), "microseconds": \#(microseconds), "gigaflops": \#(Double(operations) / microseconds / 1_000)}"#
+    )
+}
