@@ -14,8 +14,8 @@ if ((major < 6 || (major == 6 && minor < 2))); then
     fail "Swift ${major}.${minor} is too old: 6.2 or newer is needed, from https://www.swift.org/install."
 fi
 
-# What it is for: BLAS for training, SQLite for documents, libxcrypt for bcrypt; pkg-config finds BLAS.
-packages=(libopenblas-dev libsqlite3-dev libcrypt-dev pkg-config)
+# What it is for: BLAS for training large nets, SQLite for documents, libxcrypt for bcrypt; pkg-config finds SQLite.
+packages=(libopenblas0 libsqlite3-dev libcrypt-dev pkg-config)
 
 case "$(uname -s)" in
 Linux)
@@ -35,8 +35,8 @@ Linux)
         "${run[@]}" apt-get update -qq
         "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
     else
-        pkg-config --exists openblas sqlite3 2>/dev/null && exit 0
-        fail "this is not Debian or Ubuntu: install the development files of OpenBLAS, SQLite 3 and libxcrypt, and pkg-config, with your package manager (Fedora: dnf install openblas-devel sqlite-devel libxcrypt-devel pkgconf)."
+        pkg-config --exists sqlite3 2>/dev/null && exit 0
+        fail "this is not Debian or Ubuntu: install OpenBLAS, the development files of SQLite 3 and libxcrypt, and pkg-config, with your package manager (Fedora: dnf install openblas sqlite-devel libxcrypt-devel pkgconf)."
     fi
     ;;
 *)

@@ -15,6 +15,8 @@ actor Trainer {
     private let logger: Logger
 
     private var engine: (any MeasuredEngine)?
+    /// What was said of the engine already.
+    private var notes: [String] = []
     private var dataset: Dataset?
     private var model: (spec: ModelSpec, optimizer: OptimizerSpec, model: any TrainableModel)?
 
@@ -65,6 +67,7 @@ actor Trainer {
 
         var training = TrainingRun(command: command, peerId: peerId, control: control, report: report)
         if command.epochs > 0 { try training.train(model, on: dataset, validationRows: evaluated) }
+        sayNotes()
 
         var ownEvaluation: Counts?
         if command.evaluateAfter {
@@ -84,6 +87,13 @@ actor Trainer {
         let made = try makeEngine()
         engine = made
         return made
+    }
+
+    private func sayNotes() {
+        for note in engine?.notes ?? [] where !notes.contains(note) {
+            notes.append(note)
+            logger.notice("\(note)")
+        }
     }
 
     // MARK: Weights

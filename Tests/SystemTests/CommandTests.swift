@@ -82,8 +82,8 @@ extension SystemSuite {
                 #expect(wrong.standardError.contains("password"), "\(wrong.standardError)")
 
                 let credentials = "\(world.folder)/config/cohort/credentials.json"
-                var about = stat()
-                #expect(stat(credentials, &about) == 0 && about.st_mode & 0o777 == 0o600)
+                let mode = try #require(try FileManager.default.attributesOfItem(atPath: credentials)[.posixPermissions])
+                #expect("\(mode)" == "\(0o600)")
 
                 let token = try await run("token", ["token"]).output
                 let none = try await run("none", ["train", try world.blobs(rows: 60), "--peers", "2"], exit: .exited(2))

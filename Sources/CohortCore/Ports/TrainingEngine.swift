@@ -5,8 +5,15 @@ public protocol TrainingEngine: Sendable {
     /// `cpu`, `cuda:0`.
     var device: String { get }
 
+    /// How it computes, for people: what was found on this machine and chosen. May grow as models are made.
+    var notes: [String] { get }
+
     /// A model with weights drawn from `seed`, its optimizer at step 0.
     func makeModel(_ spec: ModelSpec, optimizer: OptimizerSpec, seed: UInt64) throws -> any TrainableModel
+}
+
+extension TrainingEngine {
+    public var notes: [String] { [] }
 }
 
 /// A model and its optimizer's state, with every buffer it needs. It belongs to one thread at a time and blocks it while it works:

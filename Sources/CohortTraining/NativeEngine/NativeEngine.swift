@@ -12,6 +12,8 @@ public struct NativeEngine: TrainingEngine {
         BLAS.use(threads: self.threads)
     }
 
+    public var notes: [String] { BLAS.note.map { [$0] } ?? [] }
+
     public func makeModel(_ spec: ModelSpec, optimizer: OptimizerSpec, seed: UInt64) throws -> any TrainableModel {
         try SimpleDNN(spec, optimizer: optimizer, parameters: initialParameters(spec, seed: seed), seed: seed)
     }

@@ -87,6 +87,15 @@ public enum BLAS {
         }
     }
 
+    /// Said of it, once it was looked for.
+    static var note: String? {
+        state.withLock { state in
+            guard state.isOpened else { return nil }
+            return state.description.map { "large products by BLAS: \($0)" }
+                ?? "no BLAS library was found (such as libopenblas.so.0): large nets train on Cohort's own kernels, more slowly"
+        }
+    }
+
     /// For the whole process.
     static func use(threads: Int) {
         state.withLock { state in
