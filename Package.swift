@@ -39,7 +39,11 @@ func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 
 func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> [Target] {
     guard only == nil || only.map({ "\($0)Tests" == name }) == true else { return [] }
-    return [.testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)]
+    return [
+        .testTarget(
+            name: name, dependencies: dependencies, exclude: resources.isEmpty ? [] : ["Resources/make_reference.py"], resources: resources,
+            swiftSettings: settings)
+    ]
 }
 
 let package = Package(
@@ -99,7 +103,9 @@ let package = Package(
     ]
         + tests("CohortCoreTests", ["CohortCore"])
         + tests("CohortStrategiesTests", ["CohortStrategies", "CohortCore"])
-        + tests("CohortTrainingTests", ["CohortTraining", "CohortCore"])
+        + tests(
+            "CohortTrainingTests", ["CohortTraining", "CohortCore", "CKernels"],
+            resources: [.copy("Resources/reference.json")])
         + tests("CohortCoordinatorTests", ["CohortCoordinator", "DirectoryObjects", "CohortCore", "CohortStrategies", "CohortTraining"])
         + tests(
             "CohortServerTests",
