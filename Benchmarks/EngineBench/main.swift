@@ -64,7 +64,7 @@ func sgemm() -> Double {
     let clock = ContinuousClock()
     let seconds = (0..<12).map { _ in
         let begun = clock.now
-        cohort_blas_sgemm(0, 0, n, n, n, buffers[0], n, buffers[1], n, buffers[2])
+        cohort_blas_sgemm(nil, 0, 0, n, n, n, buffers[0], n, buffers[1], n, buffers[2])
         return (clock.now - begun) / .seconds(1)
     }
     return 2 * Double(n * n * n) / median(Array(seconds.dropFirst(2))) / 1e9

@@ -11,7 +11,6 @@ typedef void (*sgemm_function)(
     int b_row, float beta, float *c, int c_row);
 
 static _Atomic(sgemm_function) sgemm;
-static void (*set_threads)(int);
 static char *(*describe)(void);
 static const char *opened;
 
@@ -30,7 +29,9 @@ const char *cohort_blas_open(const char *path) {
             dlclose(library);
             continue;
         }
-        set_threads = (void (*)(int))dlsym(library, "openblas_set_num_threads");
+        // We cut the work ourselves, the same whatever the number of threads: a product of OpenBLAS's own threads has other bits.
+        void (*set_threads)(int) = (void (*)(int))dlsym(library, "openblas_set_num_threads");
+        if (set_threads) set_threads(1);
         describe = (char *(*)(void))dlsym(library, "openblas_get_config");
         opened = describe ? describe() : name;
         atomic_store(&sgemm, found);
@@ -39,15 +40,44 @@ const char *cohort_blas_open(const char *path) {
     return NULL;
 }
 
-void cohort_blas_set_threads(int threads) {
-    if (atomic_load(&sgemm) && set_threads) set_threads(threads);
+/// A product, and into how many pieces of C it is cut, by rows or by columns.
+struct product {
+    int transpose_a, transpose_b, by_columns;
+    size_t rows, columns, inner, pieces;
+    const float *a;
+    size_t a_row;
+    const float *b;
+    size_t b_row;
+    float *c;
+};
+
+static void multiply_piece(void *context, size_t piece) {
+    enum { row_major = 101, plain = 111, transposed = 112 };
+    const struct product *all = context;
+    size_t row = 0, rows = all->rows, column = 0, columns = all->columns;
+    // In sixteens, as the kernels of most libraries go.
+    size_t units = ((all->by_columns ? columns : rows) + 15) / 16;
+    size_t first = units * piece / all->pieces * 16, end = units * (piece + 1) / all->pieces * 16;
+    if (all->by_columns) {
+        column = first;
+        columns = (end < columns ? end : columns) - first;
+    } else {
+        row = first;
+        rows = (end < rows ? end : rows) - first;
+    }
+    atomic_load(&sgemm)(
+        row_major, all->transpose_a ? transposed : plain, all->transpose_b ? transposed : plain, (int)rows, (int)columns,
+        (int)all->inner, 1, all->a + (all->transpose_a ? row : row * all->a_row), (int)all->a_row,
+        all->b + (all->transpose_b ? column * all->b_row : column), (int)all->b_row, 0, all->c + row * all->columns + column,
+        (int)all->columns);
 }
 
 void cohort_blas_sgemm(
-    int transpose_a, int transpose_b, size_t rows, size_t columns, size_t inner, const float *a, size_t a_row, const float *b, size_t b_row,
-    float *c) {
-    enum { row_major = 101, plain = 111, transposed = 112 };
-    atomic_load(&sgemm)(
-        row_major, transpose_a ? transposed : plain, transpose_b ? transposed : plain, (int)rows, (int)columns, (int)inner, 1, a,
-        (int)a_row, b, (int)b_row, 0, c, (int)columns);
+    struct cohort_threads *threads, int transpose_a, int transpose_b, size_t rows, size_t columns, size_t inner, const float *a,
+    size_t a_row, const float *b, size_t b_row, float *c) {
+    struct product all = {transpose_a, transpose_b, columns >= rows, rows, columns, inner, 1, a, a_row, b, b_row, c};
+    // By the size alone: each piece has enough to do to be worth a thread.
+    size_t longest = columns >= rows ? columns : rows;
+    while (all.pieces < 16 && rows * columns * inner / (2 * all.pieces) >= 4u << 20 && longest / (2 * all.pieces) >= 32) all.pieces *= 2;
+    cohort_threads_run(threads, all.pieces, multiply_piece, &all);
 }

@@ -194,3 +194,37 @@ CLONES void cohort_adam(
         put(w + i, &x, some);
     });
 }
+
+struct adam {
+    float *w;
+    const float *g;
+    float *m, *v;
+    size_t count;
+    float lr, beta1, beta2, epsilon, decay;
+    int decoupled;
+    float correction1, correction2;
+};
+
+enum { ADAM_PIECE = 1 << 14 };
+
+static void adam_piece(void *context, size_t piece) {
+    const struct adam *all = context;
+    size_t first = piece * ADAM_PIECE, left = all->count - first;
+    cohort_adam(
+        all->w + first, all->g + first, all->m + first, all->v + first, left < ADAM_PIECE ? left : ADAM_PIECE, all->lr, all->beta1,
+        all->beta2, all->epsilon, all->decay, all->decoupled, all->correction1, all->correction2);
+}
+
+void cohort_adam_shared(
+    struct cohort_threads *threads, float *w, const float *g, float *m, float *v, size_t count, float lr, float beta1, float beta2,
+    float epsilon, float decay, int decoupled, float correction1, float correction2) {
+    struct adam all = {w, g, m, v, count, lr, beta1, beta2, epsilon, decay, decoupled, correction1, correction2};
+    // In turns of what a ticket can count.
+    for (size_t pieces = (count + ADAM_PIECE - 1) / ADAM_PIECE; pieces > 0;) {
+        size_t turn = pieces < 32768 ? pieces : 32768;
+        cohort_threads_run(threads, turn, adam_piece, &all);
+        pieces -= turn;
+        size_t done = turn * ADAM_PIECE < all.count ? turn * ADAM_PIECE : all.count;
+        all.w += done, all.g += done, all.m += done, all.v += done, all.count -= done;
+    }
+}

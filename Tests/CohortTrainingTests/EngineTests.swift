@@ -110,7 +110,24 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
             #expect(try #require(counts.accuracy) > 0.97)
             results.append(model.parameters)
         }
-        #expect(results[0] == results[1])
+        let areSame = results[0] == results[1]
+        #expect(areSame)
+    }
+
+    @Test func `the same seed gives the same bits whatever the number of threads`() throws {
+        let spec = ModelSpec(inputs: 300, hidden: [256, 128], outputs: 10, task: .classification)
+        let table = makeTable(rows: 1_000, features: 300) { row, _ in Float(row % 10) }
+        var results: [[Float]] = []
+        for threads in [1, 2, 3, 1] {
+            let model = try NativeEngine(threads: threads).makeModel(spec, optimizer: OptimizerSpec(), seed: 5)
+            for epoch in 0..<3 {
+                let order = shuffledRows(table.trainingRows, seed: 1, round: 0, epoch: epoch)
+                _ = try model.train(on: table, rows: order, batchSize: 250, learningRate: 0.001, shouldContinue: { true })
+            }
+            results.append(model.parameters)
+        }
+        let areSame = results.allSatisfy { $0 == results[0] }
+        #expect(areSame)
     }
 
     @Test func `training stops within one batch`() throws {

@@ -11,7 +11,12 @@ struct ReferenceCase: Decodable, Sendable, CustomTestStringConvertible {
         var lr: Double
         var momentum: Double?
         var nesterov: Bool?
-        var weight_decay: Double?
+        var weightDecay: Double?
+
+        enum CodingKeys: String, CodingKey {
+            case name, lr, momentum, nesterov
+            case weightDecay = "weight_decay"
+        }
     }
 
     /// A vector's norm, and its products with vectors drawn from the seeds 1, 2, ….
@@ -102,7 +107,7 @@ struct ReferenceCase: Decodable, Sendable, CustomTestStringConvertible {
         let model = try engine.makeModel(
             reference.spec,
             optimizer: OptimizerSpec(
-                name: about.name, momentum: about.momentum ?? 0, nesterov: about.nesterov ?? false, weightDecay: about.weight_decay ?? 0),
+                name: about.name, momentum: about.momentum ?? 0, nesterov: about.nesterov ?? false, weightDecay: about.weightDecay ?? 0),
             seed: 1)
         try model.load(parameters: start)
         for _ in 0..<reference.steps {

@@ -5,6 +5,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/// A few threads that share out the pieces of one job at a time.
+struct cohort_threads;
+
+/// `count` threads, the one that calls ``cohort_threads_run`` included; NULL without memory.
+struct cohort_threads *cohort_threads_make(int count);
+
+/// Waits for them to end.
+void cohort_threads_free(struct cohort_threads *threads);
+
+/// Calls `work` for each piece below `pieces` (at most 65,535), and returns when all are done. From one thread at a time.
+void cohort_threads_run(struct cohort_threads *threads, size_t pieces, void (*work)(void *context, size_t piece), void *context);
+
 enum cohort_activation { COHORT_LINEAR = 0, COHORT_RELU = 1, COHORT_TANH = 2, COHORT_SIGMOID = 3 };
 
 /// out[i, :] = table[rows[i], :], i < count.
@@ -45,6 +57,11 @@ void cohort_dropout(float *x, const uint8_t *mask, size_t count, float scale);
 /// PyTorch's SGD: g += decay·w; velocity = first ? g : momentum·velocity + g; w -= lr·(nesterov ? g + momentum·velocity : velocity).
 void cohort_sgd(float *w, float *g, float *velocity, size_t count, float lr, float momentum, int nesterov, float decay, int first);
 
+/// As many of `cohort_adam`'s elements as are worth a thread, shared out.
+void cohort_adam_shared(
+    struct cohort_threads *threads, float *w, const float *g, float *m, float *v, size_t count, float lr, float beta1, float beta2,
+    float epsilon, float decay, int decoupled, float correction1, float correction2);
+
 /// PyTorch's Adam (decoupled = 0: g += decay·w) and AdamW (decoupled = 1: w -= lr·decay·w). corrections: 1 - beta^t.
 void cohort_adam(
     float *w, const float *g, float *m, float *v, size_t count, float lr, float beta1, float beta2, float epsilon, float decay,
@@ -54,10 +71,8 @@ void cohort_adam(
 /// Once open it stays. Call it from one thread at a time.
 const char *cohort_blas_open(const char *path);
 
-/// How many threads OpenBLAS uses, in the whole process; other libraries are left as they are.
-void cohort_blas_set_threads(int threads);
-
-/// C [rows, columns] = op(A) · op(B) by the BLAS that was opened. `a_row`, `b_row`: floats from one stored row to the next.
+/// C [rows, columns] = op(A) · op(B) by the BLAS that was opened, shared out among `threads` (NULL: this one alone); the bits are the same
+/// whatever their number. `a_row`, `b_row`: floats from one stored row to the next.
 void cohort_blas_sgemm(
-    int transpose_a, int transpose_b, size_t rows, size_t columns, size_t inner, const float *a, size_t a_row, const float *b, size_t b_row,
-    float *c);
+    struct cohort_threads *threads, int transpose_a, int transpose_b, size_t rows, size_t columns, size_t inner, const float *a,
+    size_t a_row, const float *b, size_t b_row, float *c);

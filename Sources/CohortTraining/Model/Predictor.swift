@@ -19,7 +19,7 @@ public final class Predictor {
     public init(_ file: ModelFile) throws {
         self.file = file
         transform = RowTransform(schema: file.schema)
-        model = try SimpleDNN(file.spec, optimizer: OptimizerSpec(), parameters: file.parameters, seed: 0)
+        model = try SimpleDNN(file.spec, optimizer: OptimizerSpec(), parameters: file.parameters, seed: 0, threads: 1)
     }
 
     /// - Parameter rows: by column name, values as a CSV has them; nil or absent is a missing value.

@@ -6,22 +6,20 @@ public struct NativeEngine: TrainingEngine {
     public let device = "cpu"
     private let threads: Int
 
-    /// - Parameter threads: of BLAS, for the whole process.
-    public init(threads: Int) {
-        self.threads = max(1, threads)
-        BLAS.use(threads: self.threads)
-    }
+    /// - Parameter threads: that a model's large products and updates are shared out among. The bits are the same whatever their number.
+    public init(threads: Int) { self.threads = max(1, threads) }
 
     public var notes: [String] { BLAS.note.map { [$0] } ?? [] }
 
     public func makeModel(_ spec: ModelSpec, optimizer: OptimizerSpec, seed: UInt64) throws -> any TrainableModel {
-        try SimpleDNN(spec, optimizer: optimizer, parameters: initialParameters(spec, seed: seed), seed: seed)
+        try SimpleDNN(spec, optimizer: optimizer, parameters: initialParameters(spec, seed: seed), seed: seed, threads: threads)
     }
 
     /// Samples a second on a fixed small net (64-128-64-10, batch 64, Adam), measured for `seconds`. Blocks its thread.
     public func measureSamplesPerSecond(for seconds: Double = 0.2) throws -> Double {
         let spec = ModelSpec(inputs: 64, hidden: [128, 64], outputs: 10, task: .classification)
-        let model = try SimpleDNN(spec, optimizer: OptimizerSpec(), parameters: initialParameters(spec, seed: 1), seed: 1)
+        let model = try SimpleDNN(
+            spec, optimizer: OptimizerSpec(), parameters: initialParameters(spec, seed: 1), seed: 1, threads: threads)
         let rows = 1_024
         var generator = SeededGenerator(seed: 1)
         let features = UnsafeMutablePointer<Float>.allocate(capacity: rows * 64)

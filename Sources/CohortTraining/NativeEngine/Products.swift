@@ -8,12 +8,14 @@ struct Products {
 
     /// Room for the kernels.
     private let panel: UnsafeMutablePointer<Float>
+    private let threads: KernelThreads
     private let hasBLAS: Bool
 
     /// - Parameters:
     ///   - longestInner: the longest inner dimension that comes.
     ///   - usesBLAS: whether any product is large.
-    init(longestInner: Int, usesBLAS: Bool) {
+    init(longestInner: Int, usesBLAS: Bool, threads: KernelThreads) {
+        self.threads = threads
         panel = .allocate(capacity: 16 * max(longestInner, 1))
         hasBLAS = usesBLAS && BLAS.isThere
     }
@@ -26,7 +28,7 @@ struct Products {
         inputs: Int, outputs: Int, activation: cohort_activation
     ) {
         if isLarge(batch, inputs, outputs) {
-            cohort_blas_sgemm(0, 1, batch, outputs, inputs, x, inputs, weight, inputs, z)
+            cohort_blas_sgemm(threads.pointer, 0, 1, batch, outputs, inputs, x, inputs, weight, inputs, z)
             cohort_bias_activate(z, bias, batch, outputs, Int32(activation.rawValue))
         } else {
             let isReLU = activation == COHORT_RELU
@@ -40,7 +42,7 @@ struct Products {
         _ gradient: UnsafeMutablePointer<Float>, dz: UnsafePointer<Float>, x: UnsafePointer<Float>, batch: Int, inputs: Int, outputs: Int
     ) {
         if isLarge(batch, inputs, outputs) {
-            cohort_blas_sgemm(1, 0, outputs, inputs, batch, dz, outputs, x, inputs, gradient)
+            cohort_blas_sgemm(threads.pointer, 1, 0, outputs, inputs, batch, dz, outputs, x, inputs, gradient)
         } else {
             cohort_gemm(outputs, inputs, batch, dz, 1, outputs, x, inputs, 0, gradient, nil, 0, nil, panel)
         }
@@ -52,7 +54,7 @@ struct Products {
         inputs: Int, outputs: Int
     ) {
         if isLarge(batch, inputs, outputs) {
-            cohort_blas_sgemm(0, 0, batch, inputs, outputs, dz, outputs, weight, inputs, dx)
+            cohort_blas_sgemm(threads.pointer, 0, 0, batch, inputs, outputs, dz, outputs, weight, inputs, dx)
             if let gate { cohort_activation_gradient(dx, gate, batch * inputs, Int32(COHORT_RELU.rawValue)) }
         } else {
             cohort_gemm(batch, inputs, outputs, dz, outputs, 1, weight, inputs, 0, dx, nil, 0, gate, panel)
@@ -62,10 +64,21 @@ struct Products {
     private func isLarge(_ batch: Int, _ inputs: Int, _ outputs: Int) -> Bool { hasBLAS && batch * inputs * outputs >= Self.large }
 }
 
+/// Threads that share out large products and updates. A model's work calls them, from one thread at a time.
+final class KernelThreads {
+    let pointer: OpaquePointer?
+
+    /// - Parameter count: with 1 there are none beside the caller.
+    init(count: Int) { pointer = count > 1 ? cohort_threads_make(Int32(min(count, 256))) : nil }
+
+    deinit {
+        if let pointer { cohort_threads_free(pointer) }
+    }
+}
+
 /// The BLAS of this process: opened when a net first needs it, and then there for good.
 public enum BLAS {
     private struct State {
-        var threads = 1
         var description: String?
         var isOpened = false
     }
@@ -81,7 +94,6 @@ public enum BLAS {
             if !state.isOpened {
                 state.isOpened = true
                 state.description = cohort_blas_open(nil).map { String(cString: $0) }
-                cohort_blas_set_threads(Int32(state.threads))
             }
             return state.description
         }
@@ -93,14 +105,6 @@ public enum BLAS {
             guard state.isOpened else { return nil }
             return state.description.map { "large products by BLAS: \($0)" }
                 ?? "no BLAS library was found (such as libopenblas.so.0): large nets train on Cohort's own kernels, more slowly"
-        }
-    }
-
-    /// For the whole process.
-    static func use(threads: Int) {
-        state.withLock { state in
-            state.threads = threads
-            if state.isOpened { cohort_blas_set_threads(Int32(threads)) }
         }
     }
 }

@@ -21,6 +21,7 @@ final class SimpleDNN: TrainableModel {
     private var masks: [UnsafeMutablePointer<UInt8>] = []
     private var targets = UnsafeMutablePointer<Float>.allocate(capacity: 1)
     private var products: Products?
+    private let threads: KernelThreads
 
     private struct Layer {
         var inputs, outputs: Int
@@ -28,7 +29,7 @@ final class SimpleDNN: TrainableModel {
     }
 
     /// - Throws: ``CohortError`` `invalid` for a spec that cannot be, or parameters of another count.
-    init(_ spec: ModelSpec, optimizer: OptimizerSpec, parameters: [Float], seed: UInt64) throws {
+    init(_ spec: ModelSpec, optimizer: OptimizerSpec, parameters: [Float], seed: UInt64, threads: Int) throws {
         guard spec.inputs > 0, spec.outputs > 0, spec.hidden.allSatisfy({ $0 > 0 }), (0..<1).contains(spec.dropout) else {
             throw CohortError(.invalid, "a net of widths \(spec.widths) with dropout \(spec.dropout) cannot be made")
         }
@@ -45,6 +46,8 @@ final class SimpleDNN: TrainableModel {
         first = .zeros(count)
         second = .zeros(count)
         dropout = SeededGenerator(seed: seed, purpose: "dropout")
+        // A small net is faster without: handing work over takes as long as doing it.
+        self.threads = KernelThreads(count: count >= 1 << 16 ? threads : 1)
         try load(parameters: parameters)
     }
 
@@ -204,8 +207,8 @@ final class SimpleDNN: TrainableModel {
                 weights, gradients, first, count, learningRate, Float(optimizer.momentum), optimizer.nesterov ? 1 : 0,
                 Float(optimizer.weightDecay), steps == 1 ? 1 : 0)
         case .adam, .adamw:
-            cohort_adam(
-                weights, gradients, first, second, count, learningRate, Float(optimizer.beta1), Float(optimizer.beta2),
+            cohort_adam_shared(
+                threads.pointer, weights, gradients, first, second, count, learningRate, Float(optimizer.beta1), Float(optimizer.beta2),
                 Float(optimizer.epsilon), Float(optimizer.weightDecay), optimizer.name == .adamw ? 1 : 0,
                 Float(1 - power(optimizer.beta1, steps)), Float(1 - power(optimizer.beta2, steps)))
         }
@@ -239,7 +242,7 @@ final class SimpleDNN: TrainableModel {
         products?.deallocate()
         products = Products(
             longestInner: max(batch, spec.widths.max() ?? 1),
-            usesBLAS: layers.contains { batch * $0.inputs * $0.outputs >= Products.large })
+            usesBLAS: layers.contains { batch * $0.inputs * $0.outputs >= Products.large }, threads: threads)
         batchCapacity = batch
     }
 
