@@ -91,7 +91,9 @@ struct CSVReader {
         var head = [UInt8](repeating: 0, count: headBytes)
         var filled = 0
         while filled < head.count {
-            let count = try head.withUnsafeMutableBytes { try read(file, path, into: UnsafeMutableRawBufferPointer(rebasing: $0[filled...])) }
+            let count = try head.withUnsafeMutableBytes { head in
+                try read(file, path, into: UnsafeMutableRawBufferPointer(rebasing: head[filled...]))
+            }
             if count == 0 { break }
             filled += count
         }

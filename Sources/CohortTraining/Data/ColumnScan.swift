@@ -79,7 +79,7 @@ struct ColumnScans {
     mutating func add(_ records: some Collection<CSVRecord>, _ parallel: InParallel) throws {
         try scans.withUnsafeMutableBufferPointer { scans in
             try columns.withUnsafeMutableBufferPointer { columns in
-                try parallel.divide(scans.count) { part in
+                try parallel.divide(scans.count) { part, _ in
                     for record in records { Self.add(record, part, scans, columns) }
                 }
             }

@@ -8,12 +8,13 @@ struct InParallel {
     /// - Parameter threads: nil: as many as there are cores.
     init(threads: Int?) { self.threads = max(1, threads ?? ProcessInfo.processInfo.activeProcessorCount) }
 
-    /// Calls `body` with parts of 0 ..< count that follow one another, each on one thread, and returns when all are done.
+    /// Calls `body` with parts of 0 ..< count that follow one another, and the number of the part (less than ``threads``), each on one
+    /// thread; returns when all are done.
     /// - Throws: what the first part that fails throws: the same as if they had run in order.
-    func divide(_ count: Int, _ body: (Range<Int>) throws -> Void) throws {
+    func divide(_ count: Int, _ body: (Range<Int>, _ part: Int) throws -> Void) throws {
         let parts = min(threads, count)
         guard parts > 1 else {
-            if count > 0 { try body(0..<count) }
+            if count > 0 { try body(0..<count, 0) }
             return
         }
         try withoutActuallyEscaping(body) { body in
@@ -24,7 +25,7 @@ struct InParallel {
                 nonisolated(unsafe) let (body, results) = (body, results)
                 DispatchQueue.concurrentPerform(iterations: parts) { part in
                     let range = (count * part / parts)..<(count * (part + 1) / parts)
-                    results[part] = Result { try body(range) }
+                    results[part] = Result { try body(range, part) }
                 }
                 for result in results { try result.get() }
             }

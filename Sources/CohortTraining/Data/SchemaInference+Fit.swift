@@ -109,7 +109,7 @@ private struct ColumnMoments {
     mutating func add(_ records: [CSVRecord], _ parallel: InParallel) throws {
         let (runs, comma) = (runs, comma)
         try all.withUnsafeMutableBufferPointer { all in
-            try parallel.divide(all.count) { part in
+            try parallel.divide(all.count) { part, _ in
                 let runs = runs.map { $0.clamped(to: part) }.filter { !$0.isEmpty }
                 for record in records {
                     for run in runs { Self.add(record, run, comma: comma, all) }
