@@ -35,7 +35,23 @@ static inline masks look(const uint8_t *bytes, uint8_t delimiter) {
     }
     return found;
 }
+
+// In the middle of a wide record there are digits and delimiters alone, and little to look for: nothing below 14 (line breaks, a zero, and by
+// its sign all past ASCII) and no quote. Otherwise false, and `ends` is not to be used.
+static inline int look_within(const uint8_t *bytes, uint8_t delimiter, uint64_t *ends) {
+    const __m128i delimiters = _mm_set1_epi8((char)delimiter), control = _mm_set1_epi8(14), quote = _mm_set1_epi8('"');
+    __m128i other = _mm_setzero_si128();
+    *ends = 0;
+    for (int i = 0; i < 4; i++) {
+        const __m128i x = _mm_loadu_si128((const __m128i *)(bytes + 16 * i));
+        other = _mm_or_si128(other, _mm_or_si128(_mm_cmplt_epi8(x, control), _mm_cmpeq_epi8(x, quote)));
+        *ends |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(x, delimiters)) << (16 * i);
+    }
+    return _mm_movemask_epi8(other) == 0;
+}
 #else
+static inline int look_within(const uint8_t *bytes, uint8_t delimiter, uint64_t *ends) { return 0; }
+
 static inline masks look(const uint8_t *bytes, uint8_t delimiter) {
     masks found = {0, 0, 0, 0};
     for (int i = 0; i < 64; i++) {
@@ -49,6 +65,16 @@ static inline masks look(const uint8_t *bytes, uint8_t delimiter) {
 }
 #endif
 
+// Writes where the fields after these ends start: eight at a time, those past the last for nothing, as a loop of exact length would be
+// mispredicted at each block.
+static inline size_t write_starts(uint64_t ends, size_t at, uint32_t *starts) {
+    const size_t count = (size_t)__builtin_popcountll(ends);
+    for (size_t i = 0; i < count; i += 8)
+        for (size_t j = 0; j < 8; j++, ends &= ends - 1)
+            starts[i + j] = (uint32_t)(at + (size_t)__builtin_ctzll(ends | (uint64_t)1 << 63) + 1);
+    return count;
+}
+
 cohort_csv_split cohort_csv_split_records(
     const uint8_t *bytes, size_t count, uint8_t delimiter, uint32_t *starts, uint32_t *lasts, size_t limit) {
     cohort_csv_split split = {0, 0, 0, COHORT_CSV_END};
@@ -61,6 +87,10 @@ cohort_csv_split cohort_csv_split_records(
         }
         masks found;
         uint64_t valid = ~(uint64_t)0;
+        if (count - at >= 64 && look_within(bytes + at, delimiter, &found.ends)) {
+            fields += write_starts(found.ends, at, starts + fields + 1);
+            continue;
+        }
         if (count - at >= 64) {
             found = look(bytes + at, delimiter);
         } else {
@@ -82,7 +112,7 @@ cohort_csv_split cohort_csv_split_records(
             lasts[split.records++] = (uint32_t)(split.fields = fields + (size_t)__builtin_popcountll(ends & upTo));
             split.used = at + (size_t)__builtin_ctzll(breaks) + 1;
         }
-        for (uint64_t rest = ends; rest; rest &= rest - 1) starts[++fields] = (uint32_t)(at + (size_t)__builtin_ctzll(rest) + 1);
+        fields += write_starts(ends, at, starts + fields + 1);
         if (found.odd) {
             split.stop = COHORT_CSV_ODD;
             break;

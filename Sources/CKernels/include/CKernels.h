@@ -71,7 +71,7 @@ typedef struct {
 } cohort_csv_split;
 
 /// Splits bytes into the whole records at their start, as long as each is plain, up to `limit` fields. starts[0 ... fields] gets where fields
-/// start (room for limit + 65 is needed), lasts[i] the number of fields up to and with record i.
+/// start (room for limit + 72 is needed), lasts[i] the number of fields up to and with record i.
 cohort_csv_split cohort_csv_split_records(
     const uint8_t *bytes, size_t count, uint8_t delimiter, uint32_t *starts, uint32_t *lasts, size_t limit);
 

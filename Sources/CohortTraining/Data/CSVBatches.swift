@@ -8,7 +8,7 @@ struct CSVBatches {
     typealias Batch = UnsafeBufferPointer<CSVRecord>
 
     /// Fields in a batch, at most; some more than a record may have.
-    private static let mostFields = 1 << 18
+    private static let mostFields = 1 << 20
 
     let delimiter: UInt8
     /// Bytes read at once; a longer record goes through the parser.
@@ -72,9 +72,9 @@ private struct Splitter {
     init(delimiter: UInt8, fields: Int) {
         self.delimiter = delimiter
         self.fields = fields
-        starts = .allocate(capacity: fields + 65)
-        lasts = .allocate(capacity: fields + 65)
-        records = .allocate(capacity: fields + 65)
+        starts = .allocate(capacity: fields + 72)
+        lasts = .allocate(capacity: fields + 72)
+        records = .allocate(capacity: fields + 72)
     }
 
     func deallocate() {
@@ -94,8 +94,10 @@ private struct Splitter {
         for index in 0..<split.records {
             let last = Int(lasts[index])
             let record = CSVRecord(bytes: bytes.baseAddress, starts: starts + first, count: last - first, gap: 1, line: line + index)
-            // Too wide a record is an error, which the parser tells.
-            if record.count > CSVParser.mostFields { return (batch(count), Int(starts[first]), index, .isOdd) }
+            // Too much for a record or a field is an error, which the parser tells.
+            if record.count > CSVParser.mostFields || record.size > CSVParser.longestField {
+                return (batch(count), Int(starts[first]), index, .isOdd)
+            }
             if record.count > 1 || !record.trimmed(0).isEmpty {
                 records[count] = record
                 count += 1

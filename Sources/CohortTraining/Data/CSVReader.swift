@@ -8,7 +8,7 @@ import CohortCore
 
 /// Reads a CSV file record by record, in chunks: memory stays flat however large the file is.
 struct CSVReader {
-    private static let chunk = 1 << 20
+    private static let chunk = 1 << 22
     /// Delimiters that are told by looking.
     private static let delimiters: [UInt8] = [UInt8(ascii: ","), UInt8(ascii: ";"), 0x09, UInt8(ascii: "|")]
 

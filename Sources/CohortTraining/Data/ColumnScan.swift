@@ -51,6 +51,18 @@ struct ColumnScan {
         }
     }
 
+    /// What may be meant by the first value that is no number: `1,234.5`, `1 234` and `3,5` are said to be none rather than guessed.
+    var hint: String? {
+        guard let (text, line) = example, text.utf8.contains(where: { $0 &- 0x30 < 10 }), text.unicodeScalars.allSatisfy(Self.isOfNumbers)
+        else { return nil }
+        return "'\(text)' on line \(line) has a thousands separator or a decimal comma; write numbers as 1234.5"
+    }
+
+    /// Digits, signs, points and what stands between thousands: commas, apostrophes, spaces also of the narrow and non-breaking kinds.
+    private static func isOfNumbers(_ scalar: UnicodeScalar) -> Bool {
+        "0123456789+-.,' \u{a0}\u{202f}\u{2019}".unicodeScalars.contains(scalar)
+    }
+
     /// Whole numbers that run along with the rows: an index, no feature. Few rows may count by chance.
     var isIndex: Bool {
         guard isNumeric, isWhole, column.falls == 0, missing == 0, numbers >= 10 else { return false }

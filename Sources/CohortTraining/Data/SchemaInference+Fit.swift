@@ -80,14 +80,14 @@ extension SchemaInference {
         let mixed = first.numbers > 0 ? first.example.map { "numbers and text, such as '\($0.text)' on line \($0.line), are mixed" } : nil
         if let categories = scan.categories, !categories.isEmpty, categories.count * 2 <= scan.values || scan.values < 20 {
             column.categories = categories.sorted()
-            column.note = mixed.map { "\($0): taken as categories" }
+            column.note = first.hint.map { "is taken as categories: \($0)" } ?? mixed.map { "\($0): taken as categories" }
         } else {
             column.kind = .ignored
             let many =
                 scan.values == 0
                 ? "has no values in the training rows"
                 : "is text of \(scan.categories.map { "\($0.count)" } ?? "more than \(mostCategories)") different values: no categories"
-            column.note = mixed.map { "\(many) (\($0))" } ?? many
+            column.note = (first.hint ?? mixed).map { "\(many) (\($0))" } ?? many
         }
     }
 }

@@ -51,7 +51,8 @@ public enum SchemaInference {
         if task == .regression, let example = found.example {
             throw CohortError(
                 .invalid,
-                "line \(example.line): '\(example.text)' in the target column '\(found.name)' is not a number, as a regression needs")
+                "line \(example.line): '\(example.text)' in the target column '\(found.name)' is not a number, as a regression needs\(found.hint == nil ? "" : ": write numbers as 1234.5, without separators")"
+            )
         }
         var schema = TableSchema(
             hasHeader: header.isThere, delimiter: String(UnicodeScalar(reader.delimiter)), columns: [], target: found.name, task: task,
