@@ -76,3 +76,69 @@ const char *cohort_blas_open(const char *path);
 void cohort_blas_sgemm(
     struct cohort_threads *threads, int transpose_a, int transpose_b, size_t rows, size_t columns, size_t inner, const float *a,
     size_t a_row, const float *b, size_t b_row, float *c);
+
+// MARK: CSV
+//
+// The common case of a CSV, fast: records without quotes, in ASCII, whose cells are short decimal numbers. Whatever else there is, these
+// functions stop at and leave to Swift, which knows every case. Nothing here reads outside the bytes it is given.
+
+/// One record: field i is bytes[starts[i] ..< starts[i + 1] - gap].
+typedef struct {
+    const uint8_t *bytes;
+    /// count + 1 of them.
+    const uint32_t *starts;
+    size_t count;
+    /// 1: fields as the file has them, a separator after each. 0: unquoted fields, back to back.
+    size_t gap;
+    /// The line it begins on, from 1.
+    size_t line;
+} cohort_csv_record;
+
+/// Why splitting stopped: at the end of the bytes; at `limit`; at a record with a byte in it (a quote, a zero, a lone carriage return, one
+/// past ASCII) that is not for here.
+enum cohort_csv_stop { COHORT_CSV_END = 0, COHORT_CSV_FULL = 1, COHORT_CSV_ODD = 2 };
+
+typedef struct {
+    /// Whole records found, their bytes and their fields.
+    size_t records, used, fields;
+    enum cohort_csv_stop stop;
+} cohort_csv_split;
+
+/// Splits bytes into the whole records at their start, as long as each is plain, up to `limit` fields. starts[0 ... fields] gets where fields
+/// start (room for limit + 72 is needed), lasts[i] the number of fields up to and with record i.
+cohort_csv_split cohort_csv_split_records(
+    const uint8_t *bytes, size_t count, uint8_t delimiter, uint32_t *starts, uint32_t *lasts, size_t limit);
+
+/// out[i - from] = (field i - mean[i - from]) / std[i - from], i in from ..< to. With `comma`, 3,5 is a number.
+/// Returns the first field that is not a plain number or whose result is not finite; else `to`.
+size_t cohort_csv_standardize(
+    const cohort_csv_record *record, size_t from, size_t to, int comma, const double *mean, const double *std, float *out);
+
+/// What is known of a column whose values are numbers so far. All zero: nothing was seen.
+typedef struct {
+    size_t numbers;
+    /// The number before this one, as long as they rise.
+    double previous;
+    double first_number;
+    /// The text of the first value when it has at most 8 bytes: right-aligned, '0' before it.
+    uint64_t first_word;
+    /// 0: no value was seen yet; 255: it is longer.
+    uint8_t first_length;
+    uint8_t varies, is_fractional, falls, skips;
+} cohort_csv_column;
+
+/// Takes fields from ..< to into their columns. Returns the first that needs more than this; else `to`.
+size_t cohort_csv_scan(const cohort_csv_record *record, size_t from, size_t to, int comma, cohort_csv_column *columns);
+
+/// Takes a number into its column.
+void cohort_csv_column_add(cohort_csv_column *column, double number);
+
+/// Mean and sum of squared differences from it, in one pass (Welford 1962).
+typedef struct {
+    double count, mean, squares;
+} cohort_moments;
+
+void cohort_moments_add(cohort_moments *moments, double value);
+
+/// Adds fields from ..< to to their moments. Returns the first that is not a plain number; else `to`.
+size_t cohort_csv_add_moments(const cohort_csv_record *record, size_t from, size_t to, int comma, cohort_moments *moments);

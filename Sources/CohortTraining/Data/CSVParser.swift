@@ -1,6 +1,6 @@
 import CohortCore
 
-/// Takes a CSV's bytes in chunks of any size and hands out its records (RFC 4180): quoted fields may hold delimiters, doubled quotes
+/// Takes a CSV's bytes in chunks of any size and tells its records (RFC 4180): quoted fields may hold delimiters, doubled quotes
 /// and line breaks; CRLF, LF and CR end records; a UTF-8 byte order mark and blank lines are skipped; the last line needs no break. A
 /// quote within an unquoted field is itself.
 struct CSVParser {
@@ -13,49 +13,97 @@ struct CSVParser {
     private enum State { case start, plain, quoted, quoteInQuoted }
 
     private let delimiter: UInt8
-    private var record = CSVRecord()
+    /// The record's bytes, unquoted, back to back.
+    private var bytes: [UInt8] = []
+    /// Where its fields start in `bytes`, and where the one begins that is being read.
+    private var starts: [UInt32] = [0]
+    /// The line that the record begins on.
+    private var firstLine = 1
     private var state = State.start
-    private var line = 1
+    /// The line that is being read.
+    private(set) var line = 1
     /// The byte before was a carriage return: a line feed after it belongs to the same break.
     private var afterReturn = false
-    /// All of the record's bytes, ORed: the eighth bit says that it is not plain ASCII.
+    /// All of the field's bytes, ORed: the eighth bit says that it is not plain ASCII.
     private var bits: UInt8 = 0
     /// Bytes of the byte order mark seen so far; nil once past it.
     private var mark: Int? = 0
     private var wasQuoted = false
-    private var isStopped = false
+    /// A whole record is there to be taken.
+    private var isWhole = false
 
     init(delimiter: UInt8) { self.delimiter = delimiter }
 
-    /// - Parameter body: called for each record; false stops.
-    /// - Returns: whether more is wanted.
-    /// - Throws: ``CohortError`` `invalid` with line and column.
-    mutating func feed(_ chunk: UnsafeBufferPointer<UInt8>, _ body: (borrowing CSVRecord) throws -> Bool) throws -> Bool {
-        var index = skipMark(chunk)
-        while index < chunk.count, !isStopped {
-            switch state {
-            case .start, .plain: try plain(chunk, &index, body)
-            case .quoted: try quoted(chunk, &index)
-            case .quoteInQuoted: try afterQuote(chunk, &index, body)
-            }
-        }
-        return !isStopped
+    /// Whether nothing of a record was seen yet: what comes next may as well be read by another.
+    var isBetweenRecords: Bool {
+        mark == nil && !afterReturn && state == .start && (isWhole || (bytes.isEmpty && starts.count == 1 && !wasQuoted))
     }
 
-    /// Hands out the last record, when no line break ended it.
-    mutating func finish(_ body: (borrowing CSVRecord) throws -> Bool) throws {
-        guard !isStopped else { return }
-        if let seen = mark, seen > 0 { record.bytes.append(contentsOf: [0xef, 0xbb][..<seen]) }
-        if state == .quoted { throw CohortError(.invalid, "line \(record.line)\(place): a quote that opens there is never closed") }
-        if !record.bytes.isEmpty || !record.ends.isEmpty || wasQuoted { try endRecord(body) }
+    /// Takes bytes up to the end of a record, or all of them.
+    /// - Returns: how many were taken; the record may be there to take, or none if more is needed or a blank line was skipped.
+    /// - Throws: ``CohortError`` `invalid` with line and column.
+    mutating func feed(_ chunk: UnsafeBufferPointer<UInt8>) throws -> Int {
+        startRecord()
+        var index = skipMark(chunk)
+        while index < chunk.count, !isWhole {
+            switch state {
+            case .start, .plain: try plain(chunk, &index)
+            case .quoted: try quoted(chunk, &index)
+            case .quoteInQuoted: try afterQuote(chunk, &index)
+            }
+            if isBetweenRecords { break }
+        }
+        return index
+    }
+
+    /// After the last byte: ends the last record, when no line break did.
+    mutating func finish() throws {
+        startRecord()
+        if let seen = mark, seen > 0 {
+            bytes.append(contentsOf: [0xef, 0xbb][..<seen])
+            bits = 0x80
+        }
+        if state == .quoted { throw CohortError(.invalid, "line \(firstLine)\(place): a quote that opens there is never closed") }
+        if !bytes.isEmpty || starts.count > 1 || wasQuoted { try endRecord() }
+    }
+
+    /// Lends the whole record to `body`, if there is one.
+    func withRecord<Result>(_ body: (CSVRecord) throws -> Result) rethrows -> Result? {
+        guard isWhole else { return nil }
+        return try bytes.withUnsafeBufferPointer { bytes in
+            try starts.withUnsafeBufferPointer { starts in
+                try body(
+                    CSVRecord(
+                        bytes: bytes.baseAddress, starts: starts.baseAddress, count: starts.count - 1, gap: 0, line: firstLine))
+            }
+        }
+    }
+
+    /// Another has read records of so many lines.
+    mutating func skip(lines: Int) {
+        startRecord()
+        line += lines
+        firstLine = line
+    }
+
+    /// Forgets the record that was taken.
+    private mutating func startRecord() {
+        guard isWhole else { return }
+        clear()
+        isWhole = false
+    }
+
+    private mutating func clear() {
+        bytes.removeAll(keepingCapacity: true)
+        starts.removeLast(starts.count - 1)
+        firstLine = line
+        wasQuoted = false
     }
 
     // MARK: States
 
     /// At the start of a field, or within an unquoted one: takes bytes up to what ends it.
-    private mutating func plain(
-        _ chunk: UnsafeBufferPointer<UInt8>, _ index: inout Int, _ body: (borrowing CSVRecord) throws -> Bool
-    ) throws {
+    private mutating func plain(_ chunk: UnsafeBufferPointer<UInt8>, _ index: inout Int) throws {
         if state == .start, chunk[index] == 0x22 {
             (state, wasQuoted, afterReturn) = (.quoted, true, false)
             index += 1
@@ -71,7 +119,7 @@ struct CSVParser {
             try append(UnsafeBufferPointer(rebasing: chunk[begin..<index]), seen)
             (state, afterReturn) = (.plain, false)
         }
-        if index < chunk.count { try end(chunk[index], &index, body) }
+        if index < chunk.count { try end(chunk[index], &index) }
     }
 
     private mutating func quoted(_ chunk: UnsafeBufferPointer<UInt8>, _ index: inout Int) throws {
@@ -90,15 +138,13 @@ struct CSVParser {
         index += 1
     }
 
-    private mutating func afterQuote(
-        _ chunk: UnsafeBufferPointer<UInt8>, _ index: inout Int, _ body: (borrowing CSVRecord) throws -> Bool
-    ) throws {
+    private mutating func afterQuote(_ chunk: UnsafeBufferPointer<UInt8>, _ index: inout Int) throws {
         switch chunk[index] {
         case 0x22:
-            record.bytes.append(0x22)
+            bytes.append(0x22)
             state = .quoted
             index += 1
-        case delimiter, 0x0a, 0x0d, 0: try end(chunk[index], &index, body)
+        case delimiter, 0x0a, 0x0d, 0: try end(chunk[index], &index)
         case 0x20: index += 1
         default:
             throw CohortError(
@@ -107,7 +153,7 @@ struct CSVParser {
     }
 
     /// At a delimiter, a line break or a zero byte.
-    private mutating func end(_ byte: UInt8, _ index: inout Int, _ body: (borrowing CSVRecord) throws -> Bool) throws {
+    private mutating func end(_ byte: UInt8, _ index: inout Int) throws {
         index += 1
         switch byte {
         case delimiter:
@@ -116,7 +162,7 @@ struct CSVParser {
         case 0x0a where afterReturn: afterReturn = false
         case 0x0a, 0x0d:
             line += 1
-            try endRecord(body)
+            try endRecord()
             afterReturn = byte == 0x0d
         default: throw zero
         }
@@ -124,44 +170,41 @@ struct CSVParser {
 
     // MARK: Fields and records
 
-    private mutating func append(_ bytes: UnsafeBufferPointer<UInt8>, _ seen: UInt8) throws {
+    private mutating func append(_ more: UnsafeBufferPointer<UInt8>, _ seen: UInt8) throws {
         bits |= seen
-        record.bytes.append(contentsOf: bytes)
-        let length = record.bytes.count - (record.ends.last ?? 0)
-        guard length <= Self.longestField, record.bytes.count <= Self.longestRecord else {
+        bytes.append(contentsOf: more)
+        let length = bytes.count - fieldStart
+        guard length <= Self.longestField, bytes.count <= Self.longestRecord else {
             let hint = wasQuoted ? "; was a quote never closed?" : ""
             throw CohortError(
                 .invalid,
                 length > Self.longestField
-                    ? "line \(record.line)\(place): a field is longer than \(Self.longestField >> 20) MiB\(hint)"
-                    : "line \(record.line): a record is longer than \(Self.longestRecord >> 20) MiB\(hint)")
+                    ? "line \(firstLine)\(place): a field is longer than \(Self.longestField >> 20) MiB\(hint)"
+                    : "line \(firstLine): a record is longer than \(Self.longestRecord >> 20) MiB\(hint)")
         }
     }
+
+    private var fieldStart: Int { Int(starts[starts.count - 1]) }
 
     private mutating func endField() throws {
-        if bits & 0x80 != 0 {
-            let field = record.bytes[(record.ends.last ?? 0)...]
-            guard String(validating: field, as: UTF8.self) != nil else {
-                throw CohortError(.invalid, "line \(record.line)\(place): the text is not UTF-8; save the file as CSV in UTF-8")
-            }
+        if bits & 0x80 != 0, String(validating: bytes[fieldStart...], as: UTF8.self) == nil {
+            throw CohortError(.invalid, "line \(firstLine)\(place): the text is not UTF-8; save the file as CSV in UTF-8")
         }
         bits = 0
-        record.ends.append(record.bytes.count)
-        guard record.ends.count <= Self.mostFields else {
-            throw CohortError(.invalid, "line \(record.line): more than \(Self.mostFields) fields")
+        starts.append(UInt32(bytes.count))
+        guard starts.count - 1 <= Self.mostFields else {
+            throw CohortError(.invalid, "line \(firstLine): more than \(Self.mostFields) fields")
         }
     }
 
-    private mutating func endRecord(_ body: (borrowing CSVRecord) throws -> Bool) throws {
+    private mutating func endRecord() throws {
         try endField()
-        let isBlank = record.count == 1 && !wasQuoted && record.trimmed(0).isEmpty
-        if !isBlank, try !body(record) { isStopped = true }
-        record.clear()
-        record.line = line
-        (state, wasQuoted) = (.start, false)
+        state = .start
+        let isBlank = starts.count == 2 && !wasQuoted && bytes.allSatisfy { $0 == 0x20 || $0 == 0x09 }
+        if isBlank { clear() } else { isWhole = true }
     }
 
-    private var place: String { ", column \(record.ends.count + 1)" }
+    private var place: String { ", column \(starts.count)" }
 
     private var zero: CohortError {
         CohortError(.invalid, "line \(line)\(place): a zero byte; this is not a CSV in UTF-8")
@@ -176,7 +219,7 @@ struct CSVParser {
             mark = nil
         } else if index < chunk.count {
             // Not a mark after all: what looked like its start is text.
-            record.bytes.append(contentsOf: bytes[..<seen])
+            self.bytes.append(contentsOf: bytes[..<seen])
             if seen > 0 { (state, bits) = (.plain, 0x80) }
             mark = nil
         } else {

@@ -8,7 +8,7 @@ import CohortCore
 
 /// Reads a CSV file record by record, in chunks: memory stays flat however large the file is.
 struct CSVReader {
-    private static let chunk = 1 << 18
+    private static let chunk = 1 << 22
     /// Delimiters that are told by looking.
     private static let delimiters: [UInt8] = [UInt8(ascii: ","), UInt8(ascii: ";"), 0x09, UInt8(ascii: "|")]
 
@@ -22,22 +22,20 @@ struct CSVReader {
 
     /// Calls `body` for each record, until it returns false.
     /// - Throws: ``CohortError`` `invalid` with line and column; what `body` throws.
-    func forEach(_ body: (borrowing CSVRecord) throws -> Bool) throws {
-        var parser = CSVParser(delimiter: delimiter)
+    func forEach(_ body: (CSVRecord) throws -> Bool) throws {
+        try forEachBatch { records in
+            for record in records where try !body(record) { return false }
+            return true
+        }
+    }
+
+    /// Calls `body` with the records in order, many at a time where they are plain, until it returns false.
+    /// - Throws: ``CohortError`` `invalid` with line and column; what `body` throws.
+    func forEachBatch(_ body: (CSVBatches.Batch) throws -> Bool) throws {
         let file = try Self.open(path)
         defer { close(file) }
-        let buffer = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: Self.chunk)
-        defer { buffer.deallocate() }
-        while true {
-            let count = read(file, buffer.baseAddress, buffer.count)
-            if count < 0 {
-                if errno == EINTR { continue }
-                throw Self.unreadable(path)
-            }
-            if count == 0 { break }
-            guard try parser.feed(UnsafeBufferPointer(rebasing: buffer[..<count]), body) else { return }
-        }
-        try parser.finish(body)
+        let batches = CSVBatches(delimiter: delimiter, capacity: Self.chunk)
+        try batches.forEach(from: { try Self.read(file, path, into: $0) }, body)
     }
 
     /// Tells the delimiter from the first lines: the one of `,` `;` tab `|` by which most of them have equally many fields.
@@ -65,15 +63,21 @@ struct CSVReader {
         var counts: [Int: Int] = [:]
         var records = 0
         var parser = CSVParser(delimiter: delimiter)
-        let count = { (record: borrowing CSVRecord) in
+        let count = { (record: CSVRecord) in
             counts[record.count, default: 0] += 1
             records += 1
-            return records < 200
         }
         // What is wrong with the text is said when it is read in earnest, with the right delimiter.
         let isWhole = head.count < headBytes
-        if (try? head.withUnsafeBufferPointer({ try parser.feed($0, count) })) == true, isWhole || records == 0 {
-            try? parser.finish(count)
+        try? head.withUnsafeBufferPointer { head in
+            var rest = head[...]
+            while !rest.isEmpty, records < 200 {
+                rest = rest.dropFirst(try parser.feed(UnsafeBufferPointer(rebasing: rest)))
+                parser.withRecord(count)
+            }
+            guard isWhole || records == 0 else { return }
+            try parser.finish()
+            parser.withRecord(count)
         }
         guard let mode = counts.max(by: { ($0.value, $0.key) < ($1.value, $1.key) }), mode.key > 1 else { return (0, 0) }
         return (Double(mode.value) / Double(records), mode.key)
@@ -87,10 +91,8 @@ struct CSVReader {
         var head = [UInt8](repeating: 0, count: headBytes)
         var filled = 0
         while filled < head.count {
-            let count = head.withUnsafeMutableBytes { read(file, $0.baseAddress?.advanced(by: filled), $0.count - filled) }
-            if count < 0 {
-                if errno == EINTR { continue }
-                throw unreadable(path)
+            let count = try head.withUnsafeMutableBytes { head in
+                try read(file, path, into: UnsafeMutableRawBufferPointer(rebasing: head[filled...]))
             }
             if count == 0 { break }
             filled += count
@@ -107,6 +109,19 @@ struct CSVReader {
         #endif
         guard file >= 0 else { throw unreadable(path) }
         return file
+    }
+
+    /// - Returns: how many bytes; 0 at the end of the file.
+    private static func read(_ file: Int32, _ path: String, into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+        while true {
+            #if canImport(Glibc)
+                let count = Glibc.read(file, buffer.baseAddress, buffer.count)
+            #else
+                let count = Darwin.read(file, buffer.baseAddress, buffer.count)
+            #endif
+            if count >= 0 { return count }
+            if errno != EINTR { throw unreadable(path) }
+        }
     }
 
     private static func unreadable(_ path: String) -> CohortError {

@@ -5,16 +5,16 @@ enum Cell {
         "", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "inf", "+inf", "-inf", "infinity", "-infinity",
     ]
 
-    static func isMissing(_ bytes: ArraySlice<UInt8>) -> Bool {
+    static func isMissing(_ bytes: CellBytes) -> Bool {
         guard let first = bytes.first else { return true }
-        // Digits are the common case.
-        if bytes.count > 9 || first &- 0x30 < 10 { return false }
+        // Most values can be told from their first byte.
+        guard bytes.count <= 9, "nNiI#<?+-".utf8.contains(first) else { return false }
         return missing.contains(String(decoding: bytes, as: UTF8.self).lowercased())
     }
 
     /// A decimal number such as `-12.5` or `1e-3`; nil for everything else, infinities and hexadecimal included.
     /// - Parameter comma: `3,5` is a number, too: files with `;` between fields have such.
-    static func number(_ bytes: ArraySlice<UInt8>, comma: Bool = false) -> Double? {
+    static func number(_ bytes: CellBytes, comma: Bool = false) -> Double? {
         var index = bytes.startIndex
         let end = bytes.endIndex
         guard index < end else { return nil }
@@ -52,6 +52,10 @@ enum Cell {
         return isNegative ? -value : value
     }
 
+    static func isMissing(_ text: String) -> Bool { text.withBytes { isMissing($0) } }
+
+    static func number(_ text: String, comma: Bool = false) -> Double? { text.withBytes { number($0, comma: comma) } }
+
     /// The one name of a class that is a number: `1`, `1.0` and `01` are the same.
     static func label(_ number: Double) -> String {
         number == number.rounded() && abs(number) < 1e15 ? "\(Int(number))" : "\(number)"
@@ -59,7 +63,7 @@ enum Cell {
 
     private static let powersOfTen: [Double] = (0...22).map { (0..<$0).reduce(1.0) { value, _ in value * 10 } }
 
-    private static func slow(_ bytes: ArraySlice<UInt8>, comma: Bool) -> Double? {
+    private static func slow(_ bytes: CellBytes, comma: Bool) -> Double? {
         // `Double(_:)` would take "inf", "nan" and "0x1p3", too.
         guard bytes.count <= 400 else { return nil }
         var text: [UInt8] = []

@@ -13,7 +13,7 @@ struct Header {
         var bytes = 0
         try reader.forEach { record in
             records.append((0..<record.count).map(record.text))
-            bytes += record.bytes.count
+            bytes += record.size
             return records.count < 200 && bytes < 1 << 20
         }
         guard let first = records.first else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
@@ -35,8 +35,8 @@ struct Header {
 
     /// Each column votes: text above numbers speaks for a header; a number on top, and text that comes again below, against one.
     private static func isHeader(_ first: [String], _ rows: ArraySlice<[String]>, comma: Bool) -> Bool {
-        func isNumber(_ text: String) -> Bool { Cell.number(Array(text.utf8)[...], comma: comma) != nil }
-        func isMissing(_ text: String) -> Bool { Cell.isMissing(Array(text.utf8)[...]) }
+        func isNumber(_ text: String) -> Bool { Cell.number(text, comma: comma) != nil }
+        func isMissing(_ text: String) -> Bool { Cell.isMissing(text) }
         var votes = 0
         for (index, name) in first.enumerated() where !isMissing(name) {
             let below = rows.compactMap { index < $0.count && !isMissing($0[index]) ? $0[index] : nil }
@@ -62,8 +62,17 @@ extension TableSchema {
     /// With `;` between fields, a number may have a decimal comma.
     var takesComma: Bool { delimiter == ";" }
 
-    /// - Throws: ``CohortError`` `invalid` for a record of another width.
-    func check(_ record: borrowing CSVRecord) throws { try record.check(columns: columns.count, hasHeader: hasHeader) }
+    /// Columns next to each other for which `isWanted` holds.
+    func runs(_ isWanted: (Column) -> Bool) -> [Range<Int>] {
+        columns.indices.reduce(into: []) { runs, index in
+            guard isWanted(columns[index]) else { return }
+            if let last = runs.last, last.upperBound == index {
+                runs[runs.count - 1] = last.lowerBound..<(index + 1)
+            } else {
+                runs.append(index..<(index + 1))
+            }
+        }
+    }
 }
 
 extension CSVRecord {

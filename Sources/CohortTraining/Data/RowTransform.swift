@@ -1,3 +1,4 @@
+import CKernels
 public import CohortCore
 
 /// Turns one raw row into features, as a table's schema says: a missing number is 0 (the mean), a missing or unseen category all zeros.
@@ -8,11 +9,26 @@ public struct RowTransform: Sendable {
     private let encoders: [Encoder]
     private let names: Set<String>
     private let comma: Bool
+    /// What is done with a record, one after the other.
+    private let steps: [Step]
 
     private enum Encoder: Sendable {
         case skip
         case number(mean: Double, std: Double)
         case category(indices: [String: Int], count: Int)
+    }
+
+    private enum Step: Sendable {
+        /// Columns of numbers that are next to each other.
+        case numbers(Range<Int>, means: [Double], stds: [Double])
+        case category(Int)
+
+        var first: Int {
+            switch self {
+            case .numbers(let run, _, _): run.lowerBound
+            case .category(let index): index
+            }
+        }
     }
 
     public init(schema: TableSchema) {
@@ -30,6 +46,11 @@ public struct RowTransform: Sendable {
             case .ignored, .target: .skip
             }
         }
+        let runs = schema.runs { $0.kind == .numeric }.map { run in
+            Step.numbers(run, means: run.map { schema.columns[$0].mean ?? 0 }, stds: run.map { schema.columns[$0].std ?? 1 })
+        }
+        let categories = schema.columns.indices.filter { schema.columns[$0].kind == .categorical }.map { Step.category($0) }
+        steps = (runs + categories).sorted { $0.first < $1.first }
     }
 
     /// A row by column name, values as the CSV has them. A column that is not there counts as missing; the target is ignored.
@@ -48,24 +69,52 @@ public struct RowTransform: Sendable {
                     offset += column.featureCount
                     continue
                 }
-                offset = try encode(Array(text.utf8)[...].trimmed, encoder, column.name, line: nil, into: features, at: offset)
+                offset = try text.withBytes { try encode($0.trimmed, encoder, column.name, line: nil, into: features, at: offset) }
             }
         }
         return features
     }
 
     /// A CSV record's features; `features` holds ``featureCount`` zeros.
-    func encode(_ record: borrowing CSVRecord, into features: UnsafeMutableBufferPointer<Float>) throws {
+    func encode(_ record: CSVRecord, into features: UnsafeMutableBufferPointer<Float>) throws {
         var offset = 0
-        for index in encoders.indices {
-            if case .skip = encoders[index] { continue }
-            offset = try encode(
-                record.trimmed(index), encoders[index], schema.columns[index].name, line: record.line, into: features, at: offset)
+        for step in steps {
+            switch step {
+            case .numbers(let run, let means, let stds):
+                var index = run.lowerBound
+                while index < run.upperBound {
+                    let done = index - run.lowerBound
+                    let next = withUnsafePointer(to: record.fields) { record in
+                        means.withUnsafeBufferPointer { means in
+                            stds.withUnsafeBufferPointer { stds in
+                                cohort_csv_standardize(
+                                    record, index, run.upperBound, comma ? 1 : 0, means.baseAddress?.advanced(by: done),
+                                    stds.baseAddress?.advanced(by: done), features.baseAddress?.advanced(by: offset))
+                            }
+                        }
+                    }
+                    offset += next - index
+                    index = next
+                    // Not a plain number.
+                    if index < run.upperBound {
+                        offset = try encode(record, index, into: features, at: offset)
+                        index += 1
+                    }
+                }
+            case .category(let index):
+                offset = try encode(record, index, into: features, at: offset)
+            }
         }
     }
 
     private func encode(
-        _ bytes: ArraySlice<UInt8>, _ encoder: Encoder, _ name: String, line: Int?, into features: UnsafeMutableBufferPointer<Float>,
+        _ record: CSVRecord, _ index: Int, into features: UnsafeMutableBufferPointer<Float>, at offset: Int
+    ) throws -> Int {
+        try encode(record.trimmed(index), encoders[index], schema.columns[index].name, line: record.line, into: features, at: offset)
+    }
+
+    private func encode(
+        _ bytes: CellBytes, _ encoder: Encoder, _ name: String, line: Int?, into features: UnsafeMutableBufferPointer<Float>,
         at offset: Int
     ) throws -> Int {
         func failure(_ what: String) -> CohortError {

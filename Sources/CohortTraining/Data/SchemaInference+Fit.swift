@@ -1,3 +1,4 @@
+import CKernels
 import CohortCore
 
 extension SchemaInference {
@@ -6,42 +7,44 @@ extension SchemaInference {
 
     /// Second pass: means, deviations and categories, from the training rows alone. What turns out to be none is ignored.
     static func fit(
-        _ schema: inout TableSchema, _ reader: CSVReader, _ scans: [ColumnScan], _ shouldContinue: () -> Bool
+        _ schema: inout TableSchema, _ reader: CSVReader, _ scans: [ColumnScan], _ parallel: InParallel,
+        _ shouldContinue: () -> Bool
     ) throws {
         let columns = schema.columns
-        let comma = schema.takesComma
         guard let target = columns.firstIndex(where: { $0.kind == .target }) else { return }
+        let textColumns = columns.indices.filter { columns[$0].kind == .categorical }
         var rows = UsableRows(schema: schema)
-        var moments = [Moments](repeating: Moments(), count: columns.count)
+        var moments = ColumnMoments(schema)
+        var targetMoments = Moments()
         var categories = [CategoryScan](repeating: CategoryScan(), count: columns.count)
         var bytesLeft = mostCategoryBytes
         var counts = (training: 0, validation: 0, dropped: 0)
-        try forEachRow(reader, hasHeader: schema.hasHeader, shouldContinue) { record in
-            try record.check(columns: columns.count, hasHeader: schema.hasHeader)
-            guard let row = try rows.next(record.trimmed(target), line: record.line) else {
-                counts.dropped += 1
-                return
-            }
-            guard !row.isValidation else {
-                counts.validation += 1
-                return
-            }
-            counts.training += 1
-            moments[target].add(row.target)
-            for index in columns.indices {
-                switch columns[index].kind {
-                case .numeric: if let number = Cell.number(record.trimmed(index), comma: comma) { moments[index].add(number) }
-                case .categorical: categories[index].add(record.trimmed(index), &bytesLeft)
-                case .target, .ignored: break
+        var training: [CSVRecord] = []
+        try forEachBatch(reader, hasHeader: schema.hasHeader, shouldContinue) { records in
+            training.removeAll(keepingCapacity: true)
+            for record in records {
+                try record.check(columns: columns.count, hasHeader: schema.hasHeader)
+                guard let row = try rows.next(record.trimmed(target), line: record.line) else {
+                    counts.dropped += 1
+                    continue
                 }
+                guard !row.isValidation else {
+                    counts.validation += 1
+                    continue
+                }
+                counts.training += 1
+                targetMoments.add(row.target)
+                for index in textColumns { categories[index].add(record.trimmed(index), &bytesLeft) }
+                training.append(record)
             }
+            try moments.add(training, parallel)
         }
         (schema.trainingRows, schema.validationRows, schema.droppedRows) = counts
         for index in columns.indices {
             switch columns[index].kind {
-            case .numeric: fit(&schema.columns[index], moments[index])
+            case .numeric: fit(&schema.columns[index], moments.all[index])
             case .categorical: fit(&schema.columns[index], categories[index], scans[index])
-            case .target: if schema.task == .regression { try fitTarget(&schema.columns[index], moments[index]) }
+            case .target: if schema.task == .regression { try fitTarget(&schema.columns[index], targetMoments) }
             case .ignored: break
             }
         }
@@ -77,14 +80,53 @@ extension SchemaInference {
         let mixed = first.numbers > 0 ? first.example.map { "numbers and text, such as '\($0.text)' on line \($0.line), are mixed" } : nil
         if let categories = scan.categories, !categories.isEmpty, categories.count * 2 <= scan.values || scan.values < 20 {
             column.categories = categories.sorted()
-            column.note = mixed.map { "\($0): taken as categories" }
+            column.note = first.hint.map { "is taken as categories: \($0)" } ?? mixed.map { "\($0): taken as categories" }
         } else {
             column.kind = .ignored
             let many =
                 scan.values == 0
                 ? "has no values in the training rows"
                 : "is text of \(scan.categories.map { "\($0.count)" } ?? "more than \(mostCategories)") different values: no categories"
-            column.note = mixed.map { "\(many) (\($0))" } ?? many
+            column.note = (first.hint ?? mixed).map { "\(many) (\($0))" } ?? many
+        }
+    }
+}
+
+/// Means and deviations of the numeric columns.
+private struct ColumnMoments {
+    private(set) var all: [Moments]
+    /// Columns of numbers that are next to each other.
+    private let runs: [Range<Int>]
+    private let comma: Bool
+
+    init(_ schema: TableSchema) {
+        all = .init(repeating: Moments(), count: schema.columns.count)
+        runs = schema.runs { $0.kind == .numeric }
+        comma = schema.takesComma
+    }
+
+    /// Takes the records, in order; threads divide the columns, so that each column's sums are made in the order of the rows.
+    mutating func add(_ records: [CSVRecord], _ parallel: InParallel) throws {
+        let (runs, comma) = (runs, comma)
+        try all.withUnsafeMutableBufferPointer { all in
+            try parallel.divide(all.count) { part, _ in
+                let runs = runs.map { $0.clamped(to: part) }.filter { !$0.isEmpty }
+                for record in records {
+                    for run in runs { Self.add(record, run, comma: comma, all) }
+                }
+            }
+        }
+    }
+
+    private static func add(_ record: CSVRecord, _ run: Range<Int>, comma: Bool, _ all: UnsafeMutableBufferPointer<Moments>) {
+        var index = run.lowerBound
+        while index < run.upperBound {
+            index = withUnsafePointer(to: record.fields) {
+                cohort_csv_add_moments($0, index, run.upperBound, comma ? 1 : 0, all.baseAddress)
+            }
+            guard index < run.upperBound else { return }
+            if let number = Cell.number(record.trimmed(index), comma: comma) { all[index].add(number) }
+            index += 1
         }
     }
 }
@@ -95,7 +137,7 @@ private struct CategoryScan {
     private(set) var categories: Set<String>? = []
     private(set) var values = 0
 
-    mutating func add(_ bytes: ArraySlice<UInt8>, _ bytesLeft: inout Int) {
+    mutating func add(_ bytes: CellBytes, _ bytesLeft: inout Int) {
         guard !Cell.isMissing(bytes) else { return }
         values += 1
         guard categories != nil else { return }

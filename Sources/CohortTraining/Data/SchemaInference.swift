@@ -23,14 +23,16 @@ public enum SchemaInference {
     ///   - task: nil: told from the target's values.
     ///   - validation: the share of rows to hold out, 0 ..< 1.
     ///   - seed: decides which.
+    ///   - threads: nil: as many as there are cores. What is found does not depend on it.
     /// - Throws: ``CohortError`` `invalid`, with line and column where there is one; `CancellationError` when told to stop.
     public static func infer(
         csvAt path: String, target: String?, task: LearningTask?, validation: Double, seed: UInt64,
-        shouldContinue: @escaping () -> Bool = { true }
+        threads: Int? = nil, shouldContinue: @escaping () -> Bool = { true }
     ) throws -> Finding {
         guard (0..<1).contains(validation) else {
             throw CohortError(.invalid, "validation is \(validation): the share of rows held out must be at least 0 and less than 1")
         }
+        let parallel = InParallel(threads: threads)
         let reader = CSVReader(path: path, delimiter: try CSVReader.sniffDelimiter(path: path))
         let header = try Header(reader, target: target)
         if let target, !header.names.contains(target) {
@@ -40,7 +42,7 @@ public enum SchemaInference {
             throw CohortError(
                 .invalid, "the file has one column, '\(header.names[0])': a target and a column to predict it from are needed")
         }
-        let (scans, labels) = try scan(reader, header, target: target, shouldContinue)
+        let (scans, labels) = try scan(reader, header, target: target, parallel, shouldContinue)
         let targetIndex = target.flatMap(header.names.firstIndex(of:)) ?? scans.lastIndex { $0.values > 0 } ?? header.names.count - 1
         guard scans[0].missing + scans[0].values > 0 else { throw CohortError(.invalid, "the file has a header and no rows") }
         let found = scans[targetIndex]
@@ -49,14 +51,15 @@ public enum SchemaInference {
         if task == .regression, let example = found.example {
             throw CohortError(
                 .invalid,
-                "line \(example.line): '\(example.text)' in the target column '\(found.name)' is not a number, as a regression needs")
+                "line \(example.line): '\(example.text)' in the target column '\(found.name)' is not a number, as a regression needs\(found.hint == nil ? "" : ": write numbers as 1234.5, without separators")"
+            )
         }
         var schema = TableSchema(
             hasHeader: header.isThere, delimiter: String(UnicodeScalar(reader.delimiter)), columns: [], target: found.name, task: task,
             classes: task == .classification ? try classes(found, labels[targetIndex]) : [], validation: validation, splitSeed: seed,
             trainingRows: 0, validationRows: 0, droppedRows: 0)
         schema.columns = columns(scans, targetIndex: targetIndex)
-        try fit(&schema, reader, scans, shouldContinue)
+        try fit(&schema, reader, scans, parallel, shouldContinue)
         try check(schema)
         return Finding(schema: schema, warnings: warnings(schema))
     }
@@ -79,34 +82,35 @@ public enum SchemaInference {
 
     /// Labels are collected of the target only; which is the last column unless said.
     private static func scan(
-        _ reader: CSVReader, _ header: Header, target: String?, _ shouldContinue: () -> Bool
+        _ reader: CSVReader, _ header: Header, target: String?, _ parallel: InParallel, _ shouldContinue: () -> Bool
     ) throws -> (scans: [ColumnScan], labels: [Int: LabelScan]) {
         let columns = header.names.count
-        var scans = header.names.map { ColumnScan(name: $0, comma: reader.takesComma) }
+        var scans = ColumnScans(names: header.names, comma: reader.takesComma)
         // The last column may turn out to be empty (a delimiter at the end of each line): then the one before it is the target.
         let candidates = target.flatMap(header.names.firstIndex(of:)).map { [$0] } ?? [columns - 2, columns - 1]
         var labels = Dictionary(uniqueKeysWithValues: candidates.map { ($0, LabelScan()) })
-        try forEachRow(reader, hasHeader: header.isThere, shouldContinue) { record in
-            try record.check(columns: columns, hasHeader: header.isThere)
-            for index in 0..<columns { scans[index].add(record.trimmed(index), line: record.line) }
-            for index in candidates { labels[index]?.add(record.trimmed(index), line: record.line) }
+        try forEachBatch(reader, hasHeader: header.isThere, shouldContinue) { records in
+            for record in records {
+                try record.check(columns: columns, hasHeader: header.isThere)
+                for index in candidates { labels[index]?.add(record.trimmed(index), line: record.line) }
+            }
+            try scans.add(records, parallel)
         }
-        return (scans, labels)
+        return (scans.finish(), labels)
     }
 
-    static func forEachRow(
-        _ reader: CSVReader, hasHeader: Bool, _ shouldContinue: () -> Bool, _ body: (borrowing CSVRecord) throws -> Void
+    /// Batches of rows; `shouldContinue` is asked about every 1,024.
+    static func forEachBatch(
+        _ reader: CSVReader, hasHeader: Bool, _ shouldContinue: () -> Bool, _ body: (Slice<CSVBatches.Batch>) throws -> Void
     ) throws {
         var isHeader = hasHeader
-        var row = 0
-        try reader.forEach { record in
-            if isHeader {
-                isHeader = false
-                return true
-            }
-            try body(record)
-            row += 1
-            if row & 0x3ff == 0, !shouldContinue() { throw CancellationError() }
+        var rows = 0
+        try reader.forEachBatch { records in
+            let records = records.dropFirst(isHeader ? 1 : 0)
+            isHeader = false
+            try body(records)
+            if (rows + records.count) >> 10 != rows >> 10, !shouldContinue() { throw CancellationError() }
+            rows += records.count
             return true
         }
     }
@@ -116,7 +120,7 @@ public enum SchemaInference {
     private static func guess(_ target: ColumnScan, _ labels: LabelScan?) -> LearningTask {
         guard target.isNumeric else { return .classification }
         guard target.isWhole, let labels = labels?.labels else { return .regression }
-        let numbers = Set(labels.compactMap { Cell.number(Array($0.utf8)[...], comma: target.comma) }).sorted()
+        let numbers = Set(labels.compactMap { Cell.number($0, comma: target.comma) }).sorted()
         guard let first = numbers.first, let last = numbers.last, numbers.count <= mostNumberedClasses else { return .regression }
         let isNumbered = (first == 0 || first == 1) && last - first == Double(numbers.count - 1)
         let isOften = target.values >= (isNumbered ? 3 : 10) * numbers.count
@@ -131,7 +135,7 @@ public enum SchemaInference {
                     ?? "the target column '\(target.name)' has more than \(mostClasses) different values: too many classes. Is it a quantity (task regression), or an id?"
             )
         }
-        let numbers = target.isNumeric ? Set(labels.compactMap { Cell.number(Array($0.utf8)[...], comma: target.comma) }) : []
+        let numbers = target.isNumeric ? Set(labels.compactMap { Cell.number($0, comma: target.comma) }) : []
         let classes = target.isNumeric ? numbers.sorted().map(Cell.label) : labels.sorted()
         guard classes.count >= 2 else {
             throw CohortError(

