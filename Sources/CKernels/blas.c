@@ -76,8 +76,9 @@ void cohort_blas_sgemm(
     struct cohort_threads *threads, int transpose_a, int transpose_b, size_t rows, size_t columns, size_t inner, const float *a,
     size_t a_row, const float *b, size_t b_row, float *c) {
     struct product all = {transpose_a, transpose_b, columns >= rows, rows, columns, inner, 1, a, a_row, b, b_row, c};
-    // By the size alone: each piece has enough to do to be worth a thread.
-    size_t longest = columns >= rows ? columns : rows;
-    while (all.pieces < 16 && rows * columns * inner / (2 * all.pieces) >= 4u << 20 && longest / (2 * all.pieces) >= 32) all.pieces *= 2;
+    // By the size alone: each piece has enough to do to be worth a thread, and the operand that all of them read is packed few times.
+    size_t work = rows * columns * inner;
+    all.pieces = work < 8u << 20 ? 1 : work < 64u << 20 ? 2 : work < 256u << 20 ? 4 : 8;
+    while (all.pieces > 1 && (columns >= rows ? columns : rows) / all.pieces < 32) all.pieces /= 2;
     cohort_threads_run(threads, all.pieces, multiply_piece, &all);
 }

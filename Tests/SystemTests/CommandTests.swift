@@ -28,6 +28,20 @@ extension SystemSuite {
             }
         }
 
+        @Test func `inspect says what columns are taken for, without a server, and where a file is wrong`() async throws {
+            try await withWorld { world in
+                let csv = try world.write("id,size,colour,y\n1,2.5,red,a\n2,3.5,blue,b\n3,,red,a\n4,4.5,red,b\n", to: "a.csv")
+                let good = world.start("inspect", ["inspect", csv])
+                #expect(try await good.end() == .exited(0), "\(good.standardError)")
+                #expect(good.lines.contains { $0.hasPrefix("size") && $0.contains("numeric") }, "\(good.output)")
+                #expect(good.lines.contains { $0.hasPrefix("colour") && $0.contains("categorical") }, "\(good.output)")
+                #expect(good.output.contains("target: y (classification, 2 classes: a, b)"), "\(good.output)")
+                let broken = world.start("broken", ["inspect", try world.write("a,b\n1,\"x\n", to: "b.csv")])
+                #expect(try await broken.end() == .exited(2))
+                #expect(broken.standardError.contains("line 2, column 2"), "\(broken.standardError)")
+            }
+        }
+
         @Test func `a setting that cannot be is named`() async throws {
             try await withWorld { world in
                 for (index, (name, value)) in [
