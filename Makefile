@@ -32,6 +32,7 @@ test-fast: setup ## the pure rooms only: seconds
 
 bench: build ## the numbers of Benchmarks/, as a table and as bench.json
 	python3 Benchmarks/bench.py --binary $(BINARY) --out bench.json
+	python3 Benchmarks/engine.py --out bench.json
 
 lint: setup ## formatting, as CI checks it
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
