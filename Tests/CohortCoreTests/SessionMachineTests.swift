@@ -220,6 +220,11 @@ private struct Stage {
         #expect(resumed(stored, [other]).place("a")?.state == .training, "an answer to a round that began anew since")
         other = try #require(accepted.first)
         other.peerId = "z"
+        var raised = stored
+        raised.generation = 2
+        stage.machine.stored(stored)
+        stage.machine.take(over: raised)
+        #expect(stage.session.answersFrom == 2 && stage.machine.mustStore, "a round that begins anew counts answers from then on")
         #expect(resumed(stored, [other]).session.peers.map(\.id) == ["a", "b", "c"], "a stranger's")
     }
 

@@ -1,6 +1,11 @@
 extension SessionMachine {
     /// The lease was renewed or taken anew: the store's generation, lease and wishes are this document's now.
     public mutating func take(over stored: Session) {
+        if stored.generation > session.generation {
+            // Raised while it runs: what was answered to the round so far does not count for its new beginning.
+            session.answersFrom = stored.generation
+            change(true)
+        }
         session.generation = stored.generation
         session.lease = stored.lease
         session.revision = stored.revision
