@@ -27,7 +27,7 @@ struct TrainingRun {
     /// - Throws: `CancellationError` when stopped, ``RunFailure`` when the loss is not finite any more.
     mutating func train(_ model: any TrainableModel, on dataset: Dataset, validationRows: ArraySlice<UInt32>) throws {
         let table = dataset.table
-        let rows = try command.rows.rows(of: table.trainingRows)
+        let rows = try EpochOrder.rows(of: command.rows, in: table)
         let clock = ContinuousClock()
         let deadline = command.timeLimit.map { clock.now + .seconds($0) }
         let control = control
@@ -36,10 +36,15 @@ struct TrainingRun {
 
         for epoch in 1...command.epochs {
             let start = clock.now
-            let counts = try model.train(
-                on: table, rows: shuffledRows(rows, seed: command.seed, round: command.round, epoch: epoch - 1),
-                batchSize: command.batchSize,
-                learningRate: command.lr, shouldContinue: shouldContinue)
+            var order = EpochOrder(
+                rows, of: table, batchSize: command.batchSize, seed: command.seed, round: command.round, epoch: epoch - 1)
+            var counts = Counts()
+            while shouldContinue(), let piece = order.next() {
+                counts =
+                    try counts
+                    + model.train(
+                        on: table, rows: piece, batchSize: command.batchSize, learningRate: command.lr, shouldContinue: shouldContinue)
+            }
             let spent = (clock.now - start).inSeconds
             try control.check()
             seconds += spent

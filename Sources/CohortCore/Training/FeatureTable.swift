@@ -13,11 +13,14 @@ public final class FeatureTable: @unchecked Sendable {
     public let trainingRows: [UInt32]
     /// Rows held out for validation, ascending.
     public let validationRows: [UInt32]
+    /// Says that these rows will be read soon; a table that is mapped from a file starts to read them.
+    public let willNeed: @Sendable (Range<Int>) -> Void
     private let release: @Sendable () -> Void
 
     public init(
         features: UnsafePointer<Float>, targets: UnsafePointer<Float>, rowCount: Int, featureCount: Int, trainingRows: [UInt32],
-        validationRows: [UInt32], release: @escaping @Sendable () -> Void
+        validationRows: [UInt32], willNeed: @escaping @Sendable (Range<Int>) -> Void = { _ in },
+        release: @escaping @Sendable () -> Void
     ) {
         self.features = features
         self.targets = targets
@@ -25,6 +28,7 @@ public final class FeatureTable: @unchecked Sendable {
         self.featureCount = featureCount
         self.trainingRows = trainingRows
         self.validationRows = validationRows
+        self.willNeed = willNeed
         self.release = release
     }
 

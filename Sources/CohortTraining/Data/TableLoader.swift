@@ -44,9 +44,11 @@ public enum TableLoader {
             throw failure(temporary)
         }
         let output = PositionedFile(descriptor: file, path: temporary)
-        var targets: [Float] = []
-        var training: [UInt32] = []
-        var validation: [UInt32] = []
+        let targetsStart = headerBytes + featureBytes
+        let indicesStart = targetsStart + rows * 4
+        var targets = WordWriter(output, at: targetsStart)
+        var training = WordWriter(output, at: indicesStart)
+        var validation = WordWriter(output, at: indicesStart + schema.trainingRows * 4)
         let transform = RowTransform(schema: schema)
         let target = schema.columns.firstIndex { $0.kind == .target }
         guard let target, let delimiter = schema.delimiter.utf8.first else {
@@ -72,8 +74,8 @@ public enum TableLoader {
                     try record.check(columns: schema.columns.count, hasHeader: schema.hasHeader)
                     guard let kind = try usable.next(record.trimmed(target), line: record.line) else { continue }
                     guard row < rows else { throw CohortError(.invalid, "the file has more rows than the \(rows) that its schema says") }
-                    if kind.isValidation { validation.append(UInt32(row)) } else { training.append(UInt32(row)) }
-                    targets.append(Float(schema.task == .classification ? kind.target : (kind.target - mean) / std))
+                    if kind.isValidation { try validation.append(UInt32(row)) } else { try training.append(UInt32(row)) }
+                    try targets.append(Float(schema.task == .classification ? kind.target : (kind.target - mean) / std).bitPattern)
                     batch.append(record)
                     row += 1
                 }
@@ -101,8 +103,9 @@ public enum TableLoader {
                 "the file has \(training.count) training and \(validation.count) validation rows where its schema says \(schema.trainingRows) and \(schema.validationRows)"
             )
         }
-        try targets.withUnsafeBytes { try output.write($0, at: headerBytes + featureBytes) }
-        try (training + validation).withUnsafeBytes { try output.write($0, at: headerBytes + featureBytes + rows * 4) }
+        try targets.flush()
+        try training.flush()
+        try validation.flush()
         try header(rows, features, training.count, validation.count).withUnsafeBytes { try output.write($0, at: 0) }
         guard fsync(file) == 0, rename(temporary, cache) == 0 else { throw failure(cache) }
         done = true
@@ -136,7 +139,7 @@ public enum TableLoader {
         let indices = UnsafeRawPointer(base + indicesStart).assumingMemoryBound(to: UInt32.self)
         let training = [UInt32](UnsafeBufferPointer(start: indices, count: Int(words[3])))
         let validation = [UInt32](UnsafeBufferPointer(start: indices + training.count, count: rows - training.count))
-        guard (training + validation).allSatisfy({ $0 < rows }) else {
+        guard training.allSatisfy({ $0 < rows }), validation.allSatisfy({ $0 < rows }) else {
             munmap(base, size)
             throw damaged
         }
@@ -145,7 +148,11 @@ public enum TableLoader {
             features: UnsafePointer((base + headerBytes).assumingMemoryBound(to: Float.self)),
             targets: UnsafePointer((base + targetsStart).assumingMemoryBound(to: Float.self)), rowCount: rows,
             featureCount: features, trainingRows: training, validationRows: validation,
-            release: { munmap(mapping, size) })
+            willNeed: { rows in
+                let page = Int(getpagesize())
+                let start = (headerBytes + rows.lowerBound * features * 4) / page * page
+                posix_madvise(mapping + start, headerBytes + rows.upperBound * features * 4 - start, POSIX_MADV_WILLNEED)
+            }, release: { munmap(mapping, size) })
     }
 
     private static func header(_ rows: Int, _ features: Int, _ training: Int, _ validation: Int) -> [UInt64] {
@@ -177,6 +184,35 @@ private struct PositionedFile {
             }
             written += count
         }
+    }
+}
+
+/// Words that follow one another in a file, written many at a time.
+private struct WordWriter {
+    private static let many = 1 << 14
+
+    private let file: PositionedFile
+    private var offset: Int
+    private var waiting: [UInt32] = []
+    /// How many were appended.
+    private(set) var count = 0
+
+    init(_ file: PositionedFile, at offset: Int) {
+        self.file = file
+        self.offset = offset
+        waiting.reserveCapacity(Self.many)
+    }
+
+    mutating func append(_ word: UInt32) throws {
+        waiting.append(word)
+        count += 1
+        if waiting.count == Self.many { try flush() }
+    }
+
+    mutating func flush() throws {
+        try waiting.withUnsafeBytes { try file.write($0, at: offset) }
+        offset += waiting.count * 4
+        waiting.removeAll(keepingCapacity: true)
     }
 }
 

@@ -1,0 +1,111 @@
+public import CohortCore
+
+/// The rows of an epoch in the order that they are trained on, a piece at a time; every piece but the last is whole batches.
+///
+/// A small table is shuffled whole (``shuffledRows(_:seed:round:epoch:)``). A large one need not fit in memory, so it is read in blocks: the rows,
+/// ascending, are cut into blocks; the blocks are shuffled; the rows of every ``Limits/window`` blocks that then follow one another are
+/// shuffled together; all by the stream `epoch/ROUND/EPOCH`. What comes next is read ahead. Which way depends on the table's shape alone,
+/// never on the machine.
+public struct EpochOrder {
+    /// What is large, and how it is read.
+    struct Limits {
+        /// Bytes of features of the largest table that is shuffled whole.
+        var whole = 1 << 30
+        /// Bytes of a block; it is at least one row.
+        var block = 1 << 18
+        /// Blocks that are shuffled together.
+        var window = 1_024
+
+        func isLarge(_ table: FeatureTable) -> Bool { table.rowCount * table.featureCount * 4 > whole }
+    }
+
+    private let table: FeatureTable
+    /// Ascending, when the table is large.
+    private let rows: [UInt32]
+    private let batchSize: Int
+    private let limits: Limits
+    private let blockRows: Int
+    private var generator: SeededGenerator
+    /// In the order in which they are read.
+    private var blocks: [UInt32]
+    private var nextBlock = 0
+    private var nextRead = 0
+    private var window: [UInt32] = []
+    private var taken = 0
+
+    /// - Parameter rows: indices into `table`; ``rows(of:_:)`` gives them.
+    public init(_ rows: [UInt32], of table: FeatureTable, batchSize: Int, seed: UInt64, round: Int, epoch: Int) {
+        self.init(rows, of: table, batchSize: batchSize, seed: seed, round: round, epoch: epoch, limits: Limits())
+    }
+
+    init(_ rows: [UInt32], of table: FeatureTable, batchSize: Int, seed: UInt64, round: Int, epoch: Int, limits: Limits) {
+        self.table = table
+        self.rows = rows
+        self.batchSize = max(batchSize, 1)
+        self.limits = limits
+        blockRows = max(1, limits.block / (table.featureCount * 4))
+        generator = SeededGenerator(seed: seed, purpose: "epoch/\(round)/\(epoch)")
+        if limits.isLarge(table) {
+            blocks = (0..<UInt32((rows.count + blockRows - 1) / blockRows)).map { $0 }
+            generator.shuffle(&blocks)
+        } else {
+            blocks = []
+            window = rows
+            generator.shuffle(&window)
+        }
+    }
+
+    /// The rows that were assigned, as ``EpochOrder`` takes them.
+    /// - Throws: ``CohortError`` `invalid` when a range reaches past the rows there are.
+    public static func rows(of assignment: RowAssignment, in table: FeatureTable) throws -> [UInt32] {
+        guard Limits().isLarge(table) else { return try assignment.rows(of: table.trainingRows) }
+        let all = RowRange(start: 0, end: table.trainingRows.count)
+        return assignment.ranges == [all] ? table.trainingRows : try assignment.rows(of: table.trainingRows).sorted()
+    }
+
+    /// The next rows to train on; nil after the last.
+    public mutating func next() -> [UInt32]? {
+        if window.count - taken < batchSize { fill() }
+        let left = window.count - taken
+        guard left > 0 else { return nil }
+        var count = left
+        if !blocks.isEmpty {
+            // A piece at a time, so that reading ahead is spread over the window.
+            count = min(left, max(1, limits.window * blockRows / 16 / batchSize) * batchSize)
+            if nextBlock < blocks.count || count < left { count -= count % batchSize }
+            readAhead()
+        }
+        defer { taken += count }
+        return count == window.count ? window : Array(window[taken..<(taken + count)])
+    }
+
+    /// Adds windows behind what is left of the last, until there is a batch.
+    private mutating func fill() {
+        window.removeSubrange(..<taken)
+        taken = 0
+        while window.count < batchSize, nextBlock < blocks.count {
+            let end = min(nextBlock + limits.window, blocks.count)
+            var fresh: [UInt32] = []
+            fresh.reserveCapacity((end - nextBlock) * blockRows)
+            for block in blocks[nextBlock..<end] { fresh += rows[positions(of: block)] }
+            generator.shuffle(&fresh)
+            window += fresh
+            nextBlock = end
+        }
+    }
+
+    /// Keeps the reading one window ahead.
+    private mutating func readAhead() {
+        let share = window.isEmpty ? 1 : Double(taken) / Double(window.count) + 1.0 / 16
+        let end = min(blocks.count, nextBlock + Int(Double(limits.window) * min(share, 1)))
+        while nextRead < end {
+            let positions = positions(of: blocks[nextRead])
+            table.willNeed(Int(rows[positions.lowerBound])..<(Int(rows[positions.upperBound - 1]) + 1))
+            nextRead += 1
+        }
+    }
+
+    private func positions(of block: UInt32) -> Range<Int> {
+        (Int(block) * blockRows)..<min(rows.count, (Int(block) + 1) * blockRows)
+    }
+}
