@@ -115,25 +115,29 @@ CLONES void cohort_softmax(float *logits, size_t rows, size_t width) {
     }
 }
 
-CLONES double cohort_cross_entropy(float *logits, const float *targets, size_t rows, size_t width, int gradient, int64_t *correct) {
+CLONES double cohort_cross_entropy(
+    float *logits, const float *targets, size_t rows, size_t width, const float *weights, int gradient, int64_t *correct) {
     double loss = 0;
+    float total = weights ? 0 : (float)rows;
     for (size_t row = 0; row < rows; row++) {
         size_t own = (size_t)targets[row];
         *correct += shift_row(logits + row * width, width) == own;
-        loss -= (double)logits[row * width + own];
+        if (weights) total += weights[own];
+        loss -= (weights ? (double)weights[own] : 1) * (double)logits[row * width + own];
     }
     // All rows in one go: rows are often shorter than a vector.
     exponentials(logits, rows * width);
-    float scale = 1 / (float)rows;
     for (size_t row = 0; row < rows; row++, logits += width) {
+        float weight = weights ? weights[(size_t)targets[row]] : 1;
+        float scale = weight / total;
         float sum = sum_row(logits, width);
-        loss += (double)logf(sum);
+        loss += (double)weight * (double)logf(sum);
         if (!gradient) continue;
         float share = scale / sum;
         for (size_t j = 0; j < width; j++) logits[j] *= share;
         logits[(size_t)targets[row]] -= scale;
     }
-    return loss;
+    return weights ? loss * (double)rows / (double)total : loss;
 }
 
 double cohort_squared_error(float *outputs, const float *targets, size_t rows, int gradient, double *sums) {

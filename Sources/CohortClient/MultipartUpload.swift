@@ -99,6 +99,12 @@ extension SessionSettings {
         if let task { fields.append(("task", task.rawValue)) }
         if let target { fields.append(("target", target)) }
         if !perPeer.isEmpty { fields.append(("per_peer", String(decoding: try CohortJSON.encode(perPeer), as: UTF8.self))) }
+        switch classWeight {
+        case nil: break
+        case .balanced: fields.append(("class_weight", "balanced"))
+        case .byLabel(let weights):
+            fields.append(("class_weight", String(decoding: try CohortJSON.encode(weights), as: UTF8.self)))
+        }
         if let earlyStopping { fields.append(("early_stopping", "\(earlyStopping)")) }
         if let maxNormRatio { fields.append(("max_norm_ratio", "\(maxNormRatio)")) }
         return fields

@@ -20,6 +20,7 @@ struct DatasetPreparation {
                 shouldContinue: shouldContinue)
         }
         let schema = finding.schema
+        _ = try settings.classWeight?.weights(of: schema)  // Said now, if it cannot be.
         let model = ModelSpec(
             inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
             dropout: settings.dropout, task: schema.task)

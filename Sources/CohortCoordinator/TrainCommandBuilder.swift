@@ -63,6 +63,7 @@ struct TrainCommandBuilder {
             command.updateUrl = try await objects.presignedPut(key, expiry: expiry)
             command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
+            command.classWeights = try session.settings.classWeight?.weights(of: dataset.schema)
             if session.settings.strategy == "independent" {
                 command.evaluateAfter = true
                 command.earlyStopping = session.settings.earlyStopping

@@ -65,6 +65,7 @@ actor Trainer {
             try control.check()
         }
 
+        try model.weigh(classes: command.classWeights)
         var training = TrainingRun(command: command, peerId: peerId, control: control, report: report)
         if command.epochs > 0 { try training.train(model, on: dataset, validationRows: evaluated) }
         sayNotes()

@@ -76,6 +76,7 @@ import Testing
         (SessionSettings(validation: 1), "validation is 1"), (SessionSettings(peers: 2, minPeers: 3), "min_peers is 3"),
         (SessionSettings(perPeer: ["a": .init(epochs: 0)]), "per_peer.a.epochs is 0"),
         (SessionSettings(earlyStopping: 0), "early_stopping is 0"),
+        (SessionSettings(classWeight: .byLabel(["a": 0])), "class_weight.a is 0"),
     ]) func `what cannot be is named, with what would be right`(settings: SessionSettings, sentence: String) {
         let error = #expect(throws: CohortError.self) { try settings.validated() }
         #expect(error?.message.contains(sentence) == true && error?.message.contains("must be") == true, "\(error?.message ?? "")")
@@ -86,6 +87,39 @@ import Testing
         #expect(settings.hyperparameters(peerId: "id", name: "name") == Hyperparameters(batchSize: 32, epochs: 3, lr: 0.2))
         #expect(settings.hyperparameters(peerId: "x", name: "name").lr == 0.3)
         #expect(settings.hyperparameters(peerId: "x", name: "y").lr == 0.1)
+    }
+}
+
+@Suite struct WeightsOfClasses {
+    private func schema(_ counts: [Int]?, task: LearningTask = .classification) -> TableSchema {
+        TableSchema(
+            hasHeader: true, delimiter: ",", columns: [], target: "y", task: task, classes: ["no", "snake_case", "camelCase"], validation: 0,
+            splitSeed: 0, trainingRows: 12, validationRows: 0, droppedRows: 0, classCounts: counts)
+    }
+
+    @Test func `balanced weights make the classes count alike`() throws {
+        let weights = try ClassWeight.balanced.weights(of: schema([8, 3, 1]))
+        #expect(weights == [0.5, 12.0 / 9, 4])
+        #expect(zip(weights, [8.0, 3, 1]).allSatisfy { abs($0 * $1 - 4) < 1e-12 })
+    }
+
+    @Test func `labels keep their case on the wire`() throws {
+        let given = ClassWeight.byLabel(["snake_case": 2, "camelCase": 0.5])
+        #expect(try CohortJSON.decode(SessionSettings.self, from: CohortJSON.encode(SessionSettings(classWeight: given))).classWeight == given)
+        #expect(try ClassWeight.parse(#"{"snake_case": 2, "camelCase": 0.5}"#) == given)
+        #expect(try given.weights(of: schema(nil)) == [1, 2, 0.5])
+        #expect(try CohortJSON.decode(ClassWeight.self, from: CohortJSON.encode(ClassWeight.balanced)) == .balanced)
+        #expect(try ClassWeight.parse("none") == nil)
+    }
+
+    @Test func `what cannot be weighed is said`() {
+        for (weight, task, sentence) in [
+            (ClassWeight.balanced, LearningTask.regression, "for classification"), (.byLabel(["maybe": 2]), .classification, "'maybe'"),
+        ] {
+            let error = #expect(throws: CohortError.self) { try weight.weights(of: schema([1, 1, 1], task: task)) }
+            #expect(error?.message.contains(sentence) == true, "\(error?.message ?? "")")
+        }
+        #expect(throws: CohortError.self) { try ClassWeight.parse("balance") }
     }
 }
 

@@ -75,6 +75,7 @@ struct ClientTests {
                 return try .problem(.badRequest, "invalid", "2 peers are ONLINE, 3 were asked for")
             } _: { server, http in
                 var settings = SessionSettings(peers: 3, hidden: [], task: .regression, target: "y", earlyStopping: 4, maxNormRatio: 5)
+                settings.classWeight = .byLabel(["camelCase": 2])
                 settings.perPeer = ["laptop": SessionSettings.Override(batchSize: 4)]
                 await #expect(throws: CohortError(.invalid, "2 peers are ONLINE, 3 were asked for")) {
                     try await CohortClient(server: server, http: http).startSession(settings, file: file) { count, total in
@@ -93,7 +94,7 @@ struct ClientTests {
                 ("peers", "3"), ("strategy", "fedavg"), ("rounds", "10"), ("epochs", "1"), ("batch_size", "32"), ("lr", "0.001"),
                 ("optimizer", "adam"), ("hidden", "none"), ("activation", "relu"), ("dropout", "0.0"), ("task", "regression"),
                 ("target", "y"), ("seed", "0"), ("validation", "0.2"), ("min_peers", "1"), ("per_peer", #"{"laptop":{"batch_size":4}}"#),
-                ("early_stopping", "4"), ("max_norm_ratio", "5.0"), ("momentum", "0.0"), ("weight_decay", "0.0"),
+                ("early_stopping", "4"), ("max_norm_ratio", "5.0"), ("class_weight", #"{"camelCase":2}"#), ("momentum", "0.0"), ("weight_decay", "0.0"),
             ] {
                 #expect(body.contains("--\(boundary)\r\nContent-Disposition: form-data; name=\"\(name)\"\r\n\r\n\(value)\r\n"), "\(name)")
             }

@@ -32,6 +32,8 @@ struct ReferenceCase: Decodable, Sendable, CustomTestStringConvertible {
     var seed: UInt64
     var steps: Int
     var optimizer: Optimizer
+    /// One a class.
+    var weights: [Double]?
     var loss: Double
     var gradient: Sketch
     var parameters: Sketch
@@ -97,6 +99,7 @@ struct ReferenceCase: Decodable, Sendable, CustomTestStringConvertible {
         // One SGD step of rate 1 is the gradient.
         let plain = try engine.makeModel(reference.spec, optimizer: OptimizerSpec(name: .sgd), seed: 1)
         try plain.load(parameters: start)
+        try plain.weigh(classes: reference.weights)
         let counts = try plain.train(
             on: table, rows: table.trainingRows, batchSize: reference.batch, learningRate: 1, shouldContinue: { true })
         #expect(abs(try #require(counts.loss) - reference.loss) <= 1e-5 * max(1, reference.loss))
@@ -110,6 +113,7 @@ struct ReferenceCase: Decodable, Sendable, CustomTestStringConvertible {
                 name: about.name, momentum: about.momentum ?? 0, nesterov: about.nesterov ?? false, weightDecay: about.weightDecay ?? 0),
             seed: 1)
         try model.load(parameters: start)
+        try model.weigh(classes: reference.weights)
         for _ in 0..<reference.steps {
             _ = try model.train(
                 on: table, rows: table.trainingRows, batchSize: reference.batch, learningRate: about.lr, shouldContinue: { true })

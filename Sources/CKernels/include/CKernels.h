@@ -45,8 +45,10 @@ void cohort_column_sums(const float *gradient, size_t rows, size_t width, float 
 void cohort_softmax(float *logits, size_t rows, size_t width);
 
 /// Sum of cross-entropies of logits against class indices; the logits are used up. *correct gets the number of rows whose first largest
-/// logit is the class. With `gradient`, logits become (softmax - onehot) / rows.
-double cohort_cross_entropy(float *logits, const float *targets, size_t rows, size_t width, int gradient, int64_t *correct);
+/// logit is the class. With `gradient`, logits become (softmax - onehot) / rows. With `weights`, one a class, a row counts as much as its class
+/// weighs: the sum is rows × the weighted mean, and the gradient that mean's.
+double cohort_cross_entropy(
+    float *logits, const float *targets, size_t rows, size_t width, const float *weights, int gradient, int64_t *correct);
 
 /// Sum of squared errors; with `gradient`, outputs become 2 (y - t) / rows. sums[0] += t, sums[1] += t².
 double cohort_squared_error(float *outputs, const float *targets, size_t rows, int gradient, double *sums);

@@ -30,6 +30,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var earlyStopping: Int?
     /// Refuse an update whose norm is more than this many times the running median; nil: only warn, past three times.
     public var maxNormRatio: Double?
+    /// nil: every row counts alike.
+    public var classWeight: ClassWeight?
 
     public struct Override: Codable, Hashable, Sendable {
         public var batchSize: Int?
@@ -47,7 +49,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         peers: Int = 1, strategy: String = "fedavg", rounds: Int = 10, epochs: Int = 1, batchSize: Int = 32, lr: Double = 0.001,
         optimizer: OptimizerSpec = OptimizerSpec(), hidden: [Int] = [128, 64], activation: Activation = .relu, dropout: Double = 0,
         task: LearningTask? = nil, target: String? = nil, seed: UInt64 = 0, validation: Double = 0.2, minPeers: Int = 1,
-        perPeer: [String: Override] = [:], earlyStopping: Int? = nil, maxNormRatio: Double? = nil
+        perPeer: [String: Override] = [:], earlyStopping: Int? = nil, maxNormRatio: Double? = nil,
+        classWeight: ClassWeight? = nil
     ) {
         self.peers = peers
         self.strategy = strategy
@@ -67,6 +70,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         self.perPeer = perPeer
         self.earlyStopping = earlyStopping
         self.maxNormRatio = maxNormRatio
+        self.classWeight = classWeight
     }
 
     /// What `peer` trains with: its override by id, else by name, else the session's.
@@ -102,6 +106,11 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         }
         if let earlyStopping { try require(earlyStopping >= 1, "early_stopping", earlyStopping, "at least 1, or absent") }
         if let maxNormRatio { try require(maxNormRatio > 1, "max_norm_ratio", maxNormRatio, "above 1, or absent") }
+        if case .byLabel(let weights) = classWeight {
+            for (label, weight) in weights {
+                try require(weight > 0 && weight <= 1e6, "class_weight.\(label.prefix(60))", weight, "a number above 0, at most 1000000")
+            }
+        }
         for (value, name) in [(optimizer.momentum, "momentum"), (optimizer.beta1, "beta1"), (optimizer.beta2, "beta2")] {
             try require(value >= 0 && value < 1, name, value, "from 0 to below 1")
         }

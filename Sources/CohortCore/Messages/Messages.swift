@@ -68,6 +68,8 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     public var timeLimit: Double?
     /// Epochs without a better validation loss before stopping (and going back to the best); absent: never.
     public var earlyStopping: Int?
+    /// A weight a class, in the order of the schema's classes: the loss trained on is the weighted mean; absent: all count alike.
+    public var classWeights: [Double]?
 
     public init(
         csvLink: String, hyperparameters: Hyperparameters, sessionId: String, generation: Int, round: Int, csvUrl: String,

@@ -31,6 +31,11 @@ public protocol TrainableModel: AnyObject {
     /// Restarts the stream that dropout draws its masks from: at the start of each round, with the command's seed.
     func reseed(_ seed: UInt64)
 
+    /// From now on trains on the weighted mean of the losses, Σ w·loss / Σ w, as PyTorch's `CrossEntropyLoss(weight:)` does; nil: the mean.
+    /// - Parameter weights: one a class, each above 0.
+    /// - Throws: ``CohortError`` `invalid` when there are not as many as outputs, or one is not above 0.
+    func weigh(classes weights: [Double]?) throws
+
     /// Trains one pass over `rows` (indices into `table`) in the order given, in batches of `batchSize`, the last may be smaller.
     /// - Parameter shouldContinue: asked before every batch; false ends the pass early.
     /// - Returns: sums over the samples trained on, measured while training (before each batch's update).

@@ -58,6 +58,8 @@ public struct TableSchema: Codable, Hashable, Sendable {
     public var task: LearningTask
     /// The class labels in the order of the model's outputs (sorted; numbers by value); empty for regression.
     public var classes: [String]
+    /// Training rows of each class, in the order of ``classes``; nil for regression.
+    public var classCounts: [Int]?
     /// The share of usable rows held out for validation, 0 ..< 1.
     public var validation: Double
     /// Decides which rows are held out.
@@ -70,7 +72,8 @@ public struct TableSchema: Codable, Hashable, Sendable {
 
     public init(
         hasHeader: Bool, delimiter: String, columns: [Column], target: String, task: LearningTask, classes: [String],
-        validation: Double, splitSeed: UInt64, trainingRows: Int, validationRows: Int, droppedRows: Int
+        validation: Double, splitSeed: UInt64, trainingRows: Int, validationRows: Int, droppedRows: Int,
+        classCounts: [Int]? = nil
     ) {
         self.hasHeader = hasHeader
         self.delimiter = delimiter
@@ -83,6 +86,7 @@ public struct TableSchema: Codable, Hashable, Sendable {
         self.trainingRows = trainingRows
         self.validationRows = validationRows
         self.droppedRows = droppedRows
+        self.classCounts = classCounts
     }
 
     public var featureCount: Int { columns.reduce(0) { $0 + $1.featureCount } }

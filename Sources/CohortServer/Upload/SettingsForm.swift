@@ -8,6 +8,7 @@ enum SettingsForm {
         "beta2", "epsilon",
         "hidden",
         "activation", "dropout", "task", "target", "seed", "validation", "min_peers", "per_peer", "early_stopping", "max_norm_ratio",
+        "class_weight",
     ]
 
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
@@ -74,6 +75,7 @@ enum SettingsForm {
         if let overrides = given["per_peer"] { settings.perPeer = try self.overrides(overrides) }
         settings.earlyStopping = try whole("early_stopping")
         settings.maxNormRatio = try number("max_norm_ratio")
+        if let weight = given["class_weight"] { settings.classWeight = try ClassWeight.parse(weight) }
         return try settings.validated()
     }
 

@@ -10,11 +10,11 @@ public struct EpochOrder {
     /// What is large, and how it is read.
     struct Limits {
         /// Bytes of features of the largest table that is shuffled whole.
-        var whole = 1 << 30
+        var whole = 1 << 29
         /// Bytes of a block; it is at least one row.
         var block = 1 << 18
         /// Blocks that are shuffled together.
-        var window = 1_024
+        var window = 512
 
         func isLarge(_ table: FeatureTable) -> Bool { table.rowCount * table.featureCount * 4 > whole }
     }

@@ -16,6 +16,7 @@ extension SchemaInference {
         var rows = UsableRows(schema: schema)
         var moments = ColumnMoments(schema)
         var targetMoments = Moments()
+        var classCounts = [Int](repeating: 0, count: schema.classes.count)
         var categories = [CategoryScan](repeating: CategoryScan(), count: columns.count)
         var bytesLeft = mostCategoryBytes
         var counts = (training: 0, validation: 0, dropped: 0)
@@ -33,13 +34,14 @@ extension SchemaInference {
                     continue
                 }
                 counts.training += 1
-                targetMoments.add(row.target)
+                if schema.task == .classification { classCounts[Int(row.target)] += 1 } else { targetMoments.add(row.target) }
                 for index in textColumns { categories[index].add(record.trimmed(index), &bytesLeft) }
                 training.append(record)
             }
             try moments.add(training, parallel)
         }
         (schema.trainingRows, schema.validationRows, schema.droppedRows) = counts
+        if schema.task == .classification { schema.classCounts = classCounts }
         for index in columns.indices {
             switch columns[index].kind {
             case .numeric: fit(&schema.columns[index], moments.all[index])

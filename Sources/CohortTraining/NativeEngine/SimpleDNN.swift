@@ -13,6 +13,8 @@ final class SimpleDNN: TrainableModel {
     private let weights, gradients, first, second: UnsafeMutablePointer<Float>
     private var steps = 0
     private var dropout: SeededGenerator
+    /// nil: all classes count alike.
+    private var classWeights: [Float]?
 
     private var batchCapacity = 0
     /// outputs[0] is the gathered batch, outputs[l] the output of layer l.
@@ -70,6 +72,16 @@ final class SimpleDNN: TrainableModel {
     }
 
     func reseed(_ seed: UInt64) { dropout = SeededGenerator(seed: seed, purpose: "dropout") }
+
+    func weigh(classes weights: [Double]?) throws {
+        if let weights {
+            guard spec.task == .classification, weights.count == spec.outputs, weights.allSatisfy({ $0 > 0 && $0 < .infinity }) else {
+                throw CohortError(
+                    .invalid, "\(weights.count) class weights were given; this net takes \(spec.outputs), each above 0, of a classification")
+            }
+        }
+        classWeights = weights.map { $0.map(Float.init) }
+    }
 
     func train(
         on table: FeatureTable, rows: [UInt32], batchSize: Int, learningRate: Double, shouldContinue: () -> Bool
@@ -161,7 +173,11 @@ final class SimpleDNN: TrainableModel {
         switch spec.task {
         case .classification:
             var correct: Int64 = 0
-            counts.lossSum = cohort_cross_entropy(output, targets, batch, spec.outputs, gradient ? 1 : 0, &correct)
+            let weights = gradient ? classWeights : nil
+            counts.lossSum =
+                weights?.withUnsafeBufferPointer {
+                    cohort_cross_entropy(output, targets, batch, spec.outputs, $0.baseAddress, 1, &correct)
+                } ?? cohort_cross_entropy(output, targets, batch, spec.outputs, nil, gradient ? 1 : 0, &correct)
             counts.correct = Int(correct)
         case .regression:
             var sums = (0.0, 0.0)

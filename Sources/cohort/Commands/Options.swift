@@ -82,6 +82,10 @@ extension SessionSettings {
         var earlyStopping: Int?
         @Option(name: .customLong("max-norm-ratio"), help: "Refuse updates whose norm is so many times the running median.")
         var maxNormRatio: Double?
+        @Option(
+            name: .customLong("class-weight"),
+            help: "Let rare classes count more: balanced, or JSON such as {\"yes\": 5, \"no\": 1}; else all rows count alike.")
+        var classWeight: String?
 
         func settings() throws -> SessionSettings {
             func choice<Value: RawRepresentable & CaseIterable>(_ name: String, _ text: String) throws -> Value
@@ -108,7 +112,8 @@ extension SessionSettings {
                     name: choice("optimizer", optimizer), momentum: momentum, nesterov: nesterov, weightDecay: weightDecay),
                 hidden: widths, activation: choice("activation", activation), dropout: dropout,
                 task: task.map { try choice("task", $0) }, target: target, seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)),
-                validation: validation, minPeers: minPeers, perPeer: overrides, earlyStopping: earlyStopping, maxNormRatio: maxNormRatio
+                validation: validation, minPeers: minPeers, perPeer: overrides, earlyStopping: earlyStopping, maxNormRatio: maxNormRatio,
+                classWeight: try classWeight.flatMap(ClassWeight.parse)
             ).validated()
         }
     }

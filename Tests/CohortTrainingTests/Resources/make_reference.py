@@ -42,7 +42,7 @@ def sketch(vector):
     return {"norm": float(vector.norm()), "products": products}
 
 
-def make(widths, batch, activation, task, optimizer, steps, seed):
+def make(widths, batch, activation, task, optimizer, steps, seed, weights=None):
     generator = Generator(seed)
     layers = []
     for inputs, outputs in zip(widths, widths[1:]):
@@ -56,7 +56,7 @@ def make(widths, batch, activation, task, optimizer, steps, seed):
     features = torch.tensor([[generator.uniform() * 2 - 1 for _ in range(widths[0])] for _ in range(batch)])
     if task == "classification":
         targets = torch.tensor([generator.below(widths[-1]) for _ in range(batch)])
-        loss_of = torch.nn.CrossEntropyLoss()
+        loss_of = torch.nn.CrossEntropyLoss(weight=None if weights is None else torch.tensor(weights))
     else:
         targets = torch.tensor([[generator.uniform() * 2 - 1] for _ in range(batch)])
         loss_of = torch.nn.MSELoss()
@@ -76,7 +76,7 @@ def make(widths, batch, activation, task, optimizer, steps, seed):
             result = {"loss": loss.item(), "gradient": sketch(flat(lambda parameter: parameter.grad))}
         step.step()
     return {
-        "widths": widths, "batch": batch, "activation": activation, "task": task, "seed": seed, "steps": steps,
+        "widths": widths, "batch": batch, "activation": activation, "task": task, "seed": seed, "steps": steps, "weights": weights,
         "optimizer": {"name": name, "lr": lr, **options}, **result, "parameters": sketch(flat(lambda parameter: parameter)),
     }
 
@@ -94,6 +94,9 @@ def main():
         ("adam", 0.001, {}), ("adam", 0.001, {"weight_decay": 0.01}), ("adamw", 0.001, {"weight_decay": 0.01}),
     ]
     cases = [make(*net, optimizers[(index + index // 6) % len(optimizers)], 10, 100 + index) for index, net in enumerate(nets + nets[2:6])]
+    cases += [
+        make(*nets[0], optimizers[3], 10, 200, [0.5, 1.0, 8.0]), make(*nets[5], optimizers[0], 10, 201, [0.25 * (index + 1) for index in range(11)]),
+    ]
     assert all(case["parameters"]["norm"] < 1e3 for case in cases), "a case diverged"
     path = pathlib.Path(__file__).with_name("reference.json")
     path.write_text("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n")
