@@ -71,7 +71,7 @@ let package = Package(
         room("CohortStrategies", ["CohortCore"]),
         // Kernels are compiled with optimization in every configuration: a debug build that trains is still usable.
         .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
-        room("CohortTraining", ["CohortCore", "CKernels"]),
+        room("CohortTraining", ["CohortCore", "CKernels", .system]),
 
         // One technology each.
         .systemLibrary(name: "CCrypt", providers: [.apt(["libcrypt-dev"])]),

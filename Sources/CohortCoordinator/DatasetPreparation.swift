@@ -24,10 +24,7 @@ struct DatasetPreparation {
         let model = ModelSpec(
             inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
             dropout: settings.dropout, task: schema.task)
-        guard model.parameterCount <= 1 << 29 else {
-            throw CohortError(
-                .invalid, "a net of widths \(model.widths) has \(model.parameterCount) parameters; at most \(1 << 29) are supported")
-        }
+        try model.check()
         let key = try await freeKey()
         // The upload stays where it is until the session is over: a crash in between starts this anew.
         let object = try await objects.put(copyOf: path, key: key)

@@ -61,7 +61,7 @@ actor Trainer {
         let evaluated = try dataset.validationRows(command.validationRows)
         var evaluation: Counts?
         if command.weightsUrl != nil, command.validationRows != nil {
-            evaluation = try model.evaluate(on: dataset.table, rows: evaluated) { !control.isStopped }
+            evaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { !control.isStopped }
             try control.check()
         }
 
@@ -72,7 +72,7 @@ actor Trainer {
 
         var ownEvaluation: Counts?
         if command.evaluateAfter {
-            ownEvaluation = try model.evaluate(on: dataset.table, rows: evaluated) { !control.isStopped }
+            ownEvaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { !control.isStopped }
             try control.check()
         }
         let update = try await upload(model, command)
@@ -147,6 +147,7 @@ actor Trainer {
         if let dataset, dataset.csvSha256 == command.csvSha256, dataset.schemaHash == schemaHash { return dataset }
         dataset = nil
         let schema = try await schema(command)
+        try schema.check()
         guard let name = command.csvSha256.safeFileName, schemaHash.safeFileName != nil else {
             throw CohortError(.invalid, "csv_sha256 is not a SHA-256 in hexadecimal")
         }

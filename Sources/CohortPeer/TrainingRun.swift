@@ -57,7 +57,7 @@ struct TrainingRun {
 
             var validation: Counts?
             if stopping != nil {
-                validation = try model.evaluate(on: table, rows: validationRows) { !control.isStopped }
+                validation = try model.evaluate(ahead: validationRows, of: table) { !control.isStopped }
                 try control.check()
             }
             tell(counts, spent: spent, epoch: epoch, validation: validation)

@@ -1,3 +1,4 @@
+import CohortCore
 import NIOCore
 import Testing
 
@@ -45,6 +46,45 @@ import Testing
                 try Self.parts([String(decoding: Self.body.utf8.prefix(length), as: UTF8.self)])
             }
         }
+    }
+
+    @Test func `bodies with any bytes changed, in pieces of any size, are parts or an error`() throws {
+        var generator = SeededGenerator(seed: 4)
+        let pieces = ["\r\n", "--", "--edge", "--edge--", "\r\n--edge\r\n", "\"", "\0", ":", "; name=", "Content-Disposition: form-data; name=\"a\""]
+        var whole = 0
+        for _ in 0..<20_000 {
+            var body = Array(Self.body.utf8)
+            for _ in 0..<generator.next(below: 4) {
+                let place = generator.next(below: body.count)
+                switch generator.next(below: 3) {
+                case 0: body[place] = UInt8(generator.next(below: 256))
+                case 1: body.removeSubrange(place..<min(body.count, place + 1 + generator.next(below: 30)))
+                default: body.insert(contentsOf: pieces[generator.next(below: pieces.count)].utf8, at: place)
+                }
+            }
+            var parser = try MultipartParser(contentType: Self.type)
+            var open = 0
+            var isInTurn = true
+            do {
+                while !body.isEmpty {
+                    let count = min(body.count, 1 + generator.next(below: 60))
+                    for event in try parser.feed(ByteBuffer(bytes: body.prefix(count))) {
+                        switch event {
+                        case .began: open += 1
+                        case .body: isInTurn = isInTurn && open == 1
+                        case .ended: open -= 1
+                        }
+                        isInTurn = isInTurn && (0...1).contains(open)
+                    }
+                    body.removeFirst(count)
+                }
+                try parser.end()
+                #expect(open == 0)
+                whole += 1
+            } catch is CohortError {}
+            #expect(isInTurn)
+        }
+        #expect(whole > 1_000, "\(whole)")
     }
 
     @Test(arguments: [nil, "text/plain", "multipart/form-data", "multipart/form-data; boundary="]) func `another content type is refused`(

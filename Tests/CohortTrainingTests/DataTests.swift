@@ -173,6 +173,74 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         }
     }
 
+    @Test(arguments: [
+        (#""inputs":2"#, #""inputs":9223372036854775807"#), (#""hidden":[3]"#, #""hidden":[16777216,16777216]"#),
+        (#""dropout":0"#, #""dropout":1e308"#), (#""validation":0.2"#, #""validation":1e300"#),
+        (#""training_rows":81"#, #""training_rows":9223372036854775807"#), (#""delimiter":",""#, #""delimiter":"€""#),
+    ]) func `numbers that cannot be are said`(honest: String, lie: String) throws {
+        let file = try file()
+        let bytes = try file.encode()
+        var header = try Safetensors(header: bytes[..<Safetensors.headerBytes(bytes)])
+        for (name, text) in header.metadata { header.metadata[name] = text.split(separator: honest, omittingEmptySubsequences: false).joined(separator: lie) }
+        #expect(header.metadata.values.contains { $0.contains(lie) }, "the file says \(header.metadata)")
+        let lying = try Safetensors.encode(header.tensors, file.parameters, metadata: header.metadata)
+        #expect(throws: CohortError.self) { try ModelFile.decode(lying) }
+    }
+
+    @Test func `lying lengths and offsets are said, and a file of another size is not read`() throws {
+        let honest = try file().encode()
+        for length in [UInt64(1) << 63, .max, 1 << 40, 0, 1] {
+            let bytes = withUnsafeBytes(of: length.littleEndian) { Array($0) } + honest.dropFirst(8)
+            #expect(throws: CohortError.self) { try ModelFile.decode(bytes) }
+        }
+        for (json, sentence) in [
+            (#"{"0.weight":{"dtype":"F32","shape":[9223372036854775807,2],"data_offsets":[0,8]}}"#, "impossible shape"),
+            (#"{"0.weight":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}"#, "offsets"),
+            (#"{"0.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,9223372036854775807]}}"#, "offsets"),
+            (#"{"0.weight":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#, "impossible shape"),
+            (#"{"0.weight":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#, "must be F32"), (#"[]"#, "header"),
+        ] {
+            let length = withUnsafeBytes(of: UInt64(json.utf8.count).littleEndian) { Array($0) }
+            let error = #expect(throws: CohortError.self) { try ModelFile.decode(length + Array(json.utf8) + [UInt8](repeating: 0, count: 8)) }
+            #expect(error?.message.contains(sentence) == true, "\(error?.message ?? "")")
+        }
+        for size in [honest.count - 1, honest.count + 1] {
+            let error = #expect(throws: CohortError.self) { try withFile(Array((honest + [0]).prefix(size))) { try ModelFile.read($0) } }
+            #expect(error?.message.contains("\(size) bytes where its header says \(honest.count)") == true, "\(error?.message ?? "")")
+        }
+        #expect(try withFile(honest) { try ModelFile.read($0) } == file())
+    }
+
+    @Test func `a header with any bytes and numbers changed is an error or a model that predicts`() throws {
+        let honest = try file().encode()
+        let header = try Safetensors.headerBytes(honest)
+        let numbers = ["0", "-1", "1e308", "9223372036854775807", "18446744073709551616", "null", "[]", "\"\"", "0.5"].map { Array($0.utf8) }
+        var generator = SeededGenerator(seed: 3)
+        var models = 0
+        for _ in 0..<10_000 {
+            var json = Array(honest[8..<header])
+            for _ in 0...generator.next(below: 3) {
+                let place = generator.next(below: json.count)
+                switch generator.next(below: 4) {
+                case 0: json[place] = UInt8(generator.next(below: 256))
+                case 1: json.removeSubrange(place..<min(json.count, place + 1 + generator.next(below: 8)))
+                default:
+                    // A number, wherever one stands next.
+                    guard let start = json[place...].firstIndex(where: { $0 &- 0x30 < 10 }) else { continue }
+                    let end = json[start...].firstIndex { $0 &- 0x30 >= 10 } ?? json.endIndex
+                    json.replaceSubrange(start..<end, with: numbers[generator.next(below: numbers.count)])
+                }
+            }
+            let bytes = withUnsafeBytes(of: UInt64(json.count).littleEndian) { Array($0) } + json + honest[header...]
+            do {
+                let file = try ModelFile.decode(bytes)
+                _ = try Predictor(file).predict([[:]])
+                models += 1
+            } catch is CohortError {}
+        }
+        #expect(models > 100, "\(models)")
+    }
+
     @Test func `weights stream in pieces of any size, and another model's are refused`() throws {
         let spec = ModelSpec(inputs: 4, hidden: [3], outputs: 2, task: .classification)
         let parameters = initialParameters(spec, seed: 3)

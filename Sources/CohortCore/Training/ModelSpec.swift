@@ -49,6 +49,28 @@ public struct ModelSpec: Codable, Hashable, Sendable {
 
     /// How many floats the flat parameter vector has.
     public var parameterCount: Int { tensors.reduce(0) { $0 + $1.count } }
+
+    /// The most parameters that a net may have: 2 GiB of floats.
+    public static let mostParameters = 1 << 29
+
+    /// Specs come from messages and files: what cannot be is told before anything is made of it.
+    /// - Throws: ``CohortError`` `invalid`, with the widths and what is wrong with them.
+    public func check() throws {
+        guard hidden.count <= 64, widths.allSatisfy({ 1...(1 << 24) ~= $0 }), 0..<1 ~= dropout else {
+            let shown = widths.prefix(66).map(String.init).joined(separator: "-")
+            throw CohortError(
+                .invalid,
+                "a net of widths \(shown) with dropout \(dropout) cannot be made: there are at most 64 hidden layers, widths are from 1 to \(1 << 24), dropout is from 0 to below 1"
+            )
+        }
+        guard parameterCount <= Self.mostParameters else {
+            throw CohortError(
+                .invalid, "a net of widths \(widths) has \(parameterCount) parameters; at most \(Self.mostParameters) are supported")
+        }
+        guard task == .classification || outputs == 1 else {
+            throw CohortError(.invalid, "a net for regression has one output, not \(outputs)")
+        }
+    }
 }
 
 /// A named tensor of 32-bit floats, row-major.

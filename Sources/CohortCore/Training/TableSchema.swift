@@ -89,6 +89,26 @@ public struct TableSchema: Codable, Hashable, Sendable {
         self.classCounts = classCounts
     }
 
+    /// Schemas come from messages and files: what cannot be is told before a row is read by it.
+    /// - Throws: ``CohortError`` `invalid`, naming the column.
+    public func check() throws {
+        func require(_ holds: Bool, _ what: @autoclosure () -> String) throws {
+            if !holds { throw CohortError(.invalid, "the schema cannot be: \(what())") }
+        }
+        let rows = 0..<Int(UInt32.max)
+        try require(rows ~= trainingRows && rows ~= validationRows && droppedRows >= 0, "its numbers of rows")
+        try require(0..<1 ~= validation, "validation is \(validation)")
+        try require(delimiter.utf8.count == 1, "the delimiter '\(delimiter.prefix(8))' is not one ASCII character")
+        try require(columns.count { $0.kind == .target } == 1, "it has no target, or more than one")
+        try require(task == .regression || classes.count >= 2, "a classification has two classes or more")
+        for column in columns {
+            for number in [column.mean, column.std] {
+                try require(number?.isFinite ?? true, "column '\(column.name)' has a mean or deviation that is not finite")
+            }
+            try require(column.std.map { $0 > 0 } ?? true, "column '\(column.name)' has the deviation \(column.std ?? 0)")
+        }
+    }
+
     public var featureCount: Int { columns.reduce(0) { $0 + $1.featureCount } }
     /// How many outputs a model for this table has.
     public var outputCount: Int { task == .classification ? classes.count : 1 }

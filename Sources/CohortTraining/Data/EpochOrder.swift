@@ -99,13 +99,47 @@ public struct EpochOrder {
         let share = window.isEmpty ? 1 : Double(taken) / Double(window.count) + 1.0 / 16
         let end = min(blocks.count, nextBlock + Int(Double(limits.window) * min(share, 1)))
         while nextRead < end {
-            let positions = positions(of: blocks[nextRead])
-            table.willNeed(Int(rows[positions.lowerBound])..<(Int(rows[positions.upperBound - 1]) + 1))
+            table.willNeed(rows[positions(of: blocks[nextRead])])
             nextRead += 1
         }
     }
 
     private func positions(of block: UInt32) -> Range<Int> {
         (Int(block) * blockRows)..<min(rows.count, (Int(block) + 1) * blockRows)
+    }
+}
+
+extension FeatureTable {
+    /// Says that these rows, ascending, will be read soon; those that lie close together as one span.
+    fileprivate func willNeed(_ rows: ArraySlice<UInt32>) {
+        guard var start = rows.first, var last = rows.first else { return }
+        // Reading 64 KiB on is no dearer than reading anew.
+        let close = UInt32(max(1, (1 << 16) / (featureCount * 4)))
+        for row in rows {
+            if row - last > close {
+                willNeed(Int(start)..<(Int(last) + 1))
+                start = row
+            }
+            last = row
+        }
+        willNeed(Int(start)..<(Int(last) + 1))
+    }
+}
+
+extension TrainableModel {
+    /// As ``evaluate(on:rows:shouldContinue:)``, reading ahead where the table is large.
+    /// - Parameter rows: ascending.
+    public func evaluate(ahead rows: ArraySlice<UInt32>, of table: FeatureTable, shouldContinue: () -> Bool) throws -> Counts {
+        guard EpochOrder.Limits().isLarge(table) else { return try evaluate(on: table, rows: rows, shouldContinue: shouldContinue) }
+        var counts = Counts()
+        var piece = rows.prefix(4_096)
+        table.willNeed(piece)
+        while !piece.isEmpty, shouldContinue() {
+            let next = rows[piece.endIndex...].prefix(4_096)
+            table.willNeed(next)
+            counts = try counts + evaluate(on: table, rows: piece, shouldContinue: shouldContinue)
+            piece = next
+        }
+        return counts
     }
 }

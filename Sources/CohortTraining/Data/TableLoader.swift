@@ -122,6 +122,8 @@ public enum TableLoader {
         let size = Int(about.st_size)
         let damaged = CohortError(.invalid, "\(path) is damaged: it is not a whole table of this version")
         guard size >= headerBytes, let base = mmap(nil, size, PROT_READ, MAP_SHARED, file, 0), base != MAP_FAILED else { throw damaged }
+        // Of a table that is read in blocks only what is asked for is read: `EpochOrder` says what comes next.
+        if size > EpochOrder.Limits().whole { posix_madvise(base, size, POSIX_MADV_RANDOM) }
         let words = (0..<6).map { base.load(fromByteOffset: $0 * 8, as: UInt64.self) }
         let limit = UInt64(1) << 40
         guard words[0] == magic, words[1] < limit, words[2] < limit, words[3] <= words[1], words[4] <= words[1],

@@ -1,5 +1,5 @@
 public import CohortCore
-import FoundationEssentials
+import SystemPackage
 
 /// A trained model as one `.safetensors` file: the tensors of PyTorch's `nn.Sequential`, and in `__metadata__` as JSON texts the model's
 /// `spec`, the `schema` that turns raw rows into features, the `metrics`, and the `session_id` it came from.
@@ -47,10 +47,9 @@ public struct ModelFile: Hashable, Sendable {
             }
         }
         let spec = try part("spec", ModelSpec.self)
-        guard spec.inputs > 0, spec.outputs > 0, spec.hidden.allSatisfy({ $0 > 0 }), spec.widths.allSatisfy({ $0 < 1 << 24 }) else {
-            throw CohortError(.invalid, "the file's metadata describes an impossible net of widths \(spec.widths)")
-        }
+        try spec.check()
         let schema = try part("schema", TableSchema.self)
+        try schema.check()
         guard schema.featureCount == spec.inputs, schema.outputCount == spec.outputs, schema.task == spec.task else {
             throw CohortError(.invalid, "the file's schema and its net do not fit: \(schema.featureCount) features, \(spec.inputs) inputs")
         }
@@ -60,16 +59,36 @@ public struct ModelFile: Hashable, Sendable {
     }
 
     public static func read(_ path: String) throws -> ModelFile {
-        let data: Data
         do {
-            data = try Data(contentsOf: URL(filePath: path))
+            let file = try FileDescriptor.open(path, .readOnly)
+            return try file.closeAfter {
+                // Its length is told by the header: another file, however large, is not read.
+                let size = try Int(file.seek(offset: 0, from: .end))
+                let start = try file.bytes(8)
+                let header = try Safetensors(header: file.bytes(min(size, Safetensors.headerBytes(start)))[...])
+                guard header.fileBytes == size else {
+                    throw CohortError(.invalid, "the file has \(size) bytes where its header says \(header.fileBytes): it is not whole")
+                }
+                return try decode(file.bytes(size))
+            }
+        } catch let error as CohortError {
+            throw CohortError(error.code, "\(path): \(error.message)")
         } catch {
             throw CohortError(.invalid, "\(path) cannot be read: \(error)")
         }
-        do {
-            return try decode([UInt8](data))
-        } catch let error as CohortError {
-            throw CohortError(error.code, "\(path): \(error.message)")
+    }
+}
+
+extension FileDescriptor {
+    /// As many of the first bytes as the file has.
+    fileprivate func bytes(_ count: Int) throws -> [UInt8] {
+        try [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+            while initialized < count {
+                let rest = UnsafeMutableRawBufferPointer(UnsafeMutableBufferPointer(rebasing: buffer[initialized..<count]))
+                let more = try read(fromAbsoluteOffset: Int64(initialized), into: rest)
+                if more == 0 { break }
+                initialized += more
+            }
         }
     }
 }

@@ -12,7 +12,8 @@ public struct NativeEngine: TrainingEngine {
     public var notes: [String] { BLAS.note.map { [$0] } ?? [] }
 
     public func makeModel(_ spec: ModelSpec, optimizer: OptimizerSpec, seed: UInt64) throws -> any TrainableModel {
-        try SimpleDNN(spec, optimizer: optimizer, parameters: initialParameters(spec, seed: seed), seed: seed, threads: threads)
+        try spec.check()
+        return try SimpleDNN(spec, optimizer: optimizer, parameters: initialParameters(spec, seed: seed), seed: seed, threads: threads)
     }
 
     /// Samples a second on a fixed small net (64-128-64-10, batch 64, Adam), measured for `seconds`. Blocks its thread.

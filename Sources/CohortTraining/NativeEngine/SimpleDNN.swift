@@ -32,9 +32,7 @@ final class SimpleDNN: TrainableModel {
 
     /// - Throws: ``CohortError`` `invalid` for a spec that cannot be, or parameters of another count.
     init(_ spec: ModelSpec, optimizer: OptimizerSpec, parameters: [Float], seed: UInt64, threads: Int) throws {
-        guard spec.inputs > 0, spec.outputs > 0, spec.hidden.allSatisfy({ $0 > 0 }), (0..<1).contains(spec.dropout) else {
-            throw CohortError(.invalid, "a net of widths \(spec.widths) with dropout \(spec.dropout) cannot be made")
-        }
+        try spec.check()
         self.spec = spec
         self.optimizer = optimizer
         var offset = 0
