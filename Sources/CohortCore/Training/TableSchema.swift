@@ -1,3 +1,22 @@
+/// How a column writes its dates.
+public enum DateFormat: String, Codable, Sendable, CaseIterable {
+    /// `2024-12-31`, `2024/12/31`.
+    case ymd
+    /// `31.12.2024`, `31/12/2024`, `31-12-2024`.
+    case dmy
+    /// `12/31/2024`.
+    case mdy
+}
+
+/// A number that a date has.
+public enum DatePart: String, Codable, Sendable, CaseIterable {
+    case year
+    /// 1 … 12.
+    case month
+    /// Monday 1 … Sunday 7.
+    case weekday
+}
+
 /// How the columns of a CSV become features and a target: made once by the server from the training rows, sent to every peer, kept
 /// in the model file, so that a raw row is transformed alike everywhere.
 public struct TableSchema: Codable, Hashable, Sendable {
@@ -6,6 +25,8 @@ public struct TableSchema: Codable, Hashable, Sendable {
         case numeric
         /// One feature a category, 1 for the row's own; a missing or unseen category is all zeros.
         case categorical
+        /// A feature each of ``Column/parts``; a missing date is 0 in all.
+        case date
         /// Not a feature; `note` says why (an id, constant, empty).
         case ignored
         case target
@@ -20,6 +41,10 @@ public struct TableSchema: Codable, Hashable, Sendable {
         public var std: Double?
         /// Sorted; categorical columns only.
         public var categories: [String]?
+        /// How dates are written; date columns only.
+        public var dateFormat: DateFormat?
+        /// What of the dates varies in the training rows; date columns only.
+        public var parts: [Part]?
         /// How many of all rows had no value here.
         public var missing: Int
         /// Why the column was taken for what it is, where that is worth saying.
@@ -38,11 +63,27 @@ public struct TableSchema: Codable, Hashable, Sendable {
             self.note = note
         }
 
+        /// One feature of a date: (number − mean) / std.
+        public struct Part: Codable, Hashable, Sendable {
+            public var part: DatePart
+            /// Of the training rows.
+            public var mean: Double
+            /// Population standard deviation over the training rows, never 0.
+            public var std: Double
+
+            public init(part: DatePart, mean: Double, std: Double) {
+                self.part = part
+                self.mean = mean
+                self.std = std
+            }
+        }
+
         /// How many features the column becomes.
         public var featureCount: Int {
             switch kind {
             case .numeric: 1
             case .categorical: categories?.count ?? 0
+            case .date: parts?.count ?? 0
             case .ignored, .target: 0
             }
         }
@@ -102,10 +143,14 @@ public struct TableSchema: Codable, Hashable, Sendable {
         try require(columns.count { $0.kind == .target } == 1, "it has no target, or more than one")
         try require(task == .regression || classes.count >= 2, "a classification has two classes or more")
         for column in columns {
-            for number in [column.mean, column.std] {
-                try require(number?.isFinite ?? true, "column '\(column.name)' has a mean or deviation that is not finite")
+            let parts = column.parts ?? []
+            let numbers: [Double] = [column.mean ?? 0, column.std ?? 1] + parts.flatMap { [$0.mean, $0.std] }
+            for number in numbers {
+                try require(number.isFinite, "column '\(column.name)' has a mean or deviation that is not finite")
             }
-            try require(column.std.map { $0 > 0 } ?? true, "column '\(column.name)' has the deviation \(column.std ?? 0)")
+            for std in [column.std ?? 1] + parts.map(\.std) {
+                try require(std > 0, "column '\(column.name)' has the deviation \(std)")
+            }
         }
     }
 

@@ -11,6 +11,8 @@ struct ColumnScan {
     private(set) var missing = 0
     private(set) var texts = 0
     private(set) var first: [UInt8] = []
+    /// What the texts may be dates of.
+    private(set) var dates = DateFormats()
     /// The first value that is no number, and its line.
     private(set) var example: (text: String, line: Int)?
     /// What is known of the numbers, and whether all values are alike. While a file is read the kernel has it.
@@ -24,6 +26,8 @@ struct ColumnScan {
     var numbers: Int { column.numbers }
     var values: Int { numbers + texts }
     var isNumeric: Bool { numbers > 0 && texts == 0 }
+    /// All values are dates, of one format.
+    var dateFormat: DateFormat? { texts > 0 && numbers == 0 && dates.possible.count == 1 ? dates.possible[0] : nil }
     /// All numbers are whole.
     var isWhole: Bool { column.is_fractional == 0 }
     var varies: Bool { column.varies != 0 }
@@ -47,20 +51,28 @@ struct ColumnScan {
             cohort_csv_column_add(&column, number)
         } else {
             texts += 1
+            dates.add(bytes)
             if example == nil { example = (String(decoding: bytes.prefix(40), as: UTF8.self), line) }
         }
     }
 
     /// What may be meant by the first value that is no number: `1,234.5`, `1 234` and `3,5` are said to be none rather than guessed.
     var hint: String? {
+        if texts > 0, numbers == 0, dates.possible.count > 1, let example {
+            return
+                "'\(example.text)' and all others may be day/month or month/day: write dates as 2024-12-31 to have them as year, month and weekday"
+        }
         guard let (text, line) = example, text.utf8.contains(where: { $0 &- 0x30 < 10 }), text.unicodeScalars.allSatisfy(Self.isOfNumbers)
         else { return nil }
+        if text.unicodeScalars.contains(where: { "%$€£¥".unicodeScalars.contains($0) }) {
+            return "'\(text)' on line \(line) has a sign beside its number; write the number alone, such as 12.5"
+        }
         return "'\(text)' on line \(line) has a thousands separator or a decimal comma; write numbers as 1234.5"
     }
 
     /// Digits, signs, points and what stands between thousands: commas, apostrophes, spaces also of the narrow and non-breaking kinds.
     private static func isOfNumbers(_ scalar: UnicodeScalar) -> Bool {
-        "0123456789+-.,' \u{a0}\u{202f}\u{2019}".unicodeScalars.contains(scalar)
+        "0123456789+-.,%$€£¥' \u{a0}\u{202f}\u{2019}".unicodeScalars.contains(scalar)
     }
 
     /// Whole numbers that run along with the rows: an index, no feature. Few rows may count by chance.

@@ -16,17 +16,19 @@ public struct RowTransform: Sendable {
         case skip
         case number(mean: Double, std: Double)
         case category(indices: [String: Int], count: Int)
+        case date(DateFormat, [TableSchema.Column.Part])
     }
 
     private enum Step: Sendable {
         /// Columns of numbers that are next to each other.
         case numbers(Range<Int>, means: [Double], stds: [Double])
-        case category(Int)
+        /// A category, or a date.
+        case other(Int)
 
         var first: Int {
             switch self {
             case .numbers(let run, _, _): run.lowerBound
-            case .category(let index): index
+            case .other(let index): index
             }
         }
     }
@@ -43,14 +45,15 @@ public struct RowTransform: Sendable {
                 .category(
                     indices: Dictionary((column.categories ?? []).enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first }),
                     count: column.categories?.count ?? 0)
+            case .date: .date(column.dateFormat ?? .ymd, column.parts ?? [])
             case .ignored, .target: .skip
             }
         }
         let runs = schema.runs { $0.kind == .numeric }.map { run in
             Step.numbers(run, means: run.map { schema.columns[$0].mean ?? 0 }, stds: run.map { schema.columns[$0].std ?? 1 })
         }
-        let categories = schema.columns.indices.filter { schema.columns[$0].kind == .categorical }.map { Step.category($0) }
-        steps = (runs + categories).sorted { $0.first < $1.first }
+        let others = schema.columns.indices.filter { [.categorical, .date].contains(schema.columns[$0].kind) }.map { Step.other($0) }
+        steps = (runs + others).sorted { $0.first < $1.first }
     }
 
     /// A row by column name, values as the CSV has them. A column that is not there counts as missing; the target is ignored.
@@ -101,7 +104,7 @@ public struct RowTransform: Sendable {
                         index += 1
                     }
                 }
-            case .category(let index):
+            case .other(let index):
                 offset = try encode(record, index, into: features, at: offset)
             }
         }
@@ -135,6 +138,13 @@ public struct RowTransform: Sendable {
         case .category(let indices, let count):
             if let index = indices[String(decoding: bytes, as: UTF8.self)] { features[offset + index] = 1 }
             return offset + count
+        case .date(let format, let parts):
+            if let date = CalendarDate(bytes, format) {
+                for (index, part) in parts.enumerated() { features[offset + index] = Float((date.part(part.part) - part.mean) / part.std) }
+            } else if !Cell.isMissing(bytes) {
+                throw failure("is not a date (\(format.example)) of a day that there is")
+            }
+            return offset + parts.count
         }
     }
 }

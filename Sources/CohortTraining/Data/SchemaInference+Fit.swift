@@ -15,6 +15,8 @@ extension SchemaInference {
         let textColumns = columns.indices.filter { columns[$0].kind == .categorical }
         var rows = UsableRows(schema: schema)
         var moments = ColumnMoments(schema)
+        let dateColumns = columns.indices.filter { columns[$0].kind == .date }
+        var dates = [[Moments]](repeating: DatePart.allCases.map { _ in Moments() }, count: dateColumns.count)
         var targetMoments = Moments()
         var classCounts = [Int](repeating: 0, count: schema.classes.count)
         var categories = [CategoryScan](repeating: CategoryScan(), count: columns.count)
@@ -36,6 +38,10 @@ extension SchemaInference {
                 counts.training += 1
                 if schema.task == .classification { classCounts[Int(row.target)] += 1 } else { targetMoments.add(row.target) }
                 for index in textColumns { categories[index].add(record.trimmed(index), &bytesLeft) }
+                for (place, index) in dateColumns.enumerated() {
+                    guard let format = columns[index].dateFormat, let date = CalendarDate(record.trimmed(index), format) else { continue }
+                    for (part, which) in DatePart.allCases.enumerated() { dates[place][part].add(date.part(which)) }
+                }
                 training.append(record)
             }
             try moments.add(training, parallel)
@@ -46,6 +52,8 @@ extension SchemaInference {
             switch columns[index].kind {
             case .numeric: fit(&schema.columns[index], moments.all[index])
             case .categorical: fit(&schema.columns[index], categories[index], scans[index])
+            case .date:
+                if let place = dateColumns.firstIndex(of: index) { fit(&schema.columns[index], dates[place]) }
             case .target: if schema.task == .regression { try fitTarget(&schema.columns[index], targetMoments) }
             case .ignored: break
             }
@@ -62,6 +70,19 @@ extension SchemaInference {
                 moments.count == 0
                 ? "has no values in the training rows"
                 : deviation == 0 ? "has the one value \(moments.mean) in the training rows" : "has values too large to compute with"
+        }
+    }
+
+    private static func fit(_ column: inout TableSchema.Column, _ moments: [Moments]) {
+        let parts = zip(DatePart.allCases, moments).compactMap { part, moments in
+            moments.deviation > 0 ? TableSchema.Column.Part(part: part, mean: moments.mean, std: moments.deviation) : nil
+        }
+        if let format = column.dateFormat, !parts.isEmpty {
+            column.parts = parts
+            column.note = "is taken as dates (\(format.example)): \(parts.map(\.part.rawValue).joined(separator: ", "))"
+        } else {
+            (column.kind, column.dateFormat) = (.ignored, nil)
+            column.note = "has no dates in the training rows that differ in year, month or weekday"
         }
     }
 

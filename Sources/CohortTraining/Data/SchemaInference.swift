@@ -157,11 +157,12 @@ public enum SchemaInference {
             } else if scan.isIndex {
                 column.note = "counts the rows: an id"
             } else {
-                column.kind = scan.isNumeric ? .numeric : .categorical
+                column.kind = scan.isNumeric ? .numeric : scan.dateFormat != nil ? .date : .categorical
+                column.dateFormat = scan.dateFormat
             }
             return column
         }
-        guard !columns.contains(where: { $0.kind == .numeric || $0.kind == .categorical }) else { return columns }
+        guard columns.allSatisfy({ $0.kind == .ignored || $0.kind == .target }) else { return columns }
         // Nothing else to learn from: then what counts is a quantity.
         return zip(columns, scans).map { column, scan in
             guard column.kind == .ignored, scan.isIndex else { return column }
@@ -174,11 +175,31 @@ public enum SchemaInference {
     private static func warnings(_ schema: TableSchema) -> [String] {
         var warnings = schema.columns.compactMap { column in column.note.map { "column '\(column.name)' \($0)" } }
         if warnings.count > 50 { warnings = warnings.prefix(50) + ["… and \(warnings.count - 50) columns more"] }
+        warnings += imbalance(schema) + lookalikes(schema)
         if schema.droppedRows > 0 { warnings.append("\(schema.droppedRows) rows have no '\(schema.target)' and are left out") }
         if schema.validation > 0, schema.validationRows == 0 {
             warnings.append("there are too few rows to hold any out for validation")
         }
         return warnings
+    }
+
+    /// Classes that are rare enough to be overlooked.
+    private static func imbalance(_ schema: TableSchema) -> [String] {
+        let counts = zip(schema.classes, schema.classCounts ?? []).map { (label: $0, rows: $1) }
+        guard let most = counts.max(by: { $0.rows < $1.rows }), let least = counts.min(by: { $0.rows < $1.rows }) else { return [] }
+        if least.rows == 0 { return ["class '\(least.label)' of '\(schema.target)' has no row to train on: all were held out"] }
+        guard least.rows * 10 < most.rows else { return [] }
+        return [
+            "the classes of '\(schema.target)' are of very different size: '\(most.label)' has \(most.rows) training rows, '\(least.label)' \(least.rows); class_weight balanced lets rare ones count more"
+        ]
+    }
+
+    /// Classes and categories that differ in nothing but the case of letters.
+    private static func lookalikes(_ schema: TableSchema) -> [String] {
+        ([(schema.target, schema.classes)] + schema.columns.map { ($0.name, $0.categories ?? []) }).compactMap { name, texts in
+            let alike = Dictionary(grouping: texts) { $0.lowercased() }.values.filter { $0.count > 1 }.min { $0[0] < $1[0] }
+            return alike.map { "'\($0[0])' and '\($0[1])' in '\(name)' differ in the case of letters only, and are taken for two" }
+        }
     }
 
     private static func list(_ names: [String], by separator: String = ", ") -> String {

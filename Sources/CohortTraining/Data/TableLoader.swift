@@ -1,4 +1,5 @@
 public import CohortCore
+import Dispatch
 import FoundationEssentials
 
 #if canImport(Glibc)
@@ -121,19 +122,17 @@ public enum TableLoader {
         guard fstat(file, &about) == 0 else { throw failure(path) }
         let size = Int(about.st_size)
         let damaged = CohortError(.invalid, "\(path) is damaged: it is not a whole table of this version")
-        guard size >= headerBytes, let base = mmap(nil, size, PROT_READ, MAP_SHARED, file, 0), base != MAP_FAILED else { throw damaged }
+        guard size >= headerBytes, let mapping = Mapping(file, size: size) else { throw damaged }
+        let base = mapping.base
         // Of a table that is read in blocks only what is asked for is read: `EpochOrder` says what comes next.
-        if size > EpochOrder.Limits().whole { posix_madvise(base, size, POSIX_MADV_RANDOM) }
+        if size > EpochOrder.Limits().whole { mapping.readNothingAhead() }
         let words = (0..<6).map { base.load(fromByteOffset: $0 * 8, as: UInt64.self) }
         let limit = UInt64(1) << 40
         guard words[0] == magic, words[1] < limit, words[2] < limit, words[3] <= words[1], words[4] <= words[1],
             words == header(Int(words[1]), Int(words[2]), Int(words[3]), Int(words[4])),
             case let (cells, overflow) = Int(words[1]).multipliedReportingOverflow(by: Int(words[2])), !overflow, cells < Int(limit),
             words[3] + words[4] == words[1], size == headerBytes + cells * 4 + Int(words[1]) * 8
-        else {
-            munmap(base, size)
-            throw damaged
-        }
+        else { throw damaged }
         let rows = Int(words[1])
         let features = Int(words[2])
         let targetsStart = headerBytes + rows * features * 4
@@ -141,20 +140,14 @@ public enum TableLoader {
         let indices = UnsafeRawPointer(base + indicesStart).assumingMemoryBound(to: UInt32.self)
         let training = [UInt32](UnsafeBufferPointer(start: indices, count: Int(words[3])))
         let validation = [UInt32](UnsafeBufferPointer(start: indices + training.count, count: rows - training.count))
-        guard training.allSatisfy({ $0 < rows }), validation.allSatisfy({ $0 < rows }) else {
-            munmap(base, size)
-            throw damaged
-        }
-        nonisolated(unsafe) let mapping = base  // Read-only; unmapped once, when the table goes.
+        guard training.allSatisfy({ $0 < rows }), validation.allSatisfy({ $0 < rows }) else { throw damaged }
         return FeatureTable(
             features: UnsafePointer((base + headerBytes).assumingMemoryBound(to: Float.self)),
             targets: UnsafePointer((base + targetsStart).assumingMemoryBound(to: Float.self)), rowCount: rows,
             featureCount: features, trainingRows: training, validationRows: validation,
             willNeed: { rows in
-                let page = Int(getpagesize())
-                let start = (headerBytes + rows.lowerBound * features * 4) / page * page
-                posix_madvise(mapping + start, headerBytes + rows.upperBound * features * 4 - start, POSIX_MADV_WILLNEED)
-            }, release: { munmap(mapping, size) })
+                mapping.readAhead((headerBytes + rows.lowerBound * features * 4)..<(headerBytes + rows.upperBound * features * 4))
+            }, release: { _ = mapping })
     }
 
     private static func header(_ rows: Int, _ features: Int, _ training: Int, _ validation: Int) -> [UInt64] {
@@ -215,6 +208,39 @@ private struct WordWriter {
         try waiting.withUnsafeBytes { try file.write($0, at: offset) }
         offset += waiting.count * 4
         waiting.removeAll(keepingCapacity: true)
+    }
+}
+
+/// A file in memory, read-only, for as long as anybody has it.
+private final class Mapping: @unchecked Sendable {
+    // @unchecked: nobody writes there.
+    let base: UnsafeMutableRawPointer
+    private let size: Int
+    private let queue = DispatchQueue(label: "cohort.read-ahead", qos: .userInitiated)
+
+    init?(_ file: Int32, size: Int) {
+        guard let base = mmap(nil, size, PROT_READ, MAP_SHARED, file, 0), base != MAP_FAILED else { return nil }
+        self.base = base
+        self.size = size
+    }
+
+    deinit { munmap(base, size) }
+
+    /// Reads pages one by one, as they are touched or asked for.
+    func readNothingAhead() { posix_madvise(base, size, POSIX_MADV_RANDOM) }
+
+    /// Reads these bytes, on another thread.
+    func readAhead(_ bytes: Range<Int>) {
+        let page = Int(getpagesize())
+        let start = bytes.lowerBound / page * page
+        queue.async { [self] in
+            posix_madvise(base + start, bytes.upperBound - start, POSIX_MADV_WILLNEED)
+            #if canImport(Glibc)
+                // And mapped, so that whoever trains on them does not stop for it. Linux before 5.14 cannot: then it is mapped when touched.
+                let populateRead: Int32 = 22
+                madvise(base + start, bytes.upperBound - start, populateRead)
+            #endif
+        }
     }
 }
 

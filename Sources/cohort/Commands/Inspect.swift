@@ -34,12 +34,22 @@ struct Inspect: AsyncParsableCommand {
         if verbose { Terminal.note("looked through the file in \(Figure.decimal(seconds, digits: 3)) s") }
     }
 
+    /// Of a column that there is nothing to say of.
+    private static func reason(_ column: TableSchema.Column) -> String {
+        switch column.kind {
+        case .numeric: "all values are numbers"
+        case .categorical: "text of few different values"
+        case .target: "to be predicted"
+        case .date, .ignored: ""
+        }
+    }
+
     private static func text(_ schema: TableSchema) -> String {
         var table = TextTable(header: ["column", "taken for", "missing", "categories", "mean", "std", "why"])
         for column in schema.columns {
             table.rows.append([
                 column.name, column.kind.rawValue, Figure.whole(column.missing), column.categories.map { Figure.whole($0.count) } ?? "",
-                column.mean.map { Figure.decimal($0) } ?? "", column.std.map { Figure.decimal($0) } ?? "", column.note ?? "",
+                column.mean.map { Figure.decimal($0) } ?? "", column.std.map { Figure.decimal($0) } ?? "", column.note ?? Self.reason(column),
             ])
         }
         let dropped = schema.droppedRows > 0 ? ", \(Figure.whole(schema.droppedRows)) dropped" : ""
