@@ -131,9 +131,9 @@ class Pool:
         while self.call("peers").count("ONLINE") < peers:
             time.sleep(0.1)
 
-    def call(self, *arguments):
+    def call(self, *arguments, check=True):
         return subprocess.run(
-            [self.binary, *arguments], stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **self.environment}).stdout
+            [self.binary, *arguments], stdout=subprocess.PIPE, text=True, check=check, env={**os.environ, **self.environment}).stdout
 
     def train(self, data, hidden, batch, lr, rounds, epochs, seed, peers=1, kill_at=None):
         """The model file. `kill_at`: the round in which the last peer is killed."""
@@ -145,7 +145,8 @@ class Pool:
             [self.binary, *arguments], stdout=subprocess.PIPE, stderr=open(f"{self.folder}/train.log", "w"), text=True,
             env={**os.environ, **self.environment})
         while kill_at is not None and training.poll() is None:
-            if json.loads(self.call("status", "--json") or "{}").get("round", 0) >= kill_at:
+            # Until the session is there, there is none to tell of.
+            if json.loads(self.call("status", "--json", check=False) or "{}").get("round", 0) >= kill_at:
                 self.peers[-1].process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.2)

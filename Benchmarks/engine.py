@@ -67,6 +67,19 @@ def main():
         if net == "784-1024-1024-10:256":
             rate = [step["gigaflops"] for step in one]
             row(f"rate of {net}", "GFLOP/s", rate, "sgemm of 1024", sgemm, [a / b for a, b in zip(rate, sgemm)], 0.88)
+    # Allocations a step: what more epochs cost more, over what they have more steps.
+    library = str(ROOT / ".build-bench" / "allocations.so")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, str(ROOT / "Benchmarks/allocations.c"), "-ldl"], check=True)
+
+    def allocations(net, epochs):
+        done = subprocess.run([ours, "1", f"epochs={epochs}:{net}"], check=True, stderr=subprocess.PIPE, text=True, env={**os.environ, "LD_PRELOAD": library})
+        return int(done.stderr.split()[-2])
+
+    for net in NETS:
+        count = (allocations(net, 30) - allocations(net, 10)) / 20
+        rows.append({"name": f"allocations an epoch of 50 steps of {net}", "unit": "allocations", "ours": count, "peer": None, "theirs": None,
+                     "ratio": None, "bar": 10, "holds": count <= 10})
+        print(f"{rows[-1]['name']:52} {count:10.1f}, bar 10: {'holds' if count <= 10 else 'FALLS SHORT'}", flush=True)
     out = pathlib.Path(arguments.out)
     names = {row["name"] for row in rows}
     others = [row for row in json.loads(out.read_text()) if row["name"] not in names] if out.exists() else []

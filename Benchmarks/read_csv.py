@@ -11,6 +11,7 @@ pyarrow read it once into memory, each in a process of its own on one core. The 
 
 import argparse
 import gzip
+import json
 import importlib.util
 import os
 import pathlib
@@ -58,6 +59,13 @@ def inspect(binary, path, target, wrap):
     return time.perf_counter() - start
 
 
+def table(binary, path, target, threads):
+    """Seconds of making the binary table that a peer trains on."""
+    command = [binary, str(threads), f"table={path}:{target}"]
+    done = subprocess.run(one_core(command) if threads == 1 else command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)["seconds"]
+
+
 def one_core(command):
     return ["taskset", "-c", "0", *command]
 
@@ -65,6 +73,7 @@ def one_core(command):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", help="the cohort executable; without it only the others are timed")
+    parser.add_argument("--engine-bench", help="EngineBench, to time the making of a table as a peer does")
     parser.add_argument("--file", type=pathlib.Path)
     parser.add_argument("--target")
     options = parser.parse_args()
@@ -78,6 +87,9 @@ def main():
     if options.binary:
         ways["cohort inspect, one core"] = lambda: inspect(options.binary, path, target, one_core)
         ways[f"cohort inspect, {os.cpu_count()} cores"] = lambda: inspect(options.binary, path, target, list)
+    if options.engine_bench and target:
+        ways["a peer's table, one core"] = lambda: table(options.engine_bench, path, target, 1)
+        ways[f"a peer's table, {os.cpu_count()} cores"] = lambda: table(options.engine_bench, path, target, os.cpu_count())
     # In turns, so that a busy moment of the machine is nobody's alone.
     times = {name: [] for name in ways}
     for _ in range(3):

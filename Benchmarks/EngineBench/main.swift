@@ -8,6 +8,8 @@ import FoundationEssentials
 //
 //     EngineBench THREADS NET:BATCH…        such as 784-256-128-10:64
 //     EngineBench THREADS sgemm
+//     EngineBench THREADS epochs=COUNT:NET:BATCH   trains COUNT epochs of 50 steps, and says nothing: to count its allocations
+//     EngineBench THREADS table=FILE:TARGET        makes a table of a CSV: {"table": FILE, "threads": 1, "megabytes_a_second": 310.1, …}
 
 struct Usage: Error {}
 
@@ -70,6 +72,44 @@ func sgemm() -> Double {
     return 2 * Double(n * n * n) / median(Array(seconds.dropFirst(2))) / 1e9
 }
 
+func net(_ text: Substring) throws -> [Int] {
+    try text.split(separator: "-").map { part in
+        guard let width = Int(part), width > 0 else { throw Usage() }
+        return width
+    }
+}
+
+func trainEpochs(_ count: Int, widths: [Int], batch: Int, engine: NativeEngine) throws {
+    let spec = ModelSpec(
+        inputs: widths[0], hidden: Array(widths[1..<(widths.count - 1)]), outputs: widths[widths.count - 1], task: .classification)
+    let table = makeTable(rows: 50 * batch, features: widths[0], classes: spec.outputs)
+    let model = try engine.makeModel(spec, optimizer: OptimizerSpec(), seed: 1)
+    for epoch in 0..<count {
+        var order = EpochOrder(table.trainingRows, of: table, batchSize: batch, seed: 1, round: 0, epoch: epoch)
+        while let rows = order.next() {
+            _ = try model.train(on: table, rows: rows, batchSize: batch, learningRate: 1e-3, shouldContinue: { true })
+        }
+    }
+}
+
+/// The median of five, after the look through the file that a peer need not take.
+func makeTable(csv: String, target: String, threads: Int) throws {
+    let schema = try SchemaInference.infer(csvAt: csv, target: target, task: nil, validation: 0.2, seed: 0).schema
+    let cache = "\(csv).\(newIdentifier()).table"
+    defer { try? FileManager.default.removeItem(atPath: cache) }
+    let clock = ContinuousClock()
+    let seconds = try (0..<5).map { _ in
+        let begun = clock.now
+        try TableLoader.build(csvAt: csv, schema: schema, cacheAt: cache, threads: threads)
+        return (clock.now - begun) / .seconds(1)
+    }
+    let bytes = try FileManager.default.attributesOfItem(atPath: csv)[.size] as? Int ?? 0
+    let matrix = schema.featureCount * (schema.trainingRows + schema.validationRows) * 4
+    print(
+        #"{"table": "\#(csv)", "threads": \#(threads), "megabytes_a_second": \#(Double(bytes) / 1e6 / median(seconds)), "seconds": \#(median(seconds)), "matrix_bytes": \#(matrix)}"#
+    )
+}
+
 let arguments = CommandLine.arguments.dropFirst()
 guard let threads = arguments.first.flatMap({ Int($0) }), arguments.count > 1 else {
     print("EngineBench THREADS NET:BATCH… | sgemm")
@@ -81,12 +121,18 @@ for argument in arguments.dropFirst() {
         print(#"{"net": "sgemm", "batch": 1024, "threads": \#(threads), "gigaflops": \#(sgemm())}"#)
         continue
     }
+    if let words = argument.wholeMatch(of: /table=(.+):(.+)/)?.output {
+        try makeTable(csv: String(words.1), target: String(words.2), threads: threads)
+        continue
+    }
+    if let words = argument.wholeMatch(of: /epochs=([0-9]+):(.+):([0-9]+)/)?.output {
+        guard let count = Int(words.1), let batch = Int(words.3), batch > 0 else { throw Usage() }
+        try trainEpochs(count, widths: net(words.2), batch: batch, engine: engine)
+        continue
+    }
     let parts = argument.split(separator: ":")
     guard parts.count == 2, let batch = Int(parts[1]), batch > 0 else { throw Usage() }
-    let widths = try parts[0].split(separator: "-").map { part in
-        guard let width = Int(part), width > 0 else { throw Usage() }
-        return width
-    }
+    let widths = try net(parts[0])
     let microseconds = try step(widths: widths, batch: batch, engine: engine)
     // Forward, and backward for the weights; backward for the inputs of all layers but the first.
     let products = zip(widths, widths.dropFirst()).map { $0 * $1 }

@@ -94,7 +94,8 @@ struct ClientTests {
                 ("peers", "3"), ("strategy", "fedavg"), ("rounds", "10"), ("epochs", "1"), ("batch_size", "32"), ("lr", "0.001"),
                 ("optimizer", "adam"), ("hidden", "none"), ("activation", "relu"), ("dropout", "0.0"), ("task", "regression"),
                 ("target", "y"), ("seed", "0"), ("validation", "0.2"), ("min_peers", "1"), ("per_peer", #"{"laptop":{"batch_size":4}}"#),
-                ("early_stopping", "4"), ("max_norm_ratio", "5.0"), ("class_weight", #"{"camelCase":2}"#), ("momentum", "0.0"), ("weight_decay", "0.0"),
+                ("early_stopping", "4"), ("max_norm_ratio", "5.0"), ("class_weight", #"{"camelCase":2}"#), ("momentum", "0.0"),
+                ("weight_decay", "0.0"),
             ] {
                 #expect(body.contains("--\(boundary)\r\nContent-Disposition: form-data; name=\"\(name)\"\r\n\r\n\(value)\r\n"), "\(name)")
             }

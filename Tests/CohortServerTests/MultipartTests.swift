@@ -50,7 +50,9 @@ import Testing
 
     @Test func `bodies with any bytes changed, in pieces of any size, are parts or an error`() throws {
         var generator = SeededGenerator(seed: 4)
-        let pieces = ["\r\n", "--", "--edge", "--edge--", "\r\n--edge\r\n", "\"", "\0", ":", "; name=", "Content-Disposition: form-data; name=\"a\""]
+        let pieces = [
+            "\r\n", "--", "--edge", "--edge--", "\r\n--edge\r\n", "\"", "\0", ":", "; name=", "Content-Disposition: form-data; name=\"a\"",
+        ]
         var whole = 0
         for _ in 0..<20_000 {
             var body = Array(Self.body.utf8)

@@ -181,7 +181,9 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         let file = try file()
         let bytes = try file.encode()
         var header = try Safetensors(header: bytes[..<Safetensors.headerBytes(bytes)])
-        for (name, text) in header.metadata { header.metadata[name] = text.split(separator: honest, omittingEmptySubsequences: false).joined(separator: lie) }
+        for (name, text) in header.metadata {
+            header.metadata[name] = text.split(separator: honest, omittingEmptySubsequences: false).joined(separator: lie)
+        }
         #expect(header.metadata.values.contains { $0.contains(lie) }, "the file says \(header.metadata)")
         let lying = try Safetensors.encode(header.tensors, file.parameters, metadata: header.metadata)
         #expect(throws: CohortError.self) { try ModelFile.decode(lying) }
@@ -201,7 +203,8 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
             (#"{"0.weight":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#, "must be F32"), (#"[]"#, "header"),
         ] {
             let length = withUnsafeBytes(of: UInt64(json.utf8.count).littleEndian) { Array($0) }
-            let error = #expect(throws: CohortError.self) { try ModelFile.decode(length + Array(json.utf8) + [UInt8](repeating: 0, count: 8)) }
+            let bytes = length + Array(json.utf8) + [UInt8](repeating: 0, count: 8)
+            let error = #expect(throws: CohortError.self) { try ModelFile.decode(bytes) }
             #expect(error?.message.contains(sentence) == true, "\(error?.message ?? "")")
         }
         for size in [honest.count - 1, honest.count + 1] {
@@ -214,7 +217,8 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
     @Test func `a header with any bytes and numbers changed is an error or a model that predicts`() throws {
         let honest = try file().encode()
         let header = try Safetensors.headerBytes(honest)
-        let numbers = ["0", "-1", "1e308", "9223372036854775807", "18446744073709551616", "null", "[]", "\"\"", "0.5"].map { Array($0.utf8) }
+        let texts = ["0", "-1", "1e308", "9223372036854775807", "18446744073709551616", "null", "[]", "\"\"", "0.5"]
+        let numbers = texts.map { Array($0.utf8) }
         var generator = SeededGenerator(seed: 3)
         var models = 0
         for _ in 0..<10_000 {

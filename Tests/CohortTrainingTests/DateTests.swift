@@ -34,10 +34,12 @@ import Testing
 
     @Test(arguments: [
         ("31.12.2024", DateFormat.dmy, true), ("1.2.2024", .dmy, true), ("31/12/2024", .dmy, true), ("31-12-2024", .dmy, true),
-        ("12/31/2024", .mdy, true), ("2024/12/31", .ymd, true), ("2024-12-31T23:59:59.123+01:00", .ymd, true), ("2024-12-31 08:00", .ymd, true),
+        ("12/31/2024", .mdy, true), ("2024/12/31", .ymd, true), ("2024-12-31T23:59:59.123+01:00", .ymd, true),
+        ("2024-12-31 08:00", .ymd, true),
         ("2024-12-31T23:59Z", .ymd, true), ("31/12/2024", .mdy, false), ("12/31/2024", .dmy, false), ("2023-02-29", .ymd, false),
         ("1900-02-29", .ymd, false), ("2024-13-01", .ymd, false), ("2024-00-10", .ymd, false), ("2024-12/31", .ymd, false),
-        ("24-12-31", .ymd, false), ("2024-12-31x", .ymd, false), ("2024-12-31 at noon", .ymd, false), ("2024-12", .ymd, false), ("", .ymd, false),
+        ("24-12-31", .ymd, false), ("2024-12-31x", .ymd, false), ("2024-12-31 at noon", .ymd, false),
+        ("2024-12", .ymd, false), ("", .ymd, false),
         ("31.04.2024", .dmy, false), ("12-31-2024", .mdy, false), ("20241231", .ymd, false),
     ]) func `only days that there are`(text: String, format: DateFormat, isDate: Bool) {
         #expect((date(text, format) != nil) == isDate)
@@ -122,7 +124,8 @@ import Testing
 
     @Test func `percent and currency are said, not guessed`() throws {
         for text in ["12%", "$12", "12 €"] {
-            let finding = try infer("p,x,y\n" + (0..<40).map { "\($0 % 3 == 0 ? text : "7\(text)"),\($0 % 5),\($0 % 2)" }.joined(separator: "\n"))
+            let rows = (0..<40).map { "\($0 % 3 == 0 ? text : "7\(text)"),\($0 % 5),\($0 % 2)" }
+            let finding = try infer("p,x,y\n" + rows.joined(separator: "\n"))
             #expect(finding.warnings.contains { $0.contains("has a sign beside its number") }, "\(finding.warnings)")
         }
     }

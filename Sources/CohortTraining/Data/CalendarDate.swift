@@ -14,7 +14,9 @@ struct CalendarDate: Equatable {
     init?(_ bytes: CellBytes, _ format: DateFormat) {
         var rest = bytes[...]
         func separator(_ rest: inout Slice<CellBytes>, _ allowed: StaticString) -> UInt8? {
-            guard let byte = rest.first, (0..<allowed.utf8CodeUnitCount).contains(where: { allowed.utf8Start[$0] == byte }) else { return nil }
+            guard let byte = rest.first, (0..<allowed.utf8CodeUnitCount).contains(where: { allowed.utf8Start[$0] == byte }) else {
+                return nil
+            }
             rest.removeFirst()
             return byte
         }

@@ -75,7 +75,8 @@ final class SimpleDNN: TrainableModel {
         if let weights {
             guard spec.task == .classification, weights.count == spec.outputs, weights.allSatisfy({ $0 > 0 && $0 < .infinity }) else {
                 throw CohortError(
-                    .invalid, "\(weights.count) class weights were given; this net takes \(spec.outputs), each above 0, of a classification")
+                    .invalid, "\(weights.count) class weights were given; this net takes \(spec.outputs), each above 0, of a classification"
+                )
             }
         }
         classWeights = weights.map { $0.map(Float.init) }

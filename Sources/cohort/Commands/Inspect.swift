@@ -49,7 +49,8 @@ struct Inspect: AsyncParsableCommand {
         for column in schema.columns {
             table.rows.append([
                 column.name, column.kind.rawValue, Figure.whole(column.missing), column.categories.map { Figure.whole($0.count) } ?? "",
-                column.mean.map { Figure.decimal($0) } ?? "", column.std.map { Figure.decimal($0) } ?? "", column.note ?? Self.reason(column),
+                column.mean.map { Figure.decimal($0) } ?? "",
+                column.std.map { Figure.decimal($0) } ?? "", column.note ?? Self.reason(column),
             ])
         }
         let dropped = schema.droppedRows > 0 ? ", \(Figure.whole(schema.droppedRows)) dropped" : ""
