@@ -101,7 +101,7 @@ let package = Package(
             ],
             swiftSettings: settings),
     ]
-        + tests("CohortCoreTests", ["CohortCore"])
+        + tests("CohortCoreTests", ["CohortCore", "CohortStrategies"])
         + tests("CohortStrategiesTests", ["CohortStrategies", "CohortCore"])
         + tests(
             "CohortTrainingTests", ["CohortTraining", "CohortCore", "CKernels"],
@@ -117,7 +117,7 @@ let package = Package(
         + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer", .grdb])
         + tests(
             "SystemTests",
-            ["cohort", "CohortCore", "CohortClient", "CohortTraining", .asyncHTTPClient, .subprocess, .nioCore, .system])
+            ["cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortTraining", .asyncHTTPClient, .subprocess, .nioCore, .system])
         // Times the engine: only when asked for, COHORT_ONLY=EngineBench.
         + (only == "EngineBench"
             ? [

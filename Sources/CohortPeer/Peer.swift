@@ -55,7 +55,8 @@ public actor Peer: Service {
         let cache = DatasetCache(folder: folder.cachePath, limit: configuration.cacheLimitBytes, logger: logger)
         cache.removeLeftovers()
         let trainer = Trainer(
-            executor: executor, makeEngine: makeEngine, objects: client.objects, cache: cache, logger: logger)
+            executor: executor, makeEngine: makeEngine, objects: client.objects, cache: cache, maxLoad: configuration.maxLoad,
+            checkPoint: configuration.checkPoint, logger: logger)
         do {
             try await cancelWhenGracefulShutdown { [self] in
                 try await withThrowingTaskGroup(of: Void.self) { group in

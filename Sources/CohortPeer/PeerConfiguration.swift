@@ -21,15 +21,20 @@ public struct PeerConfiguration: Sendable {
     public var engine: EngineChoice
     /// The most that cached data sets take on disk. What a running round needs is kept even when it is larger.
     public var cacheLimitBytes: Int
+    /// The most of its cores' time that training takes, in percent, 1 to 100.
+    public var maxLoad: Int
     /// Of this program, for the list of peers.
     public var version: String
+    /// Called on the training thread at each ``CheckPoint``, which it may hold by blocking; nil outside tests.
+    public var checkPoint: (@Sendable (CheckPoint) -> Void)?
 
     /// - Parameters:
     ///   - name: nil for the host's name.
     ///   - threads: nil for one a core.
     public init(
         server: ServerURL, token: String, name: String? = nil, dataDirectory: String, threads: Int? = nil,
-        engine: EngineChoice = .auto, cacheLimitBytes: Int = 10 << 30, version: String
+        engine: EngineChoice = .auto, cacheLimitBytes: Int = 10 << 30, maxLoad: Int = 100, version: String,
+        checkPoint: (@Sendable (CheckPoint) -> Void)? = nil
     ) {
         self.server = server
         self.token = token
@@ -38,6 +43,8 @@ public struct PeerConfiguration: Sendable {
         self.threads = threads ?? Machine.cores
         self.engine = engine
         self.cacheLimitBytes = cacheLimitBytes
+        self.maxLoad = maxLoad
         self.version = version
+        self.checkPoint = checkPoint
     }
 }

@@ -12,6 +12,9 @@ actor Trainer {
     private let makeEngine: @Sendable () throws -> any MeasuredEngine
     private let objects: ObjectTransfer
     private let cache: DatasetCache
+    private let limiter: LoadLimiter
+    private let maxLoad: Int
+    private let checkPoint: (@Sendable (CheckPoint) -> Void)?
     private let logger: Logger
 
     private var engine: (any MeasuredEngine)?
@@ -24,12 +27,15 @@ actor Trainer {
 
     init(
         executor: ThreadExecutor, makeEngine: @escaping @Sendable () throws -> any MeasuredEngine, objects: ObjectTransfer,
-        cache: DatasetCache, logger: Logger
+        cache: DatasetCache, maxLoad: Int, checkPoint: (@Sendable (CheckPoint) -> Void)?, logger: Logger
     ) {
         self.executor = executor
         self.makeEngine = makeEngine
         self.objects = objects
         self.cache = cache
+        self.maxLoad = maxLoad
+        limiter = LoadLimiter(percent: maxLoad)
+        self.checkPoint = checkPoint
         self.logger = logger
     }
 
@@ -38,8 +44,8 @@ actor Trainer {
         return (engine.name, engine.device)
     }
 
-    /// Samples a second on the fixed small net.
-    func measure() throws -> Double { try loadedEngine().measureSamplesPerSecond(for: 0.2) }
+    /// Samples a second on the fixed small net, as far as the load allows.
+    func measure() throws -> Double { try loadedEngine().measureSamplesPerSecond(for: 0.2) * Double(maxLoad) / 100 }
 
     /// Lets go of the data set and the model.
     func release() {
@@ -53,34 +59,49 @@ actor Trainer {
     func run(
         _ command: TrainCommand, peerId: String, control: RunControl, report: @escaping @Sendable (HeartbeatEvent) -> Void
     ) async throws -> (results: DoneResults, update: Update?) {
+        checkPoint?(command.checkPoint(.enabled, epoch: 0))
+        try control.check()
+        limiter.begin()
         let dataset = try await dataset(for: command, control)
         try dataset.fits(command.model)
         let model = try await preparedModel(command)
         try control.check()
 
+        limiter.begin()
         let evaluated = try dataset.validationRows(command.validationRows)
         var evaluation: Counts?
         if command.weightsUrl != nil, command.validationRows != nil {
-            evaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { !control.isStopped }
+            evaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { goesOn(control) }
             try control.check()
         }
 
         try model.weigh(classes: command.classWeights)
-        var training = TrainingRun(command: command, peerId: peerId, control: control, report: report)
+        var training = TrainingRun(
+            command: command, peerId: peerId, control: control, limiter: limiter, checkPoint: checkPoint, report: report)
         if command.epochs > 0 { try training.train(model, on: dataset, validationRows: evaluated) }
         sayNotes()
 
         var ownEvaluation: Counts?
         if command.evaluateAfter {
-            ownEvaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { !control.isStopped }
+            ownEvaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { goesOn(control) }
             try control.check()
         }
+        checkPoint?(command.checkPoint(.upload, epoch: training.epochs))
+        try control.check()
         let update = try await upload(model, command)
+        checkPoint?(command.checkPoint(.done, epoch: training.epochs))
+        try control.check()
         let results = DoneResults(
             loss: training.last?.loss, accuracy: command.model.task == .classification ? training.last?.accuracy : nil,
             samples: training.samples, epochs: training.epochs, seconds: training.seconds, evaluation: evaluation,
             ownEvaluation: ownEvaluation)
         return (results, update)
+    }
+
+    /// Between two pieces of work: pauses as the load limit asks; false once the work is not wanted any more.
+    private func goesOn(_ control: RunControl) -> Bool {
+        limiter.pause { !control.isStopped }
+        return !control.isStopped
     }
 
     private func loadedEngine() throws -> any MeasuredEngine {
@@ -183,7 +204,8 @@ actor Trainer {
                 logger.info("downloading the data set", metadata: ["bytes": "\(command.csvBytes)"])
                 try await objects.download(command.csvUrl, to: csv, sha256: command.csvSha256, bytes: command.csvBytes)
             }
-            try TableLoader.build(csvAt: csv, schema: schema, cacheAt: table) { !control.isStopped }
+            limiter.begin()
+            try TableLoader.build(csvAt: csv, schema: schema, cacheAt: table) { goesOn(control) }
         } catch let error as CohortError where error.code == .storageFull {
             // A full disk is not kept full for a download that cannot end.
             cache.remove("\(csv).part")

@@ -6,6 +6,8 @@ struct TrainingRun {
     let command: TrainCommand
     let peerId: String
     let control: RunControl
+    let limiter: LoadLimiter
+    let checkPoint: (@Sendable (CheckPoint) -> Void)?
     let report: @Sendable (HeartbeatEvent) -> Void
 
     /// Of the last epoch that trained on anything.
@@ -16,10 +18,15 @@ struct TrainingRun {
     /// Spent training.
     private(set) var seconds = 0.0
 
-    init(command: TrainCommand, peerId: String, control: RunControl, report: @escaping @Sendable (HeartbeatEvent) -> Void) {
+    init(
+        command: TrainCommand, peerId: String, control: RunControl, limiter: LoadLimiter, checkPoint: (@Sendable (CheckPoint) -> Void)?,
+        report: @escaping @Sendable (HeartbeatEvent) -> Void
+    ) {
         self.command = command
         self.peerId = peerId
         self.control = control
+        self.limiter = limiter
+        self.checkPoint = checkPoint
         self.report = report
     }
 
@@ -30,8 +37,10 @@ struct TrainingRun {
         let rows = try EpochOrder.rows(of: command.rows, in: table)
         let clock = ContinuousClock()
         let deadline = command.timeLimit.map { clock.now + .seconds($0) }
-        let control = control
-        let shouldContinue = { !control.isStopped && deadline.map { clock.now < $0 } ?? true }
+        let (control, limiter, checkPoint, command) = (control, limiter, checkPoint, command)
+        let isWanted = { !control.isStopped && deadline.map { clock.now < $0 } ?? true }
+        checkPoint?(command.checkPoint(.firstBatch, epoch: 0))
+        limiter.begin()
         var stopping = command.earlyStopping.flatMap { validationRows.isEmpty ? nil : EarlyStopping(patience: $0) }
 
         for epoch in 1...command.epochs {
@@ -39,7 +48,17 @@ struct TrainingRun {
             var order = EpochOrder(
                 rows, of: table, batchSize: command.batchSize, seed: command.seed, round: command.round, epoch: epoch - 1)
             var counts = Counts()
-            while shouldContinue(), let piece = order.next() {
+            var untilHalf = max(1, (rows.count + command.batchSize - 1) / max(command.batchSize, 1) / 2)
+            // Asked before every batch.
+            let shouldContinue = {
+                if let checkPoint {
+                    if untilHalf == 0 { checkPoint(command.checkPoint(.midEpoch, epoch: epoch - 1)) }
+                    untilHalf -= 1
+                }
+                limiter.pause(while: isWanted)
+                return isWanted()
+            }
+            while isWanted(), let piece = order.next() {
                 counts =
                     try counts
                     + model.train(
@@ -57,7 +76,10 @@ struct TrainingRun {
 
             var validation: Counts?
             if stopping != nil {
-                validation = try model.evaluate(ahead: validationRows, of: table) { !control.isStopped }
+                validation = try model.evaluate(ahead: validationRows, of: table) {
+                    limiter.pause { !control.isStopped }
+                    return !control.isStopped
+                }
                 try control.check()
             }
             tell(counts, spent: spent, epoch: epoch, validation: validation)

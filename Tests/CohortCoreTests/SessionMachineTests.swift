@@ -1,20 +1,7 @@
 import CohortCore
+import CohortStrategies
 import FoundationEssentials
 import Testing
-
-/// A strategy of the tests: even shares, plain means.
-private struct EvenShares: Strategy {
-    static let name = "even"
-    static let summary = ""
-    var synchronous: Bool { true }
-    func roundCount(_ settings: SessionSettings) -> Int { settings.rounds }
-    func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]] {
-        peers.indices.map { [RowRange(start: trainingRows * $0 / peers.count, end: trainingRows * ($0 + 1) / peers.count)] }
-    }
-    func outcome(of answers: [StrategyAnswer], task: LearningTask) -> RoundOutcome {
-        .average(answers.map { ($0.peerId, 1 / Double(answers.count)) })
-    }
-}
 
 /// Drives a machine and keeps what it asked for.
 private struct Stage {
@@ -42,7 +29,7 @@ private struct Stage {
             id: "s", ownerId: "o", createdAt: now, settings: settings, peers: peers.map { SessionPeer(Stage.peer($0)) }, uploadPath: nil,
             filename: "f.csv")
         session.generation = 1
-        machine = SessionMachine(session, strategy: EvenShares(), rules: .init(enableWait: 30, peerWait: 60))
+        machine = SessionMachine(session, strategy: FedAvg(), rules: .init(enableWait: 30, peerWait: 60))
     }
 
     var session: Session { machine.session }
@@ -199,7 +186,7 @@ private struct Stage {
             var next = Stage()
             var session = session
             session.generation = 2
-            next.machine = SessionMachine(session, strategy: EvenShares(), rules: .init(enableWait: 30, peerWait: 60))
+            next.machine = SessionMachine(session, strategy: FedAvg(), rules: .init(enableWait: 30, peerWait: 60))
             next.machine.restore(answers)
             next.send(.resumed)
             next.enable(["a", "b", "c"])
@@ -362,7 +349,7 @@ private struct Stage {
         stage.done("a")
         var stored = stage.session
         stored.generation = 2
-        stage.machine = SessionMachine(stored, strategy: EvenShares(), rules: .init())
+        stage.machine = SessionMachine(stored, strategy: FedAvg(), rules: .init())
         stage.send(.resumed)
         stage.enable(["b", "c"])
         #expect(stage.place("a")?.state == .done && stage.place("b")?.state == .training)
@@ -419,7 +406,7 @@ private struct Stage {
             if let dataset { events.append(.prepared(dataset, ModelSpec(inputs: 1, hidden: [], outputs: 2, task: .classification))) }
         }
         for event in events {
-            stage.machine = SessionMachine(session, strategy: EvenShares(), rules: .init())
+            stage.machine = SessionMachine(session, strategy: FedAvg(), rules: .init())
             #expect(stage.send(event).isEmpty && stage.session == session, "\(event)")
         }
     }

@@ -103,8 +103,7 @@ extension SystemSuite {
                 let none = try await run("none", ["train", try world.blobs(rows: 60), "--peers", "2"], exit: .exited(2))
                 #expect(none.standardError.contains("2") && none.standardError.contains("0"), "\(none.standardError)")
                 for index in 1...2 { _ = world.peer("peer-\(index)", of: server, token: token) }
-                let listing = world.start("wait", ["peers", "--json"])
-                _ = try await listing.end()
+                #expect(try await run("empty", ["sessions", "--json"]).output == "[]", "nothing was started yet")
                 try await eventually("two peers online") {
                     let peers = world.start("peers-\(newIdentifier())", ["peers"])
                     _ = try await peers.end()

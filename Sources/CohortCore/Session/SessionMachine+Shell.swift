@@ -47,6 +47,6 @@ extension SessionMachine {
     /// a median.
     public var timeLimit: Double? {
         guard strategy.synchronous, let median = deadline.median else { return nil }
-        return max(RoundDeadline.leastGrace, 2 * median)
+        return max(rules.roundGrace, 2 * median)
     }
 }

@@ -60,10 +60,13 @@ public struct SessionMachine: Sendable {
         public var enableWait: Double
         /// Seconds to wait for others when fewer than `min_peers` are there.
         public var peerWait: Double
+        /// Seconds; the shortest grace that a round gives those who have not answered.
+        public var roundGrace: Double
 
-        public init(enableWait: Double = 30, peerWait: Double = 60) {
+        public init(enableWait: Double = 30, peerWait: Double = 60, roundGrace: Double = 5) {
             self.enableWait = enableWait
             self.peerWait = peerWait
+            self.roundGrace = roundGrace
         }
     }
 
@@ -71,7 +74,7 @@ public struct SessionMachine: Sendable {
     let strategy: any Strategy
     let rules: Rules
     /// Round times seen.
-    var deadline = RoundDeadline()
+    var deadline: RoundDeadline
     /// Who the next round waits for: those enabled at the start or at a takeover, not those who join.
     var awaited: Set<String> = []
     var awaitedSince: Date?
@@ -92,6 +95,7 @@ public struct SessionMachine: Sendable {
         self.session = session
         self.strategy = strategy
         self.rules = rules
+        deadline = RoundDeadline(minGrace: rules.roundGrace)
     }
 
     /// The document as stored: its revision, lease and generation are the store's.

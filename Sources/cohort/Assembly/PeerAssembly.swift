@@ -15,7 +15,7 @@ struct PeerAssembly {
     /// - Throws: ``CohortError`` `invalid` for a setting that cannot be, or one that is missing.
     init(
         settings: Settings, server: String?, token: String?, name: String?, dataDirectory: String?, threads: Int?, engine: String?,
-        logger: Logger
+        maxLoad: Int?, logger: Logger
     ) throws {
         guard let server = settings.text("server", flag: server) else {
             throw CohortError(.invalid, "--server (or COHORT_SERVER) is missing: the server's URL, such as http://192.168.1.20:8080")
@@ -32,7 +32,9 @@ struct PeerAssembly {
             server: try ServerURL(server), token: token, name: settings.text("name", flag: name),
             dataDirectory: settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/peer"),
             threads: try settings.whole("threads", flag: threads, in: 0...1_024, default: 0).nonZero, engine: engine,
-            cacheLimitBytes: try settings.bytes("cache_limit", default: 10 << 30), version: Version.text)
+            cacheLimitBytes: try settings.bytes("cache_limit", default: 10 << 30),
+            maxLoad: try settings.whole("max_load", flag: maxLoad, in: 1...100, default: 100), version: Version.text,
+            checkPoint: try CheckPointSocket.hook(settings))
         self.logger = logger
     }
 

@@ -40,7 +40,9 @@ struct ServerAssembly {
                 "COHORT_HEARTBEAT_INTERVAL is \(configuration.heartbeatInterval), COHORT_DEAD_AFTER \(deadAfter): a peer would be given up between two beats"
             )
         }
-        let rules = SessionMachine.Rules(enableWait: deadAfter, peerWait: try settings.seconds("peer_wait", in: 0...604_800, default: 60))
+        let rules = SessionMachine.Rules(
+            enableWait: deadAfter, peerWait: try settings.seconds("peer_wait", in: 0...604_800, default: 60),
+            roundGrace: try settings.seconds("round_grace", in: 0.1...86_400, default: 5))
         let lease = try settings.seconds("lease_seconds", in: 1...3_600, default: 15)
         let documentsChoice = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: path)
         _ = try BrokerChoice(url: settings.text("broker_url"))

@@ -24,12 +24,17 @@ struct PeerCommand: AsyncParsableCommand {
     @Option(help: "auto or native (COHORT_ENGINE).")
     var engine: String?
 
+    @Option(
+        name: .customLong("max-load"),
+        help: ArgumentHelp("The most of its cores' time to use, 1 to 100 (COHORT_MAX_LOAD).", valueName: "percent"))
+    var maxLoad: Int?
+
     func run() async throws {
         let settings = try await common.settings()
         let logger = try common.logger(settings, label: "cohort.peer")
         try await PeerAssembly(
             settings: settings, server: server, token: token, name: name, dataDirectory: dataDir, threads: threads, engine: engine,
-            logger: logger
+            maxLoad: maxLoad, logger: logger
         ).run()
     }
 }

@@ -75,6 +75,9 @@ final class TestProcess: Sendable {
         try await wait("its end", limit: limit, orEnded: false) { $0.status }
     }
 
+    /// Its process id, once it runs.
+    func started() async throws -> pid_t { try await wait("its start") { $0.identifier } }
+
     func send(_ signal: Int32) async throws {
         let identifier = try await wait("its start") { $0.identifier }
         guard isRunning else { return }

@@ -9,12 +9,16 @@ import Testing
 struct World: Sendable {
     let folder: String
     let http: HTTPClient
+    /// Where peers are held.
+    let points: CheckPoints
     fileprivate let requests: AsyncStream<TestProcess>.Continuation
 
     /// Short times, so that a death is noticed within a test's patience.
     static let fast = [
         "COHORT_HEARTBEAT_INTERVAL": "0.5", "COHORT_SUSPECT_AFTER": "1.5", "COHORT_DEAD_AFTER": "3", "COHORT_PEER_WAIT": "6",
         "COHORT_LEASE_SECONDS": "4",
+        // No round closes early because this machine is slow: what closes it is what the test does.
+        "COHORT_ROUND_GRACE": "3600",
     ]
 
     func start(_ name: String, _ arguments: [String], environment: [String: String] = [:]) -> TestProcess {
@@ -51,7 +55,7 @@ struct World: Sendable {
     func peer(_ name: String, of server: Server, token: String, environment: [String: String] = [:]) -> TestProcess {
         start(
             name, ["peer", "--server", server.url, "--name", name, "--data-dir", "\(folder)/\(name)", "--threads", "1"],
-            environment: ["COHORT_TOKEN": token].merging(environment) { _, given in given })
+            environment: ["COHORT_TOKEN": token, "COHORT_CHECK_POINTS": points.path].merging(environment) { _, given in given })
     }
 
     /// `count` peers named `prefix-1`…, online.
@@ -88,8 +92,10 @@ func withWorld(_ body: @escaping @Sendable (World) async throws -> Void) async t
     let folder = "\(FileManager.default.temporaryDirectory.path)/cohort-system-\(newIdentifier())"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     let http = HTTPClient.cohort()
+    let points = try CheckPoints(path: "\(folder)/points")
+    defer { points.close() }
     let (stream, requests) = AsyncStream.makeStream(of: TestProcess.self)
-    let world = World(folder: folder, http: http, requests: requests)
+    let world = World(folder: folder, http: http, points: points, requests: requests)
     do {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {

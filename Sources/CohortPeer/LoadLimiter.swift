@@ -1,0 +1,47 @@
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
+/// Keeps a peer's work to a share of its machine: after each stretch of work it pauses in proportion, so that somebody else can use the
+/// machine meanwhile. Lives on the training thread, which it blocks.
+final class LoadLimiter {
+    /// Of the time, 0 < share ≤ 1.
+    private let share: Double
+    private let clock = ContinuousClock()
+    private var workedSince: ContinuousClock.Instant
+
+    /// Work shorter than this is not paused after: a sleep has a price too.
+    private static let shortest = Duration.milliseconds(2)
+    /// A pause is cut into pieces, so that a peer that is told to stop does.
+    private static let piece = Duration.milliseconds(50)
+
+    init(percent: Int) {
+        share = Double(min(max(percent, 1), 100)) / 100
+        workedSince = clock.now
+    }
+
+    /// Work begins: what passed until now was not work.
+    func begin() { workedSince = clock.now }
+
+    /// Between two batches: pauses for what the work since the last pause costs.
+    func pause(while isWanted: () -> Bool) {
+        guard share < 1 else { return }
+        let worked = clock.now - workedSince
+        guard worked >= Self.shortest else { return }
+        let until = clock.now + worked * (1 / share - 1)
+        while isWanted() {
+            let left = until - clock.now
+            guard left > .zero else { break }
+            Self.sleep(min(left, Self.piece))
+        }
+        workedSince = clock.now
+    }
+
+    private static func sleep(_ duration: Duration) {
+        let (seconds, attoseconds) = duration.components
+        var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
+        nanosleep(&time, nil)
+    }
+}

@@ -1,0 +1,43 @@
+import Testing
+
+@testable import CohortPeer
+
+@Suite("The load limit")
+struct LoadLimiterTests {
+    private func busy(for duration: Duration) {
+        let clock = ContinuousClock()
+        let end = clock.now + duration
+        while clock.now < end {}
+    }
+
+    @Test("pauses for at least as long as the share asks", arguments: [(25, 3.0), (50, 1.0), (80, 0.25)])
+    func pauses(percent: Int, ratio: Double) {
+        let limiter = LoadLimiter(percent: percent)
+        let clock = ContinuousClock()
+        limiter.begin()
+        busy(for: .milliseconds(20))
+        let before = clock.now
+        limiter.pause { true }
+        // A slow machine has worked for longer, and pauses for longer.
+        #expect(clock.now - before >= .milliseconds(20) * ratio)
+    }
+
+    @Test("does not pause at 100 percent, nor once the work is not wanted any more")
+    func noPause() {
+        var asked = 0
+        let whole = LoadLimiter(percent: 100)
+        busy(for: .milliseconds(5))
+        whole.pause {
+            asked += 1
+            return true
+        }
+        #expect(asked == 0)
+        let stopped = LoadLimiter(percent: 1)
+        busy(for: .milliseconds(5))
+        stopped.pause {
+            asked += 1
+            return false
+        }
+        #expect(asked == 1, "it asked once, and returned")
+    }
+}
