@@ -69,6 +69,8 @@ let package = Package(
         // Pure: no server package below this line, so they build and test in seconds.
         room("CohortCore"),
         room("CohortStrategies", ["CohortCore"]),
+        // What several rooms need of the machine.
+        room("CohortSystem", ["CohortCore"]),
         // Kernels are compiled with optimization in every configuration: a debug build that trains is still usable.
         .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
         room("CohortTraining", ["CohortCore", "CKernels", .system]),
@@ -80,10 +82,11 @@ let package = Package(
 
         // The parts that talk.
         room("CohortClient", ["CohortCore", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioFileSystem]),
-        room("CohortCoordinator", ["CohortCore", "CohortStrategies", "CohortTraining", .crypto, .logging, .serviceLifecycle]),
+        room(
+            "CohortCoordinator", ["CohortCore", "CohortStrategies", "CohortTraining", "CohortSystem", .crypto, .logging, .serviceLifecycle]),
         room(
             "CohortPeer",
-            ["CohortCore", "CohortTraining", "CohortClient", .crypto, .logging, .serviceLifecycle]),
+            ["CohortCore", "CohortTraining", "CohortSystem", "CohortClient", .crypto, .logging, .serviceLifecycle]),
         room(
             "CohortServer",
             [
@@ -106,7 +109,9 @@ let package = Package(
         + tests(
             "CohortTrainingTests", ["CohortTraining", "CohortCore", "CKernels"],
             resources: [.copy("Resources/reference.json")])
-        + tests("CohortCoordinatorTests", ["CohortCoordinator", "DirectoryObjects", "CohortCore", "CohortStrategies", "CohortTraining"])
+        + tests(
+            "CohortCoordinatorTests",
+            ["CohortCoordinator", "CohortSystem", "DirectoryObjects", "CohortCore", "CohortStrategies", "CohortTraining"])
         + tests(
             "CohortServerTests",
             [

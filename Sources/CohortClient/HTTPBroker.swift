@@ -30,6 +30,11 @@ public struct HTTPBroker: Broker {
     /// Id of the newest command that was acknowledged: the acknowledgement goes with the next events or the next beat, whichever is first.
     public var accepted: Int? { acceptance.newest }
 
+    /// - Throws: `invalid`: a peer is sent commands, it sends none.
+    public func send(_ command: Command, to peerId: String) async throws {
+        throw CohortError(.invalid, "a peer publishes events, not commands")
+    }
+
     /// Sends events of one session. A short absence of the server is waited out.
     /// - Throws: `unavailable` when the server stays away or nobody takes events now; `conflict` when this peer is fenced off: drop
     ///   the events.

@@ -4,6 +4,7 @@ import Crypto
 public import Logging
 import NIOCore
 import NIOHTTP1
+import Synchronization
 import _NIOFileSystem
 
 /// Carries objects to and from presigned links: no token goes along, broken transfers go on where they stopped, hashes are checked.
@@ -29,7 +30,10 @@ public struct ObjectTransfer: Sendable {
     ///   - bytes: how many there must be.
     /// - Throws: `unavailable` when the connection fails for longer than the patience, `invalid` when the bytes are not the announced
     ///   ones, `storageFull`, `forbidden` when the link has expired.
-    public func download(_ link: String, to path: String, sha256: String, bytes: Int) async throws {
+    ///   - onProgress: told the share that is there, 0 … 1, as bytes come.
+    public func download(
+        _ link: String, to path: String, sha256: String, bytes: Int, onProgress: @escaping @Sendable (Double) -> Void = { _ in }
+    ) async throws {
         let url = try server.resolve(link)
         let part = FilePath("\(path).part")
         do {
@@ -37,7 +41,7 @@ public struct ObjectTransfer: Sendable {
                 let found = try await FileSystem.shared.withFileHandle(
                     forReadingAndWritingAt: part, options: .modifyFile(createIfNecessary: true)
                 ) { handle in
-                    let found = try await fill(handle, from: url, bytes: Int64(bytes))
+                    let found = try await fill(handle, from: url, bytes: Int64(bytes), onProgress)
                     if found == sha256 { try await FileDownload.publish(handle, from: part, to: path) }
                     return found
                 }
@@ -80,26 +84,53 @@ public struct ObjectTransfer: Sendable {
         }
     }
 
-    /// Puts bytes to a presigned link. Repeating a PUT is harmless.
-    public func upload(_ bytes: [UInt8], to link: String) async throws {
+    /// Puts bytes to a presigned link. It may take as long as bytes go through. Repeating a PUT is harmless.
+    /// - Parameter onProgress: told the share that was sent, 0 … 1, as bytes go.
+    /// - Throws: `unavailable` when nothing goes through for longer than the patience.
+    public func upload(_ bytes: [UInt8], to link: String, onProgress: @escaping @Sendable (Double) -> Void = { _ in }) async throws {
         let url = try server.resolve(link)
-        let buffer = ByteBuffer(bytes: bytes)
-        try await persistently("putting \(address(url))") {
+        let sent = UploadProgress()
+        let total = Double(max(bytes.count, 1))
+        try await persistently("putting \(address(url))", since: { sent.movedAt }) {
             var request = HTTPClientRequest(url: url)
             request.method = .PUT
-            request.body = .bytes(buffer)
-            let response = try await execute(request)
-            do {
-                _ = try await response.body.collect(upTo: 1 << 20)
-            } catch {
-                throw BrokenConnection(error, server: server).error
+            let parts = UploadParts(bytes: bytes) { count in
+                sent.reached(count)
+                onProgress(Double(count) / total)
+            }
+            request.body = .stream(parts, length: .known(Int64(bytes.count)))
+            let finished = request
+            try await withThrowingTaskGroup(of: Void.self) { tasks in
+                tasks.addTask {
+                    // The watch beside it says when it takes too long.
+                    let response = try await execute(finished, timeout: .hours(24))
+                    do {
+                        _ = try await response.body.collect(upTo: 1 << 20)
+                    } catch {
+                        throw BrokenConnection(error, server: server).error
+                    }
+                }
+                tasks.addTask {
+                    while true {
+                        let left = patience - (ContinuousClock.now - sent.attemptMovedAt)
+                        guard left > .zero else {
+                            throw CohortError(.unavailable, "nothing went through to \(address(url)) for \(patience)")
+                        }
+                        try await Task.sleep(for: left)
+                    }
+                }
+                defer { tasks.cancelAll() }
+                sent.begin()
+                try await tasks.next()
             }
         }
     }
 
     /// Appends to the part file until it is as long as it must be.
     /// - Returns: the SHA-256 of what is there.
-    private func fill(_ handle: ReadWriteFileHandle, from url: String, bytes: Int64) async throws -> String {
+    private func fill(
+        _ handle: ReadWriteFileHandle, from url: String, bytes: Int64, _ onProgress: @Sendable (Double) -> Void
+    ) async throws -> String {
         var offset = try await handle.info().size
         if offset > bytes {
             try await handle.resize(to: .bytes(0))
@@ -119,8 +150,11 @@ public struct ObjectTransfer: Sendable {
                     offset = 0
                     hash = SHA256()
                 }
+                var seen = offset
                 try await FileDownload.append(response.body, to: handle, offset: &offset, limit: bytes, server: server) {
                     hash.update($0)
+                    seen += Int64($0.readableBytes)
+                    onProgress(Double(seen) / Double(max(bytes, 1)))
                 }
                 guard offset == bytes else {
                     throw CohortError(.unavailable, "\(address(url)) ended after \(offset) of \(bytes) bytes")
@@ -143,9 +177,9 @@ public struct ObjectTransfer: Sendable {
         response.status == .partialContent && response.headers.first(name: "Content-Range")?.hasPrefix("bytes \(offset)-") == true
     }
 
-    private func execute(_ request: HTTPClientRequest) async throws -> HTTPClientResponse {
+    private func execute(_ request: HTTPClientRequest, timeout: TimeAmount = .seconds(60)) async throws -> HTTPClientResponse {
         do {
-            let response = try await http.execute(request, timeout: .seconds(60))
+            let response = try await http.execute(request, timeout: timeout)
             try await HTTPCaller.check(response, from: server)
             return response
         } catch {
@@ -153,7 +187,10 @@ public struct ObjectTransfer: Sendable {
         }
     }
 
-    private func persistently<Value: Sendable>(_ what: String, _ attempt: () async throws -> Value) async throws -> Value {
+    /// - Parameter since: when something last went further than ever before; nil: never.
+    private func persistently<Value: Sendable>(
+        _ what: String, since: () -> ContinuousClock.Instant? = { nil }, _ attempt: () async throws -> Value
+    ) async throws -> Value {
         var backoff = Backoff()
         let start = ContinuousClock.now
         var isFirst = true
@@ -161,7 +198,7 @@ public struct ObjectTransfer: Sendable {
             do {
                 return try await attempt()
             } catch let error as CohortError where error.code == .unavailable || error.code == .internal {
-                guard ContinuousClock.now - start < patience else { throw error }
+                guard ContinuousClock.now - max(start, since() ?? start) < patience else { throw error }
                 logger.log(level: isFirst ? .info : .debug, "\(what) failed, trying again: \(error)")
                 isFirst = false
                 try await Task.sleep(for: backoff.next())
@@ -171,4 +208,56 @@ public struct ObjectTransfer: Sendable {
 
     /// The link without its signature, for logs.
     private func address(_ url: String) -> Substring { url.prefix { $0 != "?" } }
+}
+
+/// How far an upload has come, over all its attempts.
+private final class UploadProgress: Sendable {
+    private struct State {
+        var furthest = 0
+        var movedAt: ContinuousClock.Instant?
+        var attemptMovedAt = ContinuousClock.now
+    }
+
+    private let state = Mutex(State())
+
+    func begin() { state.withLock { $0.attemptMovedAt = .now } }
+
+    func reached(_ count: Int) {
+        state.withLock { state in
+            let now = ContinuousClock.now
+            state.attemptMovedAt = now
+            guard count > state.furthest else { return }
+            state.furthest = count
+            state.movedAt = now
+        }
+    }
+
+    /// When it last came further than any attempt before.
+    var movedAt: ContinuousClock.Instant? { state.withLock { $0.movedAt } }
+    /// When this attempt last moved.
+    var attemptMovedAt: ContinuousClock.Instant { state.withLock { $0.attemptMovedAt } }
+}
+
+/// Bytes in parts, told of as each is taken.
+private struct UploadParts: AsyncSequence, Sendable {
+    typealias Element = ByteBuffer
+    static let part = 128 << 10
+    let bytes: [UInt8]
+    let onTaken: @Sendable (Int) -> Void
+
+    struct AsyncIterator: AsyncIteratorProtocol {
+        let bytes: [UInt8]
+        let onTaken: @Sendable (Int) -> Void
+        var offset = 0
+
+        mutating func next() async throws -> ByteBuffer? {
+            onTaken(offset)
+            guard offset < bytes.count else { return nil }
+            let end = Swift.min(offset + UploadParts.part, bytes.count)
+            defer { offset = end }
+            return ByteBuffer(bytes: bytes[offset..<end])
+        }
+    }
+
+    func makeAsyncIterator() -> AsyncIterator { AsyncIterator(bytes: bytes, onTaken: onTaken) }
 }

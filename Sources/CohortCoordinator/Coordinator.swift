@@ -1,5 +1,6 @@
 public import CohortCore
 import CohortStrategies
+import CohortSystem
 import FoundationEssentials
 public import Logging
 public import ServiceLifecycle
@@ -13,21 +14,29 @@ public final class Coordinator: SessionRunner, Service {
     let broker: any Broker
     let feed: any SessionFeed
     let configuration: CoordinatorConfiguration
+    let time: any TimeSource
     let logger: Logger
+    /// Where updates are hashed, checked and averaged.
+    let executor: ThreadExecutor
     private let runs = Mutex<[String: Mailbox]>([:])
     private let (starts, start) = AsyncStream.makeStream(of: String.self)
 
+    /// - Throws: ``CohortError`` `internal` when the system gives no thread.
     public init(
         documents: any Documents, objects: any ObjectStore, broker: any Broker, feed: any SessionFeed,
-        configuration: CoordinatorConfiguration, logger: Logger
-    ) {
+        configuration: CoordinatorConfiguration, time: any TimeSource = SystemTime(), logger: Logger
+    ) throws {
         self.documents = documents
         self.objects = objects
         self.broker = broker
         self.feed = feed
         self.configuration = configuration
+        self.time = time
         self.logger = logger
+        executor = try ThreadExecutor()
     }
+
+    deinit { executor.end() }
 
     public func wake(sessionId: String) async {
         if let mailbox = runs.withLock({ $0[sessionId] }) { mailbox.put(.look) } else { start.yield(sessionId) }
@@ -41,7 +50,7 @@ public final class Coordinator: SessionRunner, Service {
     public func run() async throws {
         await cancelWhenGracefulShutdown { [self] in
             await withDiscardingTaskGroup { group in
-                group.addTask { await self.lookForUnfinished() }
+                group.addTask { await self.sweep() }
                 for await id in starts {
                     let mailbox = Mailbox()
                     let isNew = runs.withLock { runs in
@@ -59,15 +68,21 @@ public final class Coordinator: SessionRunner, Service {
         }
     }
 
-    /// At the start, and then once a lease: a session whose coordinator died has no event that says so.
-    private func lookForUnfinished() async {
+    /// At the start, and then once a lease: a session whose coordinator died has no event that says so, and neither has a peer that a crash
+    /// has left locked.
+    private func sweep() async {
         while !Task.isCancelled {
             do {
-                for session in try await documents.unfinishedSessions() { await wake(sessionId: session.id) }
+                for id in try await documents.unfinishedSessions() { await wake(sessionId: id) }
+                let strays = try await documents.freeStrayPeers()
+                if !strays.isEmpty {
+                    logger.notice("freed \(strays.count) peers of sessions that are over", metadata: ["peers": "\(strays.prefix(10))"])
+                    await peersChanged()
+                }
             } catch {
-                logger.warning("unfinished sessions cannot be listed: \(error)")
+                logger.warning("sessions and peers cannot be swept: \(error)")
             }
-            try? await Task.sleep(for: .seconds(configuration.leaseSeconds))  // Cancelled: the loop ends.
+            try? await time.sleep(seconds: configuration.leaseSeconds)  // Cancelled: the loop ends.
         }
     }
 }

@@ -11,11 +11,17 @@ public struct CoordinatorConfiguration: Sendable {
     public var linkSeconds: Double
     /// Between looks at peers and deadlines.
     public var tickSeconds: Double
+    /// After so many tries that end with the same fault of the server a session fails.
+    public var maxFaults: Int
+    /// How long a start may take; older ones were given up by a crash.
+    public var startSeconds: Double
 
     public init(
         owner: String, leaseSeconds: Double = 15, rules: SessionMachine.Rules = .init(), linkSeconds: Double = 86_400,
-        tickSeconds: Double = 0.5
+        tickSeconds: Double = 0.5, maxFaults: Int = 20, startSeconds: Double = 60
     ) {
+        self.maxFaults = maxFaults
+        self.startSeconds = startSeconds
         self.owner = owner
         self.leaseSeconds = leaseSeconds
         self.rules = rules

@@ -1,7 +1,7 @@
 import CohortCore
+import CohortSystem
 import CohortTraining
 import FoundationEssentials
-import Synchronization
 
 /// Looks through an uploaded CSV, stores it as an object, and tells what a model for it looks like.
 struct DatasetPreparation {
@@ -61,26 +61,4 @@ extension ObjectStore {
         defer { try? FileManager.default.removeItem(atPath: link) }  // Gone already where `put` moved it.
         return try await put(fileAt: link, key: key)
     }
-}
-
-/// Runs blocking work on a thread of its own, off the cooperative pool; cancelled, it is asked to stop.
-func onOwnThread<Value: Sendable>(_ work: @escaping @Sendable (_ shouldContinue: @escaping () -> Bool) throws -> Value) async throws
-    -> Value
-{
-    let cancelled = Flag(false)
-    return try await withTaskCancellationHandler {
-        try await withCheckedThrowingContinuation { continuation in
-            OwnThread.start { continuation.resume(with: Result { try work { !cancelled.value } }) }
-        }
-    } onCancel: {
-        cancelled.set(true)
-    }
-}
-
-/// A flag that threads share.
-final class Flag: Sendable {
-    private let state: Mutex<Bool>
-    init(_ value: Bool) { state = Mutex(value) }
-    var value: Bool { state.withLock { $0 } }
-    func set(_ value: Bool) { state.withLock { $0 = value } }
 }

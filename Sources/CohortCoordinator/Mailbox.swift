@@ -8,8 +8,8 @@ final class Mailbox: Sendable {
         /// The document or the peers may have changed from outside.
         case look
         case tick
-        /// The event queue's stream ended.
-        case queueEnded
+        /// The event queue's stream ended, and why.
+        case queueEnded(String)
     }
 
     private struct State {
@@ -49,6 +49,15 @@ final class Mailbox: Sendable {
             return state.waiter
         }
         waiter?.resume()
+    }
+
+    /// Forgets what waits.
+    func drop() {
+        state.withLock { state in
+            state.items = []
+            state.looks = false
+            state.ticks = false
+        }
     }
 
     /// All that is there; waits until there is something. Empty: closed.

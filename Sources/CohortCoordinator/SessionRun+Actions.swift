@@ -5,96 +5,151 @@ import Logging
 
 /// What the machine wants done.
 extension SessionRun {
-    func act(on action: SessionMachine.Action, _ machine: inout SessionMachine) async throws -> [SessionMachine.Action] {
-        let session = machine.session
-        switch action {
-        case .enable(let peerId):
-            let queue = QueueName.command(peerId: peerId)
-            try await coordinator.broker.declare(queue)
-            try await send(
-                .enable(EnableCommand(queue: session.eventQueue.rawValue, sessionId: id, generation: session.generation)), to: peerId)
-        case .stop(let peerIds, let reason):
-            for peerId in peerIds { try await send(.stop(StopCommand(sessionId: id, reason: reason)), to: peerId) }
+    func make(_ task: Step.ObjectTask, _ machine: inout SessionMachine) async throws -> Step {
+        switch task {
         case .aggregate(let outcome):
-            let weights = try await updates.aggregate(outcome, of: session)
-            return machine.handle(.aggregated(weights), now: Date())
-        case .discard(let keys):
-            await discard(keys, session)
-        case .conclude(let weights, let metrics):
-            let object = try await updates.conclude(session, weights: weights, metrics: metrics)
-            return machine.handle(.concluded(object, metrics), now: Date())
-        case .raiseGeneration:
-            guard let stored = try await takeLease(renewing: nil) else { throw LeaseLost() }
-            machine.take(over: stored)
-            // Everybody must hear the new generation.
-            for peer in machine.session.peers where peer.isAlive {
-                try await send(
-                    .enable(EnableCommand(queue: session.eventQueue.rawValue, sessionId: id, generation: stored.generation)), to: peer.id)
+            do {
+                let weights = try await updates.aggregate(outcome, of: machine.session)
+                return machine.handle(.aggregated(weights, measured: nil), now: clock.now())
+            } catch let changed as UpdateReader.Changed {
+                return machine.handle(.aggregationFailed(peerId: changed.peerId, why: changed.why), now: clock.now())
             }
-        case .claim(let count):
-            return try await claim(count, &machine)
-        case .free(let peerId):
-            try await documents.free(peerId: peerId, sessionId: id)
-        case .train, .record, .accept, .summarize:
-            break
-        case .tell(let notice):
-            logger.info("\(notice.message)")
-            await coordinator.feed.publish(notice)
-        case .end:
-            try await documents.freePeers(ofSession: id)
-            try await coordinator.broker.delete(session.eventQueue)
-            await removeWorkings(session)
-            await removeUpload(session)
+        case .conclude(let weights, let metrics):
+            let object = try await updates.conclude(machine.session, weights: weights, metrics: metrics)
+            return machine.handle(.concluded(object, metrics), now: clock.now())
         }
-        return []
     }
 
-    func train(_ peerId: String, _ machine: SessionMachine, _ commands: TrainCommandBuilder) async throws {
-        guard let peer = machine.session.peers.first(where: { $0.id == peerId && $0.state == .training }) else { return }
-        // Until it has answered once, it may not have the schema.
-        let command = try await commands.command(for: peer, timeLimit: machine.timeLimit, tellsSchema: peer.trainedSamples == 0)
-        try await send(.train(command), to: peerId)
+    func act(on effect: Step.Effect, _ machine: inout SessionMachine) async throws -> Step {
+        switch effect {
+        case .claim(let count): return try await claim(count, &machine)
+        case .free(let peerId):
+            try await documents.free(peerId: peerId, sessionId: id)
+            return Step()
+        }
+    }
+
+    // MARK: Commands
+
+    /// A command that cannot be delivered makes its peer lost, never the session.
+    func send(_ commands: [Step.Command], _ machine: inout SessionMachine, _ step: inout Step) async throws {
+        guard !commands.isEmpty else { return }
+        var builder: TrainCommandBuilder?
+        let session = machine.session
+        for command in commands {
+            let message: Command
+            switch command {
+            case .enable(let peerId, let prepares):
+                if prepares, builder == nil { builder = try await commandBuilder(session) }
+                try await coordinator.broker.declare(.command(peerId: peerId))
+                message = .enable(
+                    EnableCommand(
+                        queue: session.eventQueue.rawValue, sessionId: id, generation: session.generation,
+                        prepare: prepares ? builder?.dataset : nil))
+            case .train(let peerId):
+                guard let peer = machine.place(of: peerId), peer.state == .training else { continue }
+                if builder == nil { builder = try await commandBuilder(session) }
+                guard let builder else { continue }
+                // Until it has answered once, it may not have the schema.
+                var train = try await builder.command(
+                    for: peer, timeLimit: machine.timeLimit, tellsSchema: peer.trainedSamples == 0)
+                train.progressWithin = machine.progressWithin
+                message = .train(train)
+            case .refused(_, let round, let attempt, let why):
+                message = .refused(
+                    RefusedCommand(sessionId: id, generation: session.generation, round: round, attempt: attempt, reason: why))
+            case .stop(_, let reason):
+                message = .stop(StopCommand(sessionId: id, reason: reason))
+            }
+            do {
+                try await coordinator.broker.send(message, to: command.peerId)
+            } catch let error as CohortError where error.code == .notFound || error.code == .conflict {
+                step += machine.handle(.peerLost(peerId: command.peerId, why: "cannot be reached: \(error.message)"), now: clock.now())
+            }
+        }
     }
 
     /// The schema travels as an object, by its hash, beside the message; stored once a run.
-    func commandBuilder(_ session: Session) async throws -> TrainCommandBuilder {
+    private func commandBuilder(_ session: Session) async throws -> TrainCommandBuilder {
         guard let dataset = session.dataset, let model = session.model else {
             throw CohortError(.internal, "session \(session.id) trains without a data set")
         }
         if schema == nil { schema = try await SchemaObject(of: dataset.schema, sessionId: session.id, in: coordinator.objects) }
         guard let schema else { throw CohortError(.internal, "session \(session.id) trains without a schema") }
+        var weights: Data?
+        if let reference = session.weights { weights = try await updates.smallFile(of: reference, model) }
         return try await TrainCommandBuilder(
-            session: session, dataset: dataset, model: model, schema: schema,
-            weights: try session.weights.flatMap { try updates.smallFile(of: $0, model) }, objects: coordinator.objects,
-            expiry: Date().addingTimeInterval(configuration.linkSeconds))
+            session: session, dataset: dataset, model: model, schema: schema, weights: weights, objects: coordinator.objects,
+            expiry: time.date.addingTimeInterval(configuration.linkSeconds))
     }
 
-    private func send(_ command: Command, to peerId: String) async throws {
-        try await coordinator.broker.publish(CohortJSON.encode(command), to: .command(peerId: peerId))
-    }
+    // MARK: Peers
 
     /// Peers that are back come first, then the fastest.
-    private func claim(_ count: Int, _ machine: inout SessionMachine) async throws -> [SessionMachine.Action] {
-        let session = machine.session
-        let places = Dictionary(session.peers.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
-        let candidates = try await documents.peers().filter { peer in
-            peer.status == .online && peer.sessionId == nil && places[peer.id]?.isAlive != true && places[peer.id]?.state != .failed
+    private func claim(_ count: Int, _ machine: inout SessionMachine) async throws -> Step {
+        let candidates = try await documents.availablePeers().filter { peer in
+            let place = machine.place(of: peer.id)
+            return place?.isAlive != true && place?.state != .failed
         }.sorted { a, b in
-            let (x, y) = (places[a.id] != nil, places[b.id] != nil)
+            let (x, y) = (machine.place(of: a.id) != nil, machine.place(of: b.id) != nil)
             return x == y ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : x
         }
-        var actions: [SessionMachine.Action] = []
+        var step = Step()
         var left = count
         for peer in candidates where left > 0 {
             guard try await documents.claim(peerId: peer.id, sessionId: id) else { continue }
             left -= 1
-            actions += machine.handle(.joined(peer), now: Date())
+            step += machine.handle(.joined(peer), now: clock.now())
         }
-        return actions
+        return step
+    }
+
+    // MARK: The end
+
+    /// After the final status is stored: peers are told and freed, the queue and the leftovers go, a session without a model hands its last
+    /// checkpoint out. Each step may be repeated; the document says when all are done.
+    func finish(_ session: Session) async throws {
+        var session = session
+        let reason: StopCommand.Reason =
+            switch session.status {
+            case .completed: .completed
+            case .cancelled: .cancelled
+            default: .failed
+            }
+        for peer in session.peers where peer.isAlive {
+            do {
+                try await coordinator.broker.send(.stop(StopCommand(sessionId: id, reason: reason)), to: peer.id)
+            } catch {
+                logger.warning("\(peer.name) cannot be told that the session is over: \(error)")
+            }
+        }
+        try await documents.freePeers(ofSession: id)
+        try await coordinator.broker.delete(session.eventQueue)
+        if session.modelObject == nil, let weights = session.best?.weights ?? session.weights {
+            do {
+                let metrics = session.best?.validation ?? session.checkpoints.last?.validation ?? Metrics(loss: nil, samples: 0)
+                session.modelObject = try await updates.conclude(session, weights: weights, metrics: metrics)
+            } catch {
+                logger.warning("the last checkpoint cannot be handed out: \(error)")
+            }
+        }
+        await removeWorkings(session)
+        await removeUpload(session)
+        session.isEnding = nil
+        do {
+            _ = try await documents.update(session)
+        } catch let error as CohortError where error.code == .conflict {
+            // Its revision was raised by a lease: the stored one is taken up again.
+            guard var current = try await documents.session(id: id), current.generation == session.generation else { throw LeaseLost() }
+            current.isEnding = nil
+            current.modelObject = session.modelObject
+            _ = try await documents.update(current)
+        }
     }
 
     /// Small ones in bulk: a round in which nobody waits for much should not wait for a disk.
-    private func discard(_ keys: [String], _ session: Session) async {
+    func discard(_ keys: [String], _ session: Session) async {
+        guard !keys.isEmpty else { return }
         discarded += keys
         let bytes = discarded.count * 4 * (session.model?.parameterCount ?? 0)
         guard bytes > 16 << 20 || discarded.count >= 200 else { return }
@@ -119,13 +174,13 @@ extension SessionRun {
         do {
             try await coordinator.objects.delete(keys)
         } catch {
-            logger.warning("some of \(keys.joined(separator: ", ")) are left over: \(error)")
+            logger.warning("some of \(keys.prefix(10).joined(separator: ", ")) are left over: \(error)")
         }
     }
 
-    /// The upload is a copy once the data set is an object; of a session that failed before, it stays for a look.
+    /// The upload is a copy once the data set is an object; without one nothing can be made of it any more.
     private func removeUpload(_ session: Session) async {
-        guard session.dataset != nil, let path = session.uploadPath, FileManager.default.fileExists(atPath: path) else { return }
+        guard let path = session.uploadPath, FileManager.default.fileExists(atPath: path) else { return }
         do {
             try FileManager.default.removeItem(atPath: path)
         } catch {

@@ -9,20 +9,23 @@ import Logging
 final class SessionRun {
     let id: String
     let coordinator: Coordinator
-    private let mailbox: Mailbox
+    let mailbox: Mailbox
     var logger: Logger
-    var updates: UpdateReader
+    let updates: UpdateReader
     var schema: SchemaObject?
     /// Objects that nobody needs any more, to be removed together.
     var discarded: [String] = []
-    private var leaseRenewedAt = Date.distantPast
+    var clock: RunClock
+    /// On the monotonic clock.
+    private var leaseRenewedAt = -Double.infinity
     /// When mere progress is stored next: for those who look at the document.
-    private var progressDueAt = ContinuousClock.now
-    /// What peers are known as; events come from the documents.
-    private var peersSeenAt = Date.distantPast
+    private var progressDueAt = -Double.infinity
+    /// When the peers' documents were looked at; changes are reported as well.
+    private var peersSeenAt = -Double.infinity
 
     var documents: any Documents { coordinator.documents }
     var configuration: CoordinatorConfiguration { coordinator.configuration }
+    var time: any TimeSource { coordinator.time }
 
     struct LeaseLost: Error {}
 
@@ -30,216 +33,286 @@ final class SessionRun {
         self.id = id
         self.coordinator = coordinator
         self.mailbox = mailbox
-        updates = UpdateReader(coordinator.objects)
+        updates = UpdateReader(coordinator.objects, on: coordinator.executor)
+        clock = RunClock(coordinator.time)
         logger = coordinator.logger
         logger[metadataKey: "session"] = "\(id)"
     }
 
+    // MARK: Its life
+
+    /// Runs the session to its end. A fault of a store or of the broker is waited out, with the lease held and the generation unchanged, so
+    /// that peers work on meanwhile; it is counted and shown, and fails the session when it does not go away.
     func run() async {
-        do {
-            guard let session = try await takeLease(renewing: nil), !session.status.isFinal else { return }
-            try await run(session)
-        } catch is CancellationError {
-            logger.info("left to be taken up again")
-        } catch is LeaseLost {
-            logger.notice("another coordinator has taken the session over")
-        } catch {
-            logger.error("the session is left for now: \(error)")
+        var faults = Faults(limit: configuration.maxFaults)
+        var held: Int?
+        while true {
+            do {
+                if held == nil, try await isJustStarting() { return }
+                guard let session = try await takeLease(renewing: held) else {
+                    if held != nil { throw LeaseLost() }
+                    return
+                }
+                let isRecovery = held != nil
+                held = session.generation
+                try await run(session, isRecovery: isRecovery, fatal: faults.fatal)
+                return
+            } catch is CancellationError {
+                return logger.info("left to be taken up again")
+            } catch is LeaseLost {
+                return logger.notice("another coordinator has taken the session over")
+            } catch let error as CohortError where error.code == .notFound && held == nil {
+                return logger.debug("there is no such session any more")
+            } catch {
+                faults.add("\(error)")
+                logger.error("fault \(faults.count) in a row: \(error)")
+                await show(faults)
+                do { try await time.sleep(seconds: faults.pause) } catch { return logger.info("left to be taken up again") }
+            }
         }
     }
 
+    /// Whether its peers are being claimed this moment: the session is not there for a coordinator yet.
+    private func isJustStarting() async throws -> Bool {
+        guard let session = try await documents.session(id: id), session.isStarting == true else { return false }
+        return time.date.timeIntervalSince(session.createdAt) <= configuration.startSeconds
+    }
+
+    private func show(_ faults: Faults) async {
+        let words = "the server: \(faults.last) (try \(faults.count + 1) of \(faults.limit))"
+        var notice = SessionNotice(sessionId: id, kind: .status, time: time.date, message: "Waiting for \(words)")
+        notice.status = .running
+        await coordinator.feed.publish(notice)
+        // The document says it too, where it can be stored.
+        guard var session = try? await documents.session(id: id), !session.status.isFinal else { return }
+        session.waitingFor = words
+        _ = try? await documents.update(session)
+    }
+
     func takeLease(renewing generation: Int?) async throws -> Session? {
-        let now = Date()
+        let now = time.date
         let session = try await documents.lease(
             sessionId: id, owner: configuration.owner, renewing: generation, now: now,
             expiresAt: now.addingTimeInterval(configuration.leaseSeconds))
-        if session != nil { leaseRenewedAt = now }
+        if session != nil { leaseRenewedAt = time.monotonic }
         return session
     }
 
-    private func run(_ session: Session) async throws {
+    /// - Parameter fatal: why the session is to fail now; nil: it goes on.
+    private func run(_ session: Session, isRecovery: Bool, fatal: String?) async throws {
+        if session.status.isFinal { return session.isEnding == true ? try await finish(session) : () }
         let strategy = try StrategyCatalogue.named(session.settings.strategy)
         var machine = SessionMachine(session, strategy: strategy, rules: configuration.rules)
         if session.status == .running {
             let answers = try await documents.answers(sessionId: id)
             machine.restore(answers)
-            try updates.restore(answers, model: session.model)
+            await updates.restore(answers, model: session.model)
         }
-        if session.cancelRequested { return try await carryOut(machine.handle(.cancelled, now: Date()), &machine, []) }
-        if session.status == .pending {
-            let prepared: SessionMachine.Event
-            do {
-                let (dataset, model) = try await DatasetPreparation(session: session, objects: coordinator.objects).run()
-                prepared = .prepared(dataset, model)
-            } catch let error as CohortError {
-                prepared = .failed(error.message)
-            }
-            // Cancelled, or the lease renewed, while the data was looked through.
+        if let fatal {
+            try await carryOut(machine.handle(.failed(fatal), now: clock.now()), &machine, [])
+        } else if session.isStarting == true {
+            let why = "the server stopped while the session was being started: start it again"
+            try await carryOut(machine.handle(.failed(why), now: clock.now()), &machine, [])
+        } else if session.cancelRequested {
+            try await carryOut(machine.handle(.cancelled, now: clock.now()), &machine, [])
+        } else if session.status == .pending {
+            let prepared = try await prepare(session)
+            // Cancelled, or the lease renewed, while the data was inspected.
             try await renewLease(&machine, force: true)
-            try await coordinator.broker.declare(session.eventQueue)
-            let event = machine.session.cancelRequested ? SessionMachine.Event.cancelled : prepared
-            try await listen(&machine, first: event)
+            try await listen(&machine, first: machine.session.cancelRequested ? .cancelled : prepared)
         } else {
-            try await coordinator.broker.declare(session.eventQueue)
-            try await listen(&machine, first: .resumed)
+            try await listen(&machine, first: isRecovery ? .recovered : .resumed)
+        }
+        if machine.session.status.isFinal { try await finish(machine.session) }
+    }
+
+    /// Inspects the data set, with the lease kept; ends early when the session is cancelled meanwhile.
+    private func prepare(_ session: Session) async throws -> SessionMachine.Event {
+        let preparation = DatasetPreparation(session: session, objects: coordinator.objects)
+        return try await withThrowingTaskGroup(of: SessionMachine.Event?.self) { tasks in
+            tasks.addTask {
+                do {
+                    let (dataset, model) = try await preparation.run()
+                    return .prepared(dataset, model)
+                } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
+                    return .failed(error.message)
+                }
+            }
+            tasks.addTask { [id, documents, configuration, time] in
+                while true {
+                    try await time.sleep(seconds: min(configuration.leaseSeconds / 3, 1))
+                    let now = time.date
+                    guard
+                        let stored = try await documents.lease(
+                            sessionId: id, owner: configuration.owner, renewing: session.generation, now: now,
+                            expiresAt: now.addingTimeInterval(configuration.leaseSeconds))
+                    else { throw LeaseLost() }
+                    if stored.cancelRequested { return nil }
+                }
+            }
+            defer { tasks.cancelAll() }
+            guard let first = try await tasks.next() else { throw CancellationError() }
+            return first ?? .cancelled
         }
     }
 
     // MARK: The loop
 
     private func listen(_ machine: inout SessionMachine, first: SessionMachine.Event) async throws {
+        // What an earlier try left: it is delivered again.
+        mailbox.drop()
+        try await coordinator.broker.declare(machine.session.eventQueue)
         let stream = try await coordinator.broker.consume(machine.session.eventQueue)
-        try await withThrowingTaskGroup(of: Void.self) { [mailbox, tick = configuration.tickSeconds] tasks in
+        try await withThrowingTaskGroup(of: Void.self) { [mailbox, time, tick = configuration.tickSeconds] tasks in
             tasks.addTask {
-                defer { mailbox.put(.queueEnded) }
-                for try await delivery in stream { mailbox.put(.delivery(delivery)) }
+                do {
+                    for try await delivery in stream { mailbox.put(.delivery(delivery)) }
+                    mailbox.put(.queueEnded("the event queue ended"))
+                } catch {
+                    mailbox.put(.queueEnded("\(error)"))
+                }
             }
             tasks.addTask {
                 while true {
-                    try await Task.sleep(for: .seconds(tick))
+                    try await time.sleep(seconds: tick)
                     mailbox.put(.tick)
                 }
             }
-            defer {
-                tasks.cancelAll()
-                mailbox.close()
-            }
-            try await carryOut(machine.handle(first, now: Date()), &machine, [])
+            defer { tasks.cancelAll() }
+            try await carryOut(machine.handle(first, now: clock.now()), &machine, [])
             mailbox.put(.look)
             while !machine.session.status.isFinal {
                 let items = await mailbox.take()
                 try Task.checkCancellation()
-                guard !items.isEmpty else { return }
+                guard !items.isEmpty else { throw CancellationError() }
                 try await handle(items, &machine)
             }
         }
     }
 
     private func handle(_ items: [Mailbox.Item], _ machine: inout SessionMachine) async throws {
-        var actions: [SessionMachine.Action] = []
+        var step = Step()
         var taken: [Delivery] = []
         for item in items {
             switch item {
             case .delivery(let delivery):
                 if let more = try await hear(delivery, &machine) {
-                    actions += more
+                    step += more
                     taken.append(delivery)
                 }
             case .look:
                 try await renewLease(&machine, force: true)
-                actions += try await look(&machine)
+                step += try await look(&machine)
             case .tick:
                 try await renewLease(&machine, force: false)
-                if Date().timeIntervalSince(peersSeenAt) > 2 { actions += try await look(&machine) }
-                actions += machine.handle(.tick, now: Date())
-            case .queueEnded:
-                throw CohortError(.unavailable, "the event queue ended")
+                if time.monotonic - peersSeenAt > 2 { step += try await look(&machine) }
+                step += machine.handle(.tick, now: clock.now())
+            case .queueEnded(let why):
+                throw CohortError(.unavailable, why)
             }
         }
-        try await carryOut(actions, &machine, taken)
+        try await carryOut(step, &machine, taken)
     }
 
     /// - Returns: nil when the delivery is dealt with already (rejected).
-    private func hear(_ delivery: Delivery, _ machine: inout SessionMachine) async throws -> [SessionMachine.Action]? {
+    private func hear(_ delivery: Delivery, _ machine: inout SessionMachine) async throws -> Step? {
         let event: PeerEvent
         do {
             event = try CohortJSON.decode(PeerEvent.self, from: delivery.body)
         } catch let unknown as UnknownMessageType {
-            logger.warning("\(unknown)")
-            return []
+            logger.debug("\(unknown)")
+            return Step()
         } catch let error as CohortError {
             logger.warning("a malformed event is rejected: \(error)")
             try await delivery.reject(error)
             return nil
         }
-        guard event.sessionId == id, machine.index(of: event.peerId) != nil else {
+        guard event.sessionId == id, let place = machine.place(of: event.peerId) else {
             try await delivery.reject(CohortError(.conflict, "this is not an event of a peer of session \(id)"))
             return nil
         }
-        let now = Date()
         switch event {
-        case .enabled(let event):
-            return machine.handle(.enabled(event), now: now)
+        case .enabled(let event): return machine.handle(.enabled(event), now: clock.now())
+        case .ready(let event): return machine.handle(.ready(event), now: clock.now())
+        case .progress(let event): return machine.handle(.progress(event), now: clock.now())
+        case .error(let event): return machine.handle(.error(event), now: clock.now())
         case .heartbeat(let event):
             guard machine.accepts(generation: event.generation, round: event.round, peerId: event.peerId) else { break }
-            return machine.handle(.heartbeat(event), now: now)
-        case .error(let event):
-            guard machine.accepts(generation: event.generation, round: event.round, peerId: event.peerId) else { break }
-            return machine.handle(.error(event), now: now)
+            return machine.handle(.heartbeat(event), now: clock.now())
         case .done(let event):
             // A repeat of what is stored is fine, and changes nothing.
-            if machine.isRepeat(event) { return [] }
-            guard machine.accepts(generation: event.generation, round: event.round, peerId: event.peerId) else { break }
-            if let why = machine.implausibility(of: event) { return machine.handle(.refused(event, why: why), now: now) }
+            if machine.isRepeat(event) { return Step() }
+            guard machine.awaits(event) else { break }
+            if let why = machine.implausibility(of: event) { return machine.handle(.refused(event, why: why), now: clock.now()) }
             do {
-                let norm = try await updates.inspect(event, of: machine.session)
-                return machine.handle(.done(event, norm: norm), now: Date())
+                let norm = try await updates.inspect(event, attempt: place.attempt ?? 0, of: machine.session)
+                return machine.handle(.done(event, norm: norm, measured: nil), now: clock.now())
             } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
-                return machine.handle(.refused(event, why: error.message), now: Date())
+                return machine.handle(.refused(event, why: error.message), now: clock.now())
             }
         }
         try await delivery.reject(
             CohortError(
                 .conflict,
-                "this answers an older round or generation than round \(machine.session.round), generation \(machine.session.generation)"))
+                "this answers an older round, attempt or generation than round \(machine.session.round), attempt \(place.attempt ?? 0), generation \(machine.session.generation)"
+            ))
         return nil
     }
 
     /// What the documents say of the session's peers.
-    private func look(_ machine: inout SessionMachine) async throws -> [SessionMachine.Action] {
-        if machine.session.cancelRequested { return machine.handle(.cancelled, now: Date()) }
-        peersSeenAt = Date()
-        var actions: [SessionMachine.Action] = []
-        let known = Dictionary(try await documents.peers().map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+    private func look(_ machine: inout SessionMachine) async throws -> Step {
+        if machine.session.cancelRequested { return machine.handle(.cancelled, now: clock.now()) }
+        peersSeenAt = time.monotonic
+        var step = Step()
+        let known = Dictionary(try await documents.peers(ofSession: id).map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         for place in machine.session.peers where place.isAlive {
             guard let peer = known[place.id] else {
-                actions += machine.handle(.peerLost(peerId: place.id, why: "it was removed"), now: Date())
+                step += machine.handle(
+                    .peerLost(peerId: place.id, why: "it is no longer locked to this session"), now: clock.now())
                 continue
             }
-            if peer.status == .offline || peer.sessionId != id {
-                actions += machine.handle(
-                    .peerLost(
-                        peerId: place.id,
-                        why: peer.status == .offline ? "silent too long, or gone" : "it is no longer locked to this session"), now: Date())
+            if peer.status == .offline {
+                step += machine.handle(.peerLost(peerId: place.id, why: "silent too long, or gone"), now: clock.now())
             } else if peer.registration != place.registration {
-                actions += machine.handle(.peerRegistered(peer), now: Date())
+                step += machine.handle(.peerRegistered(peer), now: clock.now())
             }
         }
-        // Somebody may be there now whom it waits for.
-        return actions + machine.handle(.tick, now: Date())
+        // A peer it waits for may be online now.
+        step += machine.handle(.tick, now: clock.now())
+        return step
     }
 
     // MARK: Storing and acting
 
-    /// Stores what the actions came of, then carries them out, and those that come of them in turn. Objects are made before the document
-    /// that names them, so a round that closes is stored once, together with the next one's beginning.
-    private func carryOut(_ actions: [SessionMachine.Action], _ machine: inout SessionMachine, _ deliveries: [Delivery]) async throws {
-        var actions = actions
+    /// Makes the objects, stores what came of it, then carries out the rest, and what comes of that in turn. Objects are made before the
+    /// document that names them, so a round that closes is stored once, together with the next one's beginning.
+    func carryOut(_ first: Step, _ machine: inout SessionMachine, _ deliveries: [Delivery]) async throws {
+        var step = first
         var deliveries = deliveries
-        var waiting: [SessionMachine.Action] = []
         while true {
-            var due: [SessionMachine.Action] = []
-            while !actions.isEmpty {
-                let action = actions.removeFirst()
-                if action.makesObject { actions += try await act(on: action, &machine) } else { due.append(action) }
+            while !step.objects.isEmpty {
+                let task = step.objects.removeFirst()
+                step += try await make(task, &machine)
             }
-            try await store(&machine, recording: SessionRecord(of: due))
+            try await store(&machine, recording: step.records)
             for delivery in deliveries { try await delivery.acknowledge() }
             deliveries = []
-            var commands: TrainCommandBuilder?
-            for action in due where !action.canWait {
-                if case .train(let peerId) = action {
-                    if commands == nil { commands = try await commandBuilder(machine.session) }
-                    if let commands { try await train(peerId, machine, commands) }
-                } else {
-                    actions += try await act(on: action, &machine)
-                }
+            var next = Step()
+            try await send(step.commands, &machine, &next)
+            for effect in step.effects { next += try await act(on: effect, &machine) }
+            for notice in step.notices {
+                logger.info("\(notice.message)")
+                await coordinator.feed.publish(notice)
             }
             // Nobody waits for these; the next round goes out first.
-            waiting += due.filter(\.canWait)
-            guard actions.isEmpty, !machine.mustStore else { continue }
-            for action in waiting { _ = try await act(on: action, &machine) }
-            return
+            let discarded = step.discarded + next.discarded
+            next.discarded = []
+            guard next.isEmpty, !machine.mustStore else {
+                step = next
+                step.discarded = discarded
+                continue
+            }
+            return await discard(discarded, machine.session)
         }
     }
 
@@ -248,7 +321,7 @@ final class SessionRun {
         var record = record
         // Those of a round that is closed by now are in what came of it.
         record.answers.removeAll { $0.answer.round < machine.session.round }
-        let begun = ContinuousClock.now
+        let begun = time.monotonic
         guard machine.mustStore || (machine.isChanged && begun >= progressDueAt) else {
             guard !record.isEmpty else { return }
             do {
@@ -262,7 +335,7 @@ final class SessionRun {
             do {
                 machine.stored(try await documents.update(session, recording: record))
                 // Storing progress takes a twentieth of the time at most, however large the document is.
-                progressDueAt = .now + max(.milliseconds(200), (ContinuousClock.now - begun) * 20)
+                progressDueAt = time.monotonic + max(0.2, (time.monotonic - begun) * 20)
                 return
             } catch let error as CohortError where error.code == .conflict {
                 // Changed from outside: only a wish to cancel may be, or the lease is another's.
@@ -277,37 +350,29 @@ final class SessionRun {
     }
 
     private func renewLease(_ machine: inout SessionMachine, force: Bool) async throws {
-        guard force || Date().timeIntervalSince(leaseRenewedAt) > configuration.leaseSeconds / 3 else { return }
+        guard force || time.monotonic - leaseRenewedAt > configuration.leaseSeconds / 3 else { return }
         guard let stored = try await takeLease(renewing: machine.session.generation) else { throw LeaseLost() }
         machine.take(over: stored)
     }
 }
 
-extension SessionRecord {
-    fileprivate init(of actions: [SessionMachine.Action]) {
-        self.init()
-        for action in actions {
-            switch action {
-            case .record(let points): self.points += points
-            case .summarize(let round): rounds.append(round)
-            case .accept(let answer): answers.append(answer)
-            default: break
-            }
-        }
-    }
-}
+/// Faults of one run, in a row.
+struct Faults {
+    /// After so many of the same the session fails.
+    let limit: Int
+    private(set) var count = 0
+    private(set) var last = ""
 
-extension SessionMachine.Action {
-    /// Writes an object that the document is to name.
-    fileprivate var makesObject: Bool {
-        switch self {
-        case .aggregate, .conclude: true
-        default: false
-        }
+    init(limit: Int) { self.limit = limit }
+
+    mutating func add(_ fault: String) {
+        count = fault == last ? count + 1 : 1
+        last = fault
     }
 
-    /// Tidying up: after everything that somebody waits for.
-    fileprivate var canWait: Bool {
-        if case .discard = self { true } else { false }
-    }
+    /// Why the session is to fail; nil: try again.
+    var fatal: String? { count >= limit ? "the server could not go on after \(count) tries: \(last)" : nil }
+
+    /// Seconds until the next try.
+    var pause: Double { min(0.5 * Double(1 << min(count, 5)), 15) }
 }

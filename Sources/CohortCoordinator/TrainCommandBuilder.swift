@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import Crypto
 import FoundationEssentials
 
@@ -8,7 +9,7 @@ struct TrainCommandBuilder {
     static let largestInlineWeights = 6 << 10
 
     private let session: Session
-    private let dataset: DatasetInfo
+    private let info: DatasetInfo
     private let model: ModelSpec
     private let schema: SchemaObject
     private let weights: Data?
@@ -27,7 +28,7 @@ struct TrainCommandBuilder {
         expiry: Date
     ) async throws {
         self.session = session
-        self.dataset = dataset
+        info = dataset
         self.model = model
         self.schema = schema
         self.weights = weights
@@ -38,17 +39,25 @@ struct TrainCommandBuilder {
         weightsUrl = if let weights = session.weights { try await objects.presignedGet(weights.key, expiry: expiry) } else { nil }
     }
 
+    /// What a peer that joins loads before it is given rows.
+    var dataset: DatasetLinks {
+        DatasetLinks(
+            csvUrl: csvUrl, csvSha256: info.object.sha256, csvBytes: info.object.bytes, schema: schema.inline, schemaUrl: schemaUrl,
+            schemaSha256: schema.sha256)
+    }
+
     /// - Parameter tellsSchema: whether the schema goes in the message, if it is small: a peer that had it knows it by its hash.
     func command(for peer: SessionPeer, timeLimit: Double?, tellsSchema: Bool) async throws -> TrainCommand {
         let isEvaluation = session.round >= session.settings.rounds
         var hyperparameters = session.settings.hyperparameters(peerId: peer.id, name: peer.name)
         if isEvaluation { hyperparameters.epochs = 0 }
         var command = TrainCommand(
-            csvLink: dataset.csvLink, hyperparameters: hyperparameters, sessionId: session.id, generation: session.generation,
+            csvLink: info.csvLink, hyperparameters: hyperparameters, sessionId: session.id, generation: session.generation,
             round: session.round, csvUrl: csvUrl,
-            csvSha256: dataset.object.sha256, csvBytes: dataset.object.bytes, model: model, optimizer: session.settings.optimizer,
+            csvSha256: info.object.sha256, csvBytes: info.object.bytes, model: model, optimizer: session.settings.optimizer,
             seed: seed(of: peer), modelSeed: session.settings.seed, schema: tellsSchema ? schema.inline : nil,
             rows: RowAssignment(seed: session.settings.seed, ranges: peer.rows))
+        command.attempt = peer.attempt
         command.schemaSha256 = schema.sha256
         command.schemaUrl = schemaUrl
         command.validationRows = peer.validationRows
@@ -58,12 +67,13 @@ struct TrainCommandBuilder {
             command.weights = self.weights
         }
         if !isEvaluation {
-            let key = "updates/\(session.id)/g\(session.generation)-r\(session.round)-\(peer.id).safetensors"
+            let key = UpdateReader.key(
+                sessionId: session.id, generation: session.generation, round: session.round, attempt: peer.attempt ?? 0, peerId: peer.id)
             command.updateKey = key
             command.updateUrl = try await objects.presignedPut(key, expiry: expiry)
             command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
-            command.classWeights = try session.settings.classWeight?.weights(of: dataset.schema)
+            command.classWeights = try session.settings.classWeight?.weights(of: info.schema)
             if session.settings.strategy == "independent" {
                 command.evaluateAfter = true
                 command.earlyStopping = session.settings.earlyStopping
@@ -96,7 +106,7 @@ struct SchemaObject: Sendable {
         let bytes = try CohortJSON.encode(schema)
         inline = bytes.count <= Self.largestInline ? schema : nil
         key = "schemas/\(sessionId).json"
-        sha256 = SHA256.hash(data: bytes).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+        sha256 = SHA256.hash(data: bytes).hexadecimal
         if try await objects.head(key)?.sha256 != sha256 { _ = try await objects.put(bytes, key: key) }
     }
 }

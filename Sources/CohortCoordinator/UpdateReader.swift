@@ -1,71 +1,106 @@
 import CohortCore
 import CohortStrategies
+import CohortSystem
 import CohortTraining
 import Crypto
 import FoundationEssentials
 
-/// Reads peers' updates from the object store: large ones a piece at a time, small ones once.
-struct UpdateReader {
-    /// Parameters of updates that were looked at and wait for their round to close, at most.
-    private static let mostKept = 4 << 20
+/// Reads one session's updates from the object store: large ones a piece at a time, small ones once. Hashing, checking and averaging run on
+/// the coordinator's thread for them, never on the cooperative pool.
+actor UpdateReader {
+    /// Parameters of updates that were inspected and wait for their round to close, at most.
+    private static let maxKept = 4 << 20
 
     private let objects: any ObjectStore
-    /// The round's weights.
+    private let executor: ThreadExecutor
+    /// The round's weights, by their hash; the initial ones by an empty one.
     private var known: (sha256: String, parameters: [Float])?
-    /// By key.
-    private var kept: [String: [Float]] = [:]
+    /// What was inspected, by key: exactly those bytes.
+    private var kept: [String: (sha256: String, parameters: [Float])] = [:]
 
-    init(_ objects: any ObjectStore) { self.objects = objects }
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-    /// Looks an update through before it counts.
-    /// - Returns: the norm of its step from the round's weights; nil when there is no update to look at (an evaluation).
+    /// An accepted update that is not what was accepted.
+    struct Changed: Error {
+        let peerId: String
+        let why: String
+    }
+
+    init(_ objects: any ObjectStore, on executor: ThreadExecutor) {
+        self.objects = objects
+        self.executor = executor
+    }
+
+    static func key(sessionId: String, generation: Int, round: Int, attempt: Int, peerId: String) -> String {
+        "updates/\(sessionId)/g\(generation)-r\(round)-a\(attempt)-\(peerId).safetensors"
+    }
+
+    /// Inspects an update before it counts.
+    /// - Parameter attempt: that the peer was asked for.
+    /// - Returns: the norm of its step from the round's weights; nil when there is no update to inspect (an evaluation).
     /// - Throws: ``CohortError`` `invalid` with what is wrong with it; `notFound` when it was never uploaded.
-    mutating func inspect(_ event: DoneEvent, of session: Session) async throws -> Double? {
+    func inspect(_ event: DoneEvent, attempt: Int, of session: Session) async throws -> Double? {
         guard session.round < session.settings.rounds else { return nil }
         guard let model = session.model else { return nil }
         guard let update = event.update else { throw CohortError(.invalid, "DONE names no update") }
-        let expected = "updates/\(session.id)/g\(event.generation)-r\(event.round)-\(event.peerId).safetensors"
-        guard update.key == expected else { throw CohortError(.invalid, "the update's key is '\(update.key)'; it must be '\(expected)'") }
-        guard event.results.samples >= 0, event.results.epochs >= 0, event.results.seconds.isFinite else {
-            throw CohortError(.invalid, "the results' samples, epochs or seconds cannot be")
+        let expected = Self.key(
+            sessionId: session.id, generation: event.generation, round: event.round, attempt: attempt, peerId: event.peerId)
+        guard update.key == expected else {
+            throw CohortError(.invalid, "the update's key is '\(update.key.printable(max: 200))'; it must be '\(expected)'")
         }
+        let sha256 = update.sha256.lowercased()
+        if let known = kept[update.key], known.sha256 != sha256 { kept[update.key] = nil }
         var inspection = UpdateInspection(start: try await start(of: session, model))
-        let keeps = event.updateData != nil || (kept.count + 1) * model.parameterCount <= Self.mostKept
+        let keeps = event.updateData != nil || (kept.count + 1) * model.parameterCount <= Self.maxKept
         var parameters: [Float] = []
         if keeps { parameters.reserveCapacity(model.parameterCount) }
-        var digest = SHA256()
-        var stream = WeightsStream(spec: model)
-        func take(_ chunk: [UInt8]) throws {
-            digest.update(data: chunk)
-            try stream.feed(chunk) { values in
-                try inspection.feed(values)
-                if keeps { parameters += values }
-            }
-        }
-        if let data = event.updateData {
+        let inline = try event.updateData.map { data in
             guard data.count <= TrainCommandBuilder.largestInlineWeights else {
                 throw CohortError(
                     .invalid, "update_data has \(data.count) bytes; more than \(TrainCommandBuilder.largestInlineWeights) go to update_url")
             }
-            try take([UInt8](data))
-        } else {
-            for try await chunk in try await objects.read(update.key, from: 0) { try take(chunk) }
+            return [UInt8](data)
         }
-        try stream.finish()
-        let sha256 = digest.finalize().map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
-        guard sha256 == update.sha256.lowercased() else {
-            throw CohortError(.invalid, "the update's SHA-256 is \(sha256); DONE says \(update.sha256)")
+        let found = try await feed(update.key, inline, model) { values in
+            try inspection.feed(values)
+            if keeps { parameters += values }
         }
-        if keeps { kept[update.key] = parameters }
+        guard found == sha256 else {
+            throw CohortError(.invalid, "the update's SHA-256 is \(found); DONE says \(update.sha256)")
+        }
+        if keeps { kept[update.key] = (sha256, parameters) }
         return inspection.norm
     }
 
-    /// Takes over updates that came in messages.
-    mutating func restore(_ answers: [RecordedAnswer], model: ModelSpec?) throws {
+    /// Streams an update's values.
+    /// - Returns: the SHA-256 of its bytes.
+    private func feed(
+        _ key: String, _ inline: [UInt8]?, _ model: ModelSpec, _ body: ([Float]) throws -> Void
+    ) async throws -> String {
+        var digest = SHA256()
+        var stream = WeightsStream(spec: model)
+        if let inline {
+            digest.update(data: inline)
+            try stream.feed(inline) { try body($0) }
+        } else {
+            for try await chunk in try await objects.read(key, from: 0) {
+                digest.update(data: chunk)
+                try stream.feed(chunk) { try body($0) }
+            }
+        }
+        try stream.finish()
+        return digest.finalize().hexadecimal
+    }
+
+    /// Takes over updates that came in messages. One that cannot be read is read again when its round closes, and refused then.
+    func restore(_ answers: [RecordedAnswer], model: ModelSpec?) {
         guard let model else { return }
         for recorded in answers {
-            guard let key = recorded.answer.update?.key, let data = recorded.updateData else { continue }
-            kept[key] = try Weights.decode([UInt8](data), spec: model)
+            guard let update = recorded.answer.update, let data = recorded.updateData,
+                SHA256.hash(data: data).hexadecimal == update.sha256.lowercased(),
+                let parameters = try? Weights.decode([UInt8](data), spec: model)
+            else { continue }
+            kept[update.key] = (update.sha256.lowercased(), parameters)
         }
     }
 
@@ -75,54 +110,65 @@ struct UpdateReader {
         return Data(try Weights.encode(model, known.parameters))
     }
 
-    private mutating func start(of session: Session, _ model: ModelSpec) async throws -> [Float] {
-        guard let weights = session.weights else { return initialParameters(model, seed: session.settings.seed) }
-        if let known, known.sha256 == weights.sha256 { return known.parameters }
-        let parameters = try Weights.decode(try await objects.get(weights.key), spec: model)
-        known = (weights.sha256, parameters)
+    private func start(of session: Session, _ model: ModelSpec) async throws -> [Float] {
+        let sha256 = session.weights?.sha256 ?? ""
+        if let known, known.sha256 == sha256 { return known.parameters }
+        let parameters =
+            if let weights = session.weights {
+                try Weights.decode(try await objects.get(weights.key), spec: model)
+            } else {
+                initialParameters(model, seed: session.settings.seed)
+            }
+        known = (sha256, parameters)
         return parameters
     }
 
     /// Makes the round's global weights and stores them. Peers come in the order of the session's document, whenever they answered: the same
     /// answers give the same bits.
-    mutating func aggregate(_ outcome: RoundOutcome, of session: Session) async throws -> ObjectReference {
+    /// - Throws: ``Changed`` when an update is not the one that was accepted.
+    func aggregate(_ outcome: RoundOutcome, of session: Session) async throws -> ObjectReference {
         guard let model = session.model else { throw CohortError(.internal, "there is no model to aggregate") }
-        func key(_ peerId: String) throws -> String {
-            guard let update = session.peers.first(where: { $0.id == peerId })?.answer?.update else {
-                throw CohortError(.internal, "peer \(peerId)'s accepted update is missing")
-            }
-            return update.key
-        }
         // The generation is in its name: a coordinator that was fenced off writes none of its successor's.
         let target = "checkpoints/\(session.id)/g\(session.generation)-r\(session.round).safetensors"
+        let parameters: [Float]
         switch outcome {
         case .select(let peerId):
-            let key = try key(peerId)
-            defer { kept = [:] }
-            if let parameters = kept[key] { return try await objects.put(try Weights.encode(model, parameters), key: target) }
-            return try await objects.put(try await objects.get(key), key: target)
+            parameters = try await mean(of: [Share(peerId: peerId, weight: 1)], session, model)
         case .average(let shares):
-            let parameters = try await mean(of: shares.map { (key: try key($0.peerId), weight: $0.weight) }, model)
-            let weights = try await objects.put(try Weights.encode(model, parameters), key: target)
-            known = (weights.sha256, parameters)
-            kept = [:]
-            return weights
+            parameters = try await mean(of: shares, session, model)
         }
+        let weights = try await objects.put(try Weights.encode(model, parameters), key: target)
+        known = (weights.sha256, parameters)
+        kept = [:]
+        return weights
     }
 
-    private func mean(of updates: [(key: String, weight: Double)], _ model: ModelSpec) async throws -> [Float] {
+    private func mean(of shares: [Share], _ session: Session, _ model: ModelSpec) async throws -> [Float] {
+        let answers = Dictionary(session.peers.map { ($0.id, $0.answer?.update) }, uniquingKeysWith: { first, _ in first })
         var mean = WeightedMean(parameterCount: model.parameterCount)
-        for update in updates {
-            mean.begin(weight: update.weight)
-            if let parameters = kept[update.key] {
-                try mean.feed(parameters)
+        // Of a shortened update only a part of its step counts: the rest stays at the weights it started from.
+        let rest = shares.reduce(0) { $0 + $1.weight * (1 - $1.scale) }
+        if rest > 0 {
+            mean.begin(weight: rest)
+            try mean.feed(try await start(of: session, model))
+        }
+        for share in shares {
+            guard let answer = answers[share.peerId], let update = answer else {
+                throw Changed(peerId: share.peerId, why: "its accepted update is missing")
+            }
+            mean.begin(weight: share.weight * share.scale)
+            let sha256 = update.sha256.lowercased()
+            if let kept = kept[update.key], kept.sha256 == sha256 {
+                try mean.feed(kept.parameters)
                 continue
             }
-            var stream = WeightsStream(spec: model)
-            for try await chunk in try await objects.read(update.key, from: 0) {
-                try stream.feed(chunk) { try mean.feed($0) }
+            do {
+                guard try await feed(update.key, nil, model, { try mean.feed($0) }) == sha256 else {
+                    throw CohortError(.invalid, "its bytes changed")
+                }
+            } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
+                throw Changed(peerId: share.peerId, why: "its update is not what was accepted: \(error.message)")
             }
-            try stream.finish()
         }
         return mean.mean
     }

@@ -5,15 +5,17 @@ struct RunKey: Hashable, Sendable, CustomStringConvertible {
     var sessionId: String
     var generation: Int
     var round: Int
+    var attempt: Int
 
-    init(sessionId: String, generation: Int, round: Int) {
+    init(sessionId: String, generation: Int, round: Int, attempt: Int) {
         self.sessionId = sessionId
         self.generation = generation
         self.round = round
+        self.attempt = attempt
     }
 
     init(_ command: TrainCommand) {
-        self.init(sessionId: command.sessionId, generation: command.generation, round: command.round)
+        self.init(sessionId: command.sessionId, generation: command.generation, round: command.round, attempt: command.attempt ?? 0)
     }
 
     var description: String { "round \(round) (generation \(generation)) of session \(sessionId)" }
@@ -26,6 +28,8 @@ struct CommandLedger: Sendable {
         case stop(RunKey)
         case answerEnabled(EnableCommand)
         case start(TrainCommand)
+        /// Load the data set that ENABLE names, and say READY.
+        case prepare(EnableCommand)
         /// The work is done already: say so again.
         case repeatAnswer(DoneEvent)
         /// Forget what is kept of the session.
@@ -54,7 +58,9 @@ struct CommandLedger: Sendable {
             remember(command.sessionId, command.generation)
             // A new coordinator does not want what the old one asked for, and a peer is in one session at a time.
             let isCurrent = running.map { $0.sessionId == command.sessionId && $0.generation == command.generation } ?? true
-            return (isCurrent ? [] : stopRunning()) + [.answerEnabled(command)]
+            // Told to load first, it is not wanted for the round that it may be working on.
+            guard command.prepare != nil else { return (isCurrent ? [] : stopRunning()) + [.answerEnabled(command)] }
+            return stopRunning() + [.answerEnabled(command), .prepare(command)]
 
         case .train(let command):
             let key = RunKey(command)
@@ -68,6 +74,9 @@ struct CommandLedger: Sendable {
             let stops = stopRunning()
             running = key
             return stops + [.start(command)]
+
+        case .refused(let command):
+            return [.ignore("the answer to round \(command.round) of session \(command.sessionId) was refused: \(command.reason)")]
 
         case .stop(let command):
             let stops = running?.sessionId == command.sessionId ? stopRunning() : []

@@ -143,12 +143,20 @@ final class Outbox: Sendable {
 }
 
 extension PeerEvent {
-    var isHeartbeat: Bool { if case .heartbeat = self { true } else { false } }
+    /// A report of how far the work is: a newer one is as good.
+    var isHeartbeat: Bool {
+        switch self {
+        case .heartbeat, .progress: true
+        default: false
+        }
+    }
 
     /// As the wire calls it.
     var name: String {
         switch self {
         case .enabled: "ENABLED"
+        case .ready: "READY"
+        case .progress: "PROGRESS"
         case .heartbeat: "HEARTBEAT"
         case .done: "DONE"
         case .error: "ERROR"

@@ -45,11 +45,16 @@ extension Peer {
                 outbox.add(
                     .enabled(
                         EnabledEvent(
-                            sessionId: command.sessionId, peerId: peerId, generation: command.generation, capabilities: capabilities)))
+                            sessionId: command.sessionId, peerId: peerId, generation: command.generation, capabilities: capabilities,
+                            ready: command.prepare == nil ? nil : false)))
             case .start(let command):
                 let control = RunControl()
                 self.control = control
                 assign.yield(.train(command, control))
+            case .prepare(let command):
+                let control = RunControl()
+                self.control = control
+                assign.yield(.prepare(command, control))
             case .repeatAnswer(let done):
                 logger.info("round \(done.round) of session \(done.sessionId) is done already; saying so again")
                 outbox.add(.done(done))

@@ -8,6 +8,7 @@ extension Peer {
             switch work {
             case .release: await trainer.release()
             case .train(let command, let control): await carryOut(command, control, with: trainer)
+            case .prepare(let command, let control): await prepare(command, control, with: trainer)
             }
         }
     }
@@ -22,14 +23,19 @@ extension Peer {
             ])
         do {
             let outbox = outbox
+            let progress = ProgressReporter(
+                sessionId: key.sessionId, peerId: peerId, generation: key.generation, within: command.progressWithin
+            ) { event in
+                if !control.isStopped { outbox.add(event) }
+            }
             let (results, update) = try await control.run {
-                try await trainer.run(command, peerId: peerId, control: control) { heartbeat in
+                try await trainer.run(command, peerId: peerId, control: control, progress: progress) { heartbeat in
                     if !control.isStopped { outbox.add(.heartbeat(heartbeat), isFollowed: heartbeat.epoch == command.epochs) }
                 }
             }
             let done = DoneEvent(
-                sessionId: key.sessionId, peerId: peerId, generation: key.generation, round: key.round, results: results,
-                update: update?.reference, updateData: update?.data)
+                sessionId: key.sessionId, peerId: peerId, generation: key.generation, round: key.round, attempt: command.attempt,
+                results: results, update: update?.reference, updateData: update?.data)
             guard ledger.finish(key, answer: done) else { return }
             logger.info("done: \(key)", metadata: ["samples": "\(results.samples)", "seconds": "\(results.seconds)"])
             outbox.add(.done(done))
@@ -42,6 +48,34 @@ extension Peer {
                     ErrorEvent(
                         sessionId: key.sessionId, peerId: peerId, generation: key.generation, round: key.round,
                         message: failure.message, retryable: failure.retryable)))
+        }
+    }
+}
+
+/// Loading a data set ahead of the work.
+extension Peer {
+    fileprivate func prepare(_ command: EnableCommand, _ control: RunControl, with trainer: Trainer) async {
+        guard let dataset = command.prepare, !control.isStopped, let peerId = registered?.peerId else { return }
+        let outbox = outbox
+        let progress = ProgressReporter(
+            sessionId: command.sessionId, peerId: peerId, generation: command.generation, within: nil
+        ) { event in
+            if !control.isStopped { outbox.add(event) }
+        }
+        do {
+            try await control.run { try await trainer.prepare(dataset, control: control, progress: progress) }
+            // Stopped meanwhile, it would have thrown.
+            outbox.add(.ready(ReadyEvent(sessionId: command.sessionId, peerId: peerId, generation: command.generation)))
+        } catch is CancellationError {
+            // Something else is wanted of it.
+        } catch {
+            let failure = RunFailure(error)
+            logger.error("the data set of session \(command.sessionId) cannot be loaded: \(failure.message)")
+            outbox.add(
+                .error(
+                    ErrorEvent(
+                        sessionId: command.sessionId, peerId: peerId, generation: command.generation, round: 0, message: failure.message,
+                        retryable: failure.retryable)))
         }
     }
 }

@@ -1,6 +1,7 @@
 public import AsyncHTTPClient
 import CohortClient
 import CohortCore
+import CohortSystem
 public import Logging
 public import ServiceLifecycle
 
@@ -21,6 +22,7 @@ public actor Peer: Service {
 
     enum Work: Sendable {
         case train(TrainCommand, RunControl)
+        case prepare(EnableCommand, RunControl)
         /// Let go of the data set and the model.
         case release
     }

@@ -1,5 +1,6 @@
 import CohortClient
 import CohortCore
+import CohortSystem
 import CohortTraining
 import Crypto
 import FoundationEssentials
@@ -54,15 +55,22 @@ actor Trainer {
         Machine.trimMemory()
     }
 
+    /// Loads a data set, so that the first work on it begins at once.
+    func prepare(_ links: DatasetLinks, control: RunControl, progress: ProgressReporter) async throws {
+        limiter.begin()
+        _ = try await dataset(links, control, progress)
+    }
+
     /// - Parameter report: told after each epoch, on the training thread; must not block.
     /// - Throws: `CancellationError` when stopped; ``CohortError`` and ``RunFailure`` for what went wrong.
     func run(
-        _ command: TrainCommand, peerId: String, control: RunControl, report: @escaping @Sendable (HeartbeatEvent) -> Void
+        _ command: TrainCommand, peerId: String, control: RunControl, progress: ProgressReporter,
+        report: @escaping @Sendable (HeartbeatEvent) -> Void
     ) async throws -> (results: DoneResults, update: Update?) {
         checkPoint?(command.checkPoint(.enabled, epoch: 0))
         try control.check()
         limiter.begin()
-        let dataset = try await dataset(for: command, control)
+        let dataset = try await dataset(command.dataset, control, progress)
         try dataset.fits(command.model)
         let model = try await preparedModel(command)
         try control.check()
@@ -71,24 +79,25 @@ actor Trainer {
         let evaluated = try dataset.validationRows(command.validationRows)
         var evaluation: Counts?
         if command.weightsUrl != nil, command.validationRows != nil {
-            evaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { goesOn(control) }
+            evaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { goesOn(control, progress, .evaluating) }
             try control.check()
         }
 
         try model.weigh(classes: command.classWeights)
         var training = TrainingRun(
-            command: command, peerId: peerId, control: control, limiter: limiter, checkPoint: checkPoint, report: report)
+            command: command, peerId: peerId, control: control, limiter: limiter, progress: progress, checkPoint: checkPoint, report: report
+        )
         if command.epochs > 0 { try training.train(model, on: dataset, validationRows: evaluated) }
         sayNotes()
 
         var ownEvaluation: Counts?
         if command.evaluateAfter {
-            ownEvaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { goesOn(control) }
+            ownEvaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { goesOn(control, progress, .evaluating) }
             try control.check()
         }
         checkPoint?(command.checkPoint(.upload, epoch: training.epochs))
         try control.check()
-        let update = try await upload(model, command)
+        let update = try await upload(model, command, progress)
         checkPoint?(command.checkPoint(.done, epoch: training.epochs))
         try control.check()
         let results = DoneResults(
@@ -99,8 +108,12 @@ actor Trainer {
     }
 
     /// Between two pieces of work: pauses as the load limit asks; false once the work is not wanted any more.
-    private func goesOn(_ control: RunControl) -> Bool {
-        limiter.pause { !control.isStopped }
+    private func goesOn(_ control: RunControl, _ progress: ProgressReporter, _ phase: ProgressEvent.Phase) -> Bool {
+        progress.sign(phase)
+        limiter.pause {
+            progress.sign(phase)
+            return !control.isStopped
+        }
         return !control.isStopped
     }
 
@@ -146,21 +159,21 @@ actor Trainer {
         return try await objects.get(link, sha256: command.weightsSha256)
     }
 
-    private func upload(_ model: any TrainableModel, _ command: TrainCommand) async throws -> Update? {
+    private func upload(_ model: any TrainableModel, _ command: TrainCommand, _ progress: ProgressReporter) async throws -> Update? {
         guard let link = command.updateUrl, let key = command.updateKey else { return nil }
         let parameters = model.parameters
         guard parameters.allSatisfy(\.isFinite) else { throw RunFailure.diverged(command, epoch: command.epochs) }
         let bytes = try Weights.encode(command.model, parameters)
         let reference = ObjectReference(key: key, sha256: SHA256.hash(data: bytes).hexadecimal, bytes: bytes.count)
         if let limit = command.inlineUpdateBytes, bytes.count <= limit { return Update(reference: reference, data: Data(bytes)) }
-        try await objects.upload(bytes, to: link)
+        try await objects.upload(bytes, to: link) { progress.sign(.uploading, $0) }
         return Update(reference: reference, data: nil)
     }
 
     // MARK: Data
 
     /// The data set of the command: the one that is open, one from the cache, or one that is downloaded first.
-    private func dataset(for command: TrainCommand, _ control: RunControl) async throws -> Dataset {
+    private func dataset(_ command: DatasetLinks, _ control: RunControl, _ progress: ProgressReporter) async throws -> Dataset {
         let inline = try command.schemaSha256 == nil ? command.schema.map { try CohortJSON.encode($0) } : nil
         guard let schemaHash = command.schemaSha256 ?? inline.map({ SHA256.hash(data: $0).hexadecimal }) else {
             throw CohortError(.invalid, "TRAIN has neither a schema nor a schema_sha256")
@@ -184,10 +197,10 @@ actor Trainer {
             return cached
         }
         do {
-            try await makeTable(table, csv: csv, schema: schema, command, control, inUse: inUse)
+            try await makeTable(table, csv: csv, schema: schema, command, control, progress, inUse: inUse)
         } catch let error as CohortError where error.code == .storageFull && cache.clear(keeping: inUse) {
             // Other data sets go before this one fails.
-            try await makeTable(table, csv: csv, schema: schema, command, control, inUse: inUse)
+            try await makeTable(table, csv: csv, schema: schema, command, control, progress, inUse: inUse)
         }
         cache.makeRoom(for: 0, keeping: inUse)
         let made = try opened()
@@ -196,16 +209,21 @@ actor Trainer {
     }
 
     private func makeTable(
-        _ table: String, csv: String, schema: TableSchema, _ command: TrainCommand, _ control: RunControl, inUse: Set<String>
+        _ table: String, csv: String, schema: TableSchema, _ command: DatasetLinks, _ control: RunControl, _ progress: ProgressReporter,
+        inUse: Set<String>
     ) async throws {
         do {
             if !cache.has(csv, bytes: command.csvBytes) {
                 cache.makeRoom(for: command.csvBytes, keeping: inUse)
                 logger.info("downloading the data set", metadata: ["bytes": "\(command.csvBytes)"])
-                try await objects.download(command.csvUrl, to: csv, sha256: command.csvSha256, bytes: command.csvBytes)
+                try await objects.download(command.csvUrl, to: csv, sha256: command.csvSha256, bytes: command.csvBytes) {
+                    progress.sign(.loading, $0)
+                }
             }
             limiter.begin()
-            try TableLoader.build(csvAt: csv, schema: schema, cacheAt: table) { goesOn(control) }
+            try TableLoader.build(csvAt: csv, schema: schema, cacheAt: table) {
+                goesOn(control, progress, .loading)
+            }
         } catch let error as CohortError where error.code == .storageFull {
             // A full disk is not kept full for a download that cannot end.
             cache.remove("\(csv).part")
@@ -213,7 +231,7 @@ actor Trainer {
         }
     }
 
-    private func schema(_ command: TrainCommand) async throws -> TableSchema {
+    private func schema(_ command: DatasetLinks) async throws -> TableSchema {
         if let schema = command.schema { return schema }
         guard let link = command.schemaUrl else { throw CohortError(.invalid, "TRAIN has neither a schema nor a schema_url") }
         return try CohortJSON.decode(TableSchema.self, from: try await objects.get(link, sha256: command.schemaSha256, limit: 256 << 20))
@@ -275,11 +293,6 @@ extension RunFailure {
                 "the loss is not a number any more after epoch \(epoch): training diverged; lower the learning rate (lr is \(command.lr))",
             retryable: false)
     }
-}
-
-extension SHA256.Digest {
-    /// Lowercase hexadecimal.
-    var hexadecimal: String { map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined() }
 }
 
 extension String {

@@ -7,6 +7,7 @@ struct TrainingRun {
     let peerId: String
     let control: RunControl
     let limiter: LoadLimiter
+    let progress: ProgressReporter
     let checkPoint: (@Sendable (CheckPoint) -> Void)?
     let report: @Sendable (HeartbeatEvent) -> Void
 
@@ -19,13 +20,15 @@ struct TrainingRun {
     private(set) var seconds = 0.0
 
     init(
-        command: TrainCommand, peerId: String, control: RunControl, limiter: LoadLimiter, checkPoint: (@Sendable (CheckPoint) -> Void)?,
+        command: TrainCommand, peerId: String, control: RunControl, limiter: LoadLimiter, progress: ProgressReporter,
+        checkPoint: (@Sendable (CheckPoint) -> Void)?,
         report: @escaping @Sendable (HeartbeatEvent) -> Void
     ) {
         self.command = command
         self.peerId = peerId
         self.control = control
         self.limiter = limiter
+        self.progress = progress
         self.checkPoint = checkPoint
         self.report = report
     }
@@ -37,7 +40,7 @@ struct TrainingRun {
         let rows = try EpochOrder.rows(of: command.rows, in: table)
         let clock = ContinuousClock()
         let deadline = command.timeLimit.map { clock.now + .seconds($0) }
-        let (control, limiter, checkPoint, command) = (control, limiter, checkPoint, command)
+        let (control, limiter, progress, checkPoint, command) = (control, limiter, progress, checkPoint, command)
         let isWanted = { !control.isStopped && deadline.map { clock.now < $0 } ?? true }
         checkPoint?(command.checkPoint(.firstBatch, epoch: 0))
         limiter.begin()
@@ -55,7 +58,11 @@ struct TrainingRun {
                     if untilHalf == 0 { checkPoint(command.checkPoint(.midEpoch, epoch: epoch - 1)) }
                     untilHalf -= 1
                 }
-                limiter.pause(while: isWanted)
+                progress.sign(.training, Double(epoch - 1) / Double(command.epochs))
+                limiter.pause {
+                    progress.sign(.training, Double(epoch - 1) / Double(command.epochs))
+                    return isWanted()
+                }
                 return isWanted()
             }
             while isWanted(), let piece = order.next() {
@@ -77,6 +84,7 @@ struct TrainingRun {
             var validation: Counts?
             if stopping != nil {
                 validation = try model.evaluate(ahead: validationRows, of: table) {
+                    progress.sign(.evaluating)
                     limiter.pause { !control.isStopped }
                     return !control.isStopped
                 }
@@ -91,6 +99,7 @@ struct TrainingRun {
 
     private func tell(_ counts: Counts, spent: Double, epoch: Int, validation: Counts?) {
         guard let loss = counts.loss else { return }
+        progress.restart()
         report(
             HeartbeatEvent(
                 sessionId: command.sessionId, peerId: peerId, generation: command.generation, round: command.round, epoch: epoch,

@@ -20,7 +20,8 @@ struct CohortServer: Service {
 
     func run() async throws {
         let metrics = ServerMetrics()
-        let presence = PresenceMonitor(documents: parts.documents, runner: parts.runner, configuration: configuration, logger: parts.logger)
+        let presence = PresenceMonitor(
+            documents: parts.documents, broker: parts.broker, runner: parts.runner, configuration: configuration, logger: parts.logger)
         let router = try await router(metrics: metrics, presence: presence)
         let application = Application(
             router: router,

@@ -2,14 +2,19 @@ public import CohortCore
 
 /// Deals rows out.
 public enum Sharding {
-    /// `total` positions in consecutive ranges, in proportion to `weights` (each > 0): by largest remainder, ties to the first; every row is
-    /// dealt exactly once, and where there are enough, everybody gets one at least.
+    /// `total` positions in consecutive ranges, in proportion to `weights`: by largest remainder, ties to the first; every row is
+    /// dealt exactly once, and where there are enough, everybody gets one at least. A weight that is not a positive number counts as the
+    /// smallest there is.
     public static func proportional(_ total: Int, weights: [Double]) -> [RowRange] {
         guard !weights.isEmpty else { return [] }
         let least = total >= weights.count ? 1 : 0
         let free = total - least * weights.count
-        let sum = weights.reduce(0, +)
-        let exact = weights.map { Double(max(free, 0)) * $0 / sum }
+        // In parts of the largest, so that no sum overflows and each part is within 0 … `free`.
+        let largest = weights.lazy.filter { $0.isFinite && $0 > 0 }.max() ?? 1
+        var parts = weights.map { $0 == .infinity ? 1 : $0.isFinite && $0 > 0 ? $0 / largest : 0 }
+        if parts.allSatisfy({ $0 == 0 }) { parts = parts.map { _ in 1 } }
+        let sum = parts.reduce(0, +)
+        let exact = parts.map { Double(max(free, 0)) * ($0 / sum) }
         var counts = exact.map { Int($0) }
         let left = max(free, 0) - counts.reduce(0, +)
         let order = exact.indices.sorted { a, b in
@@ -17,6 +22,8 @@ public enum Sharding {
             return x == y ? a < b : x > y
         }
         for index in order.prefix(max(left, 0)) { counts[index] += 1 }
+        // Rounding may deal one too many.
+        for index in order.reversed().filter({ counts[$0] > 0 }).prefix(max(-left, 0)) { counts[index] -= 1 }
         var start = 0
         return counts.enumerated().map { index, count in
             // Fewer rows than takers: the first get one each.
@@ -24,10 +31,5 @@ public enum Sharding {
             defer { start += count }
             return RowRange(start: start, end: start + count)
         }
-    }
-
-    /// `total` positions in `parts` consecutive ranges of nearly the same length.
-    public static func even(_ total: Int, parts: Int) -> [RowRange] {
-        (0..<parts).map { RowRange(start: total * $0 / parts, end: total * ($0 + 1) / parts) }
     }
 }

@@ -39,7 +39,33 @@ extension SQLiteDocuments {
     }
 
     public func peers() async throws -> [Peer] {
-        try await read { database in try database.rows("SELECT * FROM peers ORDER BY name, id").map(Peer.init(row:)) }
+        try await read { database in try database.rows("SELECT * FROM peers ORDER BY name, id").compactMap { try? Peer(row: $0) } }
+    }
+
+    public func peers(ofSession sessionId: String) async throws -> [Peer] {
+        try await read { database in
+            try database.rows("SELECT * FROM peers WHERE session_id = ?", [sessionId]).compactMap { try? Peer(row: $0) }
+        }
+    }
+
+    public func availablePeers() async throws -> [Peer] {
+        try await read { database in
+            // A row that cannot be read keeps no other from being claimed.
+            try database.rows("SELECT * FROM peers WHERE status = 'ONLINE' AND session_id IS NULL ORDER BY name, id")
+                .compactMap { try? Peer(row: $0) }
+        }
+    }
+
+    public func freeStrayPeers() async throws -> [String] {
+        let strays = """
+            session_id IS NOT NULL AND session_id NOT IN
+                (SELECT id FROM sessions WHERE status IN ('PENDING', 'RUNNING') OR is_ending)
+            """
+        return try await write { database in
+            let ids = try database.rows("SELECT id FROM peers WHERE \(strays) ORDER BY id").map { $0["id"] as String }
+            if !ids.isEmpty { try database.run("\(Self.freeing) WHERE \(strays)", []) }
+            return ids
+        }
     }
 
     public func touch(_ beats: [PeerBeat]) async throws {

@@ -11,8 +11,8 @@ extension SQLiteDocuments {
                 try database.run(
                     """
                     INSERT INTO sessions
-                        (status, revision, generation, lease_owner, lease_expires_at, document, id, owner_id, created_at)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        (status, is_ending, revision, generation, lease_owner, lease_expires_at, document, id, owner_id, created_at)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                     """, columns.changing + [session.id, session.ownerId, session.createdAt.milliseconds])
             } catch let error as DatabaseError where error.isDuplicate {
                 throw CohortError(.conflict, "there is a session \(session.id) already")
@@ -28,15 +28,33 @@ extension SQLiteDocuments {
         try await read { database in
             try database.rows(
                 "SELECT document FROM sessions WHERE owner_id = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", [ownerId, max(0, limit)]
-            ).map(Session.init(row:))
+            ).compactMap { try? Session(row: $0) }  // One that cannot be read hides no other.
         }
     }
 
-    public func unfinishedSessions() async throws -> [Session] {
+    public func unfinishedSessions() async throws -> [String] {
         try await read { database in
-            try database.rows(
-                "SELECT document FROM sessions WHERE status IN ('PENDING', 'RUNNING') ORDER BY created_at, rowid"
-            ).map(Session.init(row:))
+            try database.rows("SELECT id FROM sessions WHERE status IN ('PENDING', 'RUNNING') OR is_ending ORDER BY created_at, rowid")
+                .map { $0["id"] as String }
+        }
+    }
+
+    public func sessionCounts() async throws -> [SessionStatus: Int] {
+        try await read { database in
+            var counts: [SessionStatus: Int] = [:]
+            for row in try database.rows("SELECT status, count(*) AS number FROM sessions GROUP BY status") {
+                if let status = SessionStatus(rawValue: row["status"]) { counts[status] = row["number"] }
+            }
+            return counts
+        }
+    }
+
+    public func deleteSession(id: String) async throws {
+        try await write { database in
+            for table in ["metrics", "rounds", "answers"] {
+                try database.run("DELETE FROM \(table) WHERE session_id = ?", [id])
+            }
+            try database.run("DELETE FROM sessions WHERE id = ?", [id])
         }
     }
 
@@ -124,7 +142,7 @@ extension SQLiteDocuments {
     private static func replace(_ columns: Columns, id: String, ifRevision revision: Int, in database: Database) throws -> Bool {
         try database.run(
             """
-            UPDATE sessions SET status = ?, revision = ?, generation = ?, lease_owner = ?, lease_expires_at = ?, document = ?
+            UPDATE sessions SET status = ?, is_ending = ?, revision = ?, generation = ?, lease_owner = ?, lease_expires_at = ?, document = ?
             WHERE id = ? AND revision = ?
             """, columns.changing + [id, revision]) == 1
     }
@@ -159,6 +177,7 @@ private struct RecordRows: Sendable {
 /// A session's row, made from the document alone so that columns and document agree.
 private struct Columns: Sendable {
     let status: String
+    let isEnding: Bool
     let revision: Int
     let generation: Int
     let leaseOwner: String?
@@ -167,6 +186,7 @@ private struct Columns: Sendable {
 
     init(_ session: Session) throws {
         status = session.status.rawValue
+        isEnding = session.isEnding == true
         revision = session.revision
         generation = session.generation
         leaseOwner = session.lease?.owner
@@ -178,7 +198,7 @@ private struct Columns: Sendable {
         }
     }
 
-    var changing: StatementArguments { [status, revision, generation, leaseOwner, leaseExpiresAt, document] }
+    var changing: StatementArguments { [status, isEnding, revision, generation, leaseOwner, leaseExpiresAt, document] }
 }
 
 extension Session {

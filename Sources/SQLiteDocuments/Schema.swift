@@ -104,6 +104,16 @@ enum Schema {
                     UPDATE sessions SET document = json_remove(document, '$.rounds');
                     """)
         }
+        migrator.registerMigration("3") { database in
+            try database.execute(
+                sql: """
+                    -- Final, but its peers are not freed yet.
+                    ALTER TABLE sessions ADD COLUMN is_ending INTEGER NOT NULL DEFAULT 0;
+                    DROP INDEX sessions_unfinished;
+                    CREATE INDEX sessions_unfinished ON sessions (created_at) WHERE status IN ('PENDING', 'RUNNING') OR is_ending;
+                    CREATE INDEX peers_free ON peers (name, id) WHERE session_id IS NULL AND status = 'ONLINE';
+                    """)
+        }
         return migrator
     }
 }

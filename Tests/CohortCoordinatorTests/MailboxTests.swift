@@ -9,7 +9,7 @@ import Testing
             mailbox.put(.look)
             mailbox.put(.tick)
         }
-        mailbox.put(.queueEnded)
+        mailbox.put(.queueEnded("why"))
         let items = await mailbox.take()
         #expect(items.count == 3)
         mailbox.put(.look)

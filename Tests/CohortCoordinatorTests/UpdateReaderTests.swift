@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import CohortTraining
 import DirectoryObjects
 import FoundationEssentials
@@ -33,30 +34,32 @@ import Testing
             results: DoneResults(loss: 1, accuracy: 0, samples: 10, epochs: 1, seconds: 1), update: update)
     }
 
-    private static func key(_ peer: String) -> String { "updates/s/g1-r0-\(peer).safetensors" }
+    private static func key(_ peer: String) -> String { "updates/s/g1-r0-a0-\(peer).safetensors" }
 
-    private func withObjects(_ body: (DirectoryObjects) async throws -> Void) async throws {
+    private func withObjects(_ body: (DirectoryObjects, ThreadExecutor) async throws -> Void) async throws {
+        let executor = try ThreadExecutor()
+        defer { executor.end() }
         let path = "\(FileManager.default.temporaryDirectory.path)/cohort-updates-\(newIdentifier())"
         defer { try? FileManager.default.removeItem(atPath: path) }
-        try await body(DirectoryObjects(path: path, secret: [UInt8](repeating: 1, count: 32)))
+        try await body(DirectoryObjects(path: path, secret: [UInt8](repeating: 1, count: 32)), executor)
     }
 
     @Test func `a whole update is accepted, with the length of its step`() async throws {
-        try await withObjects { objects in
-            var reader = UpdateReader(objects)
+        try await withObjects { objects, executor in
+            let reader = UpdateReader(objects, on: executor)
             let session = Self.session(["a"])
             var parameters = initialParameters(Self.model, seed: 1)
             parameters[0] += 3
             parameters[5] -= 4
             let update = try await objects.put(try Weights.encode(Self.model, parameters), key: Self.key("a"))
-            let norm = try await reader.inspect(Self.done("a", update: update), of: session)
+            let norm = try await reader.inspect(Self.done("a", update: update), attempt: 0, of: session)
             #expect(abs(try #require(norm) - 5) < 1e-4)
         }
     }
 
     @Test func `NaN, another shape, another hash, a foreign key, a cut file, no upload at all are refused with the reason`() async throws {
-        try await withObjects { objects in
-            var reader = UpdateReader(objects)
+        try await withObjects { objects, executor in
+            let reader = UpdateReader(objects, on: executor)
             let session = Self.session(["a", "b"])
             let good = initialParameters(Self.model, seed: 1)
             func refusal(_ bytes: [UInt8]?, change: (inout ObjectReference) -> Void = { _ in }) async throws -> String {
@@ -64,7 +67,7 @@ import Testing
                 if let bytes { update = try await objects.put(bytes, key: Self.key("a")) } else { try await objects.delete(Self.key("a")) }
                 change(&update)
                 do {
-                    _ = try await reader.inspect(Self.done("a", update: update), of: session)
+                    _ = try await reader.inspect(Self.done("a", update: update), attempt: 0, of: session)
                     return "accepted"
                 } catch let error as CohortError {
                     return error.message
@@ -88,39 +91,39 @@ import Testing
     }
 
     @Test func `an update that comes in the message is looked at alike, needs no object, and outlives the coordinator`() async throws {
-        try await withObjects { objects in
-            var reader = UpdateReader(objects)
+        try await withObjects { objects, executor in
+            let reader = UpdateReader(objects, on: executor)
             var session = Self.session(["a"])
             let parameters = initialParameters(Self.model, seed: 9)
             let bytes = try Weights.encode(Self.model, parameters)
             let sha256 = try await objects.put(bytes, key: "elsewhere").sha256
             var done = Self.done("a", update: ObjectReference(key: Self.key("a"), sha256: sha256, bytes: bytes.count))
             done.updateData = Data(bytes)
-            #expect(try await reader.inspect(done, of: session) != nil)
+            #expect(try await reader.inspect(done, attempt: 0, of: session) != nil)
             #expect(try await objects.head(Self.key("a")) == nil)
 
             let answer = PeerAnswer(round: 0, results: done.results, update: done.update, answeredAt: Date())
             session.peers[0].answer = answer
-            let first = try await reader.aggregate(.average([("a", 1)]), of: session)
+            let first = try await reader.aggregate(.average([Share(peerId: "a", weight: 1)]), of: session)
             #expect(try Weights.decode(try await objects.get(first.key), spec: Self.model) == parameters)
 
-            var successor = UpdateReader(objects)
-            try successor.restore(
+            let successor = UpdateReader(objects, on: executor)
+            await successor.restore(
                 [RecordedAnswer(peerId: "a", generation: 1, answer: answer, updateData: done.updateData)], model: Self.model)
-            #expect(try await successor.aggregate(.average([("a", 1)]), of: session).sha256 == first.sha256)
+            #expect(try await successor.aggregate(.average([Share(peerId: "a", weight: 1)]), of: session).sha256 == first.sha256)
 
             var nan = parameters
             nan[0] = .infinity
             for wrong in [Array(bytes.dropLast(4)), try Weights.encode(Self.model, nan), [UInt8](repeating: 0, count: 7_000), []] {
                 done.updateData = Data(wrong)
-                await #expect(throws: CohortError.self) { _ = try await reader.inspect(done, of: session) }
+                await #expect(throws: CohortError.self) { _ = try await reader.inspect(done, attempt: 0, of: session) }
             }
         }
     }
 
     @Test func `the mean is the same bits whatever order the answers came in`() async throws {
-        try await withObjects { objects in
-            var reader = UpdateReader(objects)
+        try await withObjects { objects, executor in
+            let reader = UpdateReader(objects, on: executor)
             var session = Self.session(["a", "b", "c"])
             for (index, seed) in [(2, 7), (0, 5), (1, 6)] as [(Int, UInt64)] {
                 let name = session.peers[index].id
@@ -129,7 +132,7 @@ import Testing
                 session.peers[index].answer = PeerAnswer(
                     round: 0, results: Self.done(name, update: nil).results, update: update, answeredAt: Date())
             }
-            let outcome = RoundOutcome.average([("a", 0.25), ("b", 0.25), ("c", 0.5)])
+            let outcome = RoundOutcome.average([("a", 0.25), ("b", 0.25), ("c", 0.5)].map { Share(peerId: $0.0, weight: $0.1) })
             let reference = try await reader.aggregate(outcome, of: session)
             let mean = try Weights.decode(try await objects.get(reference.key), spec: Self.model)
             let parts = [5, 6, 7].map { initialParameters(Self.model, seed: $0) }
@@ -141,6 +144,48 @@ import Testing
             #expect(
                 try await reader.aggregate(.select(peerId: "b"), of: session).sha256
                     == session.peers[1].answer?.update?.sha256)
+        }
+    }
+
+    @Test func `a shortened update moves the mean by that much less`() async throws {
+        try await withObjects { objects, executor in
+            let reader = UpdateReader(objects, on: executor)
+            var session = Self.session(["a"])
+            let start = initialParameters(Self.model, seed: 1)
+            let update = try await objects.put(try Weights.encode(Self.model, start.map { $0 + 8 }), key: Self.key("a"))
+            session.peers[0].answer = PeerAnswer(
+                round: 0, results: Self.done("a", update: nil).results, update: update, answeredAt: Date())
+            let outcome = RoundOutcome.average([Share(peerId: "a", weight: 1, scale: 0.25)])
+            let mean = try Weights.decode(
+                try await objects.get(try await reader.aggregate(outcome, of: session).key), spec: Self.model)
+            #expect(zip(mean, start).allSatisfy { abs($0 - $1 - 2) < 1e-5 })
+        }
+    }
+
+    /// Accepted good bytes, then other ones under the same link, as large updates and those before a restart are read twice.
+    @Test(arguments: [false, true]) func `an update that changed after it was accepted never reaches the model`(isSelected: Bool)
+        async throws
+    {
+        try await withObjects { objects, executor in
+            var session = Self.session(["a", "b"])
+            for index in session.peers.indices {
+                let name = session.peers[index].id
+                let update = try await objects.put(
+                    try Weights.encode(Self.model, initialParameters(Self.model, seed: 5)), key: Self.key(name))
+                session.peers[index].answer = PeerAnswer(
+                    round: 0, results: Self.done(name, update: nil).results, update: update, answeredAt: Date())
+            }
+            let outcome: RoundOutcome =
+                isSelected ? .select(peerId: "b") : .average(["a", "b"].map { Share(peerId: $0, weight: 0.5) })
+            var swapped = initialParameters(Self.model, seed: 5)
+            swapped[0] = .nan
+            for bytes in [try Weights.encode(Self.model, swapped), Array("no weights".utf8), nil] {
+                if let bytes { _ = try await objects.put(bytes, key: Self.key("b")) } else { try await objects.delete(Self.key("b")) }
+                // A coordinator that has not read it itself: it was restarted since.
+                let reader = UpdateReader(objects, on: executor)
+                let changed = await #expect(throws: UpdateReader.Changed.self) { try await reader.aggregate(outcome, of: session) }
+                #expect(changed?.peerId == "b" && changed?.why.contains("not what was accepted") == true)
+            }
         }
     }
 }

@@ -82,6 +82,7 @@ struct OutboxTests {
         let answers: Mutex<[Answer]>
         init(_ answers: [Answer] = []) { self.answers = Mutex(answers) }
         func declare(_ queue: QueueName) async throws {}
+        func send(_ command: Command, to peerId: String) async throws {}
         func delete(_ queue: QueueName) async throws {}
         func consume(_ queue: QueueName) async throws -> AsyncThrowingStream<Delivery, any Error> { AsyncThrowingStream { nil } }
         func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {

@@ -12,6 +12,28 @@ import Testing
         if total >= weights.count { #expect(ranges.allSatisfy { $0.count >= 1 }, "nobody is left without") }
     }
 
+    @Test(arguments: [
+        [1e308, 1], [.infinity, 1], [.infinity, .infinity], [.nan, 1], [-1, 1], [0, 0], [5e-324, 5e-324], [1e308, 1e308, 1e308],
+        [1e-300, 1e300],
+    ]) func `weights that are no speeds deal every row all the same`(weights: [Double]) {
+        for total in [0, 1, 2, 7, 275, 1 << 40] {
+            let ranges = Sharding.proportional(total, weights: weights)
+            #expect(ranges.last?.end == total && ranges.allSatisfy { $0.count >= (total >= weights.count ? 1 : 0) }, "\(ranges)")
+        }
+    }
+
+    @Test func `a declared speed gets at most eight times the median's share, a shown one more`() {
+        func peer(_ id: String, _ speed: Double, trained: Int = 0) -> SessionPeer {
+            var peer = SessionPeer(id: id, name: id, engine: "native", device: "cpu", registration: 1, speed: speed)
+            peer.trainedSamples = trained
+            return peer
+        }
+        let declared = FedAvg().deal(trainingRows: 1_000, round: 0, peers: [peer("a", 1), peer("b", 1), peer("c", 0x1p30)])
+        #expect(declared.map { $0.reduce(0) { $0 + $1.count } } == [101, 101, 798])
+        let shown = FedAvg().deal(trainingRows: 1_000, round: 0, peers: [peer("a", 1), peer("b", 1), peer("c", 32, trained: 1)])
+        #expect(shown.map { $0.reduce(0) { $0 + $1.count } } == [30, 30, 940])
+    }
+
     @Test func `shares are proportional to speed`() {
         #expect(Sharding.proportional(700, weights: [1, 2, 4]).map(\.count) == [101, 200, 399])
         #expect(Sharding.proportional(9, weights: [1, 1, 1]).map(\.count) == [3, 3, 3])
@@ -27,7 +49,9 @@ import Testing
 
     @Test func `fedavg weighs by samples`() {
         let answers = [("a", 30), ("b", 10)].map { StrategyAnswer(peerId: $0.0, samples: $0.1, ownEvaluation: nil) }
-        #expect(FedAvg().outcome(of: answers, task: .classification) == .average([("a", 0.75), ("b", 0.25)]))
+        #expect(
+            FedAvg().outcome(of: answers, task: .classification)
+                == .average([Share(peerId: "a", weight: 0.75), Share(peerId: "b", weight: 0.25)]))
     }
 
     @Test func `independent selects the lowest validation loss`() {

@@ -120,6 +120,32 @@ struct PeerDocumentsTests {
         }
     }
 
+    @Test("Peers of sessions that are over or never were are freed, and no others", arguments: DocumentStore.all)
+    func strays(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for (id, status, isEnding) in [
+                ("pending", SessionStatus.pending, nil), ("running", .running, nil), ("completed", .completed, nil),
+                ("ending", .failed, true as Bool?),
+            ] {
+                var session = Session.sample(id: id)
+                session.status = status
+                session.isEnding = isEnding
+                try await documents.insert(session)
+            }
+            let all = ["pending", "running", "completed", "ending", "gone"]
+            for session in all {
+                _ = try await documents.register(.sample(id: "of-\(session)"))
+                #expect(try await documents.claim(peerId: "of-\(session)", sessionId: session))
+            }
+            #expect(try await documents.peers(ofSession: "running").map(\.id) == ["of-running"])
+            #expect(try await documents.availablePeers() == [])
+            #expect(try await documents.freeStrayPeers() == ["of-completed", "of-gone"])
+            #expect(try await documents.freeStrayPeers() == [])
+            #expect(try await documents.availablePeers().map(\.id) == ["of-completed", "of-gone"])
+            #expect(try await documents.peer(id: "of-gone")?.status == .online)
+        }
+    }
+
     @Test("Freeing a session's peers leaves the offline ones offline and others' alone", arguments: DocumentStore.all)
     func freeAll(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in

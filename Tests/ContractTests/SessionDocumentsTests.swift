@@ -116,11 +116,20 @@ struct SessionDocumentsTests {
                 session.status = status
                 try await documents.insert(session)
             }
-            #expect(try await documents.unfinishedSessions().map(\.status) == [.running, .pending])
+            #expect(try await documents.unfinishedSessions() == ["RUNNING", "PENDING"])
+            #expect(try await documents.sessionCounts() == Dictionary(uniqueKeysWithValues: SessionStatus.allCases.map { ($0, 1) }))
             var running = try #require(try await documents.session(id: "RUNNING"))
             running.status = .failed
+            running.isEnding = true
+            running = try await documents.update(running)
+            #expect(try await documents.unfinishedSessions() == ["RUNNING", "PENDING"], "its peers are not freed yet")
+            running.isEnding = nil
             _ = try await documents.update(running)
-            #expect(try await documents.unfinishedSessions().map(\.status) == [.pending])
+            #expect(try await documents.unfinishedSessions() == ["PENDING"])
+            try await documents.deleteSession(id: "PENDING")
+            try await documents.deleteSession(id: "PENDING")
+            #expect(try await documents.unfinishedSessions() == [])
+            #expect(try await documents.session(id: "PENDING") == nil)
         }
     }
 

@@ -133,6 +133,7 @@ extension SystemSuite {
                 let frozen = try await world.points.hold(.midEpoch, of: peers[1], round: 0)
                 // The session is held open until the frozen one is back.
                 let open = try await world.points.hold(.firstBatch, of: peers[0], round: 1)
+                let joined = try await world.points.hold(.firstBatch, of: peers[0], round: 3)
                 let started = try await person.startSession(Self.settings, file: try world.blobs(rows: 600))
                 let late = try await world.points.reached(frozen)
                 try await peers[1].send(SIGSTOP)
@@ -146,6 +147,12 @@ extension SystemSuite {
                     try await person.peers().first { $0.name == "peer-2" }?.status == .online
                 }
                 held.release()
+                let again = try await world.points.reached(joined)
+                try await eventually("it has the data set again") {
+                    let state = try await person.trainingStatus(id: started.sessionId).peers.first { $0.name == "peer-2" }?.state
+                    return [.ready, .training, .done].contains(state)
+                }
+                again.release()
                 let status = try await person.final(started.sessionId)
                 #expect(status.status == .completed, "\(status.error ?? "")")
                 let results = try await person.results(id: started.sessionId)

@@ -31,6 +31,17 @@ public struct PeerCapabilities: Codable, Hashable, Sendable {
         self.platform = platform
         self.version = version
     }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        cores = try container.whole(.cores, in: 1...65_536)
+        memoryBytes = try container.whole(.memoryBytes, in: 1...(1 << 60))
+        engine = try container.decode(String.self, forKey: .engine).printable(max: 64)
+        device = try container.decode(String.self, forKey: .device).printable(max: 64)
+        samplesPerSecond = try container.number(.samplesPerSecond, in: 1e-3...1e9)
+        platform = try container.decode(String.self, forKey: .platform).printable(max: 200)
+        version = try container.decode(String.self, forKey: .version).printable(max: 64)
+    }
 }
 
 /// A machine in the shared pool.

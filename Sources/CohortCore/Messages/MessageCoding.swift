@@ -6,6 +6,7 @@ extension Command: Codable {
         switch try container.decode(String.self, forKey: .type) {
         case "ENABLE": self = .enable(try EnableCommand(from: decoder))
         case "TRAIN": self = .train(try TrainCommand(from: decoder))
+        case "REFUSED": self = .refused(try RefusedCommand(from: decoder))
         case "STOP": self = .stop(try StopCommand(from: decoder))
         case let other: throw UnknownMessageType(type: other)
         }
@@ -20,6 +21,9 @@ extension Command: Codable {
         case .train(let command):
             try container.encode("TRAIN", forKey: .type)
             try command.encode(to: encoder)
+        case .refused(let command):
+            try container.encode("REFUSED", forKey: .type)
+            try command.encode(to: encoder)
         case .stop(let command):
             try container.encode("STOP", forKey: .type)
             try command.encode(to: encoder)
@@ -32,6 +36,8 @@ extension PeerEvent: Codable {
         let container = try decoder.container(keyedBy: TypeKey.self)
         switch try container.decode(String.self, forKey: .type) {
         case "ENABLED": self = .enabled(try EnabledEvent(from: decoder))
+        case "READY": self = .ready(try ReadyEvent(from: decoder))
+        case "PROGRESS": self = .progress(try ProgressEvent(from: decoder))
         case "HEARTBEAT": self = .heartbeat(try HeartbeatEvent(from: decoder))
         case "DONE": self = .done(try DoneEvent(from: decoder))
         case "ERROR": self = .error(try ErrorEvent(from: decoder))
@@ -44,6 +50,12 @@ extension PeerEvent: Codable {
         switch self {
         case .enabled(let event):
             try container.encode("ENABLED", forKey: .type)
+            try event.encode(to: encoder)
+        case .ready(let event):
+            try container.encode("READY", forKey: .type)
+            try event.encode(to: encoder)
+        case .progress(let event):
+            try container.encode("PROGRESS", forKey: .type)
             try event.encode(to: encoder)
         case .heartbeat(let event):
             try container.encode("HEARTBEAT", forKey: .type)

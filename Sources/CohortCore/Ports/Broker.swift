@@ -3,14 +3,19 @@ public protocol Broker: Sendable {
     /// Makes the queue if it is not there. Idempotent.
     func declare(_ queue: QueueName) async throws
 
-    /// Returns when the broker has taken the messages over, in their order. For an event that is when its consumer has acknowledged it or
-    /// the broker has stored it; for a command when it is queued.
+    /// Queues a command for a peer. At most one of a kind waits for each session: a newer one replaces it, and STOP replaces all. A peer
+    /// that takes no commands costs the broker no more than that.
+    /// - Throws: ``CohortError`` `unavailable` when the broker is away: trying again is right; `notFound` when this peer cannot be reached.
+    func send(_ command: Command, to peerId: String) async throws
+
+    /// Returns when the broker has taken the events over, in their order: when their consumer has acknowledged them or the broker has
+    /// stored them.
     /// - Returns: for each message nil, or why its consumer refused it for good: publishing it again is of no use.
     /// - Throws: ``CohortError`` `unavailable` when the broker is away or nobody takes events for the queue; trying again is right, with
     ///   all of them: a repeat does no harm.
     func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?]
 
-    /// The messages of the queue, one consumer a queue; ends when the queue is deleted or the task is cancelled. A message not
+    /// The messages of the queue, each in turn, one consumer a queue; ends when the queue is deleted or the task is cancelled. A message not
     /// acknowledged is delivered again to the next consumer.
     func consume(_ queue: QueueName) async throws -> AsyncThrowingStream<Delivery, any Error>
 

@@ -25,6 +25,13 @@ public protocol PeerDocuments: Sendable {
     func peer(id: String) async throws -> Peer?
     /// Sorted by name, then id.
     func peers() async throws -> [Peer]
+    /// Those that are locked to the session.
+    func peers(ofSession sessionId: String) async throws -> [Peer]
+    /// ONLINE, and locked to no session.
+    func availablePeers() async throws -> [Peer]
+    /// Frees peers whose session is over and has freed its peers, or is not there: whom a crash has left locked.
+    /// - Returns: their ids.
+    func freeStrayPeers() async throws -> [String]
     /// Sets `lastSeen` for many at once, where the registration still is the given one and the peer is not OFFLINE.
     func touch(_ beats: [PeerBeat]) async throws
     /// Locks one ONLINE peer to a session by compare-and-set: `sessionId` nil → `sessionId`, status TRAINING.
@@ -56,8 +63,13 @@ public protocol SessionDocuments: Sendable {
     func session(id: String) async throws -> Session?
     /// Newest first.
     func sessions(ownerId: String, limit: Int) async throws -> [Session]
-    /// All that are not final, oldest first.
-    func unfinishedSessions() async throws -> [Session]
+    /// The ids of all that are not final, or are final and still ending, oldest first. Not the documents: one that cannot be read keeps
+    /// none of the others.
+    func unfinishedSessions() async throws -> [String]
+    /// How many sessions there are of each status.
+    func sessionCounts() async throws -> [SessionStatus: Int]
+    /// Removes a session of which nobody was told, with what stands beside it. Idempotent.
+    func deleteSession(id: String) async throws
     /// Stores `session` if the stored revision is `session.revision`; the stored one then is `revision + 1`. What is recorded with it is
     /// stored in the same step, before or with it: a point or a summary that is there is never ahead of what the document can repeat.
     /// - Returns: the session as stored.

@@ -9,7 +9,7 @@ public protocol Strategy: Sendable {
     func roundCount(_ settings: SessionSettings) -> Int
 
     /// Which training rows each of `peers` (in this order, with speed > 0) gets, as positions in the permutation of `trainingRows`.
-    /// Throws `invalid` when a batch size is larger than the share it would be drawn from.
+    /// A share may be empty.
     func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]]
 
     /// What to do with the answers when a round has closed.
@@ -33,24 +33,24 @@ public struct StrategyAnswer: Hashable, Sendable {
     }
 }
 
+/// A peer's part in the mean.
+public struct Share: Hashable, Sendable {
+    public var peerId: String
+    /// Of the mean; all weights sum to 1.
+    public var weight: Double
+    /// 0 … 1: how much of its step from the round's weights is taken.
+    public var scale: Double
+
+    public init(peerId: String, weight: Double, scale: Double = 1) {
+        self.peerId = peerId
+        self.weight = weight
+        self.scale = scale
+    }
+}
+
 public enum RoundOutcome: Hashable, Sendable {
-    /// The global model is the weighted mean of these peers' updates; weights sum to 1.
-    case average([(peerId: String, weight: Double)])
+    /// The global model is the weighted mean of these peers' updates.
+    case average([Share])
     /// The global model is this peer's.
     case select(peerId: String)
-
-    public static func == (a: RoundOutcome, b: RoundOutcome) -> Bool {
-        switch (a, b) {
-        case (.average(let a), .average(let b)): a.map(\.peerId) == b.map(\.peerId) && a.map(\.weight) == b.map(\.weight)
-        case (.select(let a), .select(let b)): a == b
-        default: false
-        }
-    }
-
-    public func hash(into hasher: inout Hasher) {
-        switch self {
-        case .average(let shares): for share in shares { hasher.combine(share.peerId) }
-        case .select(let peerId): hasher.combine(peerId)
-        }
-    }
 }

@@ -1,7 +1,8 @@
-/// When a round closes with those who answered, told from the times seen and not from a constant that somebody must guess.
+/// When a round closes with those who answered: from the times seen, not from a constant that somebody must guess.
 public struct RoundDeadline: Sendable {
     /// Share of the round's work that must have arrived before the grace begins.
     public static let quorum = 0.8
+
     /// Seconds; the shortest grace.
     public let minGrace: Double
 
@@ -24,6 +25,11 @@ public struct RoundDeadline: Sendable {
         let sorted = recent.sorted()
         let middle = sorted.count / 2
         return sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+    }
+
+    /// How many answers a deadline needs: at least half of those who were given work, so that one fast answer closes no round; both of two.
+    public static func answersNeeded(of peers: Int, minPeers: Int) -> Int {
+        max(minPeers, (peers + 1) / 2, min(peers, 2))
     }
 
     /// Seconds after the round's start at which it closes, if it does not close by itself before: a grace of max(`minGrace`, a quarter of the median)

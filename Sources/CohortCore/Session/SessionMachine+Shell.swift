@@ -1,11 +1,6 @@
 extension SessionMachine {
     /// The lease was renewed or taken anew: the store's generation, lease and wishes are this document's now.
     public mutating func take(over stored: Session) {
-        if stored.generation > session.generation {
-            // Raised while it runs: what was answered to the round so far does not count for its new beginning.
-            session.answersFrom = stored.generation
-            change(true)
-        }
         session.generation = stored.generation
         session.lease = stored.lease
         session.revision = stored.revision
@@ -13,7 +8,7 @@ extension SessionMachine {
     }
 
     /// Where a peer stands in the session.
-    public func index(of peerId: String) -> Int? { index(peerId) }
+    public func place(of peerId: String) -> SessionPeer? { index(peerId).map { session.peers[$0] } }
 
     /// Whether this DONE is stored already.
     public func isRepeat(_ event: DoneEvent) -> Bool {
@@ -21,14 +16,24 @@ extension SessionMachine {
         return answer.round == event.round && event.generation <= session.generation && answer.update == event.update
     }
 
-    /// Why a DONE's numbers cannot be; nil when they can. A peer may be anybody's program: sums must not overflow with what it says.
+    /// Whether this DONE answers what its peer was asked for last, and nothing was accepted for that yet.
+    public func awaits(_ event: DoneEvent) -> Bool {
+        guard accepts(generation: event.generation, round: event.round, peerId: event.peerId), let index = index(event.peerId) else {
+            return false
+        }
+        return session.peers[index].state == .training && event.attempt ?? session.peers[index].attempt == session.peers[index].attempt
+    }
+
+    /// Why a DONE's numbers are impossible for what was asked; nil when they are possible. (Ranges were checked when it was decoded.)
     public func implausibility(of event: DoneEvent) -> String? {
         guard let index = index(event.peerId) else { return nil }
         let place = session.peers[index]
         let results = event.results
-        let rows = place.rows.reduce(0) { $0 + $1.count }
-        let epochs = session.settings.hyperparameters(peerId: place.id, name: place.name).epochs
-        guard (0...epochs).contains(results.epochs), (0...(rows * epochs)).contains(results.samples) else {
+        let rows = place.rowCount
+        let epochs = isEvaluation ? 0 : session.settings.hyperparameters(peerId: place.id, name: place.name).epochs
+        guard (0...epochs).contains(results.epochs), results.samples >= 0, results.samples / max(epochs, 1) <= rows,
+            results.samples <= rows.multipliedReportingOverflow(by: epochs).partialValue
+        else {
             return "results say \(results.epochs) epochs and \(results.samples) samples; \(epochs) epochs of \(rows) rows were asked for"
         }
         guard results.seconds.isFinite, results.seconds >= 0, results.loss?.isFinite ?? true, results.accuracy?.isFinite ?? true else {
@@ -36,8 +41,9 @@ extension SessionMachine {
         }
         for counts in [results.evaluation, results.ownEvaluation].compactMap({ $0 }) {
             let asked = place.validationRows?.count ?? 0
-            guard (0...asked).contains(counts.samples), (0...counts.samples).contains(counts.correct), counts.lossSum.isFinite,
-                counts.targetSum.isFinite, counts.targetSquareSum.isFinite
+            guard counts.samples == 0 || counts.samples == asked, counts.samples >= 0,
+                (0...max(counts.samples, 0)).contains(counts.correct),
+                counts.lossSum.isFinite, counts.lossSum >= 0, counts.targetSum.isFinite, counts.targetSquareSum.isFinite
             else { return "an evaluation counts \(counts.samples) rows, \(counts.correct) right; \(asked) rows were asked for" }
         }
         return nil
@@ -46,7 +52,10 @@ extension SessionMachine {
     /// Seconds after which a peer should answer with what it has, so that one slow machine does not hold the others up; nil before there is
     /// a median.
     public var timeLimit: Double? {
-        guard strategy.synchronous, let median = deadline.median else { return nil }
+        guard strategy.synchronous, session.round > 0, let median = deadline.median else { return nil }
         return max(rules.roundGrace, 2 * median)
     }
+
+    /// Seconds within which a peer must give a sign of work; half of its patience, so that a slow network does no harm.
+    public var progressWithin: Double { max(rules.progressWait / 2, 0.5) }
 }

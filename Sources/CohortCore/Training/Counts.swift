@@ -17,6 +17,21 @@ public struct Counts: Codable, Hashable, Sendable {
         self.targetSquareSum = targetSquareSum
     }
 
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        samples = try container.whole(.samples, in: Border.samples)
+        lossSum = try container.magnitude(.lossSum)
+        correct = try container.whole(.correct, in: 0...max(samples, 0))
+        targetSum = try container.magnitude(.targetSum)
+        targetSquareSum = try container.magnitude(.targetSquareSum)
+        // A sum of logarithms of probabilities may miss 0 by rounding.
+        if lossSum < 0, lossSum > -1e-3 { lossSum = 0 }
+        guard lossSum >= 0, targetSquareSum >= 0 else {
+            throw DecodingError.dataCorruptedError(
+                forKey: .lossSum, in: container, debugDescription: "loss_sum and target_square_sum must not be negative")
+        }
+    }
+
     public static func + (a: Counts, b: Counts) -> Counts {
         Counts(
             samples: a.samples + b.samples, lossSum: a.lossSum + b.lossSum, correct: a.correct + b.correct,

@@ -8,8 +8,8 @@ import Synchronization
 /// Commands wait until they are acknowledged. An event is taken over when its consumer has acknowledged it: until then its publisher
 /// waits, so an event is never only here.
 public final class EmbeddedBroker: Broker {
-    /// Commands that may wait for one peer.
-    static let longestQueue = 1_000
+    /// Sessions whose STOP may wait for one peer; of more, the oldest are dropped: such a peer has been away for long.
+    static let maxWaiting = 64
 
     private struct State {
         var queues: [QueueName: MessageQueue] = [:]
@@ -41,18 +41,22 @@ public final class EmbeddedBroker: Broker {
         }
     }
 
-    public func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
-        guard queue.isForCommands else { return try await publishEvents(messages, to: queue) }
-        try state.withLock { state in
-            guard (state.queues[queue]?.messages.count ?? 0) + messages.count <= Self.longestQueue else {
-                throw CohortError(.unavailable, "\(Self.longestQueue) commands wait in \(queue): the peer takes none")
-            }
-            for message in messages {
-                let id = state.newId()
-                state.queues[queue, default: MessageQueue()].append(message, id: id, receipt: nil)
-            }
+    public func send(_ command: Command, to peerId: String) async throws {
+        let body = try CohortJSON.encode(command)
+        let queue = QueueName.command(peerId: peerId)
+        state.withLock { state in
+            let id = state.newId()
+            var waiting = state.queues[queue] ?? MessageQueue()
+            waiting.replace(with: command)
+            if waiting.messages.count >= Self.maxWaiting { waiting.messages.removeFirst(waiting.messages.count - Self.maxWaiting + 1) }
+            waiting.append(body, id: id, command: command.kind, receipt: nil)
+            state.queues[queue] = waiting
         }
-        return messages.map { _ in nil }
+    }
+
+    public func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
+        guard !queue.isForCommands else { throw CohortError(.invalid, "\(queue) takes commands, not events") }
+        return try await publishEvents(messages, to: queue)
     }
 
     /// A newer consumer of a queue ends the older one.
@@ -109,7 +113,7 @@ public final class EmbeddedBroker: Broker {
         let ids = state.withLock { state in
             zip(messages, receipts).map { message, receipt in
                 let id = state.newId()
-                state.queues[queue, default: MessageQueue()].append(message, id: id, receipt: receipt)
+                state.queues[queue, default: MessageQueue()].append(message, id: id, command: nil, receipt: receipt)
                 return id
             }
         }

@@ -1,8 +1,12 @@
+import CohortCore
+
 /// One queue of the embedded broker: what waits, and who takes it. A value; the broker's lock guards it.
 struct MessageQueue {
     struct Message {
         let id: Int
         let body: [UInt8]
+        /// nil for an event.
+        let command: CommandKind?
         /// Tells its publisher what became of it; nil for a command.
         let receipt: Receipt?
         /// In the hands of the consumer that there is.
@@ -21,18 +25,29 @@ struct MessageQueue {
     var messages: [Message] = []
     private(set) var consumer: Consumer?
 
-    mutating func append(_ body: [UInt8], id: Int, receipt: Receipt?) {
-        var message = Message(id: id, body: body, receipt: receipt)
+    mutating func append(_ body: [UInt8], id: Int, command: CommandKind?, receipt: Receipt?) {
+        var message = Message(id: id, body: body, command: command, receipt: receipt)
         message.isTaken = consumer != nil
         messages.append(message)
         consumer?.deliver(message)
+    }
+
+    /// Removes the commands that this one makes needless: those of its kind and session; with STOP, all of its session.
+    mutating func replace(with command: Command) {
+        let kind = command.kind
+        messages.removeAll { message in
+            guard let other = message.command, other.sessionId == kind.sessionId else { return false }
+            return other.name == kind.name || kind.name == .stop
+        }
     }
 
     /// Whether it waits for a consumer.
     func isUntaken(_ id: Int) -> Bool { messages.contains { $0.id == id && !$0.isTaken } }
 
     mutating func remove(_ id: Int) -> Message? {
-        messages.firstIndex { $0.id == id }.map { messages.remove(at: $0) }
+        // Mostly the oldest.
+        if messages.first?.id == id { return messages.removeFirst() }
+        return messages.firstIndex { $0.id == id }.map { messages.remove(at: $0) }
     }
 
     /// Delivers all that waits, in order, to the new consumer.
@@ -60,5 +75,25 @@ struct MessageQueue {
             messages[index].isTaken = false
             messages[index].redelivered = true
         }
+    }
+}
+
+/// What tells one command from another that it replaces.
+struct CommandKind: Hashable {
+    enum Name { case enable, train, refused, stop }
+    let name: Name
+    let sessionId: String
+}
+
+extension Command {
+    var kind: CommandKind {
+        let name: CommandKind.Name =
+            switch self {
+            case .enable: .enable
+            case .train: .train
+            case .refused: .refused
+            case .stop: .stop
+            }
+        return CommandKind(name: name, sessionId: sessionId)
     }
 }

@@ -9,30 +9,44 @@ final class PresenceMonitor: Service {
     private struct Seen {
         var registration: Int
         var ownerId: String
-        var last: ContinuousClock.Instant
+        /// On the monotonic clock.
+        var last: Double
+        /// Silent too long, and not yet stored as OFFLINE: its beats do not count any more.
+        var isGivenUp = false
         var isWritten: Bool
         var isSuspected: Bool
     }
 
     private let documents: any Documents
+    private let broker: any Broker
+    private let time: any TimeSource
     private let runner: any SessionRunner
-    private let suspectAfter: Duration
-    private let deadAfter: Duration
+    /// Seconds.
+    private let suspectAfter: Double
+    private let deadAfter: Double
+    private let lookedAt: Mutex<Double>
     private let logger: Logger
     private let seen = Mutex<[String: Seen]>([:])
 
-    init(documents: any Documents, runner: any SessionRunner, configuration: ServerConfiguration, logger: Logger) {
+    init(
+        documents: any Documents, broker: any Broker, runner: any SessionRunner, configuration: ServerConfiguration,
+        time: any TimeSource = SystemTime(), logger: Logger
+    ) {
         self.documents = documents
+        self.broker = broker
         self.runner = runner
-        suspectAfter = .seconds(configuration.suspectAfter)
-        deadAfter = .seconds(configuration.deadAfter)
+        self.time = time
+        suspectAfter = configuration.suspectAfter
+        deadAfter = configuration.deadAfter
+        lookedAt = Mutex(time.monotonic)
         self.logger = logger
     }
 
     /// A registration: from now on its beats count.
     func registered(_ peer: Peer) async {
         seen.withLock {
-            $0[peer.id] = Seen(registration: peer.registration, ownerId: peer.ownerId, last: .now, isWritten: true, isSuspected: false)
+            $0[peer.id] = Seen(
+                registration: peer.registration, ownerId: peer.ownerId, last: time.monotonic, isWritten: true, isSuspected: false)
         }
         await runner.peersChanged()
     }
@@ -40,8 +54,10 @@ final class PresenceMonitor: Service {
     /// - Returns: false when this registration is not (or no longer) a living one: the peer must register again.
     func beat(peerId: String, registration: Int, ownerId: String) -> Bool {
         seen.withLock { seen in
-            guard var known = seen[peerId], known.registration == registration, known.ownerId == ownerId else { return false }
-            known.last = .now
+            guard var known = seen[peerId], known.registration == registration, known.ownerId == ownerId, !known.isGivenUp else {
+                return false
+            }
+            known.last = time.monotonic
             known.isWritten = false
             known.isSuspected = false
             seen[peerId] = known
@@ -52,14 +68,24 @@ final class PresenceMonitor: Service {
     /// Whether it is a living peer of this owner.
     func knows(_ peerId: String, ownerId: String, registration: Int?) -> Bool {
         seen.withLock { seen in
-            guard let known = seen[peerId], known.ownerId == ownerId else { return false }
+            guard let known = seen[peerId], known.ownerId == ownerId, !known.isGivenUp else { return false }
             return registration == nil || registration == known.registration
         }
     }
 
     func left(peerId: String) async {
         seen.withLock { $0[peerId] = nil }
+        await removeQueue(of: peerId)
         await runner.peersChanged()
+    }
+
+    /// What is still to be told to a peer that is gone is told anew when it is back.
+    private func removeQueue(of peerId: String) async {
+        do {
+            try await broker.delete(.command(peerId: peerId))
+        } catch {
+            logger.warning("the command queue of peer \(peerId) is left over: \(error)")
+        }
     }
 
     func run() async throws {
@@ -68,38 +94,49 @@ final class PresenceMonitor: Service {
             seen.withLock { seen in
                 if seen[peer.id] == nil {
                     seen[peer.id] = Seen(
-                        registration: peer.registration, ownerId: peer.ownerId, last: .now, isWritten: true, isSuspected: false)
+                        registration: peer.registration, ownerId: peer.ownerId, last: time.monotonic, isWritten: true, isSuspected: false)
                 }
             }
         }
-        let interval = min(max(deadAfter / 10, .milliseconds(100)), .seconds(2))
+        let interval = min(max(deadAfter / 10, 0.1), 2)
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
-                try? await Task.sleep(for: interval)  // Cancelled: the loop ends.
-                await self.look()
+                try? await self.time.sleep(seconds: interval)  // Cancelled: the loop ends.
+                await self.look(every: interval)
             }
         }
     }
 
-    private func look() async {
-        let now = ContinuousClock.now
-        let date = Date()
+    func look(every interval: Double) async {
+        let now = time.monotonic
+        let date = time.date
+        let away = lookedAt.withLock { looked in
+            defer { looked = now }
+            return now - looked - interval
+        }
+        if away > max(suspectAfter / 2, interval) {
+            // This server was stopped or asleep: nobody could reach it, so nobody was silent.
+            logger.notice("this server was away for \(Int(min(away, 1e9))) s: peers get that long to come back")
+            seen.withLock { seen in
+                for id in seen.keys { seen[id]?.last += away }
+            }
+        }
         let (beats, suspects, dead) = seen.withLock { seen in
             var beats: [PeerBeat] = []
             var suspects: [String] = []
             var dead: [(String, Int)] = []
             for (id, known) in seen {
-                let silence = now - known.last
-                if silence > deadAfter {
+                let silence = max(now - known.last, 0)
+                if silence > deadAfter || known.isGivenUp {
                     dead.append((id, known.registration))
-                    seen[id] = nil
+                    seen[id]?.isGivenUp = true
                 } else if silence > suspectAfter, !known.isSuspected {
                     suspects.append(id)
                     seen[id]?.isSuspected = true
                 }
                 if !known.isWritten {
                     beats.append(
-                        PeerBeat(peerId: id, registration: known.registration, seen: date.addingTimeInterval(-(silence / .seconds(1)))))
+                        PeerBeat(peerId: id, registration: known.registration, seen: date.addingTimeInterval(-silence)))
                     seen[id]?.isWritten = true
                 }
             }
@@ -109,8 +146,15 @@ final class PresenceMonitor: Service {
             if !beats.isEmpty { try await documents.touch(beats) }
             for id in suspects { logger.notice("peer \(id) is silent") }
             for (id, registration) in dead {
-                logger.notice("peer \(id) is given up after \(deadAfter) of silence")
+                logger.notice("peer \(id) is given up after \(deadAfter) s of silence")
+                // Forgotten once that is stored: until then it is tried again.
                 try await documents.setOffline(peerId: id, registration: registration)
+                let isForgotten = seen.withLock { seen in
+                    guard seen[id]?.registration == registration else { return false }
+                    seen[id] = nil
+                    return true
+                }
+                if isForgotten { await removeQueue(of: id) }
             }
         } catch {
             logger.error("the peers' presence cannot be stored: \(error)")

@@ -38,12 +38,12 @@ struct HealthRoutes: Sendable {
 
     private func gauges() async throws -> [(name: String, labels: String, value: Int)] {
         let peers = try await parts.documents.peers()
-        let sessions = try await parts.documents.unfinishedSessions()
+        let sessions = try await parts.documents.sessionCounts()
         var gauges = PeerStatus.allCases.map { status in
             (name: "cohort_peers", labels: "status=\"\(status.rawValue)\"", value: peers.count { $0.status == status })
         }
         gauges += [SessionStatus.pending, .running].map { status in
-            (name: "cohort_sessions", labels: "status=\"\(status.rawValue)\"", value: sessions.count { $0.status == status })
+            (name: "cohort_sessions", labels: "status=\"\(status.rawValue)\"", value: sessions[status] ?? 0)
         }
         if let memory = ServerMetrics.residentMemory { gauges.append((name: "process_resident_memory_bytes", labels: "", value: memory)) }
         return gauges

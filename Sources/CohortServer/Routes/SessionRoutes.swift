@@ -2,6 +2,7 @@ import CohortCore
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
+import Logging
 
 /// Sessions: start, watch, cancel, results, model, predictions. A user sees only their own: another's is not there.
 struct SessionRoutes: Sendable {
@@ -53,8 +54,8 @@ struct SessionRoutes: Sendable {
         switch session.status {
         case .pending, .running: CohortError(.conflict, "the session is not finished yet: its \(what) come at the end")
         case .completed: CohortError(.notFound, "the session has no \(what)")
-        case .failed: CohortError(.conflict, "the session failed, so there are no \(what): \(session.error ?? "")")
-        case .cancelled: CohortError(.conflict, "the session was cancelled, so there are no \(what)")
+        case .failed: CohortError(.conflict, "the session failed before it had \(what): \(session.error ?? "")")
+        case .cancelled: CohortError(.conflict, "the session was cancelled before it had \(what)")
         }
     }
 
@@ -77,44 +78,58 @@ struct SessionRoutes: Sendable {
         var isTaken = false
         defer { if !isTaken { try? FileManager.default.removeItem(atPath: form.path) } }  // Nobody was told of it.
         let settings = try SettingsForm.settings(form.fields, strategies: strategies)
+        try await enough(settings.peers, try await documents.availablePeers().count)
         let id = newIdentifier()
-        let peers = try await claim(settings.peers, for: id, caller)
+        // The document first, then the claims: a crash in between leaves nobody locked to a session that is nowhere.
+        var session = Session(
+            id: id, ownerId: caller.userId, createdAt: Date(), settings: settings, peers: [], uploadPath: form.path, filename: form.filename
+        )
+        session.isStarting = true
         do {
-            let session = Session(
-                id: id, ownerId: caller.userId, createdAt: Date(), settings: settings, peers: peers.map { SessionPeer($0) },
-                uploadPath: form.path, filename: form.filename)
             try await documents.insert(session)
-            isTaken = true
-            await parts.runner.wake(sessionId: id)
-            return try .json(API.SessionStarted(session), status: .created)
+            session.peers = try await claim(settings.peers, for: id, caller).map { SessionPeer($0) }
+            session.isStarting = nil
+            session = try await documents.update(session)
         } catch {
-            if !isTaken { try await documents.freePeers(ofSession: id) }
+            await takeBack(id)
             throw error
         }
+        isTaken = true
+        await parts.runner.wake(sessionId: id)
+        return try .json(API.SessionStarted(session), status: .created)
+    }
+
+    /// Nobody was told of the session. What cannot be undone now is undone by the coordinator, which finds it starting for too long.
+    private func takeBack(_ id: String) async {
+        do {
+            try await documents.freePeers(ofSession: id)
+            try await documents.deleteSession(id: id)
+        } catch {
+            parts.logger.warning("a session that was not started is left over: \(error)", metadata: ["session": "\(id)"])
+        }
+    }
+
+    private func enough(_ count: Int, _ there: Int) async throws {
+        guard there < count else { return }
+        throw CohortError(
+            .invalid,
+            "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer"
+        )
     }
 
     /// Locks `count` peers, each in one atomic step: the user's own first, then the fastest.
     /// - Returns: by name, then id.
     private func claim(_ count: Int, for sessionId: String, _ caller: Caller) async throws -> [Peer] {
-        let online = try await documents.peers().filter { $0.status == .online && $0.sessionId == nil }.sorted { a, b in
+        let online = try await documents.availablePeers().sorted { a, b in
             let (mine, others) = (a.ownerId == caller.userId, b.ownerId == caller.userId)
             return mine == others
                 ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : mine
         }
         var claimed: [Peer] = []
-        if online.count >= count {
-            for peer in online where claimed.count < count {
-                if try await documents.claim(peerId: peer.id, sessionId: sessionId) { claimed.append(peer) }
-            }
+        for peer in online where claimed.count < count {
+            if try await documents.claim(peerId: peer.id, sessionId: sessionId) { claimed.append(peer) }
         }
-        guard claimed.count == count else {
-            try await documents.freePeers(ofSession: sessionId)
-            let there = max(claimed.count, min(online.count, count - 1))
-            throw CohortError(
-                .invalid,
-                "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer"
-            )
-        }
+        try await enough(count, claimed.count)
         return claimed.sorted { ($0.name, $0.id) < ($1.name, $1.id) }
     }
 

@@ -42,7 +42,8 @@ struct ServerAssembly {
         }
         let rules = SessionMachine.Rules(
             enableWait: deadAfter, peerWait: try settings.seconds("peer_wait", in: 0...604_800, default: 60),
-            roundGrace: try settings.seconds("round_grace", in: 0.1...86_400, default: 5))
+            roundGrace: try settings.seconds("round_grace", in: 0.1...86_400, default: 5),
+            progressWait: try settings.seconds("progress_wait", in: 1...604_800, default: 60))
         let lease = try settings.seconds("lease_seconds", in: 1...3_600, default: 15)
         let documentsChoice = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: path)
         _ = try BrokerChoice(url: settings.text("broker_url"))
@@ -63,7 +64,7 @@ struct ServerAssembly {
     func run(onListening: @escaping @Sendable (_ host: String, _ port: Int) -> Void) async throws {
         let broker = EmbeddedBroker()
         let feed = LocalSessionFeed()
-        let coordinator = Coordinator(
+        let coordinator = try Coordinator(
             documents: documents, objects: objects, broker: broker, feed: feed, configuration: coordination, logger: logger)
         let server = try makeServer(
             configuration: configuration,

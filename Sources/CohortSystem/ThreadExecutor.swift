@@ -8,7 +8,7 @@ import Synchronization
 #endif
 
 /// Runs an actor on a thread of its own, where it may block for hours without standing in anyone's way.
-final class ThreadExecutor: SerialExecutor {
+public final class ThreadExecutor: SerialExecutor {
     private struct State {
         var jobs: [UnownedJob] = []
         var hasEnded = false
@@ -19,21 +19,17 @@ final class ThreadExecutor: SerialExecutor {
     private let semaphore: Semaphore
 
     /// - Throws: ``CohortError`` `internal` when the system gives no thread.
-    init() throws {
+    public init() throws {
         semaphore = Semaphore()
         // The thread holds the executor until `end()`.
         let context = Unmanaged.passRetained(self)
-        var attributes = pthread_attr_t()
-        pthread_attr_init(&attributes)
-        defer { pthread_attr_destroy(&attributes) }
-        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
         #if canImport(Glibc)
             var thread = pthread_t()
         #else
             var thread: pthread_t?
         #endif
         let result = pthread_create(
-            &thread, &attributes,
+            &thread, nil,
             { context in
                 #if canImport(Glibc)
                     guard let context else { return nil }
@@ -43,18 +39,23 @@ final class ThreadExecutor: SerialExecutor {
             }, context.toOpaque())
         guard result == 0 else {
             context.release()
-            throw CohortError(.internal, "no thread to train on: \(String(cString: strerror(result)))")
+            throw CohortError(.internal, "no thread to work on: \(String(cString: strerror(result)))")
         }
+        #if canImport(Glibc)
+            pthread_detach(thread)
+        #else
+            if let thread { pthread_detach(thread) }
+        #endif
     }
 
-    func enqueue(_ job: consuming ExecutorJob) {
+    public func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         state.withLock { $0.jobs.append(job) }
         semaphore.signal()
     }
 
     /// Lets the thread end once its jobs are done. Nothing may call the actor after this.
-    func end() {
+    public func end() {
         state.withLock { $0.hasEnded = true }
         semaphore.signal()
     }

@@ -1,0 +1,16 @@
+/// What a peer is told. On the wire an object whose `type` is ENABLE, TRAIN, REFUSED or STOP.
+public enum Command: Hashable, Sendable {
+    case enable(EnableCommand)
+    case train(TrainCommand)
+    case refused(RefusedCommand)
+    case stop(StopCommand)
+
+    public var sessionId: String {
+        switch self {
+        case .enable(let command): command.sessionId
+        case .train(let command): command.sessionId
+        case .refused(let command): command.sessionId
+        case .stop(let command): command.sessionId
+        }
+    }
+}

@@ -1,0 +1,103 @@
+public import FoundationEssentials
+
+/// coordinator → peer: train one round (or, with 0 epochs, only evaluate).
+public struct TrainCommand: Codable, Hashable, Sendable {
+    public var csvLink: String
+    public var batchSize: Int
+    public var epochs: Int
+    public var lr: Double
+    public var sessionId: String
+    public var generation: Int
+    public var round: Int
+    /// Rises each time that the session asks for work: a peer's answer to an earlier attempt is not wanted any more. Absent: 0.
+    public var attempt: Int?
+    /// Seconds; a peer that gives no sign of work (PROGRESS, HEARTBEAT, DONE) for longer than this may be left out of the round.
+    public var progressWithin: Double?
+    /// Needs no credentials of the peer; expires. A path (`/objects/…`) is meant relative to the server's URL.
+    public var csvUrl: String
+    public var csvSha256: String
+    public var csvBytes: Int
+    public var model: ModelSpec
+    public var optimizer: OptimizerSpec
+    /// For this peer and round: batch order and dropout. Weights of round 0 come from `modelSeed`.
+    public var seed: UInt64
+    /// The same for all peers.
+    public var modelSeed: UInt64
+    /// Absent when it would make the message large: then at `schema_url`.
+    public var schema: TableSchema?
+    public var schemaUrl: String?
+    public var schemaSha256: String?
+    public var rows: RowAssignment
+    /// Positions in the validation rows to evaluate: before training the weights at `weights_url`, if there are any; and after
+    /// training the own model, when `evaluate_after` is true.
+    public var validationRows: RowRange?
+    public var evaluateAfter: Bool
+    /// Start from these; absent in round 0 of a fresh model.
+    public var weightsUrl: String?
+    public var weightsSha256: String?
+    /// PUT the result here; absent when only evaluating.
+    public var updateUrl: String?
+    public var updateKey: String?
+    /// The file at `weights_url` itself, when it is small: it saves the way there.
+    public var weights: Data?
+    /// An update file of at most so many bytes may come in DONE instead of by `update_url`; absent: none may.
+    public var inlineUpdateBytes: Int?
+    /// Stop after this many seconds of training and answer with the steps done; absent: no limit.
+    public var timeLimit: Double?
+    /// Epochs without a better validation loss before stopping (and going back to the best); absent: never.
+    public var earlyStopping: Int?
+    /// A weight a class, in the order of the schema's classes: the loss trained on is the weighted mean; absent: all count alike.
+    public var classWeights: [Double]?
+
+    public init(
+        csvLink: String, hyperparameters: Hyperparameters, sessionId: String, generation: Int, round: Int, csvUrl: String,
+        csvSha256: String, csvBytes: Int, model: ModelSpec, optimizer: OptimizerSpec, seed: UInt64, modelSeed: UInt64,
+        schema: TableSchema?, rows: RowAssignment
+    ) {
+        self.csvLink = csvLink
+        self.batchSize = hyperparameters.batchSize
+        self.epochs = hyperparameters.epochs
+        self.lr = hyperparameters.lr
+        self.sessionId = sessionId
+        self.generation = generation
+        self.round = round
+        self.csvUrl = csvUrl
+        self.csvSha256 = csvSha256
+        self.csvBytes = csvBytes
+        self.model = model
+        self.optimizer = optimizer
+        self.seed = seed
+        self.modelSeed = modelSeed
+        self.schema = schema
+        self.rows = rows
+        self.evaluateAfter = false
+    }
+}
+
+/// the ascending training rows by Fisher–Yates.
+public struct RowAssignment: Codable, Hashable, Sendable {
+    public var seed: UInt64
+    public var ranges: [RowRange]
+
+    public init(seed: UInt64, ranges: [RowRange]) {
+        self.seed = seed
+        self.ranges = ranges
+    }
+
+    public var count: Int { ranges.reduce(0) { $0 + $1.count } }
+
+    /// The table's row indices this assignment names, in the permutation's order.
+    /// - Throws: ``CohortError`` `invalid` when a range reaches past the rows there are.
+    public func rows(of trainingRows: [UInt32]) throws -> [UInt32] {
+        var permutation = trainingRows
+        var generator = SeededGenerator(seed: seed, purpose: "rows")
+        generator.shuffle(&permutation)
+        return try ranges.flatMap { range in
+            guard range.start >= 0, range.start <= range.end, range.end <= permutation.count else {
+                throw CohortError(
+                    .invalid, "rows \(range.start) to \(range.end) were assigned, but there are \(permutation.count) training rows")
+            }
+            return permutation[range.start..<range.end]
+        }
+    }
+}

@@ -1,0 +1,129 @@
+import FoundationEssentials
+
+/// What peers report of a round's work.
+extension SessionMachine {
+    mutating func heartbeat(_ event: HeartbeatEvent, _ now: Moment, _ step: inout Step) {
+        guard accepts(generation: event.generation, round: event.round, peerId: event.peerId), let index = index(event.peerId),
+            session.peers[index].state == .training
+        else { return }
+        watch.sign(event.peerId, speed: session.peers[index].speed, at: now.seconds)
+        let asked = session.settings.hyperparameters(peerId: event.peerId, name: session.peers[index].name).epochs
+        // A repeat changes nothing; epochs that nobody asked for are not recorded.
+        guard event.epoch > session.peers[index].epoch, event.epoch <= asked else { return }
+        let loss = event.loss.isFinite ? event.loss : nil
+        session.peers[index].epoch = event.epoch
+        session.peers[index].loss = loss
+        session.peers[index].accuracy = event.accuracy
+        session.peers[index].samplesPerSecond = event.samplesPerSecond
+        session.peers[index].progress = min(max(event.progress ?? 0, session.peers[index].progress), 1)
+        change(false)
+        let peer = session.peers[index]
+        step.records.points.append(
+            MetricPoint(
+                sessionId: session.id, peerId: peer.id, peerName: peer.name, round: event.round, epoch: event.epoch, loss: loss,
+                accuracy: event.accuracy, r2: nil, samplesPerSecond: event.samplesPerSecond, time: now.date))
+        var notice = SessionNotice(
+            sessionId: session.id, kind: .epoch, time: now.date,
+            message: "\(peer.name) finished epoch \(event.epoch) of round \(event.round + 1)")
+        notice.epoch = event.epoch
+        notice.loss = loss
+        notice.accuracy = event.accuracy
+        notice.samplesPerSecond = event.samplesPerSecond
+        notify(notice, &step, peer: peer)
+    }
+
+    mutating func done(_ event: DoneEvent, _ norm: Double?, _ measured: Counts?, _ now: Moment, _ step: inout Step) {
+        guard accepts(generation: event.generation, round: event.round, peerId: event.peerId), let index = index(event.peerId),
+            session.peers[index].state == .training, event.attempt ?? session.peers[index].attempt == session.peers[index].attempt
+        else { return }
+        watch.sign(event.peerId, speed: session.peers[index].speed, at: now.seconds)
+        let answer = PeerAnswer(
+            round: event.round, results: event.results, update: event.update, answeredAt: now.date,
+            seconds: roundBegan.map { now.seconds - $0 }, norm: norm, measured: measured)
+        take(answer, of: index)
+        step.records.answers.append(
+            RecordedAnswer(
+                peerId: event.peerId, generation: event.generation, attempt: session.peers[index].attempt, answer: answer,
+                updateData: event.updateData))
+    }
+
+    private mutating func take(_ answer: PeerAnswer, of index: Int) {
+        let results = answer.results
+        session.peers[index].state = .done
+        session.peers[index].progress = 1
+        session.peers[index].answer = answer
+        session.peers[index].misses = 0
+        session.peers[index].trainedSamples += max(0, results.samples)
+        if results.loss != nil {
+            session.peers[index].loss = results.loss
+            session.peers[index].accuracy = results.accuracy
+        }
+        if let rate = results.rate { session.peers[index].samplesPerSecond = rate }
+        watch.end(session.peers[index].id)
+        if let seconds = answer.seconds { deadline.add(seconds) }
+        change(false)
+    }
+
+    /// Takes over what was recorded before this machine began: answers to the round under way that its document does not have.
+    public mutating func restore(_ answers: [RecordedAnswer]) {
+        guard session.status == .running, session.roundStartedAt != nil else { return }
+        for recorded in answers where recorded.answer.round == session.round {
+            guard let index = index(recorded.peerId), session.peers[index].isAlive, session.peers[index].answer?.round != session.round,
+                session.peers[index].hasWork, recorded.attempt == session.peers[index].attempt
+            else { continue }
+            take(recorded.answer, of: index)
+        }
+    }
+
+    mutating func refused(_ event: DoneEvent, _ why: String, _ now: Moment, _ step: inout Step) {
+        guard accepts(generation: event.generation, round: event.round, peerId: event.peerId), let index = index(event.peerId),
+            session.peers[index].state == .training, event.attempt ?? session.peers[index].attempt == session.peers[index].attempt
+        else { return }
+        session.peers[index].message = "update of round \(event.round + 1) refused: \(why)"
+        notify(.peer, "\(session.peers[index].name)'s update is refused: \(why)", now, &step, peer: session.peers[index])
+        step.commands.append(
+            .refused(peerId: event.peerId, round: event.round, attempt: session.peers[index].attempt ?? 0, why: why))
+        retry(index, why: why, now, &step)
+    }
+
+    mutating func error(_ event: ErrorEvent, _ now: Moment, _ step: inout Step) {
+        guard session.status == .running, event.generation == session.generation, let index = index(event.peerId) else { return }
+        let isLoading = session.peers[index].state == .loading
+        guard isLoading || event.round == session.round && session.peers[index].state == .training else { return }
+        session.peers[index].message = event.message
+        notify(.peer, "\(session.peers[index].name): \(event.message)", now, &step, peer: session.peers[index])
+        if event.retryable, !isLoading { retry(index, why: event.message, now, &step) } else { giveUp(index, event.message, &step) }
+    }
+
+    /// Asked anew, as a new attempt; at the third refusal the peer is left out of the round.
+    private mutating func retry(_ index: Int, why: String, _ now: Moment, _ step: inout Step) {
+        let id = session.peers[index].id
+        retries[id, default: 0] += 1
+        if retries[id, default: 0] < 3 {
+            session.peers[index].attempt = newAttempt()
+            watch.begin(id, at: now.seconds)
+            step.commands.append(.train(peerId: id))
+            change(true)
+        } else {
+            leaveOut(index, why, now, &step)
+        }
+    }
+
+    /// Without an answer of this peer in this round. It gets work again in the next one, unless it missed the one before as well; where
+    /// there is no next one it is given up.
+    mutating func leaveOut(_ index: Int, _ why: String, _ now: Moment, _ step: inout Step) {
+        let misses = (session.peers[index].misses ?? 0) + 1
+        session.peers[index].misses = misses
+        guard strategy.synchronous, !isEvaluation, misses < 2 else {
+            notify(.peer, "\(session.peers[index].name) is left out: \(why)", now, &step, peer: session.peers[index])
+            return giveUp(index, why, &step)
+        }
+        session.peers[index].state = .ready
+        session.peers[index].message = why
+        session.peers[index].progress = 0
+        forget(session.peers[index].id)
+        notify(
+            .peer, "\(session.peers[index].name) is left out of round \(session.round + 1): \(why)", now, &step, peer: session.peers[index])
+        change(true)
+    }
+}

@@ -1,0 +1,169 @@
+import FoundationEssentials
+
+/// Who takes part: enabled, ready, lost, back, joined.
+extension SessionMachine {
+    mutating func prepared(_ dataset: DatasetInfo, _ model: ModelSpec, _ now: Moment, _ step: inout Step) {
+        guard session.status == .pending else { return }
+        session.dataset = dataset
+        session.model = model
+        session.settings.rounds = strategy.roundCount(session.settings)
+        session.ledger = RowLedger(rows: dataset.schema.trainingRows)
+        session.status = .running
+        session.startedAt = now.date
+        change(true)
+        notify(
+            .status,
+            "Training starts: \(dataset.schema.trainingRows) rows to train on, \(dataset.schema.validationRows) held out, \(dataset.schema.featureCount) features, target '\(dataset.schema.target)'",
+            now, &step)
+        for warning in dataset.warnings { notify(.note, "Data: \(warning)", now, &step) }
+        enableAll(now, &step)
+    }
+
+    mutating func resumed(_ now: Moment, _ step: inout Step) {
+        guard session.status == .running else { return }
+        isBusy = false
+        session.waitingFor = nil
+        notify(.status, "A coordinator has taken over; round \(min(session.round + 1, session.settings.rounds)) goes on", now, &step)
+        // Answers that are stored stay; who has not answered starts again. The time away is nobody's lateness.
+        for index in session.peers.indices where session.peers[index].isAlive {
+            if session.peers[index].state != .done { session.peers[index].state = .locked }
+        }
+        roundBegan = session.roundStartedAt == nil ? nil : now.seconds
+        change(true)
+        enableAll(now, &step)
+    }
+
+    mutating func recovered(_ now: Moment, _ step: inout Step) {
+        guard session.status == .running else { return }
+        isBusy = false
+        roundBegan = session.roundStartedAt == nil ? nil : now.seconds
+        session.waitingFor = nil
+        change(true)
+        for peer in session.peers where peer.isAlive {
+            switch peer.state {
+            case .locked, .loading:
+                if session.roundStartedAt == nil { awaited.insert(peer.id) } else { lockedSince[peer.id] = now.seconds }
+                step.commands.append(.enable(peerId: peer.id, prepares: peer.state == .loading))
+            case .training:
+                watch.begin(peer.id, at: now.seconds)
+                step.commands.append(.train(peerId: peer.id))
+            default: break
+            }
+        }
+        awaitedSince = now.seconds
+    }
+
+    private mutating func enableAll(_ now: Moment, _ step: inout Step) {
+        awaited = Set(session.peers.filter { $0.isAlive && $0.state == .locked }.map(\.id))
+        awaitedSince = now.seconds
+        for peer in session.peers where peer.isAlive { step.commands.append(.enable(peerId: peer.id, prepares: false)) }
+    }
+
+    mutating func enabled(_ event: EnabledEvent, _ now: Moment, _ step: inout Step) {
+        guard session.status == .running, let index = index(event.peerId), event.generation ?? session.generation == session.generation,
+            session.peers[index].state == .locked
+        else { return }
+        awaited.remove(event.peerId)
+        lockedSince[event.peerId] = nil
+        if event.ready == false {
+            session.peers[index].state = .loading
+            watch.begin(event.peerId, at: now.seconds)
+        } else if session.roundStartedAt != nil, session.peers[index].hasWork, session.peers[index].answer?.round != session.round {
+            // A peer that restarted within the round gets its work again; a stored answer stays.
+            session.peers[index].state = .training
+            watch.begin(event.peerId, at: now.seconds)
+            step.commands.append(.train(peerId: event.peerId))
+        } else {
+            session.peers[index].state = .ready
+        }
+        change(true)
+    }
+
+    mutating func ready(_ event: ReadyEvent, _ now: Moment, _ step: inout Step) {
+        guard session.status == .running, event.generation == session.generation, let index = index(event.peerId),
+            session.peers[index].state == .loading
+        else { return }
+        session.peers[index].state = .ready
+        watch.end(event.peerId)
+        notify(
+            .peer, "\(session.peers[index].name) has the data set and takes part from the next round on", now, &step,
+            peer: session.peers[index])
+        change(true)
+    }
+
+    mutating func progress(_ event: ProgressEvent, _ now: Moment, _ step: inout Step) {
+        guard session.status == .running, event.generation == session.generation, let index = index(event.peerId) else { return }
+        watch.sign(event.peerId, speed: session.peers[index].speed, at: now.seconds)
+    }
+
+    mutating func lost(_ peerId: String, _ why: String, _ now: Moment, _ step: inout Step) {
+        guard let index = index(peerId), session.peers[index].isAlive else { return }
+        // What it answered for this round counts; it is gone for the next.
+        let answered = session.peers[index].state == .done
+        session.peers[index].state = .lost
+        session.peers[index].message = why
+        session.peers[index].progress = answered ? 1 : 0
+        forget(peerId)
+        step.effects.append(.free(peerId: peerId))
+        let rows = session.peers[index].rowCount
+        let consequence = !answered && rows > 0 && strategy.synchronous ? "; its \(rows) rows go to the others" : ""
+        notify(.peer, "\(session.peers[index].name) is lost (\(why))\(consequence)", now, &step, peer: session.peers[index])
+        change(true)
+    }
+
+    mutating func forget(_ peerId: String) {
+        awaited.remove(peerId)
+        lockedSince[peerId] = nil
+        watch.end(peerId)
+    }
+
+    mutating func registered(_ peer: Peer, _ now: Moment, _ step: inout Step) {
+        guard let index = index(peer.id), session.peers[index].isAlive, session.peers[index].registration != peer.registration else {
+            return
+        }
+        session.peers[index].registration = peer.registration
+        if session.peers[index].state != .done {
+            session.peers[index].state = .locked
+            lockedSince[peer.id] = now.seconds
+        }
+        session.peers[index].progress = session.peers[index].state == .done ? 1 : 0
+        notify(.peer, "\(peer.name) restarted and is told again what to do", now, &step, peer: session.peers[index])
+        step.commands.append(.enable(peerId: peer.id, prepares: false))
+        change(true)
+    }
+
+    mutating func joined(_ peer: Peer, _ now: Moment, _ step: inout Step) {
+        var place = SessionPeer(peer)
+        if let index = index(peer.id) {
+            guard !session.peers[index].isAlive else { return }
+            place.speed = session.peers[index].speed
+            place.drift = session.peers[index].drift
+            place.trainedSamples = session.peers[index].trainedSamples
+            session.peers[index] = place
+        } else {
+            session.peers.append(place)
+            places[peer.id] = session.peers.count - 1
+        }
+        // Between rounds and with nobody else there, the next round waits for it; else it never makes anybody wait.
+        if session.roundStartedAt == nil {
+            awaited.insert(peer.id)
+            awaitedSince = awaitedSince ?? now.seconds
+        } else {
+            lockedSince[peer.id] = now.seconds
+        }
+        notify(.peer, "\(peer.name) joins at the next round", now, &step, peer: place)
+        step.commands.append(.enable(peerId: peer.id, prepares: session.dataset != nil))
+        change(true)
+    }
+
+    /// The session goes on without the peer, and does not take it back.
+    mutating func giveUp(_ index: Int, _ why: String, _ step: inout Step) {
+        session.peers[index].state = .failed
+        session.peers[index].message = why
+        session.peers[index].progress = 0
+        forget(session.peers[index].id)
+        step.commands.append(.stop(peerId: session.peers[index].id, .failed))
+        step.effects.append(.free(peerId: session.peers[index].id))
+        change(true)
+    }
+}
