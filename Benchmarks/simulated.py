@@ -186,6 +186,10 @@ class SimulatedPeer:
         self.capabilities = capabilities
         answer = await self.post("/peers", {"name": self.name, "capabilities": capabilities})
         self.id, self.registration, self.interval = answer["peer_id"], answer["registration"], answer["heartbeat_interval"]
+        # The join token only registers.
+        self.calls.close()
+        self.token = answer["credential"]
+        self.calls = Connection(self.base, self.token)
         tasks = [asyncio.create_task(self.beat()), asyncio.create_task(self.listen())]
         try:
             yield self
@@ -219,6 +223,8 @@ class SimulatedPeer:
             if not self.train:
                 return
             about["round"] = command["round"]
+            if "attempt" in command:
+                about["attempt"] = command["attempt"]
             evaluated = command.get("validation_rows")
             samples = evaluated["end"] - evaluated["start"] if evaluated and command.get("weights_url") else 0
             results = dict(loss=1.0, accuracy=0.5, samples=0, epochs=command["epochs"], seconds=0.001)

@@ -105,6 +105,7 @@ extension SessionSettings {
         case .byLabel(let weights):
             fields.append(("class_weight", String(decoding: try CohortJSON.encode(weights), as: UTF8.self)))
         }
+        if let pool { fields.append(("pool", pool.rawValue)) }
         if let earlyStopping { fields.append(("early_stopping", "\(earlyStopping)")) }
         if let maxNormRatio { fields.append(("max_norm_ratio", "\(maxNormRatio)")) }
         return fields

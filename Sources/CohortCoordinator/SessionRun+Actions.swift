@@ -85,14 +85,17 @@ extension SessionRun {
 
     // MARK: Peers
 
-    /// Peers that are back come first, then the fastest.
+    /// Peers that are back come first, then the owner's, then the fastest.
     private func claim(_ count: Int, _ machine: inout SessionMachine) async throws -> Step {
         let candidates = try await documents.availablePeers().filter { peer in
             let place = machine.place(of: peer.id)
+            guard peer.mayServe(ownerId: machine.session.ownerId, pool: machine.session.settings.pool ?? .mine) else { return false }
             return place?.isAlive != true && place?.state != .failed
         }.sorted { a, b in
-            let (x, y) = (machine.place(of: a.id) != nil, machine.place(of: b.id) != nil)
-            return x == y ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : x
+            func rank(_ peer: Peer) -> Int {
+                machine.place(of: peer.id) != nil ? 0 : peer.ownerId == machine.session.ownerId ? 1 : 2
+            }
+            return (rank(a), b.capabilities.samplesPerSecond, a.id) < (rank(b), a.capabilities.samplesPerSecond, b.id)
         }
         var step = Step()
         var left = count

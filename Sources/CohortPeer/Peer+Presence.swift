@@ -15,7 +15,7 @@ extension Peer {
             self.registered = registered
             let since = ContinuousClock.now
             do {
-                try await attend(client, registered)
+                try await attend(client.authenticated(by: registered.credential), registered)
                 return
             } catch let lost as RegistrationLost {
                 logger.notice("registering again: \(lost.reason)")
@@ -53,8 +53,11 @@ extension Peer {
         while true {
             do {
                 let registered = try await client.register(
-                    API.Registration(id: record.peerId, name: configuration.name, capabilities: capabilities))
+                    API.Registration(
+                        id: record.peerId, name: configuration.name, capabilities: capabilities, serve: configuration.serve,
+                        credential: record.credential))
                 record.peerId = registered.peerId
+                record.credential = registered.credential
                 logger.notice("registered as \(configuration.name) at \(client.server)", metadata: ["peer": "\(registered.peerId)"])
                 return registered
             } catch let error as CohortError {
@@ -65,6 +68,7 @@ extension Peer {
                 case .conflict where record.peerId != nil:
                     logger.warning("joining as a new peer, because the old identity is not this token's: \(error)")
                     record.peerId = nil
+                    record.credential = nil
                 case .unavailable, .internal, .storageFull:
                     if !isWaiting { logger.warning("waiting for the server: \(error)") }
                     isWaiting = true

@@ -80,7 +80,8 @@ public actor Peer: Service {
     private func sayGoodbye(_ client: CohortClient) async {
         guard let registered, !Task.isCancelled else { return }
         do {
-            try await client.leave(peerId: registered.peerId, registration: registered.registration)
+            try await client.authenticated(by: registered.credential).leave(
+                peerId: registered.peerId, registration: registered.registration)
             logger.notice("left the pool")
         } catch {
             logger.info("leaving without a goodbye, the server will notice the silence: \(error)")

@@ -1,4 +1,5 @@
 public import CohortClient
+public import CohortCore
 
 /// Everything a peer is told when it is started.
 public struct PeerConfiguration: Sendable {
@@ -21,6 +22,8 @@ public struct PeerConfiguration: Sendable {
     public var engine: EngineChoice
     /// The most that cached data sets take on disk. What a running round needs is kept even when it is larger.
     public var cacheLimitBytes: Int
+    /// Whose sessions it trains.
+    public var serve: Pool
     /// The most of its cores' time that training takes, in percent, 1 to 100.
     public var maxLoad: Int
     /// Of this program, for the list of peers.
@@ -33,7 +36,7 @@ public struct PeerConfiguration: Sendable {
     ///   - threads: nil for one a core.
     public init(
         server: ServerURL, token: String, name: String? = nil, dataDirectory: String, threads: Int? = nil,
-        engine: EngineChoice = .auto, cacheLimitBytes: Int = 10 << 30, maxLoad: Int = 100, version: String,
+        engine: EngineChoice = .auto, cacheLimitBytes: Int = 10 << 30, serve: Pool = .mine, maxLoad: Int = 100, version: String,
         checkPoint: (@Sendable (CheckPoint) -> Void)? = nil
     ) {
         self.server = server
@@ -43,6 +46,7 @@ public struct PeerConfiguration: Sendable {
         self.threads = threads ?? Machine.cores
         self.engine = engine
         self.cacheLimitBytes = cacheLimitBytes
+        self.serve = serve
         self.maxLoad = maxLoad
         self.version = version
         self.checkPoint = checkPoint

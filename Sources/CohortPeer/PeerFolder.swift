@@ -11,6 +11,8 @@ import FoundationEssentials
 struct PeerRecord: Codable, Equatable, Sendable {
     /// Given by the server when it first registered.
     var peerId: String?
+    /// Of the last registration: it shows that the id is this machine's.
+    var credential: String?
     var measurement: Measurement?
 
     struct Measurement: Codable, Equatable, Sendable {
@@ -70,6 +72,8 @@ final class PeerFolder: Sendable {
     func save(_ record: PeerRecord) throws {
         do {
             try Data(CohortJSON.encode(record)).write(to: URL(filePath: recordPath), options: .atomic)
+            // It holds a credential; the folder is this user's alone already, unless it was there before.
+            try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: recordPath)
         } catch {
             throw CohortError(.storageFull, "\(recordPath) cannot be written: \(error)")
         }

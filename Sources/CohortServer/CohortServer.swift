@@ -60,7 +60,8 @@ struct CohortServer: Service {
         ).routes
         routes +=
             PeerRoutes(
-                documents: parts.documents, broker: parts.broker, presence: presence, configuration: configuration, metrics: metrics
+                documents: parts.documents, broker: parts.broker, presence: presence, configuration: configuration, metrics: metrics,
+                authenticator: authenticator
             ).routes
         routes +=
             SessionRoutes(

@@ -22,11 +22,12 @@ extension SQLiteDocuments {
             try database.run(
                 """
                 INSERT OR REPLACE INTO peers
-                    (id, name, owner_id, token_id, capabilities, status, session_id, registration, registered_at, last_seen)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    (id, name, owner_id, token_id, capabilities, serve, status, session_id, registration, registered_at, last_seen)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
                 [
-                    stored.id, stored.name, stored.ownerId, stored.tokenId, capabilities, stored.status.rawValue, stored.sessionId,
+                    stored.id, stored.name, stored.ownerId, stored.tokenId, capabilities, stored.serve.rawValue, stored.status.rawValue,
+                    stored.sessionId,
                     stored.registration, stored.registeredAt.milliseconds, stored.lastSeen.milliseconds,
                 ])
             try database.run("DELETE FROM deleted_peers WHERE id = ?", [peer.id])
@@ -126,7 +127,8 @@ extension Peer {
             let capabilities = try? CohortJSON.decode(PeerCapabilities.self, from: capabilities.utf8)
         else { throw CohortError(.internal, "the stored peer \(id) cannot be read; delete it, and it will register anew") }
         self.init(
-            id: id, name: row["name"], ownerId: row["owner_id"], tokenId: row["token_id"], capabilities: capabilities, status: status,
+            id: id, name: row["name"], ownerId: row["owner_id"], tokenId: row["token_id"], capabilities: capabilities,
+            serve: Pool(rawValue: row["serve"]) ?? .mine, status: status,
             sessionId: row["session_id"], registration: row["registration"], registeredAt: Date(milliseconds: row["registered_at"]),
             lastSeen: Date(milliseconds: row["last_seen"]))
     }

@@ -111,6 +111,7 @@ enum Schema {
                     ALTER TABLE sessions ADD COLUMN is_ending INTEGER NOT NULL DEFAULT 0;
                     DROP INDEX sessions_unfinished;
                     CREATE INDEX sessions_unfinished ON sessions (created_at) WHERE status IN ('PENDING', 'RUNNING') OR is_ending;
+                    ALTER TABLE peers ADD COLUMN serve TEXT NOT NULL DEFAULT 'mine';
                     CREATE INDEX peers_free ON peers (name, id) WHERE session_id IS NULL AND status = 'ONLINE';
                     """)
         }

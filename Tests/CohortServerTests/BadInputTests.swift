@@ -147,23 +147,20 @@ import Testing
             let join = try await world.joinToken(user)
             let first = try await world.register("p", join)
             let id = first.peerId
+            let mine = first.credential
             #expect(
-                try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":\#(first.registration)}"#, token: join).status
+                try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":\#(first.registration)}"#, token: mine).status
                     == 204)
-            #expect(try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":99}"#, token: join).status == 409)
-            let stranger = try await world.joinToken(try await world.signup("eve@example.org"))
-            #expect(
-                try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":\#(first.registration)}"#, token: stranger).status
-                    == 409)
-            for speed in ["-1", "0", "1e999", "\"fast\""] {
+            #expect(try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":99}"#, token: mine).status == 409)
+            for speed in ["-1", "0", "1e999", "\"fast\"", "1e308", "1.7e308", "1e12", "5e-324"] {
                 #expect(
                     try await world.call("POST", "/peers", ServerWorld.registration("q", samplesPerSecond: speed), token: join).status
                         == 400, "\(speed)")
             }
             let strange = try await world.call(
-                "POST", "/peers/\(id)/events", #"{"type":"ENABLED","session_id":"other","peer_id":"\#(id)"}"#, token: join)
+                "POST", "/peers/\(id)/events", #"{"type":"ENABLED","session_id":"other","peer_id":"\#(id)"}"#, token: mine)
             #expect(strange.status == 409, "\(strange)")
-            #expect(try await world.call("POST", "/peers/\(id)/events", #"{"type":"DONE"}"#, token: join).status == 400)
+            #expect(try await world.call("POST", "/peers/\(id)/events", #"{"type":"DONE"}"#, token: mine).status == 400)
             for (lines, status) in [
                 (
                     #"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"# + "\n"
@@ -172,17 +169,82 @@ import Testing
                 (#"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"# + "\n", 409), ("", 400), ("\n", 400),
                 (#"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"#, 409),
                 (#"{"session_id":"a","peer_id":"\#(id)","x":""# + String(repeating: "x", count: 70_000) + #""}"#, 413),
+                (String(repeating: #"{"type":"ENABLED","session_id":"a","peer_id":"\#(id)"}"# + "\n", count: 65), 413),
             ] {
                 let answer = try await world.call(
-                    "POST", "/peers/\(id)/events", lines, token: join, type: "application/x-ndjson")
+                    "POST", "/peers/\(id)/events", lines, token: mine, type: "application/x-ndjson")
                 #expect(answer.status == status, "\(lines.prefix(100)): \(answer.body)")
             }
             #expect(try await world.call("GET", "/objects/x.csv").status == 403)
             #expect(try await world.call("GET", "/objects/x.csv?expires=99999999999&signature=00").status == 403)
-            #expect(try await world.call("DELETE", "/peers/\(id)?registration=\(first.registration)", token: join).status == 204)
+            #expect(try await world.call("DELETE", "/peers/\(id)?registration=\(first.registration)", token: mine).status == 204)
             #expect(
-                try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":\#(first.registration)}"#, token: join).status
+                try await world.call("POST", "/peers/\(id)/heartbeat", #"{"registration":\#(first.registration)}"#, token: mine).status
                     == 409)
+        }
+    }
+
+    /// A class shares one join token: a machine speaks for itself alone, and takes nobody's place.
+    @Test func `the join token only registers; a peer's credential is good for that peer and registration alone`() async throws {
+        try await withServer { world in
+            let user = try await world.signup()
+            let join = try await world.joinToken(user)
+            let (first, second) = (try await world.register("first", join), try await world.register("second", join))
+            let calls: [(method: String, path: String, body: String?)] = [
+                ("DELETE", "?registration=\(first.registration)", nil), ("GET", "/commands?registration=\(first.registration)", nil),
+                ("POST", "/heartbeat", #"{"registration":\#(first.registration)}"#), ("POST", "/commands/ack", #"{"through":1}"#),
+                ("POST", "/events", #"{"type":"ENABLED","session_id":"s","peer_id":"\#(first.peerId)"}"#),
+            ]
+            for call in calls {
+                for token in [join, second.credential, user] {
+                    let answer = try await world.call(call.method, "/peers/\(first.peerId)\(call.path)", call.body ?? "", token: token)
+                    #expect(answer.status == 403, "\(call.method) \(call.path): \(answer)")
+                }
+            }
+            #expect(try await world.call("GET", "/peers", token: first.credential).status == 403)
+            #expect(try await world.documents.peer(id: first.peerId)?.status == .online)
+
+            // Its id is taken over with its credential only; then the old credential is worth nothing.
+            func back(_ credential: String?) async throws -> ServerWorld.Answer {
+                let proof = credential.map { #","credential":"\#($0)""# } ?? ""
+                let body = ServerWorld.registration("first").dropLast() + #","id":"\#(first.peerId)"\#(proof)}"#
+                return try await world.call("POST", "/peers", String(body), token: join)
+            }
+            for wrong in [nil, second.credential, join, user, "x"] { #expect(try await back(wrong).status == 409) }
+            let again = try CohortJSON.decode(API.Registered.self, from: try await back(first.credential).body.utf8)
+            #expect(again.peerId == first.peerId && again.registration == first.registration + 1)
+            let late = try await world.call(
+                "POST", "/peers/\(first.peerId)/heartbeat", #"{"registration":\#(first.registration)}"#, token: first.credential)
+            #expect(late.status == 409, "\(late)")
+
+            // Revoked, the join token takes its machines with it.
+            let tokens = try CohortJSON.decode([API.Token].self, from: try await world.call("GET", "/auth/tokens", token: user).body.utf8)
+            #expect(try await world.call("DELETE", "/auth/tokens/\(tokens[0].id)", token: user).status == 204)
+            let revoked = try await world.call(
+                "POST", "/peers/\(again.peerId)/heartbeat", #"{"registration":\#(again.registration)}"#, token: again.credential)
+            #expect(revoked.status == 401, "\(revoked)")
+        }
+    }
+
+    @Test func `a session takes its owner's peers; another's only when both sides say so`() async throws {
+        try await withServer { world in
+            let (ada, eve) = (try await world.signup(), try await world.signup("eve@example.org"))
+            let join = try await world.joinToken(eve)
+            _ = try await world.register("eve-1", join)
+            let open = ServerWorld.registration("eve-2").dropLast() + #","serve":"everyone"}"#
+            #expect(try await world.call("POST", "/peers", String(open), token: join).status == 201)
+            let listed = try CohortJSON.decode([API.PeerView].self, from: try await world.call("GET", "/peers", token: ada).body.utf8)
+            #expect(listed.map(\.name) == ["eve-2"], "who serves only its owner is not shown to others")
+
+            let mine = try await world.start([("peers", "1")], token: ada)
+            #expect(mine.status == 400 && mine.detail.contains("0 are online and free"), "\(mine.detail)")
+            let two = try await world.start([("peers", "2"), ("pool", "everyone")], token: ada)
+            #expect(two.status == 400 && two.detail.contains("1 is online"), "eve-1 serves eve alone: \(two.detail)")
+            #expect(try await world.documents.sessionCounts().isEmpty, "what was not started is not there")
+            let one = try await world.start([("peers", "1"), ("pool", "everyone")], token: ada)
+            #expect(one.status == 201, "\(one)")
+            #expect(try await world.documents.peers().filter { $0.sessionId != nil }.map(\.name) == ["eve-2"])
+            #expect(try await world.start([("peers", "1"), ("pool", "nobody")], token: ada).status == 400)
         }
     }
 

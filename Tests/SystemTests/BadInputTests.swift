@@ -117,6 +117,7 @@ private struct LyingPeer {
 
     func run(_ registered: API.Registered) async throws {
         let id = registered.peerId
+        let client = client.authenticated(by: registered.credential)
         let broker = HTTPBroker(
             client: client, peerId: id, registration: registered.registration,
             logger: Logger(label: "liar") { _ in SwiftLogNoOpLogHandler() })

@@ -80,7 +80,15 @@ public enum API {
         public var id: String?
         public var name: String
         public var capabilities: PeerCapabilities
-        public init(id: String?, name: String, capabilities: PeerCapabilities) {
+        /// Whose sessions it trains; absent: its owner's.
+        public var serve: Pool?
+        /// With `id`: the credential of the registration before, which shows that the id is this machine's.
+        public var credential: String?
+        public init(
+            id: String?, name: String, capabilities: PeerCapabilities, serve: Pool? = nil, credential: String? = nil
+        ) {
+            self.serve = serve
+            self.credential = credential
             self.id = id
             self.name = name
             self.capabilities = capabilities
@@ -91,13 +99,16 @@ public enum API {
     public struct Registered: Codable, Sendable {
         public var peerId: String
         public var registration: Int
+        /// The bearer token of this peer: every other `/peers/{id}/…` request needs it. The join token only registers.
+        public var credential: String
         /// `embedded` (commands stream from and events go to this server), or another transport's name in `broker`.
         public var broker: BrokerAddress
         /// Seconds between presence beats; a peer varies them by ± 20 %.
         public var heartbeatInterval: Double
-        public init(peerId: String, registration: Int, broker: BrokerAddress, heartbeatInterval: Double) {
+        public init(peerId: String, registration: Int, credential: String, broker: BrokerAddress, heartbeatInterval: Double) {
             self.peerId = peerId
             self.registration = registration
+            self.credential = credential
             self.broker = broker
             self.heartbeatInterval = heartbeatInterval
         }
@@ -161,6 +172,8 @@ public enum API {
         public var lastSeen: Date
         /// Whether it came with a token of the asking user.
         public var mine: Bool
+        /// Whose sessions it trains.
+        public var serve: Pool
         public init(_ peer: Peer, mine: Bool) {
             id = peer.id
             name = peer.name
@@ -173,6 +186,7 @@ public enum API {
             platform = peer.capabilities.platform
             lastSeen = peer.lastSeen
             self.mine = mine
+            serve = peer.serve
         }
     }
 

@@ -52,6 +52,8 @@ public struct Peer: Codable, Hashable, Sendable, Identifiable {
     public var ownerId: String
     public var tokenId: String
     public var capabilities: PeerCapabilities
+    /// Whose sessions it trains.
+    public var serve: Pool
     public var status: PeerStatus
     /// The session it is locked to, while TRAINING (or OFFLINE and not yet given up).
     public var sessionId: String?
@@ -61,7 +63,8 @@ public struct Peer: Codable, Hashable, Sendable, Identifiable {
     public var lastSeen: Date
 
     public init(
-        id: String, name: String, ownerId: String, tokenId: String, capabilities: PeerCapabilities, status: PeerStatus = .online,
+        id: String, name: String, ownerId: String, tokenId: String, capabilities: PeerCapabilities, serve: Pool = .mine,
+        status: PeerStatus = .online,
         sessionId: String? = nil, registration: Int = 1, registeredAt: Date, lastSeen: Date
     ) {
         self.id = id
@@ -69,6 +72,7 @@ public struct Peer: Codable, Hashable, Sendable, Identifiable {
         self.ownerId = ownerId
         self.tokenId = tokenId
         self.capabilities = capabilities
+        self.serve = serve
         self.status = status
         self.sessionId = sessionId
         self.registration = registration

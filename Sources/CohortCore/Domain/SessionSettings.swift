@@ -32,6 +32,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var maxNormRatio: Double?
     /// nil: every row counts alike.
     public var classWeight: ClassWeight?
+    /// Whose peers may take part, and so see the data. Absent: the owner's.
+    public var pool: Pool?
 
     public struct Override: Codable, Hashable, Sendable {
         public var batchSize: Int?
@@ -50,7 +52,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         optimizer: OptimizerSpec = OptimizerSpec(), hidden: [Int] = [128, 64], activation: Activation = .relu, dropout: Double = 0,
         task: LearningTask? = nil, target: String? = nil, seed: UInt64 = 0, validation: Double = 0.2, minPeers: Int = 1,
         perPeer: [String: Override] = [:], earlyStopping: Int? = nil, maxNormRatio: Double? = nil,
-        classWeight: ClassWeight? = nil
+        classWeight: ClassWeight? = nil, pool: Pool? = nil
     ) {
         self.peers = peers
         self.strategy = strategy
@@ -71,6 +73,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         self.earlyStopping = earlyStopping
         self.maxNormRatio = maxNormRatio
         self.classWeight = classWeight
+        self.pool = pool
     }
 
     /// What `peer` trains with: its override by id, else by name, else the session's.

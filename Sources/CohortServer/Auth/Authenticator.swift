@@ -10,6 +10,8 @@ struct Caller: Sendable {
     var userId: String
     /// A peer's join token.
     var tokenId: String?
+    /// A registered machine, and its registration's number.
+    var peer: (id: String, registration: Int)?
 }
 
 /// From the bearer token of a request to who asks.
@@ -30,17 +32,32 @@ final class Authenticator: Sendable {
         do {
             let claims = try await tokens.claims(of: try bearer(request), now: .now)
             guard claims.scope == scope else {
-                throw CohortError(
-                    .forbidden,
-                    scope == .user
-                        ? "this is a join token: it lets a machine join as a peer, and nothing else. Sign in for this"
-                        : "this is for peers: it takes a join token (POST /auth/tokens), not a sign-in")
+                throw CohortError(.forbidden, Self.wrong(claims.scope, for: scope))
             }
             if let id = claims.jti { try await checkNotRevoked(id) }
-            return Caller(userId: claims.sub, tokenId: claims.jti)
+            var caller = Caller(userId: claims.sub, tokenId: claims.jti)
+            if let peer = claims.peer, let registration = claims.registration { caller.peer = (peer, registration) }
+            return caller
         } catch let error as CohortError where error.code == .unauthenticated {
             throw HTTPProblem(error, headers: [.wwwAuthenticate: "Bearer"])
         }
+    }
+
+    private static func wrong(_ found: Claims.Scope, for wanted: Claims.Scope) -> String {
+        switch (found, wanted) {
+        case (.peer, .user): "this is a join token: it lets a machine join as a peer, and nothing else. Sign in for this"
+        case (.machine, .user): "this is a peer's credential: sign in for this"
+        case (.peer, .machine): "this is a join token, which only registers: use the credential that POST /peers answered"
+        case (.machine, .peer): "this is a peer's credential: registering takes a join token"
+        case (_, .peer): "this is for peers: it takes a join token (POST /auth/tokens), not a sign-in"
+        default: "this is for peers: it takes the credential that POST /peers answered, not a sign-in"
+        }
+    }
+
+    /// Whether this is a credential of the peer, of whichever of its registrations.
+    func isCredential(_ token: String, ofPeer id: String, ownerId: String) async -> Bool {
+        guard let claims = try? await tokens.claims(of: token, now: .now) else { return false }
+        return claims.scope == .machine && claims.peer == id && claims.sub == ownerId
     }
 
     /// To be called when a join token is revoked.

@@ -8,8 +8,10 @@ struct Claims: JWTPayload, Hashable {
     enum Scope: String, Codable, Sendable {
         /// A person.
         case user
-        /// A machine that joined with a person's token.
+        /// A join token: it registers machines, and nothing else.
         case peer
+        /// One registered machine.
+        case machine
     }
 
     /// The user's id; for a peer the user whose token it is.
@@ -19,8 +21,11 @@ struct Claims: JWTPayload, Hashable {
     var iat: Double
     /// Seconds since 1970; only a join token may have none.
     var exp: Double?
-    /// The record of a join token.
+    /// The record of the join token; a machine's too, so that it ends with it.
     var jti: String?
+    /// A machine's id and the number of its registration.
+    var peer: String?
+    var registration: Int?
 
     /// Expiry is checked at every use, not only when the token is first seen.
     func verify(using algorithm: some JWTAlgorithm) {}
@@ -68,7 +73,13 @@ final class Tokens: Sendable {
             let (header, _, _) = try DefaultJWTParser().parse([UInt8](token.utf8), as: Claims.self)
             guard header.alg == "HS256" else { throw JWTError.signatureVerificationFailed }
             let claims = try await keys.verify(token, as: Claims.self)
-            guard claims.scope == .user ? claims.exp != nil : claims.jti != nil else { throw JWTError.signatureVerificationFailed }
+            let isWhole =
+                switch claims.scope {
+                case .user: claims.exp != nil
+                case .peer: claims.jti != nil
+                case .machine: claims.jti != nil && claims.peer != nil && claims.registration != nil
+                }
+            guard isWhole else { throw JWTError.signatureVerificationFailed }
             return claims
         } catch {
             throw CohortError(.unauthenticated, "the token is not one of this server's: sign in again")

@@ -54,6 +54,7 @@ struct OpenAPIRoute: Sendable {
                 case .open, .link: []
                 case .user: [["user": []]]
                 case .peer: [["peer": []]]
+                case .machine: [["machine": []]]
                 }
             responses = ["2XX": Answer(description: "Done"), "default": .problem]
         }
@@ -79,6 +80,7 @@ struct OpenAPIRoute: Sendable {
         var securitySchemes = [
             "user": ["type": "http", "scheme": "bearer", "description": "A sign-in: access_token of /auth/signin"],
             "peer": ["type": "http", "scheme": "bearer", "description": "A join token: token of /auth/tokens"],
+            "machine": ["type": "http", "scheme": "bearer", "description": "A peer's credential: credential of POST /peers"],
         ]
         var schemas = ["Problem": Problem()]
     }

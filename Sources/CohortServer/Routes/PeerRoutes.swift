@@ -12,42 +12,46 @@ struct PeerRoutes: Sendable {
     let configuration: ServerConfiguration
     let metrics: ServerMetrics
 
+    let authenticator: Authenticator
+
     var routes: [Route] {
         let routes: [Route] = [
-            .user(.get, "/peers", "List the peers") { _, _, caller in
-                try .json(try await documents.peers().map { API.PeerView($0, mine: $0.ownerId == caller.userId) })
+            .user(.get, "/peers", "List one's own peers, and those that serve everyone") { _, _, caller in
+                try .json(
+                    try await documents.peers().filter { $0.mayServe(ownerId: caller.userId, pool: .everyone) }
+                        .map { API.PeerView($0, mine: $0.ownerId == caller.userId) })
             },
             .peer(.post, "/peers", "Register a peer", register),
-            .peer(.post, "/peers/{id}/heartbeat", "A presence beat", beat),
-            .peer(.delete, "/peers/{id}", "Say goodbye", leave),
+            .machine(.post, "/peers/{id}/heartbeat", "A presence beat", beat),
+            .machine(.delete, "/peers/{id}", "Say goodbye", leave),
         ]
         guard let broker = broker as? EmbeddedBroker else { return routes }
         return routes + [
-            .peer(.get, "/peers/{id}/commands", "Stream of commands") { request, context, caller in
-                let id = try peer(context, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
+            .machine(.get, "/peers/{id}/commands", "Stream of commands") { request, _, caller, peer in
+                try check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
                 if let name = HTTPField.Name.lastEventID, let last = request.headers[name].flatMap({ Int($0) }) {
-                    broker.acknowledge(peerId: id, through: last)
+                    broker.acknowledge(peerId: peer.id, through: last)
                 }
-                return .eventStream(request, buffering: .unbounded, broker.commands(peerId: id))
+                return .eventStream(request, buffering: .unbounded, broker.commands(peerId: peer.id))
             },
-            .peer(.post, "/peers/{id}/commands/ack", "Acknowledge commands") { request, context, caller in
-                let id = try peer(context, caller)
-                broker.acknowledge(peerId: id, through: try await request.json(API.CommandAcknowledgement.self).through)
+            .machine(.post, "/peers/{id}/commands/ack", "Acknowledge commands") { request, _, caller, peer in
+                try check(peer, caller)
+                broker.acknowledge(peerId: peer.id, through: try await request.json(API.CommandAcknowledgement.self).through)
                 return .noContent
             },
-            .peer(.post, "/peers/{id}/events", "Send events") { request, context, caller in
-                try await events(request, context, caller, broker)
+            .machine(.post, "/peers/{id}/events", "Send events") { request, _, caller, peer in
+                try await events(request, caller, peer, broker)
             },
         ]
     }
 
-    /// - Throws: ``CohortError`` `conflict` when the peer is not one of the living of this token's owner: it must register.
-    private func peer(_ context: Context, _ caller: Caller, registration: Int? = nil) throws -> String {
-        let id = try context.parameters.require("id")
-        guard presence.knows(id, ownerId: caller.userId, registration: registration) else {
-            throw CohortError(.conflict, "peer '\(id.prefix(60))' was given up, or never registered: register (again)")
+    /// - Throws: ``CohortError`` `conflict` when this registration is not a living one: the peer must register again.
+    private func check(_ peer: (id: String, registration: Int), _ caller: Caller, registration: Int? = nil) throws {
+        guard registration ?? peer.registration == peer.registration,
+            presence.knows(peer.id, ownerId: caller.userId, registration: peer.registration)
+        else {
+            throw CohortError(.conflict, "this registration of peer '\(peer.id)' was given up, or replaced by a newer one: register again")
         }
-        return id
     }
 
     private func register(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
@@ -62,49 +66,73 @@ struct PeerRoutes: Sendable {
         guard about.platform.utf8.count <= 200, about.version.utf8.count <= 64 else {
             throw CohortError(.invalid, "capabilities: platform and version must be short")
         }
-        if let id = body.id {
-            guard (1...64).contains(id.utf8.count), id.utf8.allSatisfy({ $0 == 0x2d || ($0 | 0x20) &- 0x61 < 26 || $0 &- 0x30 < 10 }) else {
-                throw CohortError(.invalid, "id is not one that a server gives: leave it out to get one")
-            }
-        }
+        let isBack = if let id = body.id { try await isKnown(id, body.credential, caller) } else { false }
         let now = Date()
         let peer = try await documents.register(
             Peer(
-                id: body.id ?? newIdentifier(), name: try AccountRules.name(body.name, field: "name"), ownerId: caller.userId,
-                tokenId: caller.tokenId ?? "", capabilities: about, registeredAt: now, lastSeen: now))
+                id: isBack ? body.id ?? newIdentifier() : newIdentifier(), name: try AccountRules.name(body.name, field: "name"),
+                ownerId: caller.userId,
+                tokenId: caller.tokenId ?? "", capabilities: about, serve: body.serve ?? .mine, registeredAt: now, lastSeen: now))
         try await broker.declare(.command(peerId: peer.id))
         await presence.registered(peer)
+        let credential = try await authenticator.tokens.sign(
+            Claims(
+                sub: caller.userId, scope: .machine, iat: now.timeIntervalSince1970, exp: nil, jti: caller.tokenId, peer: peer.id,
+                registration: peer.registration))
         return try .json(
             API.Registered(
-                peerId: peer.id, registration: peer.registration, broker: configuration.broker,
+                peerId: peer.id, registration: peer.registration, credential: credential, broker: configuration.broker,
                 heartbeatInterval: configuration.heartbeatInterval), status: .created)
     }
 
-    private func beat(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
-        let id = try context.parameters.require("id")
-        let body = try await request.json(API.Beat.self)
-        guard presence.beat(peerId: id, registration: body.registration, ownerId: caller.userId) else {
-            throw CohortError(.conflict, "this registration of peer '\(id.prefix(60))' is not a living one: register again")
+    /// Whether the id is this machine's from before.
+    /// - Throws: ``CohortError`` `conflict` for an id whose credential is missing or another's: a join token alone takes nobody's place.
+    private func isKnown(_ id: String, _ credential: String?, _ caller: Caller) async throws -> Bool {
+        guard let credential, await authenticator.isCredential(credential, ofPeer: id, ownerId: caller.userId) else {
+            throw CohortError(
+                .conflict,
+                "the peer id '\(id.printable(max: 64))' needs the credential that its registration answered: send it, or leave id out to join as a new peer"
+            )
         }
-        if let through = body.through, let broker = broker as? EmbeddedBroker { broker.acknowledge(peerId: id, through: through) }
+        return true
+    }
+
+    private func beat(
+        _ request: Request, _ context: Context, _ caller: Caller, _ peer: (id: String, registration: Int)
+    ) async throws -> Response {
+        let body = try await request.json(API.Beat.self)
+        guard body.registration == peer.registration,
+            presence.beat(peerId: peer.id, registration: body.registration, ownerId: caller.userId)
+        else {
+            throw CohortError(.conflict, "this registration of peer '\(peer.id)' is not a living one: register again")
+        }
+        if let through = body.through, let broker = broker as? EmbeddedBroker { broker.acknowledge(peerId: peer.id, through: through) }
         metrics.count("presence_beats")
         return .noContent
     }
 
-    private func leave(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
-        let id = try peer(context, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
-        try await documents.setOffline(peerId: id, registration: nil)
-        await presence.left(peerId: id)
+    private func leave(
+        _ request: Request, _ context: Context, _ caller: Caller, _ peer: (id: String, registration: Int)
+    ) async throws -> Response {
+        try check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
+        try await documents.setOffline(peerId: peer.id, registration: peer.registration)
+        await presence.left(peerId: peer.id)
         return .noContent
     }
 
     /// One event as JSON, or several of one session as a line each (`application/x-ndjson`).
-    private func events(_ request: Request, _ context: Context, _ caller: Caller, _ broker: EmbeddedBroker) async throws -> Response {
-        let id = try peer(context, caller)
+    private func events(
+        _ request: Request, _ caller: Caller, _ peer: (id: String, registration: Int), _ broker: EmbeddedBroker
+    ) async throws -> Response {
+        try check(peer, caller)
+        let id = peer.id
         let isLines = request.headers[.contentType]?.hasPrefix("application/x-ndjson") == true
         let body = try await request.bytes(upTo: isLines ? 1 << 20 : Self.largestEvent).readableBytesView
         var lines = isLines ? body.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) : [body[...]]
         if isLines, lines.last?.isEmpty == true { lines.removeLast() }
+        guard lines.count <= Self.maxEvents else {
+            throw CohortError(.tooLarge, "there are \(lines.count) events in one request; at most \(Self.maxEvents) are taken")
+        }
         if let through = try request.number("through", in: 0...Int.max) { broker.acknowledge(peerId: id, through: through) }
         var session: String?
         for line in lines {
@@ -143,6 +171,7 @@ struct PeerRoutes: Sendable {
     }
 
     private static let largestEvent = 64 << 10
+    private static let maxEvents = 64
 
     private struct Envelope: Decodable {
         var sessionId: String

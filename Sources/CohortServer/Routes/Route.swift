@@ -11,6 +11,8 @@ struct Route: Sendable {
         case user
         /// A join token.
         case peer
+        /// The credential of a registered peer.
+        case machine
         /// A presigned link.
         case link
     }
@@ -46,6 +48,21 @@ struct Route: Sendable {
     ) -> Route {
         Route(method: method, path: path, access: .peer, summary: summary) { request, context, authenticator in
             try await respond(request, context, try await authenticator.caller(of: request, scope: .peer))
+        }
+    }
+
+    /// - Parameter respond: the caller's peer is the one that the path names.
+    static func machine(
+        _ method: HTTPRequest.Method, _ path: String, _ summary: String,
+        _ respond: @escaping @Sendable (Request, Context, Caller, _ peer: (id: String, registration: Int)) async throws -> Response
+    ) -> Route {
+        Route(method: method, path: path, access: .machine, summary: summary) { request, context, authenticator in
+            let caller = try await authenticator.caller(of: request, scope: .machine)
+            let id = try context.parameters.require("id")
+            guard let peer = caller.peer, peer.id == id else {
+                throw CohortError(.forbidden, "this credential is another peer's than '\(id.printable(max: 60))'")
+            }
+            return try await respond(request, context, caller, peer)
         }
     }
 

@@ -78,7 +78,7 @@ struct SessionRoutes: Sendable {
         var isTaken = false
         defer { if !isTaken { try? FileManager.default.removeItem(atPath: form.path) } }  // Nobody was told of it.
         let settings = try SettingsForm.settings(form.fields, strategies: strategies)
-        try await enough(settings.peers, try await documents.availablePeers().count)
+        try await enough(settings, try await candidates(settings, caller).count)
         let id = newIdentifier()
         // The document first, then the claims: a crash in between leaves nobody locked to a session that is nowhere.
         var session = Session(
@@ -87,7 +87,7 @@ struct SessionRoutes: Sendable {
         session.isStarting = true
         do {
             try await documents.insert(session)
-            session.peers = try await claim(settings.peers, for: id, caller).map { SessionPeer($0) }
+            session.peers = try await claim(settings, for: id, caller).map { SessionPeer($0) }
             session.isStarting = nil
             session = try await documents.update(session)
         } catch {
@@ -109,27 +109,33 @@ struct SessionRoutes: Sendable {
         }
     }
 
-    private func enough(_ count: Int, _ there: Int) async throws {
+    private func enough(_ settings: SessionSettings, _ there: Int) async throws {
+        let count = settings.peers
         guard there < count else { return }
+        let others = settings.pool == .everyone ? "" : ". Only your own count, unless the session says pool=everyone"
         throw CohortError(
             .invalid,
-            "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer"
+            "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer\(others)"
         )
     }
 
-    /// Locks `count` peers, each in one atomic step: the user's own first, then the fastest.
-    /// - Returns: by name, then id.
-    private func claim(_ count: Int, for sessionId: String, _ caller: Caller) async throws -> [Peer] {
-        let online = try await documents.availablePeers().sorted { a, b in
+    /// The user's own first, then the fastest.
+    private func candidates(_ settings: SessionSettings, _ caller: Caller) async throws -> [Peer] {
+        try await documents.availablePeers().filter { $0.mayServe(ownerId: caller.userId, pool: settings.pool ?? .mine) }.sorted { a, b in
             let (mine, others) = (a.ownerId == caller.userId, b.ownerId == caller.userId)
             return mine == others
                 ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : mine
         }
+    }
+
+    /// Locks as many peers as are asked for, each in one atomic step.
+    /// - Returns: by name, then id.
+    private func claim(_ settings: SessionSettings, for sessionId: String, _ caller: Caller) async throws -> [Peer] {
         var claimed: [Peer] = []
-        for peer in online where claimed.count < count {
+        for peer in try await candidates(settings, caller) where claimed.count < settings.peers {
             if try await documents.claim(peerId: peer.id, sessionId: sessionId) { claimed.append(peer) }
         }
-        try await enough(count, claimed.count)
+        try await enough(settings, claimed.count)
         return claimed.sorted { ($0.name, $0.id) < ($1.name, $1.id) }
     }
 

@@ -8,7 +8,7 @@ enum SettingsForm {
         "beta2", "epsilon",
         "hidden",
         "activation", "dropout", "task", "target", "seed", "validation", "min_peers", "per_peer", "early_stopping", "max_norm_ratio",
-        "class_weight",
+        "class_weight", "pool",
     ]
 
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
@@ -73,6 +73,7 @@ enum SettingsForm {
         settings.validation = try number("validation") ?? settings.validation
         settings.minPeers = try whole("min_peers") ?? settings.minPeers
         if let overrides = given["per_peer"] { settings.perPeer = try self.overrides(overrides) }
+        if given["pool"] != nil { settings.pool = try choice("pool", Pool.mine) }
         settings.earlyStopping = try whole("early_stopping")
         settings.maxNormRatio = try number("max_norm_ratio")
         if let weight = given["class_weight"] { settings.classWeight = try ClassWeight.parse(weight) }

@@ -15,7 +15,7 @@ struct PeerAssembly {
     /// - Throws: ``CohortError`` `invalid` for a setting that cannot be, or one that is missing.
     init(
         settings: Settings, server: String?, token: String?, name: String?, dataDirectory: String?, threads: Int?, engine: String?,
-        maxLoad: Int?, logger: Logger
+        serve: String?, maxLoad: Int?, logger: Logger
     ) throws {
         guard let server = settings.text("server", flag: server) else {
             throw CohortError(.invalid, "--server (or COHORT_SERVER) is missing: the server's URL, such as http://192.168.1.20:8080")
@@ -28,12 +28,17 @@ struct PeerAssembly {
             let known = PeerConfiguration.EngineChoice.allCases.map(\.rawValue).joined(separator: ", ")
             throw CohortError(.invalid, "COHORT_ENGINE is '\(engineName)'; it must be one of \(known)")
         }
+        let serveName = settings.text("serve", flag: serve, default: "mine")
+        guard let serve = Pool(rawValue: serveName) else {
+            throw CohortError(
+                .invalid, "COHORT_SERVE is '\(serveName)'; it must be one of \(Pool.allCases.map(\.rawValue).joined(separator: ", "))")
+        }
         configuration = PeerConfiguration(
             server: try ServerURL(server), token: token, name: settings.text("name", flag: name),
             dataDirectory: settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/peer"),
             threads: try settings.whole("threads", flag: threads, in: 0...1_024, default: 0).nonZero, engine: engine,
             cacheLimitBytes: try settings.bytes("cache_limit", default: 10 << 30),
-            maxLoad: try settings.whole("max_load", flag: maxLoad, in: 1...100, default: 100), version: Version.text,
+            serve: serve, maxLoad: try settings.whole("max_load", flag: maxLoad, in: 1...100, default: 100), version: Version.text,
             checkPoint: try CheckPointSocket.hook(settings))
         self.logger = logger
     }

@@ -86,6 +86,8 @@ extension SessionSettings {
             name: .customLong("class-weight"),
             help: "Let rare classes count more: balanced, or JSON such as {\"yes\": 5, \"no\": 1}; else all rows count alike.")
         var classWeight: String?
+        @Option(help: "Whose peers may take part, and so see the data: mine, or everyone (those started with --serve everyone).")
+        var pool = "mine"
 
         func settings() throws -> SessionSettings {
             func choice<Value: RawRepresentable & CaseIterable>(_ name: String, _ text: String) throws -> Value
@@ -113,7 +115,7 @@ extension SessionSettings {
                 hidden: widths, activation: choice("activation", activation), dropout: dropout,
                 task: task.map { try choice("task", $0) }, target: target, seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)),
                 validation: validation, minPeers: minPeers, perPeer: overrides, earlyStopping: earlyStopping, maxNormRatio: maxNormRatio,
-                classWeight: try classWeight.flatMap(ClassWeight.parse)
+                classWeight: try classWeight.flatMap(ClassWeight.parse), pool: choice("pool", pool)
             ).validated()
         }
     }

@@ -24,6 +24,9 @@ struct PeerCommand: AsyncParsableCommand {
     @Option(help: "auto or native (COHORT_ENGINE).")
     var engine: String?
 
+    @Option(help: "Whose sessions to train: mine, or everyone (COHORT_SERVE).")
+    var serve: String?
+
     @Option(
         name: .customLong("max-load"),
         help: ArgumentHelp("The most of its cores' time to use, 1 to 100 (COHORT_MAX_LOAD).", valueName: "percent"))
@@ -34,7 +37,7 @@ struct PeerCommand: AsyncParsableCommand {
         let logger = try common.logger(settings, label: "cohort.peer")
         try await PeerAssembly(
             settings: settings, server: server, token: token, name: name, dataDirectory: dataDir, threads: threads, engine: engine,
-            maxLoad: maxLoad, logger: logger
+            serve: serve, maxLoad: maxLoad, logger: logger
         ).run()
     }
 }

@@ -54,7 +54,9 @@ actor ScriptedServer {
         let body = try await request.bytes()
         let path = request.uri.path
         if path.hasPrefix("/objects/") { return try object(request, path, body) }
-        guard request.headers[.authorization] == "Bearer join" else {
+        // The join token registers; everything else takes the credential that registering answered.
+        let isRegistering = request.method == .post && request.uri.path == "/peers"
+        guard request.headers[.authorization] == (isRegistering ? "Bearer join" : "Bearer credential") else {
             return try .problem(.unauthorized, "unauthenticated", "this token is revoked")
         }
         let parts = path.split(separator: "/")
@@ -67,7 +69,8 @@ actor ScriptedServer {
             registrations.append(try CohortJSON.decode(API.Registration.self, from: body))
             return try .json(
                 API.Registered(
-                    peerId: Self.peerId, registration: registrations.count, broker: API.BrokerAddress(kind: "embedded"),
+                    peerId: Self.peerId, registration: registrations.count, credential: "credential",
+                    broker: API.BrokerAddress(kind: "embedded"),
                     heartbeatInterval: 0.05), status: .created)
         case (.post, 3, "heartbeat"):
             let beat = try CohortJSON.decode(API.Beat.self, from: body)
