@@ -80,6 +80,9 @@ let package = Package(
         room("SQLiteDocuments", ["CohortCore", .grdb]),
         room("DirectoryObjects", ["CohortCore", .crypto]),
 
+        // Reference implementations of the ports, for tests.
+        room("InMemory", ["CohortCore", .crypto]),
+
         // The parts that talk.
         room("CohortClient", ["CohortCore", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioFileSystem]),
         room(
@@ -111,7 +114,10 @@ let package = Package(
             resources: [.copy("Resources/reference.json")])
         + tests(
             "CohortCoordinatorTests",
-            ["CohortCoordinator", "CohortSystem", "DirectoryObjects", "CohortCore", "CohortStrategies", "CohortTraining"])
+            [
+                "InMemory", .logging, .serviceLifecycle, .crypto, "CohortCoordinator", "CohortSystem", "DirectoryObjects", "CohortCore",
+                "CohortStrategies", "CohortTraining",
+            ])
         + tests(
             "CohortServerTests",
             [
@@ -119,7 +125,7 @@ let package = Package(
                 .nioHTTP1, .nioPosix, .serviceLifecycle,
             ])
         + tests("CohortPeerTests", ["CohortPeer", "CohortClient", "CohortCore", "CohortTraining", .asyncHTTPClient, .hummingbird])
-        + tests("ContractTests", ["CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer", .grdb])
+        + tests("ContractTests", ["InMemory", "CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer", .grdb])
         + tests(
             "SystemTests",
             ["cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortTraining", .asyncHTTPClient, .subprocess, .nioCore, .system])

@@ -25,7 +25,8 @@ struct DatasetPreparation {
             inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
             dropout: settings.dropout, task: schema.task)
         try model.check()
-        let key = try await freeKey()
+        // Its own from the start on: made again after a crash, it is the same object.
+        let key = session.datasetKey ?? "\(session.id).csv"
         // The upload stays where it is until the session is over: a crash in between starts this anew.
         let object = try await objects.put(copyOf: path, key: key)
         return (
@@ -33,18 +34,6 @@ struct DatasetPreparation {
                 filename: session.filename, csvLink: "s3://\(objects.bucket)/\(key)", object: object, schema: schema,
                 warnings: finding.warnings), model
         )
-    }
-
-    /// `20260131T120000123Z.csv`; a millisecond on while that is taken.
-    private func freeKey() async throws -> String {
-        var time = session.createdAt
-        while true {
-            let text = time.formatted(
-                Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted, includingFractionalSeconds: true))
-            let key = text.filter { $0 != "." } + ".csv"
-            if try await objects.head(key) == nil { return key }
-            time.addTimeInterval(0.001)
-        }
     }
 }
 

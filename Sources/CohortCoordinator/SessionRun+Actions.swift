@@ -111,7 +111,8 @@ extension SessionRun {
 
     /// After the final status is stored: peers are told and freed, the queue and the leftovers go, a session without a model hands its last
     /// checkpoint out. Each step may be repeated; the document says when all are done.
-    func finish(_ session: Session) async throws {
+    /// - Parameter givesUp: leftovers that cannot be removed after many tries are logged, and stay.
+    func finish(_ session: Session, givesUp: Bool) async throws {
         var session = session
         let reason: StopCommand.Reason =
             switch session.status {
@@ -132,12 +133,16 @@ extension SessionRun {
             do {
                 let metrics = session.best?.validation ?? session.checkpoints.last?.validation ?? Metrics(loss: nil, samples: 0)
                 session.modelObject = try await updates.conclude(session, weights: weights, metrics: metrics)
-            } catch {
+            } catch let error where givesUp || !Self.mayPass(error) {
                 logger.warning("the last checkpoint cannot be handed out: \(error)")
             }
         }
-        await removeWorkings(session)
-        await removeUpload(session)
+        do {
+            try await removeWorkings(session)
+            try removeUpload(session)
+        } catch let error where givesUp {
+            logger.warning("files and objects of the session are left over: \(error)")
+        }
         session.isEnding = nil
         do {
             _ = try await documents.update(session)
@@ -150,44 +155,40 @@ extension SessionRun {
         }
     }
 
+    /// Whether another try may end otherwise.
+    private static func mayPass(_ error: any Error) -> Bool {
+        guard let error = error as? CohortError else { return true }
+        return [.unavailable, .internal, .storageFull].contains(error.code)
+    }
+
     /// Small ones in bulk: a round in which nobody waits for much should not wait for a disk.
     func discard(_ keys: [String], _ session: Session) async {
         guard !keys.isEmpty else { return }
         discarded += keys
         let bytes = discarded.count * 4 * (session.model?.parameterCount ?? 0)
         guard bytes > 16 << 20 || discarded.count >= 200 else { return }
-        await remove(discarded)
+        do {
+            try await coordinator.objects.delete(discarded)
+        } catch {
+            // The end removes them: nobody waits for it now.
+            logger.warning("\(discarded.count) objects are left until the end: \(error)")
+        }
         discarded = []
     }
 
-    // MARK: Leftovers. What cannot be removed now is only logged: it harms nobody.
+    // MARK: Leftovers
 
     /// Updates, and checkpoints that the document does not name.
-    private func removeWorkings(_ session: Session) async {
-        do {
-            let kept = Set((session.checkpoints.map(\.weights) + [session.weights, session.best?.weights].compactMap { $0 }).map(\.key))
-            let checkpoints = try await coordinator.objects.list(prefix: "checkpoints/\(id)/").filter { !kept.contains($0) }
-            await remove(try await coordinator.objects.list(prefix: "updates/\(id)/") + checkpoints)
-        } catch {
-            logger.warning("updates are left over: \(error)")
-        }
-    }
-
-    private func remove(_ keys: [String]) async {
-        do {
-            try await coordinator.objects.delete(keys)
-        } catch {
-            logger.warning("some of \(keys.prefix(10).joined(separator: ", ")) are left over: \(error)")
-        }
+    private func removeWorkings(_ session: Session) async throws {
+        let kept = Set((session.checkpoints.map(\.weights) + [session.weights, session.best?.weights].compactMap { $0 }).map(\.key))
+        let checkpoints = try await coordinator.objects.list(prefix: "checkpoints/\(id)/").filter { !kept.contains($0) }
+        let keys = try await coordinator.objects.list(prefix: "updates/\(id)/") + checkpoints
+        if !keys.isEmpty { try await coordinator.objects.delete(keys) }
     }
 
     /// The upload is a copy once the data set is an object; without one nothing can be made of it any more.
-    private func removeUpload(_ session: Session) async {
+    private func removeUpload(_ session: Session) throws {
         guard let path = session.uploadPath, FileManager.default.fileExists(atPath: path) else { return }
-        do {
-            try FileManager.default.removeItem(atPath: path)
-        } catch {
-            logger.warning("\(path) is left over: \(error)")
-        }
+        try FileManager.default.removeItem(atPath: path)
     }
 }

@@ -100,7 +100,7 @@ final class SessionRun {
 
     /// - Parameter fatal: why the session is to fail now; nil: it goes on.
     private func run(_ session: Session, isRecovery: Bool, fatal: String?) async throws {
-        if session.status.isFinal { return session.isEnding == true ? try await finish(session) : () }
+        if session.status.isFinal { return session.isEnding == true ? try await finish(session, givesUp: fatal != nil) : () }
         let strategy = try StrategyCatalogue.named(session.settings.strategy)
         var machine = SessionMachine(session, strategy: strategy, rules: configuration.rules)
         if session.status == .running {
@@ -123,7 +123,7 @@ final class SessionRun {
         } else {
             try await listen(&machine, first: isRecovery ? .recovered : .resumed)
         }
-        if machine.session.status.isFinal { try await finish(machine.session) }
+        if machine.session.status.isFinal { try await finish(machine.session, givesUp: fatal != nil) }
     }
 
     /// Inspects the data set, with the lease kept; ends early when the session is cancelled meanwhile.

@@ -61,14 +61,16 @@ public struct ServerParts: Sendable {
     public var broker: any Broker
     public var feed: any SessionFeed
     public var runner: any SessionRunner
+    public var time: any TimeSource
     public var logger: Logger
     /// Further conditions of `/health/ready`.
     public var checks: [ReadinessCheck]
 
     public init(
         documents: any Documents, objects: any ObjectStore, broker: any Broker, feed: any SessionFeed, runner: any SessionRunner,
-        logger: Logger, checks: [ReadinessCheck] = []
+        time: any TimeSource = SystemTime(), logger: Logger, checks: [ReadinessCheck] = []
     ) {
+        self.time = time
         self.documents = documents
         self.objects = objects
         self.broker = broker

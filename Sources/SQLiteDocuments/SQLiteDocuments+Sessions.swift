@@ -11,11 +11,11 @@ extension SQLiteDocuments {
                 try database.run(
                     """
                     INSERT INTO sessions
-                        (status, is_ending, revision, generation, lease_owner, lease_expires_at, document, id, owner_id, created_at)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                    """, columns.changing + [session.id, session.ownerId, session.createdAt.milliseconds])
+                        (status, is_ending, revision, generation, lease_owner, lease_expires_at, document, id, owner_id, created_at, dataset_key)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    """, columns.changing + [session.id, session.ownerId, session.createdAt.milliseconds, session.datasetKey])
             } catch let error as DatabaseError where error.isDuplicate {
-                throw CohortError(.conflict, "there is a session \(session.id) already")
+                throw CohortError(.conflict, "there is a session \(session.id) already, or one with its data set key")
             }
         }
     }

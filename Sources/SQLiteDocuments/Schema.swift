@@ -109,6 +109,8 @@ enum Schema {
                 sql: """
                     -- Final, but its peers are not freed yet.
                     ALTER TABLE sessions ADD COLUMN is_ending INTEGER NOT NULL DEFAULT 0;
+                    ALTER TABLE sessions ADD COLUMN dataset_key TEXT;
+                    CREATE UNIQUE INDEX sessions_dataset_key ON sessions (dataset_key) WHERE dataset_key IS NOT NULL;
                     DROP INDEX sessions_unfinished;
                     CREATE INDEX sessions_unfinished ON sessions (created_at) WHERE status IN ('PENDING', 'RUNNING') OR is_ending;
                     ALTER TABLE peers ADD COLUMN serve TEXT NOT NULL DEFAULT 'mine';

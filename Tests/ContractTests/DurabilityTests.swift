@@ -6,7 +6,7 @@ import Testing
 
 @Suite("Documents on disk")
 struct DurabilityTests {
-    @Test("Everything is there after closing and opening again", arguments: DocumentStore.all)
+    @Test("Everything is there after closing and opening again", arguments: DocumentStore.durable)
     func reopen(_ store: DocumentStore) async throws {
         try await TemporaryFolder.with { place in
             let first = try await store.open(place)

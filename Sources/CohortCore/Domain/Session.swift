@@ -229,6 +229,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var roundStartedAt: Date?
     /// Attempts at work given out so far; the next has this number.
     public var attempts: Int?
+    /// Of its data set in the object store: its own from the start on.
+    public var datasetKey: String?
     /// Its peers are being claimed; nobody was told of it yet.
     public var isStarting: Bool?
     /// Its final status is stored; peers, queue and leftovers are still to be freed.

@@ -59,6 +59,7 @@ public struct PeerBeat: Hashable, Sendable {
 }
 
 public protocol SessionDocuments: Sendable {
+    /// - Throws: ``CohortError`` `conflict` when its id or its data set key is taken.
     func insert(_ session: Session) async throws
     func session(id: String) async throws -> Session?
     /// Newest first.

@@ -236,6 +236,7 @@ extension SessionMachine {
         session.error = why
         session.waitingFor = nil
         session.endedAt = now.date
+        session.isStarting = nil
         session.isEnding = true
         change(true)
         let words =

@@ -2,7 +2,6 @@ import CohortCore
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
-import Logging
 
 /// Sessions: start, watch, cancel, results, model, predictions. A user sees only their own: another's is not there.
 struct SessionRoutes: Sendable {
@@ -78,65 +77,11 @@ struct SessionRoutes: Sendable {
         var isTaken = false
         defer { if !isTaken { try? FileManager.default.removeItem(atPath: form.path) } }  // Nobody was told of it.
         let settings = try SettingsForm.settings(form.fields, strategies: strategies)
-        try await enough(settings, try await candidates(settings, caller).count)
-        let id = newIdentifier()
-        // The document first, then the claims: a crash in between leaves nobody locked to a session that is nowhere.
-        var session = Session(
-            id: id, ownerId: caller.userId, createdAt: Date(), settings: settings, peers: [], uploadPath: form.path, filename: form.filename
-        )
-        session.isStarting = true
-        do {
-            try await documents.insert(session)
-            session.peers = try await claim(settings, for: id, caller).map { SessionPeer($0) }
-            session.isStarting = nil
-            session = try await documents.update(session)
-        } catch {
-            await takeBack(id)
-            throw error
-        }
+        let session = try await SessionStart(documents: documents, time: parts.time).start(
+            settings, ownerId: caller.userId, upload: form.path, filename: form.filename)
         isTaken = true
-        await parts.runner.wake(sessionId: id)
+        await parts.runner.wake(sessionId: session.id)
         return try .json(API.SessionStarted(session), status: .created)
-    }
-
-    /// Nobody was told of the session. What cannot be undone now is undone by the coordinator, which finds it starting for too long.
-    private func takeBack(_ id: String) async {
-        do {
-            try await documents.freePeers(ofSession: id)
-            try await documents.deleteSession(id: id)
-        } catch {
-            parts.logger.warning("a session that was not started is left over: \(error)", metadata: ["session": "\(id)"])
-        }
-    }
-
-    private func enough(_ settings: SessionSettings, _ there: Int) async throws {
-        let count = settings.peers
-        guard there < count else { return }
-        let others = settings.pool == .everyone ? "" : ". Only your own count, unless the session says pool=everyone"
-        throw CohortError(
-            .invalid,
-            "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer\(others)"
-        )
-    }
-
-    /// The user's own first, then the fastest.
-    private func candidates(_ settings: SessionSettings, _ caller: Caller) async throws -> [Peer] {
-        try await documents.availablePeers().filter { $0.mayServe(ownerId: caller.userId, pool: settings.pool ?? .mine) }.sorted { a, b in
-            let (mine, others) = (a.ownerId == caller.userId, b.ownerId == caller.userId)
-            return mine == others
-                ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : mine
-        }
-    }
-
-    /// Locks as many peers as are asked for, each in one atomic step.
-    /// - Returns: by name, then id.
-    private func claim(_ settings: SessionSettings, for sessionId: String, _ caller: Caller) async throws -> [Peer] {
-        var claimed: [Peer] = []
-        for peer in try await candidates(settings, caller) where claimed.count < settings.peers {
-            if try await documents.claim(peerId: peer.id, sessionId: sessionId) { claimed.append(peer) }
-        }
-        try await enough(settings, claimed.count)
-        return claimed.sorted { ($0.name, $0.id) < ($1.name, $1.id) }
     }
 
     // MARK: Watch

@@ -1,5 +1,7 @@
 import CohortCore
+import CohortServer
 import DirectoryObjects
+import InMemory
 import SQLiteDocuments
 import Testing
 
@@ -13,7 +15,10 @@ struct DocumentStore: Sendable, CustomTestStringConvertible {
         DocumentStore(testDescription: "SQLite") { place in
             let documents = try SQLiteDocuments(path: place.path("cohort.sqlite"))
             return Opened(part: documents) { try await documents.close() }
-        }
+        },
+        DocumentStore(testDescription: "memory") { place in
+            Opened(part: await MemoryPlaces.shared.documents(at: place.path("documents"))) {}
+        },
     ]
 }
 
@@ -25,8 +30,33 @@ struct ObjectStoreKind: Sendable, CustomTestStringConvertible {
     static let all = [
         ObjectStoreKind(testDescription: "directory") { place in
             Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret)) {}
-        }
+        },
+        ObjectStoreKind(testDescription: "memory") { _ in Opened(part: MemoryObjects()) {} },
     ]
+}
+
+/// Every broker that must pass the broker suite.
+struct BrokerKind: Sendable, CustomTestStringConvertible {
+    let testDescription: String
+    let make: @Sendable () -> any Broker
+
+    static let all = [
+        BrokerKind(testDescription: "embedded") { EmbeddedBroker(takenWithin: .milliseconds(20), answeredWithin: .seconds(60)) },
+        BrokerKind(testDescription: "memory") { MemoryBroker() },
+    ]
+}
+
+/// What is opened twice at one place is the same documents.
+actor MemoryPlaces {
+    static let shared = MemoryPlaces()
+    private var places: [String: MemoryDocuments] = [:]
+
+    func documents(at path: String) -> MemoryDocuments {
+        if let known = places[path] { return known }
+        let documents = MemoryDocuments()
+        places[path] = documents
+        return documents
+    }
 }
 
 /// Every object store that this server serves itself.
@@ -49,6 +79,9 @@ struct Opened<Part: Sendable>: Sendable {
 }
 
 extension DocumentStore {
+    /// What outlives its process.
+    static var durable: [DocumentStore] { all.filter { $0.testDescription != "memory" } }
+
     /// Runs `body` on an empty store.
     func withEmpty(_ body: (any Documents) async throws -> Void) async throws {
         try await TemporaryFolder.with { place in

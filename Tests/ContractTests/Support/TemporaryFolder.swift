@@ -32,8 +32,8 @@ struct TemporaryFolder: Sendable {
     func files() -> [String] {
         let names = FileManager.default.enumerator(atPath: path)?.compactMap { $0 as? String } ?? []
         return names.filter { name in
-            var status = stat()
-            return lstat(self.path(name), &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+            let attributes = try? FileManager.default.attributesOfItem(atPath: self.path(name))
+            return attributes?[.type] as? FileAttributeType == .typeRegular
         }.sorted()
     }
 }

@@ -1,0 +1,81 @@
+public import FoundationEssentials
+
+/// Starts a session: its document first, then the claims, then the document with its peers. Cut short anywhere, nobody stays locked to a
+/// session that is nowhere, and what is left of the start ends by itself.
+public struct SessionStart: Sendable {
+    private let documents: any Documents
+    private let time: any TimeSource
+
+    public init(documents: any Documents, time: any TimeSource) {
+        self.documents = documents
+        self.time = time
+    }
+
+    /// - Parameters:
+    ///   - upload: path of the CSV on this machine.
+    /// - Returns: the session as stored, PENDING, with its peers by name, then id.
+    /// - Throws: ``CohortError`` `invalid` when there are too few peers; what the store throws, once what was done is undone as far as
+    ///   possible: what is left of it is a session that says that it is starting, which a coordinator ends.
+    public func start(_ settings: SessionSettings, ownerId: String, upload: String, filename: String) async throws -> Session {
+        try enough(settings, try await candidates(settings, ownerId).count)
+        var session = try await insert(settings, ownerId, upload, filename)
+        do {
+            var claimed: [Peer] = []
+            for peer in try await candidates(settings, ownerId) where claimed.count < settings.peers {
+                if try await documents.claim(peerId: peer.id, sessionId: session.id) { claimed.append(peer) }
+            }
+            try enough(settings, claimed.count)
+            session.peers = claimed.sorted { ($0.name, $0.id) < ($1.name, $1.id) }.map { SessionPeer($0) }
+            session.isStarting = nil
+            return try await documents.update(session)
+        } catch {
+            try? await documents.freePeers(ofSession: session.id)
+            try? await documents.deleteSession(id: session.id)
+            throw error
+        }
+    }
+
+    /// With a data set key of its own: a millisecond on while that is taken.
+    private func insert(_ settings: SessionSettings, _ ownerId: String, _ upload: String, _ filename: String) async throws -> Session {
+        var createdAt = time.date
+        for _ in 0..<1_000 {
+            var session = Session(
+                id: newIdentifier(), ownerId: ownerId, createdAt: createdAt, settings: settings, peers: [], uploadPath: upload,
+                filename: filename)
+            session.isStarting = true
+            session.datasetKey = Self.datasetKey(at: createdAt)
+            do {
+                try await documents.insert(session)
+                return session
+            } catch let error as CohortError where error.code == .conflict {
+                createdAt.addTimeInterval(0.001)
+            }
+        }
+        throw CohortError(.unavailable, "too many sessions are started at once: try again in a moment")
+    }
+
+    /// `20260131T120000123Z.csv`.
+    static func datasetKey(at date: Date) -> String {
+        let text = date.formatted(
+            Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted, includingFractionalSeconds: true))
+        return text.filter { $0 != "." } + ".csv"
+    }
+
+    /// The user's own first, then the fastest.
+    private func candidates(_ settings: SessionSettings, _ owner: String) async throws -> [Peer] {
+        try await documents.availablePeers().filter { $0.mayServe(ownerId: owner, pool: settings.pool ?? .mine) }.sorted { a, b in
+            let (mine, others) = (a.ownerId == owner, b.ownerId == owner)
+            return mine == others ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : mine
+        }
+    }
+
+    private func enough(_ settings: SessionSettings, _ there: Int) throws {
+        let count = settings.peers
+        guard there < count else { return }
+        let others = settings.pool == .everyone ? "" : ". Only your own count, unless the session says pool=everyone"
+        throw CohortError(
+            .invalid,
+            "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer\(others)"
+        )
+    }
+}

@@ -1,0 +1,238 @@
+public import CohortCore
+public import FoundationEssentials
+import Synchronization
+
+/// Makes the n-th call to any of a set of parts go wrong.
+public final class FaultPlan: Sendable {
+    public enum Kind: String, Sendable, CaseIterable {
+        /// It throws, having done nothing.
+        case fail
+        /// It throws, having done what it was asked for.
+        case failAfter
+        /// It takes long, and then throws.
+        case hang
+        /// Nothing after it happens, as after `kill -9`.
+        case crash
+        /// It happens, and nothing after it.
+        case crashAfter
+    }
+
+    /// After a crash every call of the dead throws this.
+    public struct Dead: Error {}
+
+    private let kind: Kind?
+    private let number: Int
+    private let time: any TimeSource
+    private let state = Mutex((count: 0, isDead: false, name: ""))
+    public let died: AsyncStream<Void>
+    private let dying: AsyncStream<Void>.Continuation
+
+    /// - Parameter kind: nil: calls are only counted.
+    public init(_ kind: Kind?, at number: Int = 0, time: any TimeSource = SystemTime()) {
+        self.kind = kind
+        self.number = number
+        self.time = time
+        (died, dying) = AsyncStream.makeStream()
+    }
+
+    public var count: Int { state.withLock { $0.count } }
+    /// Of the call that went wrong.
+    public var name: String { state.withLock { $0.name } }
+
+    public func call<Value: Sendable>(_ name: String, _ body: () async throws -> Value) async throws -> Value {
+        let isTheOne = try state.withLock { state in
+            if state.isDead { throw Dead() }
+            state.count += 1
+            guard kind != nil, state.count == number else { return false }
+            state.name = name
+            if kind == .crash { state.isDead = true }
+            return true
+        }
+        guard isTheOne, let kind else { return try await body() }
+        let fault = CohortError(.unavailable, "call \(number) (\(name)) fails, as the test says")
+        switch kind {
+        case .fail: throw fault
+        case .failAfter:
+            _ = try await body()
+            throw fault
+        case .hang:
+            try await time.sleep(seconds: 20)
+            throw fault
+        case .crash:
+            dying.finish()
+            throw Dead()
+        case .crashAfter:
+            _ = try? await body()
+            state.withLock { $0.isDead = true }
+            dying.finish()
+            throw Dead()
+        }
+    }
+}
+
+/// A document store whose calls may go wrong.
+public struct FaultyDocuments: Documents {
+    let base: any Documents
+    let plan: FaultPlan
+
+    public init(_ base: any Documents, _ plan: FaultPlan) {
+        self.base = base
+        self.plan = plan
+    }
+
+    public func insert(_ user: User) async throws { try await plan.call("insert user") { try await base.insert(user) } }
+    public func user(id: String) async throws -> User? { try await plan.call("user") { try await base.user(id: id) } }
+    public func user(email: String) async throws -> User? { try await plan.call("user") { try await base.user(email: email) } }
+    public func insert(_ token: JoinToken) async throws { try await plan.call("insert token") { try await base.insert(token) } }
+    public func joinToken(id: String) async throws -> JoinToken? { try await plan.call("joinToken") { try await base.joinToken(id: id) } }
+    public func joinTokens(userId: String) async throws -> [JoinToken] {
+        try await plan.call("joinTokens") { try await base.joinTokens(userId: userId) }
+    }
+    public func revokeJoinToken(id: String, userId: String, at date: Date) async throws -> Bool {
+        try await plan.call("revokeJoinToken") { try await base.revokeJoinToken(id: id, userId: userId, at: date) }
+    }
+    public func register(_ peer: Peer) async throws -> Peer { try await plan.call("register") { try await base.register(peer) } }
+    public func peer(id: String) async throws -> Peer? { try await plan.call("peer") { try await base.peer(id: id) } }
+    public func peers() async throws -> [Peer] { try await plan.call("peers") { try await base.peers() } }
+    public func peers(ofSession sessionId: String) async throws -> [Peer] {
+        try await plan.call("peers(ofSession:)") { try await base.peers(ofSession: sessionId) }
+    }
+    public func availablePeers() async throws -> [Peer] { try await plan.call("availablePeers") { try await base.availablePeers() } }
+    public func freeStrayPeers() async throws -> [String] { try await plan.call("freeStrayPeers") { try await base.freeStrayPeers() } }
+    public func touch(_ beats: [PeerBeat]) async throws { try await plan.call("touch") { try await base.touch(beats) } }
+    public func claim(peerId: String, sessionId: String) async throws -> Bool {
+        try await plan.call("claim") { try await base.claim(peerId: peerId, sessionId: sessionId) }
+    }
+    public func free(peerId: String, sessionId: String) async throws {
+        try await plan.call("free") { try await base.free(peerId: peerId, sessionId: sessionId) }
+    }
+    public func freePeers(ofSession sessionId: String) async throws {
+        try await plan.call("freePeers") { try await base.freePeers(ofSession: sessionId) }
+    }
+    public func setOffline(peerId: String, registration: Int?) async throws {
+        try await plan.call("setOffline") { try await base.setOffline(peerId: peerId, registration: registration) }
+    }
+    public func deletePeer(id: String) async throws { try await plan.call("deletePeer") { try await base.deletePeer(id: id) } }
+    public func insert(_ session: Session) async throws { try await plan.call("insert session") { try await base.insert(session) } }
+    public func session(id: String) async throws -> Session? { try await plan.call("session") { try await base.session(id: id) } }
+    public func sessions(ownerId: String, limit: Int) async throws -> [Session] {
+        try await plan.call("sessions") { try await base.sessions(ownerId: ownerId, limit: limit) }
+    }
+    public func unfinishedSessions() async throws -> [String] {
+        try await plan.call("unfinishedSessions") { try await base.unfinishedSessions() }
+    }
+    public func sessionCounts() async throws -> [SessionStatus: Int] {
+        try await plan.call("sessionCounts") { try await base.sessionCounts() }
+    }
+    public func deleteSession(id: String) async throws { try await plan.call("deleteSession") { try await base.deleteSession(id: id) } }
+    public func update(_ session: Session, recording record: SessionRecord) async throws -> Session {
+        try await plan.call("update") { try await base.update(session, recording: record) }
+    }
+    public func record(_ record: SessionRecord, sessionId: String, generation: Int) async throws {
+        try await plan.call("record") { try await base.record(record, sessionId: sessionId, generation: generation) }
+    }
+    public func answers(sessionId: String) async throws -> [RecordedAnswer] {
+        try await plan.call("answers") { try await base.answers(sessionId: sessionId) }
+    }
+    public func rounds(sessionId: String) async throws -> [RoundSummary] {
+        try await plan.call("rounds") { try await base.rounds(sessionId: sessionId) }
+    }
+    public func lease(
+        sessionId: String, owner: String, renewing generation: Int?, now: Date, expiresAt: Date
+    ) async throws -> Session? {
+        try await plan.call("lease") {
+            try await base.lease(sessionId: sessionId, owner: owner, renewing: generation, now: now, expiresAt: expiresAt)
+        }
+    }
+    public func append(_ points: [MetricPoint]) async throws { try await plan.call("append") { try await base.append(points) } }
+    public func metrics(sessionId: String) async throws -> [MetricPoint] {
+        try await plan.call("metrics") { try await base.metrics(sessionId: sessionId) }
+    }
+}
+
+/// An object store whose calls may go wrong.
+public struct FaultyObjects: ObjectStore {
+    let base: any ObjectStore
+    let plan: FaultPlan
+
+    public init(_ base: any ObjectStore, _ plan: FaultPlan) {
+        self.base = base
+        self.plan = plan
+    }
+
+    public var bucket: String { base.bucket }
+    public func put(fileAt path: String, key: String) async throws -> ObjectReference {
+        try await plan.call("put file") { try await base.put(fileAt: path, key: key) }
+    }
+    public func put(_ bytes: [UInt8], key: String) async throws -> ObjectReference {
+        try await plan.call("put \(key.prefix { $0 != "/" })") { try await base.put(bytes, key: key) }
+    }
+    public func read(_ key: String, from offset: Int) async throws -> AsyncThrowingStream<[UInt8], any Error> {
+        try await plan.call("read") { try await base.read(key, from: offset) }
+    }
+    public func get(_ key: String) async throws -> [UInt8] { try await plan.call("get") { try await base.get(key) } }
+    public func head(_ key: String) async throws -> ObjectReference? { try await plan.call("head") { try await base.head(key) } }
+    public func list(prefix: String) async throws -> [String] { try await plan.call("list") { try await base.list(prefix: prefix) } }
+    public func delete(_ keys: [String]) async throws { try await plan.call("delete objects") { try await base.delete(keys) } }
+    public func presignedGet(_ key: String, expiry: Date) async throws -> String {
+        try await plan.call("presignedGet") { try await base.presignedGet(key, expiry: expiry) }
+    }
+    public func presignedPut(_ key: String, expiry: Date) async throws -> String {
+        try await plan.call("presignedPut") { try await base.presignedPut(key, expiry: expiry) }
+    }
+}
+
+/// A broker whose calls may go wrong.
+public struct FaultyBroker: Broker {
+    let base: any Broker
+    let plan: FaultPlan
+
+    public init(_ base: any Broker, _ plan: FaultPlan) {
+        self.base = base
+        self.plan = plan
+    }
+
+    public func declare(_ queue: QueueName) async throws { try await plan.call("declare") { try await base.declare(queue) } }
+    public func send(_ command: Command, to peerId: String) async throws {
+        try await plan.call("send") { try await base.send(command, to: peerId) }
+    }
+    public func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
+        try await plan.call("publish") { try await base.publish(messages, to: queue) }
+    }
+    public func consume(_ queue: QueueName) async throws -> AsyncThrowingStream<Delivery, any Error> {
+        let stream = try await plan.call("consume") { try await base.consume(queue) }
+        let (faulty, continuation) = AsyncThrowingStream<Delivery, any Error>.makeStream()
+        let plan = plan
+        let pump = Task {
+            do {
+                for try await delivery in stream {
+                    continuation.yield(
+                        Delivery(body: delivery.body, redelivered: delivery.redelivered) {
+                            try await plan.call("acknowledge") { try await delivery.acknowledge() }
+                        } reject: { reason in
+                            try await plan.call("reject") { try await delivery.reject(reason) }
+                        })
+                }
+                continuation.finish()
+            } catch {
+                continuation.finish(throwing: error)
+            }
+        }
+        continuation.onTermination = { _ in pump.cancel() }
+        return faulty
+    }
+    public func delete(_ queue: QueueName) async throws { try await plan.call("delete queue") { try await base.delete(queue) } }
+}
+
+/// Time that runs faster than the system's: waits of seconds take milliseconds.
+public struct FastTime: TimeSource {
+    private let base = SystemTime()
+    private let begun = Date()
+    private let factor: Double
+
+    public init(factor: Double) { self.factor = factor }
+
+    public var date: Date { begun.addingTimeInterval(monotonic) }
+    public var monotonic: Double { base.monotonic * factor }
+    public func sleep(seconds: Double) async throws { try await base.sleep(seconds: seconds / factor) }
+}

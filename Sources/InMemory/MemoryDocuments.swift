@@ -1,0 +1,293 @@
+public import CohortCore
+public import FoundationEssentials
+import Synchronization
+
+/// Documents in memory: what the port means, in the fewest lines. For tests; nothing outlives the process.
+public final class MemoryDocuments: Documents {
+    fileprivate struct State {
+        var users: [User] = []
+        var tokens: [JoinToken] = []
+        var peers: [String: Peer] = [:]
+        /// The last registration of peers that were deleted.
+        var deleted: [String: Int] = [:]
+        /// In the order of insertion.
+        var sessions: [Session] = []
+        var points: [MetricPoint] = []
+        var rounds: [String: [Int: RoundSummary]] = [:]
+        var answers: [String: [String: RecordedAnswer]] = [:]
+
+        func index(_ id: String) -> Int? { sessions.firstIndex { $0.id == id } }
+    }
+
+    private let state = Mutex(State())
+
+    public init() {}
+
+    // MARK: Users
+
+    public func insert(_ user: User) async throws {
+        try state.withLock { state in
+            var user = user
+            user.email = user.email.lowercased()
+            guard !state.users.contains(where: { $0.email == user.email }) else {
+                throw CohortError(.conflict, "\(user.email) is already registered")
+            }
+            state.users.append(user)
+        }
+    }
+
+    public func user(id: String) async throws -> User? { state.withLock { $0.users.first { $0.id == id } } }
+
+    public func user(email: String) async throws -> User? {
+        state.withLock { $0.users.first { $0.email == email.lowercased() } }
+    }
+
+    public func insert(_ token: JoinToken) async throws {
+        try state.withLock { state in
+            guard !state.tokens.contains(where: { $0.id == token.id }) else {
+                throw CohortError(.conflict, "there is a join token \(token.id) already")
+            }
+            state.tokens.append(token)
+        }
+    }
+
+    public func joinToken(id: String) async throws -> JoinToken? { state.withLock { $0.tokens.first { $0.id == id } } }
+
+    public func joinTokens(userId: String) async throws -> [JoinToken] {
+        state.withLock { $0.tokens.filter { $0.userId == userId }.sorted { ($0.createdAt, $0.id) < ($1.createdAt, $1.id) } }
+    }
+
+    public func revokeJoinToken(id: String, userId: String, at date: Date) async throws -> Bool {
+        state.withLock { state in
+            guard let index = state.tokens.firstIndex(where: { $0.id == id && $0.userId == userId }) else { return false }
+            state.tokens[index].revokedAt = state.tokens[index].revokedAt ?? date
+            return true
+        }
+    }
+
+    // MARK: Peers
+
+    public func register(_ peer: Peer) async throws -> Peer {
+        try state.withLock { state in
+            let earlier = state.peers[peer.id]
+            if let earlier, earlier.ownerId != peer.ownerId {
+                throw CohortError(.conflict, "the peer id \(peer.id) belongs to somebody else")
+            }
+            var stored = peer
+            stored.sessionId = earlier?.sessionId
+            stored.status = stored.sessionId == nil ? .online : .training
+            stored.registration = (earlier?.registration ?? state.deleted[peer.id]).map { $0 + 1 } ?? peer.registration
+            state.peers[peer.id] = stored
+            state.deleted[peer.id] = nil
+            return stored
+        }
+    }
+
+    public func peer(id: String) async throws -> Peer? { state.withLock { $0.peers[id] } }
+
+    public func peers() async throws -> [Peer] { peers { _ in true } }
+
+    public func peers(ofSession sessionId: String) async throws -> [Peer] { peers { $0.sessionId == sessionId } }
+
+    public func availablePeers() async throws -> [Peer] { peers { $0.status == .online && $0.sessionId == nil } }
+
+    private func peers(where condition: (Peer) -> Bool) -> [Peer] {
+        state.withLock { $0.peers.values.filter(condition).sorted { ($0.name, $0.id) < ($1.name, $1.id) } }
+    }
+
+    public func freeStrayPeers() async throws -> [String] {
+        state.withLock { state in
+            let sessions = state.sessions.filter { !$0.status.isFinal || $0.isEnding == true }.map(\.id)
+            let strays = state.peers.values.filter { $0.sessionId.map { !sessions.contains($0) } ?? false }.map(\.id).sorted()
+            for id in strays { state.free(id) }
+            return strays
+        }
+    }
+
+    public func touch(_ beats: [PeerBeat]) async throws {
+        state.withLock { state in
+            for beat in beats {
+                guard let peer = state.peers[beat.peerId], peer.registration == beat.registration, peer.status != .offline else { continue }
+                state.peers[beat.peerId]?.lastSeen = beat.seen
+            }
+        }
+    }
+
+    public func claim(peerId: String, sessionId: String) async throws -> Bool {
+        state.withLock { state in
+            guard let peer = state.peers[peerId], peer.status == .online, peer.sessionId == nil else { return false }
+            state.peers[peerId]?.sessionId = sessionId
+            state.peers[peerId]?.status = .training
+            return true
+        }
+    }
+
+    public func free(peerId: String, sessionId: String) async throws {
+        state.withLock { state in
+            if state.peers[peerId]?.sessionId == sessionId { state.free(peerId) }
+        }
+    }
+
+    public func freePeers(ofSession sessionId: String) async throws {
+        state.withLock { state in
+            for peer in state.peers.values where peer.sessionId == sessionId { state.free(peer.id) }
+        }
+    }
+
+    public func setOffline(peerId: String, registration: Int?) async throws {
+        state.withLock { state in
+            guard let peer = state.peers[peerId], registration == nil || peer.registration == registration else { return }
+            state.peers[peerId]?.status = .offline
+        }
+    }
+
+    public func deletePeer(id: String) async throws {
+        state.withLock { state in
+            guard let peer = state.peers.removeValue(forKey: id) else { return }
+            state.deleted[id] = peer.registration
+        }
+    }
+
+    // MARK: Sessions
+
+    public func insert(_ session: Session) async throws {
+        try check(session)
+        try state.withLock { state in
+            guard state.index(session.id) == nil else { throw CohortError(.conflict, "there is a session \(session.id) already") }
+            if let key = session.datasetKey, state.sessions.contains(where: { $0.datasetKey == key }) {
+                throw CohortError(.conflict, "the data set key \(key) is taken")
+            }
+            state.sessions.append(session)
+        }
+    }
+
+    public func session(id: String) async throws -> Session? {
+        state.withLock { state in state.index(id).map { state.sessions[$0] } }
+    }
+
+    public func sessions(ownerId: String, limit: Int) async throws -> [Session] {
+        state.withLock { state in
+            Array(
+                state.sessions.enumerated().filter { $0.element.ownerId == ownerId }
+                    .sorted { ($0.element.createdAt, $0.offset) > ($1.element.createdAt, $1.offset) }.prefix(max(0, limit)).map(\.element))
+        }
+    }
+
+    public func unfinishedSessions() async throws -> [String] {
+        state.withLock { state in
+            state.sessions.enumerated().filter { !$0.element.status.isFinal || $0.element.isEnding == true }
+                .sorted { ($0.element.createdAt, $0.offset) < ($1.element.createdAt, $1.offset) }.map(\.element.id)
+        }
+    }
+
+    public func sessionCounts() async throws -> [SessionStatus: Int] {
+        state.withLock { $0.sessions.reduce(into: [:]) { $0[$1.status, default: 0] += 1 } }
+    }
+
+    public func deleteSession(id: String) async throws {
+        state.withLock { state in
+            state.sessions.removeAll { $0.id == id }
+            state.points.removeAll { $0.sessionId == id }
+            state.rounds[id] = nil
+            state.answers[id] = nil
+        }
+    }
+
+    public func update(_ session: Session, recording record: SessionRecord) async throws -> Session {
+        var stored = session
+        stored.revision += 1
+        try check(stored)
+        return try state.withLock { state in
+            guard let index = state.index(session.id) else { throw CohortError(.notFound, "there is no session \(session.id)") }
+            guard state.sessions[index].revision == session.revision else {
+                throw CohortError(.conflict, "session \(session.id) has changed; read it again")
+            }
+            state.sessions[index] = stored
+            state.add(record, session.id)
+            if session.status.isFinal { state.answers[session.id] = nil }
+            return stored
+        }
+    }
+
+    public func record(_ record: SessionRecord, sessionId: String, generation: Int) async throws {
+        try state.withLock { state in
+            guard let index = state.index(sessionId) else { throw CohortError(.notFound, "there is no session \(sessionId)") }
+            guard state.sessions[index].generation == generation else {
+                throw CohortError(.conflict, "session \(sessionId) is of another generation by now")
+            }
+            state.add(record, sessionId)
+        }
+    }
+
+    public func answers(sessionId: String) async throws -> [RecordedAnswer] {
+        state.withLock { ($0.answers[sessionId] ?? [:]).values.sorted { $0.peerId < $1.peerId } }
+    }
+
+    public func rounds(sessionId: String) async throws -> [RoundSummary] {
+        state.withLock { ($0.rounds[sessionId] ?? [:]).values.sorted { $0.round < $1.round } }
+    }
+
+    public func lease(
+        sessionId: String, owner: String, renewing generation: Int?, now: Date, expiresAt: Date
+    ) async throws -> Session? {
+        try state.withLock { state in
+            guard let index = state.index(sessionId) else { throw CohortError(.notFound, "there is no session \(sessionId)") }
+            var session = state.sessions[index]
+            let isMine = session.lease.map { $0.owner == owner } ?? true
+            if let generation {
+                guard isMine, session.generation == generation else { return nil }
+            } else {
+                guard isMine || session.lease.map({ $0.expiresAt <= now }) ?? true else { return nil }
+                session.generation += 1
+            }
+            session.lease = Lease(owner: owner, expiresAt: expiresAt)
+            session.revision += 1
+            state.sessions[index] = session
+            return session
+        }
+    }
+
+    // MARK: Metrics
+
+    public func append(_ points: [MetricPoint]) async throws { state.withLock { $0.add(SessionRecord(points: points), "") } }
+
+    public func metrics(sessionId: String) async throws -> [MetricPoint] {
+        state.withLock { state in
+            state.points.enumerated().filter { $0.element.sessionId == sessionId }
+                .sorted { ($0.element.time, $0.offset) < ($1.element.time, $1.offset) }.map(\.element)
+        }
+    }
+
+    /// A document store holds JSON: what is no JSON cannot be stored.
+    private func check(_ session: Session) throws {
+        do {
+            _ = try CohortJSON.encode(session)
+        } catch {
+            throw CohortError(.internal, "session \(session.id) cannot be stored as JSON: \(error)")
+        }
+    }
+}
+
+extension MemoryDocuments.State {
+    fileprivate mutating func free(_ peerId: String) {
+        peers[peerId]?.sessionId = nil
+        if peers[peerId]?.status == .training { peers[peerId]?.status = .online }
+    }
+
+    fileprivate mutating func add(_ record: SessionRecord, _ sessionId: String) {
+        for var point in record.points {
+            let isThere = points.contains {
+                $0.sessionId == point.sessionId && $0.peerId == point.peerId && $0.round == point.round && $0.epoch == point.epoch
+            }
+            guard !isThere else { continue }
+            func finite(_ value: Double?) -> Double? { value.flatMap { $0.isFinite ? $0 : nil } }
+            point.loss = finite(point.loss)
+            point.accuracy = finite(point.accuracy)
+            point.r2 = finite(point.r2)
+            point.samplesPerSecond = finite(point.samplesPerSecond)
+            points.append(point)
+        }
+        for round in record.rounds { rounds[sessionId, default: [:]][round.round] = round }
+        for answer in record.answers { answers[sessionId, default: [:]][answer.peerId] = answer }
+    }
+}

@@ -1,0 +1,97 @@
+public import CohortCore
+import Crypto
+public import FoundationEssentials
+import Synchronization
+
+/// Objects in memory: what the port means, in the fewest lines. For tests.
+public final class MemoryObjects: ObjectStore {
+    public let bucket = "cohort"
+    private let objects = Mutex<[String: [UInt8]]>([:])
+
+    public init() {}
+
+    public func put(fileAt path: String, key: String) async throws -> ObjectReference {
+        try check(key)
+        guard let data = FileManager.default.contents(atPath: path) else {
+            throw CohortError(.storageFull, "\(path) cannot be read")
+        }
+        return try await put([UInt8](data), key: key)
+    }
+
+    public func put(_ bytes: [UInt8], key: String) async throws -> ObjectReference {
+        try check(key)
+        objects.withLock { $0[key] = bytes }
+        return reference(key, bytes)
+    }
+
+    public func read(_ key: String, from offset: Int) async throws -> AsyncThrowingStream<[UInt8], any Error> {
+        let bytes = try await get(key)
+        guard (0...bytes.count).contains(offset) else {
+            throw CohortError(.invalid, "offset \(offset) is not within the \(bytes.count) bytes of '\(key)'")
+        }
+        let position = Mutex(offset)
+        return AsyncThrowingStream {
+            position.withLock { position in
+                guard position < bytes.count else { return nil }
+                let end = min(position + (1 << 20), bytes.count)
+                defer { position = end }
+                return Array(bytes[position..<end])
+            }
+        }
+    }
+
+    public func get(_ key: String) async throws -> [UInt8] {
+        try check(key)
+        try Task.checkCancellation()
+        guard let bytes = objects.withLock({ $0[key] }) else { throw CohortError(.notFound, "there is no object '\(key)'") }
+        return bytes
+    }
+
+    public func head(_ key: String) async throws -> ObjectReference? {
+        try check(key)
+        return objects.withLock { $0[key] }.map { reference(key, $0) }
+    }
+
+    public func list(prefix: String) async throws -> [String] {
+        guard !prefix.hasPrefix("/"), !prefix.hasPrefix("."), !prefix.contains("..") else {
+            throw CohortError(.invalid, "'\(prefix)' is no prefix of keys")
+        }
+        return objects.withLock { $0.keys.filter { $0.hasPrefix(prefix) }.sorted() }
+    }
+
+    public func delete(_ keys: [String]) async throws {
+        for key in keys { try check(key) }
+        objects.withLock { objects in
+            for key in keys { objects[key] = nil }
+        }
+    }
+
+    public func presignedGet(_ key: String, expiry: Date) async throws -> String { try link(key) }
+
+    public func presignedPut(_ key: String, expiry: Date) async throws -> String { try link(key) }
+
+    private func link(_ key: String) throws -> String {
+        try check(key)
+        return "memory:\(key)"
+    }
+
+    private func check(_ key: String) throws {
+        let parts = key.split(separator: "/", omittingEmptySubsequences: false)
+        let isGood =
+            key.utf8.count <= 512
+            && parts.allSatisfy { part in
+                (1...128).contains(part.utf8.count) && !part.hasPrefix(".")
+                    && part.utf8.allSatisfy { byte in
+                        (0x30...0x39).contains(byte) || (0x41...0x5a).contains(byte) || (0x61...0x7a).contains(byte)
+                            || [0x2d, 0x2e, 0x5f].contains(byte)
+                    }
+            }
+        guard isGood else { throw CohortError(.invalid, "'\(key.prefix(100))' is no key of an object") }
+    }
+
+    private func reference(_ key: String, _ bytes: [UInt8]) -> ObjectReference {
+        ObjectReference(
+            key: key, sha256: SHA256.hash(data: bytes).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined(),
+            bytes: bytes.count)
+    }
+}

@@ -1,0 +1,100 @@
+import CohortCore
+import CohortStrategies
+import FoundationEssentials
+import InMemory
+import Testing
+
+@testable import CohortCoordinator
+
+/// Every call that a session makes to its parts goes wrong once, in every way: the session ends right all the same.
+@Suite struct NthCallTests {
+    private func withCSV(_ body: (String) async throws -> Void) async throws {
+        let path = "\(FileManager.default.temporaryDirectory.path)/cohort-nth-\(newIdentifier())"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try await body(path)
+    }
+
+    /// A file of its own: the session removes it at its end.
+    private func upload(in folder: String) throws -> String {
+        let path = "\(folder)/\(newIdentifier()).csv"
+        let text = "x,z,y\n" + (0..<24).map { "\($0),\($0 * 7 % 5),\($0 % 2 == 0 ? "even" : "odd")\n" }.joined()
+        try text.write(to: URL(filePath: path), atomically: false, encoding: .utf8)
+        return path
+    }
+
+    private func session(_ strategy: String, _ kind: FaultPlan.Kind?, at number: Int, in folder: String) async throws -> (
+        calls: Int, name: String, problems: [String]
+    ) {
+        let csv = try upload(in: folder)
+        let world = try await SessionWorld(csv: csv)
+        let plan = FaultPlan(kind, at: number, time: world.time)
+        var lives = try await world.live(plan, starting: SessionWorld.settings(strategy)) ? 1 : 2
+        if lives == 2 {
+            // After the crash: the person who was told of no session starts another, the server takes up what is there.
+            lives = 2
+            let isThere = try await world.documents.sessionCounts().values.reduce(0, +) > 0
+            _ = try await world.live(FaultPlan(nil), starting: isThere ? nil : SessionWorld.settings(strategy))
+        }
+        return (plan.count, plan.name, try await problems(world, strategy, isCrash: lives == 2))
+    }
+
+    /// What is not as it should be at the end.
+    private func problems(_ world: SessionWorld, _ strategy: String, isCrash: Bool) async throws -> [String] {
+        var problems: [String] = []
+        func check(_ holds: Bool, _ what: @autoclosure () -> String) { if !holds { problems.append(what()) } }
+        for peer in try await world.documents.peers() {
+            check(
+                peer.sessionId == nil && peer.status == .online, "\(peer.name) is \(peer.status), locked to \(peer.sessionId ?? "nobody")")
+        }
+        let sessions = try await world.documents.sessions(ownerId: "owner", limit: 100)
+        check(!sessions.isEmpty, "there is no session")
+        var kept: Set<String> = []
+        var completed = 0
+        for session in sessions {
+            kept.formUnion(session.checkpoints.map(\.weights.key) + [session.best?.weights.key, session.weights?.key].compactMap { $0 })
+            if let dataset = session.dataset { kept.formUnion([dataset.object.key, "schemas/\(session.id).json"]) }
+            if let model = session.modelObject { kept.insert(model.key) }
+            check(session.isEnding == nil && session.isStarting == nil, "the session is not over")
+            if session.status == .failed, session.error?.contains("being started") == true { continue }
+            check(session.status == .completed, "the session is \(session.status): \(session.error ?? "")")
+            completed += 1
+            guard session.status == .completed else { continue }
+            let rows = session.results?.rows
+            // Two rounds of two epochs, or two peers that train all rows for two epochs.
+            let times = 4
+            check(
+                rows?.least == times && rows?.most == times, "rows were trained on \(rows.map { "\($0.least) to \($0.most)" } ?? "?") times"
+            )
+            check(session.results?.metrics.samples == session.dataset?.schema.validationRows, "the model was not measured")
+            check(session.peers.allSatisfy { $0.message == nil }, "peers: \(session.peers.compactMap(\.message))")
+            check(try await world.objects.head(session.modelObject?.key ?? "none") != nil, "there is no model file")
+            let rounds = try await world.documents.rounds(sessionId: session.id).count
+            check(rounds == session.settings.rounds, "\(rounds) rounds are recorded")
+            let points = try await world.documents.metrics(sessionId: session.id).filter { $0.peerId != nil }.count
+            check(points == session.settings.rounds * 2 * 2, "\(points) points are recorded")
+        }
+        // A start that failed is the person's to repeat; one that was cut short by a crash is ended.
+        check(completed >= 1 || isCrash, "no session completed")
+        let left = try await world.objects.list(prefix: "").filter { !kept.contains($0) }
+        check(left.isEmpty, "objects are left over: \(left)")
+        return problems
+    }
+
+    @Test(arguments: StrategyCatalogue.names, FaultPlan.Kind.allCases)
+    func `whichever call goes wrong, the session ends right`(strategy: String, kind: FaultPlan.Kind) async throws {
+        try await withCSV { folder in
+            let clean = try await session(strategy, nil, at: 0, in: folder)
+            #expect(clean.problems.isEmpty, "\(clean.problems)")
+            #expect(clean.calls > 50, "a session makes calls: \(clean.calls)")
+            var cases = 0
+            // Calls that come of ticks are as many as there is time: what a session itself makes is within this.
+            for number in 1...clean.calls {
+                let outcome = try await session(strategy, kind, at: number, in: folder)
+                cases += 1
+                #expect(outcome.problems.isEmpty, "call \(number), \(outcome.name): \(outcome.problems)")
+            }
+            print("\(strategy), \(kind): \(cases) cases")
+        }
+    }
+}

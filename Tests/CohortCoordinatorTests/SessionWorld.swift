@@ -1,0 +1,179 @@
+import CohortCore
+import CohortTraining
+import Crypto
+import FoundationEssentials
+import InMemory
+import Logging
+import ServiceLifecycle
+import Synchronization
+import Testing
+
+@testable import CohortCoordinator
+
+/// A whole session in one process: real coordinator, in-memory parts, peers that answer at once. No sleep decides anything: time runs
+/// fast, and waits for peers are longer than any test.
+struct SessionWorld: Sendable {
+    let documents = MemoryDocuments()
+    let objects = MemoryObjects()
+    let time = FastTime(factor: 500)
+    let csv: String
+
+    static let peers = ["a", "b"]
+
+    static func settings(_ strategy: String) -> SessionSettings {
+        SessionSettings(peers: 2, strategy: strategy, rounds: 2, epochs: 2, batchSize: 4, hidden: [2], target: "y", seed: 3)
+    }
+
+    /// - Parameter csv: on disk, shared by the sessions of a test.
+    init(csv: String) async throws {
+        self.csv = csv
+        for name in Self.peers {
+            _ = try await documents.register(
+                Peer(
+                    id: name, name: name, ownerId: "owner", tokenId: "t",
+                    capabilities: PeerCapabilities(
+                        cores: 1, memoryBytes: 1 << 30, engine: "native", device: "cpu", samplesPerSecond: 1_000, platform: "", version: ""),
+                    registeredAt: Date(), lastSeen: Date()))
+        }
+    }
+
+    private static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+    private var configuration: CoordinatorConfiguration {
+        CoordinatorConfiguration(
+            owner: "coordinator", leaseSeconds: 30,
+            rules: .init(enableWait: 1e9, peerWait: 1e9, roundGrace: 1e9, progressWait: 1e9), startSeconds: 60)
+    }
+
+    /// One life of a server: starts the session if it was not started, and coordinates until the session has ended or the plan's crash.
+    /// - Returns: whether it lives to the end.
+    func live(_ plan: FaultPlan, starting settings: SessionSettings?, _ check: @Sendable (Session) -> Bool = { _ in true }) async throws
+        -> Bool
+    {
+        let broker = MemoryBroker()
+        let faultyDocuments = FaultyDocuments(documents, plan)
+        let coordinator = try Coordinator(
+            documents: faultyDocuments, objects: FaultyObjects(objects, plan), broker: FaultyBroker(broker, plan),
+            feed: SilentFeed(), configuration: configuration, time: time, logger: Self.logger)
+        return try await withThrowingTaskGroup(of: Bool.self) { group in
+            group.addTask {
+                try await coordinator.run()
+                return true
+            }
+            for name in Self.peers {
+                group.addTask {
+                    try await AnsweringPeer(id: name, broker: broker, objects: objects).run()
+                    return true
+                }
+            }
+            group.addTask {
+                for await _ in plan.died {}
+                return false
+            }
+            group.addTask {
+                if let settings {
+                    // A start that fails is what its caller is told: the person starts again.
+                    for _ in 0..<3 {
+                        do {
+                            let session = try await SessionStart(documents: faultyDocuments, time: time).start(
+                                settings, ownerId: "owner", upload: csv, filename: "f.csv")
+                            await coordinator.wake(sessionId: session.id)
+                            break
+                        } catch is FaultPlan.Dead {
+                            return false
+                        } catch let error as CohortError where error.code == .unavailable || error.code == .invalid {
+                            // Peers of a start that could not be taken back are free once a coordinator has swept.
+                            try await eventually("nobody is locked by a start that failed") {
+                                try await documents.availablePeers().count == Self.peers.count
+                            }
+                        }
+                    }
+                }
+                try await eventually("every session has ended") { try await documents.unfinishedSessions().isEmpty }
+                return true
+            }
+            // `plan.died` never ends without a crash; the peers never end.
+            defer { group.cancelAll() }
+            guard let first = try await group.next() else { return true }
+            return first
+        }
+    }
+}
+
+func eventually(_ what: String, _ condition: () async throws -> Bool) async throws {
+    let deadline = ContinuousClock.now + .seconds(120)
+    while try await !condition() {
+        guard ContinuousClock.now < deadline else { throw CohortError(.internal, "not within 120 s: \(what)") }
+        try await Task.sleep(for: .milliseconds(2))
+    }
+}
+
+private struct SilentFeed: SessionFeed {
+    func publish(_ notice: SessionNotice) async {}
+    func subscribe(sessionId: String) async -> AsyncStream<SessionNotice> { AsyncStream { nil } }
+}
+
+/// Speaks the protocol: answers each TRAIN with the weights it was given, moved a little.
+private struct AnsweringPeer {
+    let id: String
+    let broker: MemoryBroker
+    let objects: MemoryObjects
+
+    func run() async throws {
+        for try await delivery in try await broker.consume(.command(peerId: id)) {
+            let command = try CohortJSON.decode(Command.self, from: delivery.body)
+            try await delivery.acknowledge()
+            switch command {
+            case .enable(let command):
+                try await say(
+                    .enabled(EnabledEvent(sessionId: command.sessionId, peerId: id, generation: command.generation, capabilities: nil)))
+            case .train(let command):
+                for epoch in 1...max(1, command.epochs) where command.epochs > 0 {
+                    try await say(
+                        .heartbeat(
+                            HeartbeatEvent(
+                                sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round,
+                                epoch: epoch, loss: 1, accuracy: 0.5, samplesPerSecond: 10, progress: nil)))
+                }
+                try await say(.done(try await done(command)))
+            case .refused, .stop: break
+            }
+        }
+    }
+
+    private func done(_ command: TrainCommand) async throws -> DoneEvent {
+        var results = DoneResults(
+            loss: 1, accuracy: 0.5, samples: command.rows.count * command.epochs, epochs: command.epochs, seconds: 0.01)
+        let measured = command.validationRows.map { Counts(samples: $0.count, lossSum: Double($0.count), correct: 0) }
+        if command.weightsUrl != nil { results.evaluation = measured }
+        if command.evaluateAfter { results.ownEvaluation = measured }
+        guard let key = command.updateKey else {
+            return DoneEvent(
+                sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round, attempt: command.attempt,
+                results: results, update: nil)
+        }
+        var parameters = initialParameters(command.model, seed: command.modelSeed)
+        if let link = command.weightsUrl {
+            parameters = try Weights.decode(try await objects.get(String(link.dropFirst("memory:".count))), spec: command.model)
+        }
+        let bytes = try Weights.encode(command.model, parameters.map { $0 + 0.001 })
+        // One peer's come in the message, the other's as an object.
+        let update = try await id == "a" ? MemoryObjects().put(bytes, key: key) : objects.put(bytes, key: key)
+        return DoneEvent(
+            sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round, attempt: command.attempt,
+            results: results, update: update, updateData: id == "a" ? Data(bytes) : nil)
+    }
+
+    /// Until it is taken, or refused for good.
+    private func say(_ event: PeerEvent) async throws {
+        while true {
+            do {
+                return try await broker.publish(CohortJSON.encode(event), to: .events(sessionId: event.sessionId))
+            } catch let error as CohortError where error.code == .unavailable {
+                try await Task.sleep(for: .milliseconds(1))
+            } catch is CohortError {
+                return
+            }
+        }
+    }
+}
