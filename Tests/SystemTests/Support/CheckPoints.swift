@@ -147,7 +147,7 @@ final class CheckPoints: Sendable {
 }
 
 /// A thread for what blocks.
-private enum Thread {
+enum Thread {
     static func start(_ body: @escaping @Sendable () -> Void) {
         final class Body {
             let run: @Sendable () -> Void
