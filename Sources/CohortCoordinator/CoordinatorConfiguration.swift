@@ -17,7 +17,7 @@ public struct CoordinatorConfiguration: Sendable {
     public var startSeconds: Double
 
     public init(
-        owner: String, leaseSeconds: Double = 15, rules: SessionMachine.Rules = .init(), linkSeconds: Double = 86_400,
+        owner: String, leaseSeconds: Double = 15, rules: SessionMachine.Rules = .init(), linkSeconds: Double = 3_600,
         tickSeconds: Double = 0.5, maxFaults: Int = 20, startSeconds: Double = 60
     ) {
         self.maxFaults = maxFaults

@@ -9,7 +9,11 @@ extension SessionRun {
         switch task {
         case .aggregate(let outcome):
             do {
-                let weights = try await updates.aggregate(outcome, of: machine.session)
+                let session = machine.session
+                let weights = try await updates.aggregate(outcome, of: session)
+                // Late uploads to the round are not wanted any more.
+                try await coordinator.objects.closeLinks(
+                    prefix: "updates/\(id)/g\(session.generation)-r\(session.round)-")
                 return machine.handle(.aggregated(weights, measured: nil), now: clock.now())
             } catch let changed as UpdateReader.Changed {
                 return machine.handle(.aggregationFailed(peerId: changed.peerId, why: changed.why), now: clock.now())
@@ -129,6 +133,9 @@ extension SessionRun {
         }
         try await documents.freePeers(ofSession: id)
         try await coordinator.broker.delete(session.eventQueue)
+        for prefix in ["updates/\(id)/", "checkpoints/\(id)/", session.dataset?.object.key].compactMap({ $0 }) {
+            try await coordinator.objects.closeLinks(prefix: prefix)
+        }
         if session.modelObject == nil, let weights = session.best?.weights ?? session.weights {
             do {
                 let metrics = session.best?.validation ?? session.checkpoints.last?.validation ?? Metrics(loss: nil, samples: 0)

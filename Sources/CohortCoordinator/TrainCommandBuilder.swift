@@ -1,5 +1,6 @@
 import CohortCore
 import CohortSystem
+import CohortTraining
 import Crypto
 import FoundationEssentials
 
@@ -7,6 +8,8 @@ import FoundationEssentials
 struct TrainCommandBuilder {
     /// Bytes of a weights file that travels in the message as well.
     static let largestInlineWeights = 6 << 10
+    /// How much longer than other links one to PUT an update holds.
+    private static let putSeconds = 7 * 86_400.0
 
     private let session: Session
     private let info: DatasetInfo
@@ -70,7 +73,9 @@ struct TrainCommandBuilder {
             let key = UpdateReader.key(
                 sessionId: session.id, generation: session.generation, round: session.round, attempt: peer.attempt ?? 0, peerId: peer.id)
             command.updateKey = key
-            command.updateUrl = try await objects.presignedPut(key, expiry: expiry)
+            // It dies with its round, however long that takes.
+            command.updateUrl = try await objects.presignedPut(
+                key, maxBytes: Weights.maxBytes(model), expiry: expiry.addingTimeInterval(Self.putSeconds))
             command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
             command.classWeights = try session.settings.classWeight?.weights(of: info.schema)

@@ -156,7 +156,7 @@ actor Trainer {
     /// In the message, or behind the link.
     private func weightsFile(_ command: TrainCommand, at link: String) async throws -> [UInt8] {
         if let data = command.weights, SHA256.hash(data: data).hexadecimal == command.weightsSha256 { return [UInt8](data) }
-        return try await objects.get(link, sha256: command.weightsSha256)
+        return try await objects.get(link, sha256: command.weightsSha256, limit: Weights.maxBytes(command.model))
     }
 
     private func upload(_ model: any TrainableModel, _ command: TrainCommand, _ progress: ProgressReporter) async throws -> Update? {

@@ -50,6 +50,13 @@ struct CohortServer: Service {
     }
 
     private func router(metrics: ServerMetrics, presence: PresenceMonitor) async throws -> Router<Context> {
+        let uploads = try UploadReceiver(folder: "\(configuration.dataDirectory)/uploads", limit: configuration.uploadLimit)
+        do {
+            let strays = try await uploads.removeStrays(documents: parts.documents)
+            if strays > 0 { parts.logger.notice("removed \(strays) uploads of sessions that were never started") }
+        } catch {
+            parts.logger.warning("uploads of sessions that were never started are left over: \(error)")
+        }
         let key = try configuration.jwtSecret.map { [UInt8]($0.utf8) } ?? KeyFile.key(at: "\(configuration.dataDirectory)/jwt.key")
         let tokens = try await Tokens(key: key)
         let authenticator = Authenticator(tokens: tokens, documents: parts.documents)
@@ -66,7 +73,7 @@ struct CohortServer: Service {
         routes +=
             SessionRoutes(
                 parts: parts, configuration: configuration,
-                uploads: try UploadReceiver(folder: "\(configuration.dataDirectory)/uploads", limit: configuration.uploadLimit),
+                uploads: uploads,
                 models: ModelShelf(objects: parts.objects), metrics: metrics
             ).routes
         if let objects = parts.objects as? any ServedObjectStore {

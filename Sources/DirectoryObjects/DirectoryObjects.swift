@@ -10,6 +10,7 @@ public final class DirectoryObjects: ServedObjectStore {
     private let folder: ObjectFolder
     private let links: SignedLinks
     private let threads = BlockingThreads()
+    private let gate = LinkGate()
 
     /// Opens the folder at `path`, or makes it, and removes what a dead process left unfinished there more than a day ago.
     /// - Parameter secret: 32 random bytes, the same after a restart, or earlier links end.
@@ -110,13 +111,21 @@ public final class DirectoryObjects: ServedObjectStore {
     }
 
     /// A path relative to the server's URL.
-    public func presignedPut(_ key: String, expiry: Date) async throws -> String {
-        links.link(method: "PUT", key: try ObjectKey(key), expiry: expiry)
+    public func presignedPut(_ key: String, maxBytes: Int, expiry: Date) async throws -> String {
+        links.link(method: "PUT", key: try ObjectKey(key), maxBytes: maxBytes, expiry: expiry)
     }
 
-    public func verify(method: String, key: String, expires: Int, signature: String, now: Date) throws {
-        try links.verify(method: method, key: key, expires: expires, signature: signature, now: now)
+    /// Until this process ends: after a restart they end at their expiry.
+    public func closeLinks(prefix: String) async throws { gate.close(prefix: prefix) }
+
+    public func verify(method: String, key: String, expires: Int, maxBytes: Int?, signature: String, now: Date) throws {
+        try links.verify(method: method, key: key, expires: expires, maxBytes: maxBytes, signature: signature, now: now)
+        try gate.check(key)
     }
+
+    public func beginLinkedPut(_ key: String) throws -> String? { try gate.begin(key) }
+
+    public func endLinkedPut(_ key: String, sha256: String?) { gate.end(key, sha256: sha256) }
 
     /// The path stays good until the object is replaced by other bytes or deleted; a reader that finds no file there asks again.
     public func file(of key: String) async throws -> (path: String, reference: ObjectReference) {

@@ -14,16 +14,16 @@ struct SignedLinks: Sendable {
     }
 
     /// `/objects/KEY?expires=SECONDS&signature=HEX`, relative to the server.
-    func link(method: String, key: ObjectKey, expiry: Date) -> String {
+    func link(method: String, key: ObjectKey, maxBytes: Int? = nil, expiry: Date) -> String {
         let expires = Int(exactly: expiry.timeIntervalSince1970.rounded(.up)) ?? 0
-        let signature = HMAC<SHA256>.authenticationCode(for: message(method, key.text, expires), using: secret)
-        return "/objects/\(percentEncoded(key.text))?expires=\(expires)&signature=\(hex(signature))"
+        let signature = HMAC<SHA256>.authenticationCode(for: message(method, key.text, expires, maxBytes), using: secret)
+        return "/objects/\(percentEncoded(key.text))?expires=\(expires)\(maxBytes.map { "&max=\($0)" } ?? "")&signature=\(hex(signature))"
     }
 
     /// The signature comes first: who cannot sign learns nothing else, and the comparison takes the same time wherever they differ.
-    func verify(method: String, key: String, expires: Int, signature: String, now: Date) throws {
+    func verify(method: String, key: String, expires: Int, maxBytes: Int?, signature: String, now: Date) throws {
         guard let code = bytes(hex: signature),
-            HMAC<SHA256>.isValidAuthenticationCode(code, authenticating: message(method, key, expires), using: secret)
+            HMAC<SHA256>.isValidAuthenticationCode(code, authenticating: message(method, key, expires, maxBytes), using: secret)
         else { throw CohortError(.forbidden, "the link's signature is wrong: it is for another method, object or time, or was altered") }
         guard now.timeIntervalSince1970 < Double(expires) else {
             let expiry = Date(timeIntervalSince1970: Double(expires)).formatted(.iso8601)
@@ -31,9 +31,9 @@ struct SignedLinks: Sendable {
         }
     }
 
-    private func message(_ method: String, _ key: String, _ expires: Int) -> [UInt8] {
+    private func message(_ method: String, _ key: String, _ expires: Int, _ maxBytes: Int?) -> [UInt8] {
         // No part but the last can hold a line feed that would shift the others: methods are GET and PUT, and keys are checked.
-        [UInt8]("\(method)\n\(key)\n\(expires)".utf8)
+        [UInt8]("\(method)\n\(key)\n\(expires)\(maxBytes.map { "\n\($0)" } ?? "")".utf8)
     }
 
     private func bytes(hex text: String) -> [UInt8]? {

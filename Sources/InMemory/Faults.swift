@@ -177,8 +177,11 @@ public struct FaultyObjects: ObjectStore {
     public func presignedGet(_ key: String, expiry: Date) async throws -> String {
         try await plan.call("presignedGet") { try await base.presignedGet(key, expiry: expiry) }
     }
-    public func presignedPut(_ key: String, expiry: Date) async throws -> String {
-        try await plan.call("presignedPut") { try await base.presignedPut(key, expiry: expiry) }
+    public func presignedPut(_ key: String, maxBytes: Int, expiry: Date) async throws -> String {
+        try await plan.call("presignedPut") { try await base.presignedPut(key, maxBytes: maxBytes, expiry: expiry) }
+    }
+    public func closeLinks(prefix: String) async throws {
+        try await plan.call("closeLinks") { try await base.closeLinks(prefix: prefix) }
     }
 }
 

@@ -68,7 +68,9 @@ public final class MemoryObjects: ObjectStore {
 
     public func presignedGet(_ key: String, expiry: Date) async throws -> String { try link(key) }
 
-    public func presignedPut(_ key: String, expiry: Date) async throws -> String { try link(key) }
+    public func presignedPut(_ key: String, maxBytes: Int, expiry: Date) async throws -> String { try link(key) }
+
+    public func closeLinks(prefix: String) async throws {}
 
     private func link(_ key: String) throws -> String {
         try check(key)

@@ -1,4 +1,5 @@
 import CohortCore
+import DirectoryObjects
 import FoundationEssentials
 import NIOCore
 import NIOPosix
@@ -245,6 +246,49 @@ import Testing
             #expect(one.status == 201, "\(one)")
             #expect(try await world.documents.peers().filter { $0.sessionId != nil }.map(\.name) == ["eve-2"])
             #expect(try await world.start([("peers", "1"), ("pool", "nobody")], token: ada).status == 400)
+        }
+    }
+
+    @Test func `a link to PUT an update takes its size, and one object`() async throws {
+        try await withServer { world in
+            let link = try await world.objects.presignedPut("updates/s/u", maxBytes: 300_000, expiry: Date().addingTimeInterval(60))
+            func put(_ bytes: String, _ link: String) async throws -> ServerWorld.Answer {
+                try await world.call("PUT", link, bytes, type: "application/octet-stream")
+            }
+            let (small, large) = ("abc", String(repeating: "x", count: 290_000))
+            #expect(try await put(String(repeating: "x", count: 300_001), link).status == 413)
+            #expect(try await world.objects.head("updates/s/u") == nil)
+            #expect(try await put(large, link).status == 201)
+            #expect(try await put(large, link).status == 200, "the answer was lost: the same again is fine")
+            let other = try await put(small, link)
+            #expect(other.status == 409 && other.detail.contains("used already"), "\(other)")
+            #expect(try await world.objects.head("updates/s/u")?.bytes == 290_000)
+            #expect(try await put(small, link.replacing("max=300000", with: "max=900000")).status == 403)
+            let late = try await world.objects.presignedPut("updates/s/v", maxBytes: 10, expiry: Date().addingTimeInterval(60))
+            try await world.objects.closeLinks(prefix: "updates/s/")
+            #expect(try await put(small, late).status == 403)
+            #expect(try await world.objects.list(prefix: "updates/") == ["updates/s/u"])
+        }
+    }
+
+    @Test func `an upload of a start that was cut short is gone after a restart, one of a session is not`() async throws {
+        try await withServer { world in
+            let receiver = try UploadReceiver(folder: "\(world.folder)/uploads", limit: 1)
+            for name in ["stray", "wanted"] { try "x,y\n".write(toFile: "\(receiver.folder)/\(name).csv", atomically: true, encoding: .utf8) }
+            try await world.documents.insert(
+                Session(
+                    id: "s", ownerId: "o", createdAt: Date(), settings: SessionSettings(), peers: [],
+                    uploadPath: "\(receiver.folder)/wanted.csv", filename: "f.csv"))
+            #expect(try await receiver.removeStrays(documents: world.documents) == 1)
+            #expect(try world.uploads == ["wanted.csv"])
+        }
+    }
+
+    @Test func `an e-mail of a megabyte is refused at sign-in, and kept nowhere`() async throws {
+        try await withServer { world in
+            let answer = try await world.call(
+                "POST", "/auth/signin", #"{"email":"\#(String(repeating: "a", count: 1_000_000))@example.org","password":"x"}"#)
+            #expect(answer.status == 400 && answer.detail.contains("254"), "\(answer.detail)")
         }
     }
 

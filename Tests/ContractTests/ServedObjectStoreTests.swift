@@ -8,13 +8,15 @@ struct ServedObjectStoreTests {
     struct Link {
         var key: String
         var expires: Int
+        var maxBytes: Int?
         var signature: String
 
         init(_ text: String) throws {
-            let parts = try #require(text.wholeMatch(of: /\/objects\/([^?]+)\?expires=([0-9]+)&signature=([0-9a-f]{64})/))
+            let parts = try #require(text.wholeMatch(of: /\/objects\/([^?]+)\?expires=([0-9]+)(?:&max=([0-9]+))?&signature=([0-9a-f]{64})/))
             key = try #require(String(parts.1).removingPercentEncoding)
             expires = try #require(Int(parts.2))
-            signature = String(parts.3)
+            maxBytes = parts.3.flatMap { Int($0) }
+            signature = String(parts.4)
         }
     }
 
@@ -26,9 +28,9 @@ struct ServedObjectStoreTests {
             #expect(text.hasPrefix("/objects/a%2Bb/c%3Dd%40e_f-g.csv?expires="))
             let link = try Link(text)
             #expect(link.key == key && link.expires == Int(moment(60).timeIntervalSince1970))
-            try store.verify(method: "GET", key: key, expires: link.expires, signature: link.signature, now: moment(59.9))
+            try store.verify(method: "GET", key: key, expires: link.expires, maxBytes: nil, signature: link.signature, now: moment(59.9))
             let said = await expectError(.forbidden) {
-                try store.verify(method: "GET", key: key, expires: link.expires, signature: link.signature, now: moment(60))
+                try store.verify(method: "GET", key: key, expires: link.expires, maxBytes: nil, signature: link.signature, now: moment(60))
             }
             #expect(said.contains("expired") && said.contains("2026-01-31T12:01:00Z"))
         }
@@ -56,8 +58,8 @@ struct ServedObjectStoreTests {
     func forged(_ kind: ServedStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let link = try Link(try await store.presignedGet("a", expiry: moment(60)))
-            let put = try Link(try await store.presignedPut("a", expiry: moment(60)))
-            try store.verify(method: "PUT", key: "a", expires: put.expires, signature: put.signature, now: moment())
+            let put = try Link(try await store.presignedPut("a", maxBytes: 10, expiry: moment(60)))
+            try store.verify(method: "PUT", key: "a", expires: put.expires, maxBytes: 10, signature: put.signature, now: moment())
             var flipped = Array(link.signature)
             flipped[63] = flipped[63] == "0" ? "1" : "0"
             let forgeries: [(String, String, Int, String)] = [
@@ -71,7 +73,7 @@ struct ServedObjectStoreTests {
             for (method, key, expires, signature) in forgeries {
                 for now in [moment(), moment(1000)] {
                     let said = await expectError(.forbidden) {
-                        try store.verify(method: method, key: key, expires: expires, signature: signature, now: now)
+                        try store.verify(method: method, key: key, expires: expires, maxBytes: nil, signature: signature, now: now)
                     }
                     #expect(said.contains("signature is wrong"), "\(method) \(key) \(expires) \(signature)")
                 }
@@ -126,6 +128,36 @@ struct ServedObjectStoreTests {
             #expect(place.files() == before)
             #expect(try await store.head("a") == old)
             #expect(try await store.get("a") == [1, 2, 3])
+        }
+    }
+
+    @Test("A link to PUT is good for its size and for one object, and dies when it is closed", arguments: ServedStoreKind.all)
+    func put(_ kind: ServedStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            let text = try await store.presignedPut("updates/s/g1-r0-a", maxBytes: 100, expiry: moment(60))
+            let link = try Link(text)
+            #expect(link.maxBytes == 100)
+            func verify(_ maxBytes: Int?) throws {
+                try store.verify(
+                    method: "PUT", key: link.key, expires: link.expires, maxBytes: maxBytes, signature: link.signature, now: moment())
+            }
+            try verify(100)
+            for other in [nil, 99, 101, 1 << 40] { await expectError(.forbidden) { try verify(other) } }
+
+            #expect(try store.beginLinkedPut(link.key) == nil)
+            await expectError(.unavailable) { _ = try store.beginLinkedPut(link.key) }
+            store.endLinkedPut(link.key, sha256: nil)
+            #expect(try store.beginLinkedPut(link.key) == nil, "what came to nothing may be tried again")
+            store.endLinkedPut(link.key, sha256: "ab")
+            #expect(try store.beginLinkedPut(link.key) == "ab")
+            #expect(try store.beginLinkedPut("updates/s/g1-r1-a") == nil, "another link")
+
+            try await store.closeLinks(prefix: "updates/s/g1-r0-")
+            let said = await expectError(.forbidden) { try verify(100) }
+            #expect(said.contains("closed"))
+            let next = try Link(try await store.presignedPut("updates/s/g1-r1-a", maxBytes: 5, expiry: moment(60)))
+            try store.verify(
+                method: "PUT", key: next.key, expires: next.expires, maxBytes: 5, signature: next.signature, now: moment())
         }
     }
 }

@@ -33,8 +33,13 @@ public protocol ObjectStore: Sendable {
     /// A link to GET the object with, without credentials, until `expiry`.
     func presignedGet(_ key: String, expiry: Date) async throws -> String
 
-    /// A link to PUT the object with, without credentials, until `expiry`.
-    func presignedPut(_ key: String, expiry: Date) async throws -> String
+    /// A link to PUT the object with, once, without credentials, until `expiry`. (Where the store can tell: the same bytes again are fine,
+    /// other ones are refused.)
+    /// - Parameter maxBytes: a larger object is refused.
+    func presignedPut(_ key: String, maxBytes: Int, expiry: Date) async throws -> String
+
+    /// Ends the links to all keys that start with `prefix`, where the store can; those of others end at their expiry.
+    func closeLinks(prefix: String) async throws
 }
 
 extension ObjectStore {
@@ -43,9 +48,18 @@ extension ObjectStore {
 
 /// A store whose presigned links lead to this server, which then serves the bytes.
 public protocol ServedObjectStore: ObjectStore {
-    /// Checks a presigned link. `method` is GET or PUT, `expires` in seconds since 1970.
-    /// - Throws: ``CohortError`` `forbidden`, saying whether the link has expired or its signature is wrong.
-    func verify(method: String, key: String, expires: Int, signature: String, now: Date) throws
+    /// Checks a presigned link. `method` is GET or PUT, `expires` in seconds since 1970, `maxBytes` of a PUT as the link says.
+    /// - Throws: ``CohortError`` `forbidden`, saying whether the link has expired, was closed, or its signature is wrong.
+    func verify(method: String, key: String, expires: Int, maxBytes: Int?, signature: String, now: Date) throws
+
+    /// Begins a PUT by a link.
+    /// - Returns: the SHA-256 of what was put by it before: only the same bytes may be put again; nil: nothing yet.
+    /// - Throws: `unavailable` while another PUT of the key is under way.
+    func beginLinkedPut(_ key: String) throws -> String?
+
+    /// Ends what ``beginLinkedPut(_:)`` began.
+    /// - Parameter sha256: of the object that is there now; nil: it came to nothing.
+    func endLinkedPut(_ key: String, sha256: String?)
 
     /// Where the object's bytes are on disk, for sending without a copy, and what they are.
     /// - Throws: `notFound`.
@@ -64,6 +78,6 @@ public protocol ObjectWriter: Sendable {
     func write(_ bytes: [UInt8]) async throws
     /// Makes the object visible under its key, atomically and durably.
     func finish() async throws -> ObjectReference
-    /// Throws what was written away. Idempotent; harmless after `finish`.
+    /// Discards what was written. Idempotent; harmless after `finish`.
     func abort() async
 }

@@ -50,8 +50,8 @@ public struct ModelSpec: Codable, Hashable, Sendable {
     /// How many floats the flat parameter vector has.
     public var parameterCount: Int { tensors.reduce(0) { $0 + $1.count } }
 
-    /// The most parameters that a net may have: 2 GiB of floats.
-    public static let mostParameters = 1 << 29
+    /// The most parameters that a net may have, anywhere: 1 GiB of floats.
+    public static let maxParameters = 1 << 28
 
     /// Specs come from messages and files: what cannot be is told before anything is made of it.
     /// - Throws: ``CohortError`` `invalid`, with the widths and what is wrong with them.
@@ -63,9 +63,9 @@ public struct ModelSpec: Codable, Hashable, Sendable {
                 "a net of widths \(shown) with dropout \(dropout) cannot be made: there are at most 64 hidden layers, widths are from 1 to \(1 << 24), dropout is from 0 to below 1"
             )
         }
-        guard parameterCount <= Self.mostParameters else {
+        guard parameterCount <= Self.maxParameters else {
             throw CohortError(
-                .invalid, "a net of widths \(widths) has \(parameterCount) parameters; at most \(Self.mostParameters) are supported")
+                .invalid, "a net of widths \(widths) has \(parameterCount) parameters; at most \(Self.maxParameters) are supported")
         }
         guard task == .classification || outputs == 1 else {
             throw CohortError(.invalid, "a net for regression has one output, not \(outputs)")

@@ -1,4 +1,5 @@
 import CohortCore
+import Crypto
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
@@ -21,7 +22,9 @@ struct ObjectRoutes: Sendable {
         guard let expires = request.query("expires").flatMap({ Int($0) }), let signature = request.query("signature") else {
             throw CohortError(.forbidden, "this link is not signed: it needs expires and signature, as the message that named it has them")
         }
-        try objects.verify(method: request.method.rawValue, key: key, expires: expires, signature: signature, now: Date())
+        try objects.verify(
+            method: request.method.rawValue, key: key, expires: expires, maxBytes: request.query("max").flatMap { Int($0) },
+            signature: signature, now: Date())
         return key
     }
 
@@ -76,10 +79,40 @@ struct ObjectRoutes: Sendable {
 
     private func write(_ request: Request, _ context: Context) async throws -> Response {
         let key = try key(request)
+        let limit = min(limit, request.query("max").flatMap { Int($0) } ?? limit)
         if let length = request.contentLength, length > limit {
             context.closeSoon()
             throw CohortError(.tooLarge, "the object has \(length) bytes; at most \(limit) are taken")
         }
+        if let known = try objects.beginLinkedPut(key) { return try await again(request, key, known, limit) }
+        var sha256: String?
+        defer { objects.endLinkedPut(key, sha256: sha256) }
+        let reference = try await store(request, key, limit)
+        sha256 = reference.sha256
+        return try .json(reference, status: .created)
+    }
+
+    /// A link is good for one object: a sender that did not hear the answer sends the same bytes again, and no others.
+    private func again(_ request: Request, _ key: String, _ known: String, _ limit: Int) async throws -> Response {
+        var digest = SHA256()
+        var count = 0
+        do {
+            for try await chunk in request.body {
+                count += chunk.readableBytes
+                guard count <= limit else { throw CohortError(.tooLarge, "the object has more than \(limit) bytes") }
+                chunk.withUnsafeReadableBytes { digest.update(bufferPointer: $0) }
+            }
+        } catch {
+            throw brokenOff(error)
+        }
+        let found = digest.finalize().map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+        guard found == known, let reference = try await objects.head(key) else {
+            throw CohortError(.conflict, "the link was used already, for other bytes: it is good for one object")
+        }
+        return try .json(reference)
+    }
+
+    private func store(_ request: Request, _ key: String, _ limit: Int) async throws -> ObjectReference {
         // A small one is stored in one step.
         if let length = request.contentLength, length <= Self.smallObject {
             let bytes: ByteBuffer
@@ -88,10 +121,9 @@ struct ObjectRoutes: Sendable {
             } catch {
                 throw brokenOff(error)
             }
-            return try .json(try await objects.put([UInt8](bytes.readableBytesView), key: key), status: .created)
+            return try await objects.put([UInt8](bytes.readableBytesView), key: key)
         }
         let writer = try await objects.writer(key: key)
-        var isWritten = false
         do {
             var count = 0
             for try await chunk in request.body {
@@ -99,11 +131,9 @@ struct ObjectRoutes: Sendable {
                 guard count <= limit else { throw CohortError(.tooLarge, "the object has more than \(limit) bytes") }
                 try await writer.write([UInt8](chunk.readableBytesView))
             }
-            let reference = try await writer.finish()
-            isWritten = true
-            return try .json(reference, status: .created)
+            return try await writer.finish()
         } catch {
-            if !isWritten { await writer.abort() }
+            await writer.abort()
             throw brokenOff(error)
         }
     }

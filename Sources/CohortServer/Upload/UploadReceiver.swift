@@ -4,6 +4,12 @@ import Hummingbird
 import NIOCore
 import SystemPackage
 
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
 /// Takes a form with one file: fields in memory, the file to disk as it comes. Memory stays flat, and a slow disk slows the sender down.
 struct UploadReceiver: Sendable {
     struct Form: Sendable {
@@ -33,6 +39,22 @@ struct UploadReceiver: Sendable {
         } catch {
             throw CohortError(.invalid, "the folder \(folder) cannot be used for uploads: \(error)")
         }
+    }
+
+    /// Removes whole uploads that no unfinished session names: their start was cut short, and nobody was told of them.
+    /// - Returns: how many.
+    func removeStrays(documents: any Documents) async throws -> Int {
+        let names = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".csv") }
+        guard !names.isEmpty else { return 0 }
+        var wanted: Set<String> = []
+        for id in try await documents.unfinishedSessions() {
+            // A session that cannot be read may name any of them.
+            guard let session = try await documents.session(id: id) else { continue }
+            if let path = session.uploadPath { wanted.insert(path.split(separator: "/").last.map(String.init) ?? "") }
+        }
+        let strays = names.filter { !wanted.contains($0) }
+        for name in strays { try FileManager.default.removeItem(atPath: "\(folder)/\(name)") }
+        return strays.count
     }
 
     /// - Parameter check: called when the file begins, with the fields before it: a form that cannot be is refused before a long upload.
@@ -115,8 +137,13 @@ struct UploadReceiver: Sendable {
     private func finish(_ file: SystemPackage.FileDescriptor, _ part: String, _ path: String) async throws {
         try await disk.run {
             try storing(path) {
+                // Durable before a document names it: after a power cut a session has the whole file, or there is no session.
+                guard fsync(file.rawValue) == 0 else { throw Errno(rawValue: errno) }
                 try file.close()
-                try FileManager.default.moveItem(atPath: part, toPath: path)
+                guard rename(part, path) == 0 else { throw Errno(rawValue: errno) }
+                let folder = try SystemPackage.FileDescriptor.open(FilePath(folder), .readOnly, options: .closeOnExec)
+                defer { try? folder.close() }
+                guard fsync(folder.rawValue) == 0 else { throw Errno(rawValue: errno) }
             }
         }
     }

@@ -25,16 +25,24 @@ public final class Predictor {
     /// - Parameter rows: by column name, values as a CSV has them; nil or absent is a missing value.
     /// - Throws: ``CohortError`` `invalid`, naming the row (from 1) and the column.
     public func predict(_ rows: [[String: String?]]) throws -> [Prediction] {
+        // A block at a time: a row may become many thousand features.
+        let block = max(1, min(256, (1 << 22) / max(file.spec.inputs, 1)))
+        var predictions: [Prediction] = []
+        predictions.reserveCapacity(rows.count)
         var features: [Float] = []
-        features.reserveCapacity(rows.count * file.spec.inputs)
-        for (index, row) in rows.enumerated() {
-            do {
-                features.append(contentsOf: try transform.features(of: row))
-            } catch let error as CohortError {
-                throw CohortError(error.code, "row \(index + 1): \(error.message)")
+        for start in stride(from: 0, to: rows.count, by: block) {
+            let end = min(start + block, rows.count)
+            features.removeAll(keepingCapacity: true)
+            for index in start..<end {
+                do {
+                    features.append(contentsOf: try transform.features(of: rows[index]))
+                } catch let error as CohortError {
+                    throw CohortError(error.code, "row \(index + 1): \(error.message)")
+                }
             }
+            predictions += outputs(try model.predict(features, rowCount: end - start), end - start)
         }
-        return outputs(try model.predict(features, rowCount: rows.count), rows.count)
+        return predictions
     }
 
     /// Predicts the rows of a CSV, in order, a batch at a time; its target column may be absent. Columns are told by the header; a model

@@ -153,6 +153,9 @@ public struct Safetensors: Hashable, Sendable {
 
 /// A model's weights as a `.safetensors` file: what peers upload and download.
 public enum Weights {
+    /// The most bytes that a file of this net's weights has: a header and 4 a parameter.
+    public static func maxBytes(_ spec: ModelSpec) -> Int { (64 << 10) + 256 * spec.tensors.count + 4 * spec.parameterCount }
+
     public static func encode(_ spec: ModelSpec, _ parameters: [Float]) throws -> [UInt8] {
         try Safetensors.file(header: header(spec), parameters, of: spec.tensors)
     }

@@ -41,7 +41,14 @@ final class DataFolder: Sendable {
     /// A value made once and kept: 32 random bytes in `name`, mode 0600.
     func secret(_ name: String) throws -> [UInt8] {
         let file = FilePath("\(path)/\(name)")
-        if let bytes = try? Data(contentsOf: URL(filePath: file.string)) {
+        // Only a file that is not there is made: one that cannot be read is not replaced, or all links and leases end.
+        if FileManager.default.fileExists(atPath: file.string) {
+            let bytes: Data
+            do {
+                bytes = try Data(contentsOf: URL(filePath: file.string))
+            } catch {
+                throw CohortError(.invalid, "\(file) cannot be read: \(error). Give this user the right to, or put it back from a backup")
+            }
             guard bytes.count == 32 else {
                 throw CohortError(
                     .invalid,
@@ -56,7 +63,10 @@ final class DataFolder: Sendable {
             let temporary = FilePath("\(file).new")
             let descriptor = try FileDescriptor.open(
                 temporary, .writeOnly, options: [.create, .truncate], permissions: [.ownerRead, .ownerWrite])
-            try descriptor.closeAfter { _ = try descriptor.writeAll(secret) }
+            try descriptor.closeAfter {
+                _ = try descriptor.writeAll(secret)
+                guard fsync(descriptor.rawValue) == 0 else { throw Errno(rawValue: errno) }
+            }
             try FileManager.default.moveReplacing(from: temporary.string, to: file.string)
         } catch {
             throw CohortError(.invalid, "\(file) cannot be written: \(error)")
