@@ -4,7 +4,7 @@ import FoundationEssentials
 import Testing
 
 /// Drives a machine and keeps what it asked for.
-private struct Stage: CustomTestStringConvertible {
+struct Stage: CustomTestStringConvertible {
     var testDescription: String { "stage" }
     var machine: SessionMachine
     var now = 1_000.0
