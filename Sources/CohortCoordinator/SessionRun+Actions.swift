@@ -10,17 +10,40 @@ extension SessionRun {
         case .aggregate(let outcome):
             do {
                 let session = machine.session
-                let weights = try await updates.aggregate(outcome, of: session)
+                let (weights, parameters) = try await updates.aggregate(outcome, of: session)
                 // Late uploads to the round are not wanted any more.
                 try await coordinator.objects.closeLinks(
                     prefix: "updates/\(id)/g\(session.generation)-r\(session.round)-")
-                return machine.handle(.aggregated(weights, measured: nil), now: clock.now())
+                let counts = await measure(parameters, of: session, isFinal: !machine.isSynchronous)
+                return machine.handle(.aggregated(weights, measured: counts), now: clock.now())
             } catch let changed as UpdateReader.Changed {
                 return machine.handle(.aggregationFailed(peerId: changed.peerId, why: changed.why), now: clock.now())
             }
         case .conclude(let weights, let metrics):
             let object = try await updates.conclude(machine.session, weights: weights, metrics: metrics)
             return machine.handle(.concluded(object, metrics), now: clock.now())
+        }
+    }
+
+    // MARK: Measuring
+
+    /// What a peer's answer is to be held against: its own model (`independent`), or the final model on the slice that it measured.
+    func measured(_ event: DoneEvent, _ parameters: [Float]?, _ place: SessionPeer, _ machine: SessionMachine) async -> Counts? {
+        let session = machine.session
+        if !machine.isSynchronous, let parameters { return await measure(parameters, of: session, isFinal: true) }
+        guard machine.isEvaluation, let slice = place.validationRows, let weights = try? await updates.parameters(of: session) else {
+            return nil
+        }
+        return await measure(weights, of: session, isFinal: true, slice: slice)
+    }
+
+    /// nil when it could not be measured here: then a peer's word is all there is, and the log says so.
+    private func measure(_ parameters: [Float], of session: Session, isFinal: Bool, slice: RowRange? = nil) async -> Counts? {
+        do {
+            return try await evaluator.measure(parameters, of: session, isFinal: isFinal, slice: slice)
+        } catch {
+            logger.warning("the model could not be measured by the server itself: \(error)")
+            return nil
         }
     }
 

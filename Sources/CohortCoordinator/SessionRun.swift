@@ -12,6 +12,7 @@ final class SessionRun {
     let mailbox: Mailbox
     var logger: Logger
     let updates: UpdateReader
+    let evaluator: Evaluator
     var schema: SchemaObject?
     /// Objects that nobody needs any more, to be removed together.
     var discarded: [String] = []
@@ -34,6 +35,7 @@ final class SessionRun {
         self.coordinator = coordinator
         self.mailbox = mailbox
         updates = UpdateReader(coordinator.objects, on: coordinator.executor)
+        evaluator = Evaluator(coordinator.objects, on: coordinator.executor)
         clock = RunClock(coordinator.time)
         logger = coordinator.logger
         logger[metadataKey: "session"] = "\(id)"
@@ -245,8 +247,10 @@ final class SessionRun {
             guard machine.awaits(event) else { break }
             if let why = machine.implausibility(of: event) { return machine.handle(.refused(event, why: why), now: clock.now()) }
             do {
-                let norm = try await updates.inspect(event, attempt: place.attempt ?? 0, of: machine.session)
-                return machine.handle(.done(event, norm: norm, measured: nil), now: clock.now())
+                let inspected = try await updates.inspect(
+                    event, attempt: place.attempt ?? 0, of: machine.session, collects: !machine.isSynchronous)
+                let measured = await measured(event, inspected?.parameters, place, machine)
+                return machine.handle(.done(event, norm: inspected?.norm, measured: measured), now: clock.now())
             } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
                 return machine.handle(.refused(event, why: error.message), now: clock.now())
             }

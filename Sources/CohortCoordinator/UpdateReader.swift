@@ -36,10 +36,14 @@ actor UpdateReader {
     }
 
     /// Inspects an update before it counts.
-    /// - Parameter attempt: that the peer was asked for.
-    /// - Returns: the norm of its step from the round's weights; nil when there is no update to inspect (an evaluation).
+    /// - Parameters:
+    ///   - attempt: that the peer was asked for.
+    ///   - collects: whether the parameters are wanted.
+    /// - Returns: the norm of its step from the round's weights, and its parameters; nil when there is no update to inspect (an evaluation).
     /// - Throws: ``CohortError`` `invalid` with what is wrong with it; `notFound` when it was never uploaded.
-    func inspect(_ event: DoneEvent, attempt: Int, of session: Session) async throws -> Double? {
+    func inspect(
+        _ event: DoneEvent, attempt: Int, of session: Session, collects: Bool = false
+    ) async throws -> (norm: Double, parameters: [Float])? {
         guard session.round < session.settings.rounds else { return nil }
         guard let model = session.model else { return nil }
         guard let update = event.update else { throw CohortError(.invalid, "DONE names no update") }
@@ -53,7 +57,7 @@ actor UpdateReader {
         var inspection = UpdateInspection(start: try await start(of: session, model))
         let keeps = event.updateData != nil || (kept.count + 1) * model.parameterCount <= Self.maxKept
         var parameters: [Float] = []
-        if keeps { parameters.reserveCapacity(model.parameterCount) }
+        if keeps || collects { parameters.reserveCapacity(model.parameterCount) }
         let inline = try event.updateData.map { data in
             guard data.count <= TrainCommandBuilder.largestInlineWeights else {
                 throw CohortError(
@@ -63,13 +67,13 @@ actor UpdateReader {
         }
         let found = try await feed(update.key, inline, model) { values in
             try inspection.feed(values)
-            if keeps { parameters += values }
+            if keeps || collects { parameters += values }
         }
         guard found == sha256 else {
             throw CohortError(.invalid, "the update's SHA-256 is \(found); DONE says \(update.sha256)")
         }
         if keeps { kept[update.key] = (sha256, parameters) }
-        return inspection.norm
+        return (inspection.norm, parameters)
     }
 
     /// Streams an update's values.
@@ -110,6 +114,12 @@ actor UpdateReader {
         return Data(try Weights.encode(model, known.parameters))
     }
 
+    /// The weights that the session's round starts from.
+    func parameters(of session: Session) async throws -> [Float]? {
+        guard let model = session.model else { return nil }
+        return try await start(of: session, model)
+    }
+
     private func start(of session: Session, _ model: ModelSpec) async throws -> [Float] {
         let sha256 = session.weights?.sha256 ?? ""
         if let known, known.sha256 == sha256 { return known.parameters }
@@ -126,7 +136,9 @@ actor UpdateReader {
     /// Makes the round's global weights and stores them. Peers come in the order of the session's document, whenever they answered: the same
     /// answers give the same bits.
     /// - Throws: ``Changed`` when an update is not the one that was accepted.
-    func aggregate(_ outcome: RoundOutcome, of session: Session) async throws -> ObjectReference {
+    func aggregate(
+        _ outcome: RoundOutcome, of session: Session
+    ) async throws -> (reference: ObjectReference, parameters: [Float]) {
         guard let model = session.model else { throw CohortError(.internal, "there is no model to aggregate") }
         // The generation is in its name: a coordinator that was fenced off writes none of its successor's.
         let target = "checkpoints/\(session.id)/g\(session.generation)-r\(session.round).safetensors"
@@ -140,7 +152,7 @@ actor UpdateReader {
         let weights = try await objects.put(try Weights.encode(model, parameters), key: target)
         known = (weights.sha256, parameters)
         kept = [:]
-        return weights
+        return (weights, parameters)
     }
 
     private func mean(of shares: [Share], _ session: Session, _ model: ModelSpec) async throws -> [Float] {

@@ -31,7 +31,8 @@ public struct ServerConfiguration: Sendable {
     public var broker: API.BrokerAddress
 
     public init(
-        host: String = "127.0.0.1", port: Int = 8080, dataDirectory: String, uploadLimit: Int = 1 << 30, objectLimit: Int = (1 << 30) + (1 << 20),
+        host: String = "127.0.0.1", port: Int = 8080, dataDirectory: String, uploadLimit: Int = 1 << 30,
+        objectLimit: Int = (1 << 30) + (1 << 20),
         tokenLifetime: Int = 7 * 24 * 3600, heartbeatInterval: Double = 5, suspectAfter: Double = 15, deadAfter: Double = 30,
         strategies: [String], jwtSecret: String? = nil, bcryptCost: Int = 12,
         broker: API.BrokerAddress = API.BrokerAddress(kind: "embedded")

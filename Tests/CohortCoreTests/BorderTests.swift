@@ -6,12 +6,14 @@ import Testing
 /// Numbers and texts that somebody else chose.
 private enum Hostile {
     static let numbers = [
-        "0", "-0", "-1", "1", "2", "0.5", "1e308", "-1e308", "1.7976931348623157e308", "5e-324", "3e-308", "1e19", "-1e19", "1e300", "-1e300",
+        "0", "-0", "-1", "1", "2", "0.5", "1e308", "-1e308", "1.7976931348623157e308", "5e-324", "3e-308", "1e19", "-1e19", "1e300",
+        "-1e300",
         "9223372036854775807", "-9223372036854775808", "9223372036854775808", "18446744073709551616", "4294967296", "1e999", "0.1e-5",
     ]
     static let others = [
         "null", "true", "false", "[]", "{}", "[1e308]", #""""#, #""x""#, #""NaN""#, #""Infinity""#, #""\u0000""#,
-        #""\u001b]52;c;AAAA\u0007\n2026-01-01 error forged""#, #""\u202e\u2066txt.exe""#, "\"" + String(repeating: "x", count: 70_000) + "\"",
+        #""\u001b]52;c;AAAA\u0007\n2026-01-01 error forged""#, #""\u202e\u2066txt.exe""#,
+        "\"" + String(repeating: "x", count: 70_000) + "\"",
     ]
 
     /// `json` with each value in turn, at any depth, replaced by each of the hostile ones.
@@ -148,6 +150,8 @@ private enum Hostile {
                 #expect(throws: Never.self) { try CohortJSON.encode((counts + counts + counts).metrics(task)) }
             }
         }
-        #expect(throws: CohortError.self) { try CohortJSON.decode(Counts.self, from: base.replacing("\"loss_sum\":1", with: "\"loss_sum\":-1e300").utf8) }
+        #expect(throws: CohortError.self) {
+            try CohortJSON.decode(Counts.self, from: base.replacing("\"loss_sum\":1", with: "\"loss_sum\":-1e300").utf8)
+        }
     }
 }

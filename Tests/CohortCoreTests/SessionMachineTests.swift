@@ -667,4 +667,59 @@ struct Stage: CustomTestStringConvertible {
             #expect(stage.session.peers.count(where: \.isAlive) == 3)
         }
     }
+
+    @Test func `what the server measured decides: the best weights, early stopping, and the final metrics`() throws {
+        var stage = Stage(peers: ["a"], rounds: 50, change: { $0.earlyStopping = 2 })
+        stage = stage.started()
+        // The peer's word falls and falls; what is measured does not.
+        for loss in [2.0, 1, 3, 4, 5] {
+            stage.send(
+                .done(stage.doneEvent("a", evaluation: Counts(samples: stage.session.weights == nil ? 0 : 30)), norm: 1, measured: nil))
+            stage.send(
+                .aggregated(
+                    ObjectReference(key: "w\(stage.session.round)", sha256: "", bytes: 1),
+                    measured: Counts(samples: 30, lossSum: loss * 30)))
+            if stage.concludes != nil { break }
+        }
+        #expect(stage.concludes?.0.key == "w1" && stage.concludes?.1.loss == 1)
+    }
+
+    @Test func `a peer that lies about its own model does not win, and is said to have reported otherwise`() throws {
+        var stage = Stage(peers: ["a", "b"])
+        stage.machine = SessionMachine(stage.session, strategy: Independent(), rules: .init())
+        stage = stage.started()
+        for (name, said, measured) in [("a", 0.0, 2.0), ("b", 1.0, 1.0)] {
+            var event = stage.doneEvent(name)
+            event.results.ownEvaluation = Counts(samples: 30, lossSum: said * 30, correct: 20)
+            stage.send(.done(event, norm: 1, measured: Counts(samples: 30, lossSum: measured * 30, correct: 20)))
+            #expect(stage.words.contains("the server measured") == (name == "a"), "\(stage.words)")
+        }
+        #expect(stage.step.objects == [.aggregate(.select(peerId: "b"))])
+    }
+
+    @Test func `a slice that a peer measured wrong counts as it was measured by the server`() throws {
+        var stage = Stage(peers: ["a", "b"], rounds: 1)
+        stage = stage.started()
+        for name in ["a", "b"] { stage.done(name) }
+        stage.aggregated()
+        for name in ["a", "b"] {
+            let event = stage.doneEvent(name, evaluation: Counts(samples: 15, lossSum: name == "a" ? 0 : 15, correct: 15))
+            stage.send(.done(event, norm: nil, measured: Counts(samples: 15, lossSum: 15, correct: 5)))
+        }
+        let metrics = try #require(stage.concludes?.1)
+        #expect(metrics.loss == 1 && metrics.accuracy == 1 / 3 && metrics.samples == 30)
+        stage.send(.concluded(ObjectReference(key: "m", sha256: "", bytes: 1), metrics))
+        #expect(stage.session.results?.reported?.loss == 0.5, "what the peers said is there as well")
+    }
+
+    @Test func `an update that changed after it was accepted closes the round without its peer`() throws {
+        var stage = Stage(peers: ["a", "b"])
+        stage = stage.started()
+        for name in ["a", "b"] { stage.done(name) }
+        stage.send(.aggregationFailed(peerId: "b", why: "its bytes changed"))
+        let outcome = try #require(stage.step.objects.first)
+        #expect(outcome == .aggregate(.average([Share(peerId: "a", weight: 1)])))
+        stage.aggregated()
+        #expect(stage.trained == ["a", "b"] && stage.session.lastRound?.dropped["b"] == "its bytes changed")
+    }
 }

@@ -274,7 +274,9 @@ import Testing
     @Test func `an upload of a start that was cut short is gone after a restart, one of a session is not`() async throws {
         try await withServer { world in
             let receiver = try UploadReceiver(folder: "\(world.folder)/uploads", limit: 1)
-            for name in ["stray", "wanted"] { try "x,y\n".write(toFile: "\(receiver.folder)/\(name).csv", atomically: true, encoding: .utf8) }
+            for name in ["stray", "wanted"] {
+                try "x,y\n".write(toFile: "\(receiver.folder)/\(name).csv", atomically: true, encoding: .utf8)
+            }
             try await world.documents.insert(
                 Session(
                     id: "s", ownerId: "o", createdAt: Date(), settings: SessionSettings(), peers: [],

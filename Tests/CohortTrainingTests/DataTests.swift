@@ -271,3 +271,31 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         #expect(spec.tensors.map(\.shape) == [[8, 4], [8], [6, 8], [6], [3, 6], [3]])
     }
 }
+
+@Suite struct ValidationSamples {
+    /// The same rows, features and targets as in the whole table that a peer makes.
+    @Test(arguments: [1, 7, 50, 1_000]) func `held-out rows in memory are those of the table, all or an even choice`(maxRows: Int) throws {
+        let text = csv(400) { "\($0),\($0 * 13 % 17),\(["red", "green", "blue"][$0 % 3])" }
+        try withFile([UInt8](text.utf8)) { path in
+            let schema = try SchemaInference.infer(csvAt: path, target: "y", task: nil, validation: 0.2, seed: 9).schema
+            let cache = "\(path).table"
+            defer { try? FileManager.default.removeItem(atPath: cache) }
+            try TableLoader.build(csvAt: path, schema: schema, cacheAt: cache)
+            let table = try TableLoader.open(cacheAt: cache)
+            let sample = try #require(try ValidationSample.load(csvAt: path, schema: schema, maxRows: maxRows))
+            #expect(sample.total == table.validationRows.count && sample.positions.count == min(maxRows, sample.total))
+            #expect(sample.positions == sample.positions.sorted() && sample.isWhole == (maxRows >= sample.total))
+            for (row, position) in sample.positions.enumerated() {
+                let original = Int(table.validationRows[position])
+                #expect(sample.table.targets[row] == table.targets[original])
+                for feature in 0..<table.featureCount {
+                    #expect(
+                        sample.table.features[row * table.featureCount + feature] == table.features[original * table.featureCount + feature]
+                    )
+                }
+            }
+            let half = sample.rows(in: RowRange(start: 0, end: sample.total / 2))
+            #expect(half.allSatisfy { sample.positions[Int($0)] < sample.total / 2 })
+        }
+    }
+}

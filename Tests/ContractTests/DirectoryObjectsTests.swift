@@ -32,7 +32,8 @@ struct DirectoryObjectsTests {
             try store.verify(method: "GET", key: "a/b", expires: link.expires, maxBytes: nil, signature: link.signature, now: moment())
             let stranger = try DirectoryObjects(path: place.path("objects"), secret: [UInt8](repeating: 8, count: 32))
             await expectError(.forbidden) {
-                try stranger.verify(method: "GET", key: "a/b", expires: link.expires, maxBytes: nil, signature: link.signature, now: moment())
+                try stranger.verify(
+                    method: "GET", key: "a/b", expires: link.expires, maxBytes: nil, signature: link.signature, now: moment())
             }
             await expectError(.invalid) { try DirectoryObjects(path: place.path("objects"), secret: [1, 2, 3]) }
         }

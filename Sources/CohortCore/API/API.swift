@@ -309,6 +309,8 @@ public enum API {
         public var seconds: Double
         public var rows: RowUse?
         public var bestPeer: String?
+        /// Of the model, as the peers reported it; `metrics` is what the server measured, where it could.
+        public var reported: Metrics?
 
         /// Like ``CohortCore/PeerResult``, with the metrics beside the rest.
         public struct Peer: Codable, Sendable {
@@ -334,6 +336,7 @@ public enum API {
             seconds = results.seconds
             rows = results.rows
             bestPeer = results.bestPeer
+            reported = results.reported
             peers = results.peers.map {
                 Peer(
                     id: $0.id, name: $0.name, engine: $0.engine, device: $0.device, state: $0.state, loss: $0.metrics.loss,

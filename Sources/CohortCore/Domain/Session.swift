@@ -250,6 +250,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     /// A person asked to cancel; whoever runs the session carries it out.
     public var cancelRequested: Bool
     public var results: SessionResults?
+    /// Of the final model, as the peers reported it.
+    public var reported: Metrics?
     public var modelObject: ObjectReference?
     /// Rises with every stored change; an update of another revision is refused.
     public var revision: Int
@@ -282,8 +284,10 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
 public struct Checkpoint: Codable, Hashable, Sendable {
     public var round: Int
     public var weights: ObjectReference
-    /// On the validation rows, once the peers have said.
+    /// On the validation rows, or a sample of them: as this process measured, else as the peers reported.
     public var validation: Metrics?
+    /// Measured by the coordinator itself.
+    public var isMeasured: Bool?
 
     public init(round: Int, weights: ObjectReference, validation: Metrics? = nil) {
         self.round = round
@@ -325,8 +329,14 @@ public struct SessionResults: Codable, Hashable, Sendable {
     public var rows: RowUse?
     /// `independent`: whose model was chosen.
     public var bestPeer: String?
+    /// As the peers reported it; `metrics` is what the server measured, where it could.
+    public var reported: Metrics?
 
-    public init(metrics: Metrics, peers: [PeerResult], rounds: Int, seconds: Double, rows: RowUse?, bestPeer: String? = nil) {
+    public init(
+        metrics: Metrics, peers: [PeerResult], rounds: Int, seconds: Double, rows: RowUse?, bestPeer: String? = nil,
+        reported: Metrics? = nil
+    ) {
+        self.reported = reported
         self.metrics = metrics
         self.peers = peers
         self.rounds = rounds

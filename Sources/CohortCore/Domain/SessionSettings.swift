@@ -101,7 +101,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         for width in hidden { try require((1...65_536).contains(width), "hidden", width, "layer widths from 1 to 65536, such as 128,64") }
         let weights = zip(hidden, hidden.dropFirst()).reduce(0) { $0 + $1.0 * $1.1 }
         try require(
-            weights <= ModelSpec.maxParameters, "hidden", "a net of more than \(weights) parameters", "at most \(ModelSpec.maxParameters) parameters")
+            weights <= ModelSpec.maxParameters, "hidden", "a net of more than \(weights) parameters",
+            "at most \(ModelSpec.maxParameters) parameters")
         try require(dropout >= 0 && dropout < 1, "dropout", dropout, "from 0 to below 1")
         try require(validation >= 0 && validation <= 0.9, "validation", validation, "a share from 0 to 0.9")
         try require(

@@ -50,8 +50,16 @@ extension SessionMachine {
             for range in peer.rows { session.ledger?.add(range, epochs: peer.answer?.results.epochs ?? 0) }
         }
         var checkpoint = Checkpoint(round: session.round, weights: weights)
-        if !strategy.synchronous { checkpoint.validation = measured?.metrics(task) ?? ownMetrics(answers, task) }
+        checkpoint.validation = measured?.metrics(task) ?? (strategy.synchronous ? nil : ownMetrics(answers, task))
+        checkpoint.isMeasured = measured == nil ? nil : true
         session.checkpoints.append(checkpoint)
+        if strategy.synchronous, let measured {
+            if let loss = measured.loss, loss < session.best?.validation?.loss ?? .infinity { session.best = checkpoint }
+            step.records.points.append(
+                MetricPoint(
+                    sessionId: session.id, peerId: nil, peerName: nil, round: session.round, epoch: 0, loss: checkpoint.validation?.loss,
+                    accuracy: checkpoint.validation?.accuracy, r2: checkpoint.validation?.r2, samplesPerSecond: nil, time: now.date))
+        }
         session.weights = weights
         if strategy.synchronous { correctSpeeds(answers) }
         discardOld(&step)
@@ -170,7 +178,8 @@ extension SessionMachine {
         notice.loss = training?.loss
         notice.accuracy = training?.accuracy
         notify(notice, &step)
-        if let patience = session.settings.earlyStopping, strategy.synchronous, let best = session.best, closed - 1 - best.round >= patience
+        if let patience = session.settings.earlyStopping, strategy.synchronous, let best = session.best,
+            (session.checkpoints.last?.isMeasured == true ? closed : closed - 1) - best.round >= patience
         {
             notify(
                 .note, "No better validation loss for \(patience) rounds: stopping with the weights of round \(best.round + 1)", now,
@@ -226,7 +235,8 @@ extension SessionMachine {
                     samplesPerSecond: peer.samplesPerSecond, trainedSamples: peer.trainedSamples, message: peer.message)
             }, rounds: min(session.round, session.settings.rounds),
             seconds: max(0, now.date.timeIntervalSince(session.startedAt ?? session.createdAt)),
-            rows: session.ledger?.use, bestPeer: best?.name)
+            rows: session.ledger?.use, bestPeer: best?.name,
+            reported: independent ? best?.answer?.results.ownEvaluation?.metrics(task) : session.reported)
         end(.completed, nil, now, &step)
     }
 

@@ -37,6 +37,7 @@ extension SessionMachine {
             session.peers[index].state == .training, event.attempt ?? session.peers[index].attempt == session.peers[index].attempt
         else { return }
         watch.sign(event.peerId, speed: session.peers[index].speed, at: now.seconds)
+        noteContradiction(of: event.results, measured, index, now, &step)
         let answer = PeerAnswer(
             round: event.round, results: event.results, update: event.update, answeredAt: now.date,
             seconds: roundBegan.map { now.seconds - $0 }, norm: norm, measured: measured)
@@ -45,6 +46,23 @@ extension SessionMachine {
             RecordedAnswer(
                 peerId: event.peerId, generation: event.generation, attempt: session.peers[index].attempt, answer: answer,
                 updateData: event.updateData))
+    }
+
+    /// A peer's word against what this process measured: what was measured counts.
+    private mutating func noteContradiction(
+        of results: DoneResults, _ measured: Counts?, _ index: Int, _ now: Moment, _ step: inout Step
+    ) {
+        guard let measured, let task = session.model?.task,
+            let said = strategy.synchronous ? results.evaluation : results.ownEvaluation, measured.contradicts(said, task)
+        else { return }
+        func text(_ counts: Counts) -> String {
+            "loss \(((counts.loss ?? 0) * 1_000).rounded() / 1_000)"
+                + (task == .classification ? ", accuracy \(((counts.accuracy ?? 0) * 1_000).rounded() / 1_000)" : "")
+        }
+        let words =
+            "\(session.peers[index].name) reported \(text(said)) on the held-out rows, but the server measured \(text(measured)), which counts"
+        session.peers[index].message = words
+        notify(.note, words, now, &step, peer: session.peers[index])
     }
 
     private mutating func take(_ answer: PeerAnswer, of index: Int) {

@@ -11,7 +11,7 @@ extension SessionMachine {
     }
 
     /// The last step: the model is measured on the held-out rows.
-    var isEvaluation: Bool { session.round >= session.settings.rounds }
+    public var isEvaluation: Bool { session.round >= session.settings.rounds }
 
     // MARK: Begin
 
@@ -301,7 +301,15 @@ extension SessionMachine {
 
     private mutating func closeEvaluation(_ now: Moment, _ step: inout Step) {
         guard let schema = session.dataset?.schema, let weights = session.weights else { return }
-        let counts = answered.compactMap(\.answer?.results.evaluation).reduce(Counts(), +)
+        let said = answered.compactMap(\.answer?.results.evaluation).reduce(Counts(), +)
+        // Measured here where every row was; else what the peers say, unless that was found wrong.
+        let counts = answered.compactMap { peer -> Counts? in
+            guard let answer = peer.answer else { return nil }
+            let said = answer.results.evaluation
+            guard let measured = answer.measured else { return said }
+            let isWhole = measured.samples >= peer.validationRows?.count ?? 0
+            return isWhole || said.map { measured.contradicts($0, session.model?.task ?? .classification) } ?? true ? measured : said
+        }.reduce(Counts(), +)
         // A slice is missing: its peer died, or did not measure. The living share the whole out again, once or twice.
         if counts.samples < schema.validationRows, evaluationTries < 2 {
             evaluationTries += 1
@@ -312,6 +320,7 @@ extension SessionMachine {
                 .note, "the peers measured \(counts.samples) of \(schema.validationRows) held-out rows: the metrics are of those", now,
                 &step)
         }
+        session.reported = said.samples > 0 ? said.metrics(schema.task) : nil
         note(evaluation: counts, now, &step)
         conclude(weights, counts.metrics(schema.task), &step)
     }
@@ -329,12 +338,20 @@ extension SessionMachine {
     mutating func note(evaluation counts: Counts, _ now: Moment, _ step: inout Step) {
         guard counts.samples > 0, let task = session.model?.task, let last = session.checkpoints.indices.last else { return }
         let metrics = counts.metrics(task)
+        // What this process measured decides; the peers' word is shown where it is of more rows and of the same size.
+        let isMeasured = session.checkpoints[last].isMeasured == true && !isEvaluation
+        if isMeasured {
+            guard let measured = session.checkpoints[last].validation, counts.samples > measured.samples, let ours = measured.loss,
+                let theirs = metrics.loss, theirs > ours / 3 - 0.01, theirs < ours * 3 + 0.01
+            else { return }
+        }
         session.checkpoints[last].validation = metrics
         if var summary = session.lastRound, summary.round == session.checkpoints[last].round {
             summary.validation = metrics
             session.lastRound = summary
             step.records.rounds.append(summary)
         }
+        guard !isMeasured else { return }
         if let loss = metrics.loss, loss < session.best?.validation?.loss ?? .infinity { session.best = session.checkpoints[last] }
         step.records.points.append(
             MetricPoint(

@@ -129,6 +129,9 @@ public struct SessionMachine: Sendable {
         return step
     }
 
+    /// Whether every peer starts each round from the global weights.
+    public var isSynchronous: Bool { strategy.synchronous }
+
     // MARK: Who is who
 
     /// Constant time: thousands of peers report every epoch.

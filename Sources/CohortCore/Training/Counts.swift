@@ -75,3 +75,19 @@ public struct Metrics: Codable, Hashable, Sendable {
 extension Double? {
     fileprivate var finite: Double? { self.flatMap { $0.isFinite ? $0 : nil } }
 }
+
+extension Counts {
+    /// Whether what a peer said of the same model is beyond what engines differ by, and beyond chance where other rows were measured.
+    public func contradicts(_ said: Counts, _ task: LearningTask) -> Bool {
+        guard samples > 0, said.samples > 0, let loss, let claimed = said.loss else { return false }
+        if samples == said.samples {
+            return abs(loss - claimed) > 0.01 * (1 + abs(loss)) || abs(correct - said.correct) > 1 + samples / 100
+        }
+        // A sample: five standard deviations of a share, or a loss of another size.
+        if task == .classification, let a = accuracy, let b = said.accuracy {
+            let spread = (max(a * (1 - a), 0.01) / Double(samples)).squareRoot()
+            if abs(a - b) > 5 * spread + 0.01 { return true }
+        }
+        return claimed < loss / 3 - 0.01 || claimed > loss * 3 + 0.01
+    }
+}

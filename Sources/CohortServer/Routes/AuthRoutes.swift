@@ -39,7 +39,9 @@ struct AuthRoutes: Sendable {
         let body = try await request.json(API.Signin.self, fields: ["email", "password"])
         let email = body.email.trimmed.lowercased()
         // It becomes a key of the limiter's.
-        guard email.utf8.count <= 254 else { throw CohortError(.invalid, "the e-mail address has \(email.utf8.count) bytes; it must have at most 254") }
+        guard email.utf8.count <= 254 else {
+            throw CohortError(.invalid, "the e-mail address has \(email.utf8.count) bytes; it must have at most 254")
+        }
         if let wait = limiter.wait(email: email, address: context.address) {
             let seconds = max(1, Int(wait.components.seconds))
             throw HTTPProblem(

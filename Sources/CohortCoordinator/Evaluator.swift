@@ -1,0 +1,88 @@
+import CohortCore
+import CohortSystem
+import CohortTraining
+import FoundationEssentials
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
+/// Measures models on a session's held-out rows in the server's own process: what decides anything is not taken on a peer's word alone.
+/// Blocks its own thread.
+actor Evaluator {
+    /// Multiplications that a measurement at the end may take, about a second of one core, and one after each round.
+    private static let (finalWork, roundWork) = (1_000_000_000, 50_000_000)
+    private static let maxBytes = 64 << 20
+    private static let minRows = 64
+
+    private let executor: ThreadExecutor
+    private let objects: any ObjectStore
+    private var sample: ValidationSample?
+    private var isLoaded = false
+    private var model: (spec: ModelSpec, model: any TrainableModel)?
+
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+    init(_ objects: any ObjectStore, on executor: ThreadExecutor) {
+        self.objects = objects
+        self.executor = executor
+    }
+
+    /// - Parameters:
+    ///   - isFinal: whether the measurement may take a second.
+    ///   - slice: positions among the held-out rows; nil: all.
+    /// - Returns: sums over the rows measured: all of them where they are few, else an even choice; nil when there is nothing to measure on.
+    func measure(_ parameters: [Float], of session: Session, isFinal: Bool, slice: RowRange? = nil) async throws -> Counts? {
+        guard let spec = session.model, let sample = try await loaded(session) else { return nil }
+        let model = try prepared(spec)
+        try model.load(parameters: parameters)
+        var rows = slice.map { sample.rows(in: $0) } ?? sample.table.validationRows[...]
+        let budget = max(Self.minRows, (isFinal ? Self.finalWork : Self.roundWork) / max(spec.parameterCount, 1))
+        if rows.count > budget { rows = Self.thinned(rows, to: budget) }
+        guard !rows.isEmpty else { return nil }
+        return try model.evaluate(on: sample.table, rows: rows) { true }
+    }
+
+    private static func thinned(_ rows: ArraySlice<UInt32>, to count: Int) -> ArraySlice<UInt32> {
+        (0..<count).map { rows[rows.startIndex + $0 * rows.count / count] }[...]
+    }
+
+    private func prepared(_ spec: ModelSpec) throws -> any TrainableModel {
+        if let model, model.spec == spec { return model.model }
+        let made = try NativeEngine(threads: 1).makeModel(spec, optimizer: OptimizerSpec(), seed: 0)
+        model = (spec, made)
+        return made
+    }
+
+    private func loaded(_ session: Session) async throws -> ValidationSample? {
+        if isLoaded { return sample }
+        guard let dataset = session.dataset, let spec = session.model else { return nil }
+        let rows = max(
+            Self.minRows, min(Self.finalWork / max(spec.parameterCount, 1), Self.maxBytes / (4 * max(dataset.schema.featureCount, 1))))
+        let schema = dataset.schema
+        if let path = session.uploadPath, FileManager.default.fileExists(atPath: path) {
+            sample = try await onOwnThread { try ValidationSample.load(csvAt: path, schema: schema, maxRows: rows, shouldContinue: $0) }
+        } else {
+            // The API server's disk is another machine's: the object, for as long as it is read.
+            let path = "\(FileManager.default.temporaryDirectory.path)/cohort-\(newIdentifier()).csv"
+            defer { try? FileManager.default.removeItem(atPath: path) }
+            try await copy(dataset.object.key, to: path)
+            sample = try await onOwnThread { try ValidationSample.load(csvAt: path, schema: schema, maxRows: rows, shouldContinue: $0) }
+        }
+        isLoaded = true
+        return sample
+    }
+
+    private func copy(_ key: String, to path: String) async throws {
+        guard FileManager.default.createFile(atPath: path, contents: nil, attributes: [.posixPermissions: 0o600]),
+            let file = fopen(path, "a")
+        else { throw CohortError(.storageFull, "\(path) cannot be written") }
+        defer { fclose(file) }
+        for try await chunk in try await objects.read(key, from: 0) {
+            guard fwrite(chunk, 1, chunk.count, file) == chunk.count else { throw CohortError(.storageFull, "\(path) cannot be written") }
+        }
+        guard fflush(file) == 0 else { throw CohortError(.storageFull, "\(path) cannot be written") }
+    }
+}
