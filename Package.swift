@@ -102,7 +102,8 @@ let package = Package(
             name: "cohort",
             dependencies: [
                 "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "DirectoryObjects", "CohortClient",
-                "CohortCoordinator", "CohortPeer", "CohortServer", .argumentParser, .asyncHTTPClient, .configuration, .crypto,
+                "CohortCoordinator", "CohortPeer", "CohortServer", "CohortSystem", .argumentParser, .asyncHTTPClient, .configuration,
+                .crypto,
                 .logging, .nioCore, .nioPosix, .serviceLifecycle, .subprocess, .system, .unixSignals,
             ],
             swiftSettings: settings),

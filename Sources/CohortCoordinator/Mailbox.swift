@@ -8,6 +8,8 @@ final class Mailbox: Sendable {
         /// The document or the peers may have changed from outside.
         case look
         case tick
+        /// Another coordinator has taken the session over.
+        case leaseLost
         /// The event queue's stream ended, and why.
         case queueEnded(String)
     }
@@ -33,7 +35,7 @@ final class Mailbox: Sendable {
             case .tick:
                 guard !state.ticks else { return nil }
                 state.ticks = true
-            case .delivery, .queueEnded: break
+            case .delivery, .queueEnded, .leaseLost: break
             }
             state.items.append(item)
             defer { state.waiter = nil }

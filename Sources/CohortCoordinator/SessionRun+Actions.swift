@@ -174,15 +174,7 @@ extension SessionRun {
             logger.warning("files and objects of the session are left over: \(error)")
         }
         session.isEnding = nil
-        do {
-            _ = try await documents.update(session)
-        } catch let error as CohortError where error.code == .conflict {
-            // Its revision was raised by a lease: the stored one is taken up again.
-            guard var current = try await documents.session(id: id), current.generation == session.generation else { throw LeaseLost() }
-            current.isEnding = nil
-            current.modelObject = session.modelObject
-            _ = try await documents.update(current)
-        }
+        _ = try await documents.update(session)
     }
 
     /// Whether another try may end otherwise.

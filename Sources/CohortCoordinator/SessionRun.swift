@@ -17,8 +17,7 @@ final class SessionRun {
     /// Objects that nobody needs any more, to be removed together.
     var discarded: [String] = []
     var clock: RunClock
-    /// On the monotonic clock.
-    private var leaseRenewedAt = -Double.infinity
+    /// On the monotonic clock:
     /// When mere progress is stored next: for those who look at the document.
     private var progressDueAt = -Double.infinity
     /// When the peers' documents were looked at; changes are reported as well.
@@ -91,13 +90,39 @@ final class SessionRun {
         _ = try? await documents.update(session)
     }
 
-    func takeLease(renewing generation: Int?) async throws -> Session? {
-        let now = time.date
-        let session = try await documents.lease(
-            sessionId: id, owner: configuration.owner, renewing: generation, now: now,
-            expiresAt: now.addingTimeInterval(configuration.leaseSeconds))
-        if session != nil { leaseRenewedAt = time.monotonic }
-        return session
+    /// - Parameter generation: that is held already; nil: the lease is taken.
+    /// - Returns: the session as stored; nil when another has the lease.
+    private func takeLease(renewing generation: Int?) async throws -> Session? {
+        guard let generation else {
+            let now = time.date
+            return try await documents.takeLease(
+                sessionId: id, owner: configuration.owner, now: now, expiresAt: now.addingTimeInterval(configuration.leaseSeconds))
+        }
+        guard try await renewLease(generation) != nil else { return nil }
+        return try await documents.session(id: id)
+    }
+
+    private func renewLease(_ generation: Int) async throws -> HeldLease? {
+        try await documents.renewLease(
+            sessionId: id, owner: configuration.owner, generation: generation,
+            expiresAt: time.date.addingTimeInterval(configuration.leaseSeconds))
+    }
+
+    /// Renews the lease for as long as it runs, beside whatever else is done.
+    /// - Returns: when a person wants the session cancelled.
+    private static func keepLease(
+        _ id: String, _ generation: Int, every seconds: Double, _ documents: any Documents, _ configuration: CoordinatorConfiguration,
+        _ time: any TimeSource
+    ) async throws {
+        while true {
+            try await time.sleep(seconds: seconds)
+            guard
+                let held = try await documents.renewLease(
+                    sessionId: id, owner: configuration.owner, generation: generation,
+                    expiresAt: time.date.addingTimeInterval(configuration.leaseSeconds))
+            else { throw LeaseLost() }
+            if held.cancelRequested { return }
+        }
     }
 
     /// - Parameter fatal: why the session is to fail now; nil: it goes on.
@@ -120,7 +145,7 @@ final class SessionRun {
         } else if session.status == .pending {
             let prepared = try await prepare(session)
             // Cancelled, or the lease renewed, while the data was inspected.
-            try await renewLease(&machine, force: true)
+            try await lookAtLease(&machine)
             try await listen(&machine, first: machine.session.cancelRequested ? .cancelled : prepared)
         } else {
             try await listen(&machine, first: isRecovery ? .recovered : .resumed)
@@ -141,16 +166,9 @@ final class SessionRun {
                 }
             }
             tasks.addTask { [id, documents, configuration, time] in
-                while true {
-                    try await time.sleep(seconds: min(configuration.leaseSeconds / 3, 1))
-                    let now = time.date
-                    guard
-                        let stored = try await documents.lease(
-                            sessionId: id, owner: configuration.owner, renewing: session.generation, now: now,
-                            expiresAt: now.addingTimeInterval(configuration.leaseSeconds))
-                    else { throw LeaseLost() }
-                    if stored.cancelRequested { return nil }
-                }
+                let seconds = min(configuration.leaseSeconds / 3, 1)
+                try await Self.keepLease(id, session.generation, every: seconds, documents, configuration, time)
+                return nil
             }
             defer { tasks.cancelAll() }
             guard let first = try await tasks.next() else { throw CancellationError() }
@@ -180,6 +198,17 @@ final class SessionRun {
                     mailbox.put(.tick)
                 }
             }
+            tasks.addTask { [id, documents, configuration, generation = machine.session.generation] in
+                do {
+                    let seconds = configuration.leaseSeconds / 3
+                    try await Self.keepLease(id, generation, every: seconds, documents, configuration, time)
+                    mailbox.put(.look)
+                } catch is LeaseLost {
+                    mailbox.put(.leaseLost)
+                } catch let error as CohortError {
+                    mailbox.put(.queueEnded(error.message))
+                }
+            }
             defer { tasks.cancelAll() }
             try await carryOut(machine.handle(first, now: clock.now()), &machine, [])
             mailbox.put(.look)
@@ -203,12 +232,13 @@ final class SessionRun {
                     taken.append(delivery)
                 }
             case .look:
-                try await renewLease(&machine, force: true)
+                try await lookAtLease(&machine)
                 step += try await look(&machine)
             case .tick:
-                try await renewLease(&machine, force: false)
                 if time.monotonic - peersSeenAt > 2 { step += try await look(&machine) }
                 step += machine.handle(.tick, now: clock.now())
+            case .leaseLost:
+                throw LeaseLost()
             case .queueEnded(let why):
                 throw CohortError(.unavailable, why)
             }
@@ -334,29 +364,20 @@ final class SessionRun {
                 throw LeaseLost()
             }
         }
-        var session = machine.session
-        for _ in 0..<5 {
-            do {
-                machine.stored(try await documents.update(session, recording: record))
-                // Storing progress takes a twentieth of the time at most, however large the document is.
-                progressDueAt = time.monotonic + max(0.2, (time.monotonic - begun) * 20)
-                return
-            } catch let error as CohortError where error.code == .conflict {
-                // Changed from outside: only a wish to cancel may be, or the lease is another's.
-                guard let current = try await documents.session(id: id), current.generation == session.generation else { throw LeaseLost() }
-                session.revision = current.revision
-                session.cancelRequested = current.cancelRequested
-                session.lease = current.lease
-                if current.cancelRequested { mailbox.put(.look) }
-            }
+        do {
+            machine.stored(try await documents.update(machine.session, recording: record))
+        } catch let error as CohortError where error.code == .conflict {
+            throw LeaseLost()
         }
-        throw CohortError(.conflict, "the session's document is changed by others all the time")
+        // Storing progress takes a twentieth of the time at most, however large the document is.
+        progressDueAt = time.monotonic + max(0.2, (time.monotonic - begun) * 20)
+        if machine.session.cancelRequested { mailbox.put(.look) }
     }
 
-    private func renewLease(_ machine: inout SessionMachine, force: Bool) async throws {
-        guard force || time.monotonic - leaseRenewedAt > configuration.leaseSeconds / 3 else { return }
-        guard let stored = try await takeLease(renewing: machine.session.generation) else { throw LeaseLost() }
-        machine.take(over: stored)
+    /// Whether it is still this coordinator's, and not to be cancelled.
+    private func lookAtLease(_ machine: inout SessionMachine) async throws {
+        guard let held = try await renewLease(machine.session.generation) else { throw LeaseLost() }
+        machine.renewed(held)
     }
 }
 

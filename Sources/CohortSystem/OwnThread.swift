@@ -25,3 +25,6 @@ public final class Flag: Sendable {
     public var value: Bool { state.withLock { $0 } }
     public func set(_ value: Bool) { state.withLock { $0 = value } }
 }
+
+/// A thread that waits for one thing for as long as the process lives.
+public func watchingThread(_ body: @escaping @Sendable () -> Void) { blockingThreads.async(execute: body) }

@@ -137,12 +137,18 @@ public struct FaultyDocuments: Documents {
     public func rounds(sessionId: String) async throws -> [RoundSummary] {
         try await plan.call("rounds") { try await base.rounds(sessionId: sessionId) }
     }
-    public func lease(
-        sessionId: String, owner: String, renewing generation: Int?, now: Date, expiresAt: Date
-    ) async throws -> Session? {
-        try await plan.call("lease") {
-            try await base.lease(sessionId: sessionId, owner: owner, renewing: generation, now: now, expiresAt: expiresAt)
+    public func takeLease(sessionId: String, owner: String, now: Date, expiresAt: Date) async throws -> Session? {
+        try await plan.call("takeLease") {
+            try await base.takeLease(sessionId: sessionId, owner: owner, now: now, expiresAt: expiresAt)
         }
+    }
+    public func renewLease(sessionId: String, owner: String, generation: Int, expiresAt: Date) async throws -> HeldLease? {
+        try await plan.call("renewLease") {
+            try await base.renewLease(sessionId: sessionId, owner: owner, generation: generation, expiresAt: expiresAt)
+        }
+    }
+    public func requestCancel(sessionId: String) async throws -> Session? {
+        try await plan.call("requestCancel") { try await base.requestCancel(sessionId: sessionId) }
     }
     public func append(_ points: [MetricPoint]) async throws { try await plan.call("append") { try await base.append(points) } }
     public func metrics(sessionId: String) async throws -> [MetricPoint] {

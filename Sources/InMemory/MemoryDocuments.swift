@@ -197,11 +197,16 @@ public final class MemoryDocuments: Documents {
         var stored = session
         stored.revision += 1
         try check(stored)
+        let changed = stored
         return try state.withLock { state in
+            var stored = changed
             guard let index = state.index(session.id) else { throw CohortError(.notFound, "there is no session \(session.id)") }
-            guard state.sessions[index].revision == session.revision else {
+            let current = state.sessions[index]
+            guard current.revision == session.revision, current.generation == session.generation else {
                 throw CohortError(.conflict, "session \(session.id) has changed; read it again")
             }
+            stored.lease = current.lease
+            stored.cancelRequested = current.cancelRequested
             state.sessions[index] = stored
             state.add(record, session.id)
             if session.status.isFinal { state.answers[session.id] = nil }
@@ -227,23 +232,32 @@ public final class MemoryDocuments: Documents {
         state.withLock { ($0.rounds[sessionId] ?? [:]).values.sorted { $0.round < $1.round } }
     }
 
-    public func lease(
-        sessionId: String, owner: String, renewing generation: Int?, now: Date, expiresAt: Date
-    ) async throws -> Session? {
+    public func takeLease(sessionId: String, owner: String, now: Date, expiresAt: Date) async throws -> Session? {
         try state.withLock { state in
             guard let index = state.index(sessionId) else { throw CohortError(.notFound, "there is no session \(sessionId)") }
-            var session = state.sessions[index]
-            let isMine = session.lease.map { $0.owner == owner } ?? true
-            if let generation {
-                guard isMine, session.generation == generation else { return nil }
-            } else {
-                guard isMine || session.lease.map({ $0.expiresAt <= now }) ?? true else { return nil }
-                session.generation += 1
-            }
-            session.lease = Lease(owner: owner, expiresAt: expiresAt)
-            session.revision += 1
-            state.sessions[index] = session
-            return session
+            let lease = state.sessions[index].lease
+            guard lease.map({ $0.owner == owner || $0.expiresAt <= now }) ?? true else { return nil }
+            state.sessions[index].generation += 1
+            state.sessions[index].lease = Lease(owner: owner, expiresAt: expiresAt)
+            return state.sessions[index]
+        }
+    }
+
+    public func renewLease(sessionId: String, owner: String, generation: Int, expiresAt: Date) async throws -> HeldLease? {
+        state.withLock { state in
+            guard let index = state.index(sessionId), state.sessions[index].lease?.owner == owner,
+                state.sessions[index].generation == generation
+            else { return nil }
+            state.sessions[index].lease?.expiresAt = expiresAt
+            return HeldLease(cancelRequested: state.sessions[index].cancelRequested)
+        }
+    }
+
+    public func requestCancel(sessionId: String) async throws -> Session? {
+        state.withLock { state in
+            guard let index = state.index(sessionId) else { return nil }
+            if !state.sessions[index].status.isFinal { state.sessions[index].cancelRequested = true }
+            return state.sessions[index]
         }
     }
 

@@ -11,9 +11,15 @@ extension SQLiteDocuments {
                 try database.run(
                     """
                     INSERT INTO sessions
-                        (status, is_ending, revision, generation, lease_owner, lease_expires_at, document, id, owner_id, created_at, dataset_key)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                    """, columns.changing + [session.id, session.ownerId, session.createdAt.milliseconds, session.datasetKey])
+                        (status, is_ending, revision, document, generation, lease_owner, lease_expires_at, cancel_requested, id, owner_id,
+                         created_at, dataset_key)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    """,
+                    columns.changing + [
+                        session.generation, session.lease?.owner, session.lease?.expiresAt.milliseconds, session.cancelRequested,
+                        session.id,
+                        session.ownerId, session.createdAt.milliseconds, session.datasetKey,
+                    ])
             } catch let error as DatabaseError where error.isDuplicate {
                 throw CohortError(.conflict, "there is a session \(session.id) already, or one with its data set key")
             }
@@ -21,13 +27,14 @@ extension SQLiteDocuments {
     }
 
     public func session(id: String) async throws -> Session? {
-        try await read { database in try database.row("SELECT document FROM sessions WHERE id = ?", [id]).map(Session.init(row:)) }
+        try await read { database in try database.row("SELECT \(Self.stored) FROM sessions WHERE id = ?", [id]).map(Session.init(row:)) }
     }
 
     public func sessions(ownerId: String, limit: Int) async throws -> [Session] {
         try await read { database in
             try database.rows(
-                "SELECT document FROM sessions WHERE owner_id = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", [ownerId, max(0, limit)]
+                "SELECT \(Self.stored) FROM sessions WHERE owner_id = ? ORDER BY created_at DESC, rowid DESC LIMIT ?",
+                [ownerId, max(0, limit)]
             ).compactMap { try? Session(row: $0) }  // One that cannot be read hides no other.
         }
     }
@@ -60,23 +67,31 @@ extension SQLiteDocuments {
 
     /// - Throws: ``CohortError`` `conflict` when someone else has stored since, `notFound` when there is no such session.
     public func update(_ session: Session, recording record: SessionRecord) async throws -> Session {
-        var stored = session
-        stored.revision += 1
-        let columns = try Columns(stored)
+        var next = session
+        next.revision += 1
+        let columns = try Columns(next)
         let rows = try RecordRows(record, sessionId: session.id)
-        try await write { database in
-            guard try Self.replace(columns, id: session.id, ifRevision: session.revision, in: database) else {
-                guard let row = try database.row("SELECT revision FROM sessions WHERE id = ?", [session.id]) else {
+        let changed = next
+        return try await write { database in
+            guard try Self.replace(columns, session, in: database) else {
+                guard let row = try database.row("SELECT revision, generation FROM sessions WHERE id = ?", [session.id]) else {
                     throw CohortError(.notFound, "there is no session \(session.id)")
                 }
                 throw CohortError(
                     .conflict,
-                    "session \(session.id) has changed: its revision is \(row["revision"] as Int), not \(session.revision); read it again")
+                    "session \(session.id) has changed: its revision is \(row["revision"] as Int) of generation \(row["generation"] as Int), not \(session.revision) of \(session.generation); read it again"
+                )
             }
             try rows.insert(in: database)
             if session.status.isFinal { try database.run("DELETE FROM answers WHERE session_id = ?", [session.id]) }
+            var stored = changed
+            guard
+                let row = try database.row(
+                    "SELECT lease_owner, lease_expires_at, cancel_requested FROM sessions WHERE id = ?", [session.id])
+            else { return stored }
+            stored.takeLease(of: row)
+            return stored
         }
-        return stored
     }
 
     public func record(_ record: SessionRecord, sessionId: String, generation: Int) async throws {
@@ -109,42 +124,50 @@ extension SQLiteDocuments {
         }
     }
 
-    /// Taking and renewing are stored changes: they raise the revision.
+    /// The document, and the columns that are true in its stead.
+    private static let stored = "document, revision, generation, lease_owner, lease_expires_at, cancel_requested"
+
     /// - Throws: ``CohortError`` `notFound` when there is no such session.
-    public func lease(
-        sessionId: String, owner: String, renewing generation: Int?, now: Date, expiresAt: Date
-    ) async throws -> Session? {
+    public func takeLease(sessionId: String, owner: String, now: Date, expiresAt: Date) async throws -> Session? {
         try await write { database in
-            // Read and written inside one immediate transaction: nobody comes between.
-            guard let row = try database.row("SELECT document FROM sessions WHERE id = ?", [sessionId]) else {
+            let taken = try database.run(
+                """
+                UPDATE sessions SET generation = generation + 1, lease_owner = ?1, lease_expires_at = ?2
+                WHERE id = ?3 AND (lease_owner IS NULL OR lease_owner = ?1 OR lease_expires_at <= ?4)
+                """, [owner, expiresAt.milliseconds, sessionId, now.milliseconds])
+            guard let row = try database.row("SELECT \(Self.stored) FROM sessions WHERE id = ?", [sessionId]) else {
                 throw CohortError(.notFound, "there is no session \(sessionId)")
             }
-            var session = try Session(row: row)
-            let revision = session.revision
-            let mine = session.lease.map { $0.owner == owner } ?? true
-            if let generation {
-                // An expired lease that nobody has taken may still be renewed by its holder.
-                guard mine, session.generation == generation else { return nil }
-            } else {
-                guard mine || session.lease.map({ $0.expiresAt <= now }) ?? true else { return nil }
-                session.generation += 1
-            }
-            session.lease = Lease(owner: owner, expiresAt: expiresAt)
-            session.revision += 1
-            guard try Self.replace(try Columns(session), id: sessionId, ifRevision: revision, in: database) else {
-                throw CohortError(.internal, "the revision column of session \(sessionId) does not agree with its document")
-            }
-            return session
+            return taken == 1 ? try Session(row: row) : nil
+        }
+    }
+
+    /// An expired lease that nobody has taken may still be renewed by its holder.
+    public func renewLease(sessionId: String, owner: String, generation: Int, expiresAt: Date) async throws -> HeldLease? {
+        try await write { database in
+            let renewed = try database.run(
+                "UPDATE sessions SET lease_expires_at = ? WHERE id = ? AND lease_owner = ? AND generation = ?",
+                [expiresAt.milliseconds, sessionId, owner, generation])
+            guard renewed == 1 else { return nil }
+            return try database.row("SELECT cancel_requested FROM sessions WHERE id = ?", [sessionId])
+                .map { HeldLease(cancelRequested: $0["cancel_requested"]) }
+        }
+    }
+
+    public func requestCancel(sessionId: String) async throws -> Session? {
+        try await write { database in
+            try database.run(
+                "UPDATE sessions SET cancel_requested = 1 WHERE id = ? AND status IN ('PENDING', 'RUNNING')", [sessionId])
+            return try database.row("SELECT \(Self.stored) FROM sessions WHERE id = ?", [sessionId]).map(Session.init(row:))
         }
     }
 
     /// Compare-and-set in one statement.
-    private static func replace(_ columns: Columns, id: String, ifRevision revision: Int, in database: Database) throws -> Bool {
+    private static func replace(_ columns: Columns, _ session: Session, in database: Database) throws -> Bool {
         try database.run(
             """
-            UPDATE sessions SET status = ?, is_ending = ?, revision = ?, generation = ?, lease_owner = ?, lease_expires_at = ?, document = ?
-            WHERE id = ? AND revision = ?
-            """, columns.changing + [id, revision]) == 1
+            UPDATE sessions SET status = ?, is_ending = ?, revision = ?, document = ? WHERE id = ? AND revision = ? AND generation = ?
+            """, columns.changing + [session.id, session.revision, session.generation]) == 1
     }
 }
 
@@ -179,18 +202,12 @@ private struct Columns: Sendable {
     let status: String
     let isEnding: Bool
     let revision: Int
-    let generation: Int
-    let leaseOwner: String?
-    let leaseExpiresAt: Int64?
     let document: String
 
     init(_ session: Session) throws {
         status = session.status.rawValue
         isEnding = session.isEnding == true
         revision = session.revision
-        generation = session.generation
-        leaseOwner = session.lease?.owner
-        leaseExpiresAt = session.lease?.expiresAt.milliseconds
         do {
             document = String(decoding: try CohortJSON.encode(session), as: UTF8.self)
         } catch {
@@ -198,7 +215,7 @@ private struct Columns: Sendable {
         }
     }
 
-    var changing: StatementArguments { [status, isEnding, revision, generation, leaseOwner, leaseExpiresAt, document] }
+    var changing: StatementArguments { [status, isEnding, revision, document] }
 }
 
 extension Session {
@@ -209,5 +226,15 @@ extension Session {
         } catch let error as CohortError {
             throw CohortError(.internal, "a stored session cannot be read: \(error.message)")
         }
+        revision = row["revision"]
+        generation = row["generation"]
+        takeLease(of: row)
+    }
+
+    fileprivate mutating func takeLease(of row: Row) {
+        let owner: String? = row["lease_owner"]
+        let expiresAt: Int64? = row["lease_expires_at"]
+        lease = owner.flatMap { owner in expiresAt.map { Lease(owner: owner, expiresAt: Date(milliseconds: $0)) } }
+        cancelRequested = row["cancel_requested"]
     }
 }

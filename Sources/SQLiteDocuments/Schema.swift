@@ -109,6 +109,8 @@ enum Schema {
                 sql: """
                     -- Final, but its peers are not freed yet.
                     ALTER TABLE sessions ADD COLUMN is_ending INTEGER NOT NULL DEFAULT 0;
+                    ALTER TABLE sessions ADD COLUMN cancel_requested INTEGER NOT NULL DEFAULT 0;
+                    UPDATE sessions SET cancel_requested = 1 WHERE json_extract(document, '$.cancel_requested');
                     ALTER TABLE sessions ADD COLUMN dataset_key TEXT;
                     CREATE UNIQUE INDEX sessions_dataset_key ON sessions (dataset_key) WHERE dataset_key IS NOT NULL;
                     DROP INDEX sessions_unfinished;

@@ -29,6 +29,7 @@ struct Cohort: AsyncParsableCommand {
     static func main() async {
         // A closed pipe is an error of the write, not the end of a server.
         signal(SIGPIPE, SIG_IGN)
+        ParentWatch.start()
         do {
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand { try await command.run() } else { try command.run() }

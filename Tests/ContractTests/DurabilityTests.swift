@@ -16,7 +16,7 @@ struct DurabilityTests {
             try await first.part.insert(token)
             let peer = try await first.part.register(.sample(id: "p"))
             try await first.part.insert(Session.sample(id: "s"))
-            let session = try await first.part.lease(sessionId: "s", owner: "a", renewing: nil, now: moment(), expiresAt: moment(30))
+            let session = try await first.part.takeLease(sessionId: "s", owner: "a", now: moment(), expiresAt: moment(30))
             try await first.part.append([.sample()])
             try await first.close()
             try await first.close()

@@ -77,7 +77,7 @@ struct SessionDocumentsTests {
             }
             try await documents.insert(Session.sample(id: "s"))
             var session = try #require(
-                try await documents.lease(sessionId: "s", owner: "a", renewing: nil, now: moment(0), expiresAt: moment(9)))
+                try await documents.takeLease(sessionId: "s", owner: "a", now: moment(0), expiresAt: moment(9)))
             try await documents.record(
                 SessionRecord(answers: [answer("b", round: 0), answer("a", round: 0)]), sessionId: "s", generation: session.generation)
             try await documents.record(SessionRecord(answers: [answer("b", round: 1)]), sessionId: "s", generation: session.generation)
@@ -142,7 +142,7 @@ struct SessionDocumentsTests {
             mine.waitingFor = "peers"
             let stored = try await documents.update(mine)
             var theirs = session
-            theirs.cancelRequested = true
+            theirs.round = 9
             await expectError(.conflict) { try await documents.update(theirs) }
             #expect(try await documents.session(id: "s") == stored)
             await expectError(.notFound) { try await documents.update(Session.sample(id: "unknown")) }
@@ -183,10 +183,10 @@ struct SessionDocumentsTests {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))
             func take(_ owner: String, now: Double) async throws -> Session? {
-                try await documents.lease(sessionId: "s", owner: owner, renewing: nil, now: moment(now), expiresAt: moment(now + 30))
+                try await documents.takeLease(sessionId: "s", owner: owner, now: moment(now), expiresAt: moment(now + 30))
             }
             let first = try #require(try await take("a", now: 0))
-            #expect(first.generation == 1 && first.lease == Lease(owner: "a", expiresAt: moment(30)) && first.revision == 1)
+            #expect(first.generation == 1 && first.lease == Lease(owner: "a", expiresAt: moment(30)) && first.revision == 0)
             #expect(try await documents.session(id: "s") == first)
             #expect(try await take("b", now: 29) == nil)
             #expect(try await documents.session(id: "s") == first, "a refused lease changes nothing")
@@ -195,34 +195,65 @@ struct SessionDocumentsTests {
             let third = try #require(try await take("b", now: 40))
             #expect(third.generation == 3 && third.lease?.owner == "b")
 
-            var released = third
-            released.lease = nil
-            _ = try await documents.update(released)
-            #expect(try await take("a", now: 41)?.generation == 4)
             await expectError(.notFound) {
-                try await documents.lease(sessionId: "unknown", owner: "a", renewing: nil, now: moment(), expiresAt: moment(30))
+                try await documents.takeLease(sessionId: "unknown", owner: "a", now: moment(), expiresAt: moment(30))
             }
         }
     }
 
-    @Test("Renewing keeps the generation, and fails once another has taken over", arguments: DocumentStore.all)
+    @Test("Renewing keeps generation and revision, and fails once another has taken over", arguments: DocumentStore.all)
     func renew(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))
-            func lease(_ owner: String, _ generation: Int?, now: Double) async throws -> Session? {
-                try await documents.lease(sessionId: "s", owner: owner, renewing: generation, now: moment(now), expiresAt: moment(now + 30))
+            func take(_ owner: String, now: Double) async throws -> Int? {
+                try await documents.takeLease(sessionId: "s", owner: owner, now: moment(now), expiresAt: moment(now + 30))?.generation
             }
-            _ = try await lease("a", nil, now: 0)
-            let renewed = try #require(try await lease("a", 1, now: 20))
-            #expect(renewed.generation == 1 && renewed.lease?.expiresAt == moment(50))
-            #expect(try await documents.session(id: "s") == renewed)
-            #expect(try await lease("a", 1, now: 60)?.generation == 1, "expired, but nobody has taken it")
-            #expect(try await lease("b", 1, now: 100) == nil, "renewing is not taking")
-            #expect(try await lease("b", nil, now: 100)?.generation == 2)
-            #expect(try await lease("a", 1, now: 101) == nil)
-            #expect(try await lease("a", 1, now: 1000) == nil, "even when the other's has expired")
-            #expect(try await lease("b", nil, now: 110)?.generation == 3)
-            #expect(try await lease("b", 2, now: 111) == nil, "its own former life is fenced off too")
+            func renew(_ owner: String, _ generation: Int, now: Double) async throws -> HeldLease? {
+                try await documents.renewLease(sessionId: "s", owner: owner, generation: generation, expiresAt: moment(now + 30))
+            }
+            #expect(try await take("a", now: 0) == 1)
+            #expect(try await renew("a", 1, now: 20) == HeldLease(cancelRequested: false))
+            let renewed = try #require(try await documents.session(id: "s"))
+            #expect(renewed.generation == 1 && renewed.revision == 0 && renewed.lease?.expiresAt == moment(50))
+            var changed = renewed
+            changed.round = 3
+            changed.lease = nil
+            #expect(try await documents.update(changed).lease == renewed.lease, "the lease is not the document's")
+            #expect(try await renew("a", 1, now: 60) != nil, "expired, but nobody has taken it")
+            #expect(try await renew("b", 1, now: 100) == nil, "renewing is not taking")
+            #expect(try await take("b", now: 100) == 2)
+            #expect(try await renew("a", 1, now: 101) == nil)
+            #expect(try await renew("a", 1, now: 1000) == nil, "even when the other's has expired")
+            #expect(try await take("b", now: 110) == 3)
+            #expect(try await renew("b", 2, now: 111) == nil, "its own former life is fenced off too")
+            #expect(try await renew("b", 3, now: 111) != nil)
+            #expect(try await documents.renewLease(sessionId: "unknown", owner: "b", generation: 3, expiresAt: moment()) == nil)
+        }
+    }
+
+    @Test("A wish to cancel reaches whoever renews the lease, and no update loses it", arguments: DocumentStore.all)
+    func cancel(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            try await documents.insert(Session.sample(id: "s"))
+            let held = try #require(
+                try await documents.takeLease(sessionId: "s", owner: "a", now: moment(), expiresAt: moment(30)))
+            #expect(try await documents.requestCancel(sessionId: "s")?.cancelRequested == true)
+            #expect(try await documents.requestCancel(sessionId: "s")?.cancelRequested == true)
+            #expect(
+                try await documents.renewLease(sessionId: "s", owner: "a", generation: 1, expiresAt: moment(40))
+                    == HeldLease(cancelRequested: true))
+            var changed = held
+            changed.round = 1
+            changed = try await documents.update(changed)
+            #expect(changed.cancelRequested && changed.round == 1)
+            changed.status = .completed
+            _ = try await documents.update(changed)
+            try await documents.insert(Session.sample(id: "t"))
+            var other = try #require(try await documents.session(id: "t"))
+            other.status = .failed
+            _ = try await documents.update(other)
+            #expect(try await documents.requestCancel(sessionId: "t")?.cancelRequested == false, "it has ended already")
+            #expect(try await documents.requestCancel(sessionId: "u") == nil)
         }
     }
 
@@ -231,9 +262,9 @@ struct SessionDocumentsTests {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))
             var held = try #require(
-                try await documents.lease(sessionId: "s", owner: "a", renewing: nil, now: moment(0), expiresAt: moment(30)))
+                try await documents.takeLease(sessionId: "s", owner: "a", now: moment(0), expiresAt: moment(30)))
             let taken = try #require(
-                try await documents.lease(sessionId: "s", owner: "b", renewing: nil, now: moment(31), expiresAt: moment(60)))
+                try await documents.takeLease(sessionId: "s", owner: "b", now: moment(31), expiresAt: moment(60)))
             held.round = 5
             await expectError(.conflict) { try await documents.update(held) }
             #expect(try await documents.session(id: "s") == taken)
@@ -245,13 +276,12 @@ struct SessionDocumentsTests {
         try await TemporaryFolder.with { place in
             let servers = [try await store.open(place), try await store.open(place)]
             try await servers[0].part.insert(Session.sample(id: "s"))
-            _ = try await servers[0].part.lease(sessionId: "s", owner: "dead", renewing: nil, now: moment(0), expiresAt: moment(30))
+            _ = try await servers[0].part.takeLease(sessionId: "s", owner: "dead", now: moment(0), expiresAt: moment(30))
             let winners = try await withThrowingTaskGroup(of: Session?.self) { group in
                 for index in 0..<50 {
                     let documents = servers[index % 2].part
                     group.addTask {
-                        try await documents.lease(
-                            sessionId: "s", owner: "c\(index)", renewing: nil, now: moment(31), expiresAt: moment(60))
+                        try await documents.takeLease(sessionId: "s", owner: "c\(index)", now: moment(31), expiresAt: moment(60))
                     }
                 }
                 return try await group.compactMap { $0 }.reduce(into: []) { $0.append($1) }

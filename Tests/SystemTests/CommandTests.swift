@@ -136,6 +136,30 @@ extension SystemSuite {
             }
         }
 
+        /// However a demo ends, its server and its peers end with it.
+        @Test(arguments: [SIGTERM, SIGHUP, SIGINT, SIGKILL]) func `what a demo started ends with it`(signal: Int32) async throws {
+            try await withWorld { world in
+                let csv = try world.blobs(rows: 60)
+                let data = "\(world.folder)/demo"
+                let demo = world.start("demo", ["demo", "--file", csv, "--target", "y", "--peers", "2", "--data-dir", data])
+                _ = try await demo.firstLine(startingWith: "session ")
+                let started = Self.processes(mentioning: data)
+                #expect(started.count == 4, "the demo, a server and two peers: \(started)")
+                try await demo.send(signal)
+                _ = try await demo.end()
+                try await eventually("nothing of it is left") { Self.processes(mentioning: data).isEmpty }
+            }
+        }
+
+        /// Process ids, by what their command lines say.
+        private static func processes(mentioning text: String) -> [String] {
+            let ids = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+            return ids.filter { Int($0) != nil }.filter { id in
+                guard let line = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else { return false }
+                return String(decoding: line, as: UTF8.self).contains(text)
+            }
+        }
+
         @Test func `SIGTERM ends server and peer cleanly, and the peer says goodbye`() async throws {
             try await withWorld { world in
                 let server = try await world.server()

@@ -71,10 +71,11 @@ public protocol SessionDocuments: Sendable {
     func sessionCounts() async throws -> [SessionStatus: Int]
     /// Removes a session of which nobody was told, with what stands beside it. Idempotent.
     func deleteSession(id: String) async throws
-    /// Stores `session` if the stored revision is `session.revision`; the stored one then is `revision + 1`. What is recorded with it is
+    /// Stores `session` if the stored revision and generation are the session's; the stored revision then is one more. Its lease and a wish to
+    /// cancel are not the document's: they stay as they are stored. What is recorded with it is
     /// stored in the same step, before or with it: a point or a summary that is there is never ahead of what the document can repeat.
     /// - Returns: the session as stored.
-    /// - Throws: ``CohortError`` `conflict` when someone else has stored since.
+    /// - Throws: ``CohortError`` `conflict` when someone else has stored since, or has taken the session over.
     func update(_ session: Session, recording record: SessionRecord) async throws -> Session
     /// Stores what came of events without the document.
     /// - Throws: ``CohortError`` `conflict` when the session's generation is another by now.
@@ -83,10 +84,23 @@ public protocol SessionDocuments: Sendable {
     func answers(sessionId: String) async throws -> [RecordedAnswer]
     /// What became of the session's rounds, oldest first.
     func rounds(sessionId: String) async throws -> [RoundSummary]
-    /// Takes or renews the lease in one atomic step: when free, expired by `now`, or already `owner`'s. Taking it (`renewing` nil)
-    /// raises the generation; renewing (`renewing` the held generation) keeps it and fails when another has taken over.
+    /// Takes the lease in one atomic step, when it is free, expired by `now`, or already `owner`'s: this raises the generation.
     /// - Returns: the session as stored, or nil when another holds it.
-    func lease(sessionId: String, owner: String, renewing generation: Int?, now: Date, expiresAt: Date) async throws -> Session?
+    func takeLease(sessionId: String, owner: String, now: Date, expiresAt: Date) async throws -> Session?
+    /// Renews the lease that is held under this generation, in a small step that does not touch the document.
+    /// - Returns: nil when another has taken over.
+    func renewLease(sessionId: String, owner: String, generation: Int, expiresAt: Date) async throws -> HeldLease?
+    /// Notes that a person wants the session cancelled; whoever runs it carries it out. Idempotent.
+    /// - Returns: the session as stored, as it was when it has ended already; nil when there is none.
+    func requestCancel(sessionId: String) async throws -> Session?
+}
+
+/// What whoever renews a lease learns.
+public struct HeldLease: Hashable, Sendable {
+    /// A person asked to cancel the session.
+    public var cancelRequested: Bool
+
+    public init(cancelRequested: Bool) { self.cancelRequested = cancelRequested }
 }
 
 extension SessionDocuments {

@@ -1,11 +1,6 @@
 extension SessionMachine {
-    /// The lease was renewed or taken anew: the store's generation, lease and wishes are this document's now.
-    public mutating func take(over stored: Session) {
-        session.generation = stored.generation
-        session.lease = stored.lease
-        session.revision = stored.revision
-        session.cancelRequested = stored.cancelRequested
-    }
+    /// The lease was renewed: a person may want the session cancelled since.
+    public mutating func renewed(_ lease: HeldLease) { session.cancelRequested = lease.cancelRequested }
 
     /// Where a peer stands in the session.
     public func place(of peerId: String) -> SessionPeer? { index(peerId).map { session.peers[$0] } }

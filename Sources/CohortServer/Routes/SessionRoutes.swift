@@ -124,22 +124,12 @@ struct SessionRoutes: Sendable {
     }
 
     private func cancel(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
-        for _ in 0..<20 {
-            var session = try await session(context, caller)
-            guard !session.status.isFinal else {
-                throw CohortError(.conflict, "the session has ended already: it is \(session.status.rawValue)")
-            }
-            if session.cancelRequested { return try .json(API.TrainingStatus(session), status: .accepted) }
-            session.cancelRequested = true
-            do {
-                let stored = try await documents.update(session)
-                await parts.runner.wake(sessionId: session.id)
-                return try .json(API.TrainingStatus(stored), status: .accepted)
-            } catch let error as CohortError where error.code == .conflict {
-                continue  // Its coordinator has stored a step in between.
-            }
+        let session = try await session(context, caller)
+        guard !session.status.isFinal, let stored = try await documents.requestCancel(sessionId: session.id), !stored.status.isFinal else {
+            throw CohortError(.conflict, "the session has ended already: it is \(session.status.rawValue)")
         }
-        throw CohortError(.unavailable, "the session is busy: try again in a moment")
+        await parts.runner.wake(sessionId: session.id)
+        return try .json(API.TrainingStatus(stored), status: .accepted)
     }
 
     // MARK: What came out

@@ -29,6 +29,8 @@ struct Train: AsyncParsableCommand {
 struct TrainingRun {
     let client: CohortClient
     let json: Bool
+    /// Whether Ctrl-C asks what to do, instead of ending the process.
+    var asks = true
 
     /// - Throws: ``ExitCode`` 1 when the session did not complete.
     func run(file: String, settings: SessionSettings, output: String? = nil, detach: Bool = false) async throws -> API.SessionStarted {
@@ -80,7 +82,7 @@ struct TrainingRun {
                 try await follow(id) { source.yield(.notice($0)) }
                 source.yield(.ended)
             }
-            if interactive {
+            if interactive, asks {
                 group.addTask { for await _ in await UnixSignalsSequence(trapping: .sigint) { source.yield(.interrupt) } }
             }
             group.addTask {

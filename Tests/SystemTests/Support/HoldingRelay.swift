@@ -8,6 +8,7 @@ final class HoldingRelay: Sendable {
         var left: Int
         var descriptors: Set<Int32> = []
         var waiters: [CheckedContinuation<Void, Never>] = []
+        var isClosed = false
     }
 
     let port: Int
@@ -44,13 +45,15 @@ final class HoldingRelay: Sendable {
         }
     }
 
-    /// Ends all connections, as a host that is gone.
+    /// Ends all connections, as a host that is gone. Only the first call counts: a descriptor that is closed is another's soon.
     func close() {
-        let descriptors = state.withLock { state in
+        let descriptors = state.withLock { state -> Set<Int32>? in
+            guard !state.isClosed else { return nil }
+            state.isClosed = true
             state.left = 0
-            defer { state.descriptors = [] }
             return state.descriptors
         }
+        guard let descriptors else { return }
         for descriptor in descriptors { shutdown(descriptor, Int32(SHUT_RDWR)) }
         shutdown(listener, Int32(SHUT_RDWR))
         _ = Glibc.close(listener)

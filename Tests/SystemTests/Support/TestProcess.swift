@@ -28,7 +28,7 @@ final class TestProcess: Sendable {
     init(name: String, arguments: [String], environment: [String: String], log: String) {
         self.name = name
         self.log = log
-        var variables: [Environment.Key: String?] = [:]
+        var variables: [Environment.Key: String?] = [Environment.Key(stringLiteral: "COHORT_ENDS_WITH_PARENT"): "1"]
         for (key, value) in environment { variables[Environment.Key(stringLiteral: key)] = value }
         var options = PlatformOptions()
         options.teardownSequence = [.send(signal: .kill, allowedDurationToNextStep: .seconds(1))]
@@ -36,6 +36,13 @@ final class TestProcess: Sendable {
             executable: .path(FilePath(Self.binary)), arguments: Arguments(arguments), environment: .inherit.updating(variables),
             platformOptions: options)
     }
+
+    /// Ends with this process, however it ends, and with it what it started.
+    private static let input: FileDescriptor = {
+        let (reading, writing) = (try? FileDescriptor.pipe()) ?? (.standardInput, .standardInput)
+        for end in [reading, writing] { _ = fcntl(end.rawValue, F_SETFD, FD_CLOEXEC) }
+        return reading
+    }()
 
     /// The `cohort` that was built with the tests; COHORT_BINARY names another.
     static let binary: String =
@@ -47,7 +54,8 @@ final class TestProcess: Sendable {
             let file = try FileDescriptor.open(
                 FilePath(log), .writeOnly, options: [.create, .append], permissions: [.ownerReadWrite])
             let result = try await Subprocess.run(
-                configuration, input: .none, output: .sequence, error: .fileDescriptor(file, closeAfterSpawningProcess: true)
+                configuration, input: .fileDescriptor(Self.input, closeAfterSpawningProcess: false), output: .sequence,
+                error: .fileDescriptor(file, closeAfterSpawningProcess: true)
             ) { execution in
                 change { $0.identifier = execution.processIdentifier.value }
                 for try await line in execution.standardOutput.strings() { change { $0.lines.append(line) } }
