@@ -36,7 +36,7 @@ class Process:
         for line in self.process.stdout:
             if line.startswith("listening on "):
                 return line.split()[-1]
-        raise SystemExit("the server did not start")
+        raise SystemExit(f"the server did not start: exit status {self.process.wait()}")
 
     def resident(self):
         """Bytes."""

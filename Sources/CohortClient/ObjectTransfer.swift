@@ -84,14 +84,15 @@ public struct ObjectTransfer: Sendable {
         }
     }
 
-    /// Puts bytes to a presigned link. It may take as long as bytes go through. Repeating a PUT is harmless.
-    /// - Parameter onProgress: told the share that was sent, 0 … 1, as bytes go.
+    /// Puts bytes to a presigned link. It may take as long as bytes go through, and waits while the server's disk is full: that is not this
+    /// machine's to mend. Repeating a PUT is harmless.
+    /// - Parameter onProgress: told the share that was sent, 0 … 1, as bytes go, and at each try.
     /// - Throws: `unavailable` when nothing goes through for longer than the patience.
     public func upload(_ bytes: [UInt8], to link: String, onProgress: @escaping @Sendable (Double) -> Void = { _ in }) async throws {
         let url = try server.resolve(link)
         let sent = UploadProgress()
         let total = Double(max(bytes.count, 1))
-        try await persistently("putting \(address(url))", since: { sent.movedAt }) {
+        try await persistently("putting \(address(url))", waitsForSpace: true, since: { sent.movedAt }) {
             var request = HTTPClientRequest(url: url)
             request.method = .PUT
             let parts = UploadParts(bytes: bytes) { count in
@@ -187,9 +188,11 @@ public struct ObjectTransfer: Sendable {
         }
     }
 
-    /// - Parameter since: when something last went further than ever before; nil: never.
+    /// - Parameters:
+    ///   - waitsForSpace: whether a full disk of the server is waited out, however long that takes.
+    ///   - since: when something last went further than ever before; nil: never.
     private func persistently<Value: Sendable>(
-        _ what: String, since: () -> ContinuousClock.Instant? = { nil }, _ attempt: () async throws -> Value
+        _ what: String, waitsForSpace: Bool = false, since: () -> ContinuousClock.Instant? = { nil }, _ attempt: () async throws -> Value
     ) async throws -> Value {
         var backoff = Backoff()
         let start = ContinuousClock.now
@@ -197,6 +200,10 @@ public struct ObjectTransfer: Sendable {
         while true {
             do {
                 return try await attempt()
+            } catch let error as CohortError where error.code == .storageFull && waitsForSpace {
+                logger.log(level: isFirst ? .warning : .debug, "\(what): the server has no room just now, trying until it has: \(error)")
+                isFirst = false
+                try await Task.sleep(for: backoff.next())
             } catch let error as CohortError where error.code == .unavailable || error.code == .internal {
                 guard ContinuousClock.now - max(start, since() ?? start) < patience else { throw error }
                 logger.log(level: isFirst ? .info : .debug, "\(what) failed, trying again: \(error)")

@@ -140,4 +140,23 @@ struct ObjectTransferTests {
         }
         #expect(requests.withLock { $0 } == [[1, 2, 3], [1, 2, 3], [1, 2, 3]])
     }
+
+    @Test("waits out a full disk of the server, however short its patience with an absent one")
+    func serverFull() async throws {
+        let tries = Mutex(0)
+        let signs = Mutex(0)
+        try await withServer { request in
+            _ = try await request.bytes()
+            let count = tries.withLock {
+                $0 += 1
+                return $0
+            }
+            return count < 4
+                ? try .problem(HTTPResponse.Status(code: 507), "storage_full", "the disk is full") : .bytes([], status: .created)
+        } _: { server, http in
+            try await ObjectTransfer(http: http, server: server, logger: silent, patience: .milliseconds(1_500))
+                .upload([1, 2, 3], to: "/objects/u") { _ in signs.withLock { $0 += 1 } }
+        }
+        #expect(tries.withLock { $0 } == 4 && signs.withLock { $0 } >= 4, "each try is a sign of work")
+    }
 }
