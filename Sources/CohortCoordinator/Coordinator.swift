@@ -68,9 +68,25 @@ public final class Coordinator: SessionRunner, Service {
         }
     }
 
+    /// Updates of sessions that are over: put by a link that outlived its session over a restart.
+    private func sweepUpdates() async {
+        do {
+            let unfinished = Set(try await documents.unfinishedSessions())
+            let strays = try await objects.list(prefix: "updates/").filter { key in
+                key.split(separator: "/").dropFirst().first.map { !unfinished.contains(String($0)) } ?? false
+            }
+            guard !strays.isEmpty else { return }
+            try await objects.delete(strays)
+            logger.notice("removed \(strays.count) updates of sessions that are over")
+        } catch {
+            logger.warning("updates of sessions that are over are left over: \(error)")
+        }
+    }
+
     /// At the start, and then once a lease: a session whose coordinator died has no event that says so, and neither has a peer that a crash
     /// has left locked.
     private func sweep() async {
+        await sweepUpdates()
         while !Task.isCancelled {
             do {
                 for id in try await documents.unfinishedSessions() { await wake(sessionId: id) }

@@ -1,5 +1,6 @@
 import CohortCoordinator
 import CohortCore
+import CohortSystem
 import CohortServer
 import CohortStrategies
 import DirectoryObjects
@@ -62,6 +63,7 @@ struct ServerAssembly {
 
     /// Serves until SIGTERM or SIGINT. Started first: the coordinator; stopped first: the server.
     func run(onListening: @escaping @Sendable (_ host: String, _ port: Int) -> Void) async throws {
+        raiseDescriptorLimit()
         let broker = EmbeddedBroker()
         let feed = LocalSessionFeed()
         let coordinator = try Coordinator(
