@@ -1,6 +1,7 @@
 import CohortClient
 import CohortCore
 import CohortPeer
+import CohortTraining
 import FoundationEssentials
 import Glibc
 import Synchronization
@@ -161,6 +162,39 @@ extension SystemSuite {
                 let back = try #require(results.peers.first { $0.name == "peer-2" })
                 #expect(back.state != .lost && back.trainedSamples > 0, "it trained again: \(back)")
                 try await eventually("nobody stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
+            }
+        }
+
+        @Test func `a cancelled session hands out its last checkpoint, and one that failed as well`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                let person = try await world.person(server)
+                let peers = try await world.peers(2, of: server, for: person)
+                var settings = Self.settings
+                settings.peers = 2
+                for isCancelled in [true, false] {
+                    let point = try await world.points.hold(.midEpoch, of: peers[0], round: 2)
+                    let started = try await person.startSession(settings, file: try world.blobs(rows: 300))
+                    let held = try await world.points.reached(point)
+                    if isCancelled {
+                        try await person.cancel(id: started.sessionId)
+                    } else {
+                        for peer in peers { try await peer.send(SIGKILL) }
+                    }
+                    let status = try await person.final(started.sessionId)
+                    held.release()
+                    #expect(status.status == (isCancelled ? .cancelled : .failed))
+                    let model = "\(world.folder)/\(started.sessionId).safetensors"
+                    try await eventually("the last checkpoint can be had") {
+                        try await person.downloadModel(id: started.sessionId, to: model) > 0
+                    }
+                    let file = try ModelFile.decode([UInt8](Data(contentsOf: URL(filePath: model))))
+                    let loss = try #require(file.metrics?.loss)
+                    #expect(loss < 0.7, "it was trained for two rounds")
+                    try await eventually("nobody stays locked") {
+                        try await person.peers().allSatisfy { $0.status == (isCancelled ? .online : .offline) }
+                    }
+                }
             }
         }
 

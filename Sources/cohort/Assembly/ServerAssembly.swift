@@ -1,8 +1,8 @@
 import CohortCoordinator
 import CohortCore
-import CohortSystem
 import CohortServer
 import CohortStrategies
+import CohortSystem
 import DirectoryObjects
 import Logging
 import SQLiteDocuments
