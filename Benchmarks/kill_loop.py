@@ -43,7 +43,9 @@ class Loop:
             # Wall-clock time alone: a step, not a faster clock.
             environment |= {"LD_PRELOAD": FAKETIME, "FAKETIME": f"{self.hours:+d}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         arguments = ["serve", "--host", "127.0.0.1", "--port", str(self.port or 0), "--data-dir", f"{self.folder}/server", "--log-level", "notice"]
-        self.server = Process(self.binary, arguments, environment, f"{self.folder}/server-{time.time_ns()}.log")
+        # By way of `env`: libfaketime set up by the very process that it is loaded into loses that process's arguments.
+        command = [self.binary, *arguments] if "LD_PRELOAD" not in environment else ["env", self.binary, *arguments]
+        self.server = Process(command[0], command[1:], environment, f"{self.folder}/server-{time.time_ns()}.log")
         try:
             url = self.server.url()
         except SystemExit:
