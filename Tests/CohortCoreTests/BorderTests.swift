@@ -91,7 +91,7 @@ private enum Hostile {
                     event.round = event.round == 0 ? round : event.round
                     event.attempt = nil
                     if stage.machine.implausibility(of: event) == nil {
-                        for norm in [nil, 0, 1e308, 5e-324] as [Double?] {
+                        for norm in [nil, 0, 1e308, .leastNonzeroMagnitude] as [Double?] {
                             var copy = stage
                             copy.send(.done(event, norm: norm, measured: nil))
                             try check(&copy)

@@ -486,7 +486,7 @@ struct Stage: CustomTestStringConvertible {
     }
 
     @Test func `a declared speed without bound gets a bounded share, and speeds never leave their bounds`() throws {
-        for rate in [1e308, .infinity, .nan, -1, 0, 5e-324, 1e12] {
+        for rate in [1e308, .infinity, .nan, -1, 0, .leastNonzeroMagnitude, 1e12] {
             var stage = Stage(peers: ["a", "b", "c", "d"])
             var peer = Stage.peer("z")
             peer.capabilities.samplesPerSecond = rate
@@ -502,7 +502,7 @@ struct Stage: CustomTestStringConvertible {
     }
 
     @Test func `a session document always encodes, whatever seconds a DONE claims`() throws {
-        for seconds in [3e-308, 5e-324, 0, 1e9] {
+        for seconds in [3e-308, .leastNonzeroMagnitude, 0, 1e9] {
             var stage = Stage()
             stage = stage.started()
             var event = stage.doneEvent("a")

@@ -1,4 +1,4 @@
-public import FoundationEssentials
+import FoundationEssentials
 
 /// What a running session does next: a pure value. Events go in, the session's document changes, a ``Step`` comes out; whoever holds it
 /// stores the document first and then carries the step out. It knows no clock, no network and no disk.

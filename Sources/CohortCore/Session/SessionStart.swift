@@ -1,4 +1,4 @@
-public import FoundationEssentials
+import FoundationEssentials
 
 /// Starts a session: its document first, then the claims, then the document with its peers. Cut short anywhere, nobody stays locked to a
 /// session that is nowhere, and what is left of the start ends by itself.
