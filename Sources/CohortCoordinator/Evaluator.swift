@@ -67,7 +67,7 @@ actor Evaluator {
         } else {
             // The API server's disk is another machine's: the object, for as long as it is read.
             let path = "\(FileManager.default.temporaryDirectory.path)/cohort-\(newIdentifier()).csv"
-            defer { try? FileManager.default.removeItem(atPath: path) }
+            defer { try? FileManager.default.removeItem(atPath: path) }  // In the system's temporary folder; it may not have been made.
             try await copy(dataset.object.key, to: path)
             sample = try await onOwnThread { try ValidationSample.load(csvAt: path, schema: schema, maxRows: rows, shouldContinue: $0) }
         }

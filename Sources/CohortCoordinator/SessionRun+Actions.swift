@@ -31,10 +31,14 @@ extension SessionRun {
     func measured(_ event: DoneEvent, _ parameters: [Float]?, _ place: SessionPeer, _ machine: SessionMachine) async -> Counts? {
         let session = machine.session
         if !machine.isSynchronous, let parameters { return await measure(parameters, of: session, isFinal: true) }
-        guard machine.isEvaluation, let slice = place.validationRows, let weights = try? await updates.parameters(of: session) else {
+        guard machine.isEvaluation, let slice = place.validationRows else { return nil }
+        do {
+            guard let weights = try await updates.parameters(of: session) else { return nil }
+            return await measure(weights, of: session, isFinal: true, slice: slice)
+        } catch {
+            logger.warning("the weights could not be read to be measured by the server itself: \(error)")
             return nil
         }
-        return await measure(weights, of: session, isFinal: true, slice: slice)
     }
 
     /// nil when it could not be measured here: then a peer's word is all there is, and the log says so.

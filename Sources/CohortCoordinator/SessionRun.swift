@@ -84,7 +84,7 @@ final class SessionRun {
         var notice = SessionNotice(sessionId: id, kind: .status, time: time.date, message: "Waiting for \(words)")
         notice.status = .running
         await coordinator.feed.publish(notice)
-        // The document says it too, where it can be stored.
+        // The document says it too, where it can be stored: the store may be the very fault that is shown, and that was logged.
         guard var session = try? await documents.session(id: id), !session.status.isFinal else { return }
         session.waitingFor = words
         _ = try? await documents.update(session)

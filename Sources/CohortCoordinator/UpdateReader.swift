@@ -102,6 +102,7 @@ actor UpdateReader {
         for recorded in answers {
             guard let update = recorded.answer.update, let data = recorded.updateData,
                 SHA256.hash(data: data).hexadecimal == update.sha256.lowercased(),
+                // Refused, with the reason, when its round closes.
                 let parameters = try? Weights.decode([UInt8](data), spec: model)
             else { continue }
             kept[update.key] = (update.sha256.lowercased(), parameters)

@@ -29,6 +29,7 @@ public struct SessionStart: Sendable {
             session.isStarting = nil
             return try await documents.update(session)
         } catch {
+            // The first error is the one to report. What cannot be undone now still says that it is starting, and a coordinator ends it.
             try? await documents.freePeers(ofSession: session.id)
             try? await documents.deleteSession(id: session.id)
             throw error
