@@ -18,24 +18,24 @@ class Connection:
         self.host, self.port, self.token = url.hostname, url.port, token
         self.lock, self.reader, self.writer = asyncio.Lock(), None, None
 
-    async def request(self, method, path, body=None, headers=None, length=None):
+    async def request(self, method, path, body=None, headers=None, length=None, token=None):
         """Returns (status, headers, body). `body` is bytes, or an iterable of bytes with `length`."""
         async with self.lock:
             for attempt in range(2):
                 try:
                     if self.writer is None or self.writer.is_closing():
                         self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
-                    await self._send(method, path, body, headers, length)
+                    await self._send(method, path, body, headers, length, token or self.token)
                     return await self._receive()
                 except (ConnectionError, asyncio.IncompleteReadError):
                     self.close()
                     if attempt or length is not None:
                         raise
 
-    async def _send(self, method, path, body, headers, length):
+    async def _send(self, method, path, body, headers, length, token):
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self.host}:{self.port}"]
-        if self.token and not path.startswith("/objects/"):
-            lines.append(f"Authorization: Bearer {self.token}")
+        if token and not path.startswith("/objects/"):
+            lines.append(f"Authorization: Bearer {token}")
         for key, value in (headers or {}).items():
             lines.append(f"{key}: {value}")
         if body is not None or method in ("POST", "PUT"):
@@ -76,7 +76,7 @@ class Connection:
     async def lines(self, path, headers=None):
         """The lines of a response that streams."""
         self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
-        await self._send("GET", path, None, headers, None)
+        await self._send("GET", path, None, headers, None, self.token)
         status, _ = await self._head()
         if status != 200:
             raise ConnectionError(f"{path}: {status}")
@@ -90,6 +90,20 @@ class Connection:
         if self.writer:
             self.writer.close()
         self.writer = None
+
+
+class Borrowed:
+    """Calls of one peer over connections that many share: thousands of peers need a connection each for their stream already."""
+
+    def __init__(self, shared, token):
+        self.shared, self.token, self.turn = shared, token, random.randrange(len(shared))
+
+    async def request(self, *arguments):
+        self.turn = (self.turn + 1) % len(self.shared)
+        return await self.shared[self.turn].request(*arguments, token=self.token)
+
+    def close(self):
+        pass
 
 
 class Person:
@@ -149,7 +163,7 @@ class Person:
                 length=len(head) + size + len(tail))
         return answer["session_id"]
 
-    async def wait(self, session, until=lambda status: status["status"] in ("COMPLETED", "FAILED", "CANCELLED"), limit=600):
+    async def wait(self, session, until=lambda status: status["status"] in ("COMPLETED", "FAILED", "CANCELLED"), limit=600, every=0.1):
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
             status = await self.get(f"/sessions/training-status?session_id={session}")
@@ -157,7 +171,7 @@ class Person:
                 if status["status"] == "FAILED":
                     raise RuntimeError(status["error"])
                 return status
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(every)
         raise TimeoutError(json.dumps({key: status.get(key) for key in ("status", "progress", "round", "waiting_for", "error")}))
 
     async def wait_for_peers(self, count):
@@ -168,10 +182,14 @@ class Person:
 class SimulatedPeer:
     """A peer that speaks the protocol and "trains" by sending back the weights it was given."""
 
-    def __init__(self, base, token, name, train=True):
-        self.base, self.token, self.name, self.train = base, token, name, train
-        self.calls = Connection(base, token)
+    def __init__(self, base, token, name, train=True, shared=None):
+        """`shared`: connections to call over, instead of one of its own."""
+        self.base, self.token, self.name, self.train, self.shared = base, token, name, train, shared
+        self.calls = self.connect()
         self.first_train = None
+
+    def connect(self):
+        return Borrowed(self.shared, self.token) if self.shared else Connection(self.base, self.token)
 
     async def post(self, path, value):
         status, _, body = await self.calls.request("POST", path, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -189,7 +207,7 @@ class SimulatedPeer:
         # The join token only registers.
         self.calls.close()
         self.token = answer["credential"]
-        self.calls = Connection(self.base, self.token)
+        self.calls = self.connect()
         tasks = [asyncio.create_task(self.beat()), asyncio.create_task(self.listen())]
         try:
             yield self

@@ -29,10 +29,11 @@ struct DatasetPreparation {
         let key = session.datasetKey ?? "\(session.id).csv"
         // The upload stays where it is until the session is over: a crash in between starts this anew.
         let object = try await objects.put(copyOf: path, key: key)
+        let table = try await SchemaObject(of: schema, sessionId: session.id, in: objects)
         return (
             DatasetInfo(
                 filename: session.filename, csvLink: "s3://\(objects.bucket)/\(key)", object: object, schema: schema,
-                warnings: finding.warnings), model
+                schemaObject: table.reference, warnings: finding.warnings), model
         )
     }
 }

@@ -60,8 +60,8 @@ actor Evaluator {
         if isLoaded { return sample }
         guard let dataset = session.dataset, let spec = session.model else { return nil }
         let rows = max(
-            Self.minRows, min(Self.finalWork / max(spec.parameterCount, 1), Self.maxBytes / (4 * max(dataset.schema.featureCount, 1))))
-        let schema = dataset.schema
+            Self.minRows, min(Self.finalWork / max(spec.parameterCount, 1), Self.maxBytes / (4 * max(dataset.features, 1))))
+        let schema = try await SchemaObject(of: session, in: objects).schema
         if let path = session.uploadPath, FileManager.default.fileExists(atPath: path) {
             sample = try await onOwnThread { try ValidationSample.load(csvAt: path, schema: schema, maxRows: rows, shouldContinue: $0) }
         } else {

@@ -67,6 +67,7 @@ extension SessionRun {
         guard !commands.isEmpty else { return }
         var builder: TrainCommandBuilder?
         let session = machine.session
+        var isAnyLost = false
         for command in commands {
             let message: Command
             switch command {
@@ -95,17 +96,19 @@ extension SessionRun {
             do {
                 try await coordinator.broker.send(message, to: command.peerId)
             } catch let error as CohortError where error.code == .notFound || error.code == .conflict {
-                step += machine.handle(.peerLost(peerId: command.peerId, why: "cannot be reached: \(error.message)"), now: clock.now())
+                isAnyLost = true
+                step += machine.apply(.peerLost(peerId: command.peerId, why: "cannot be reached: \(error.message)"), now: clock.now())
             }
         }
+        if isAnyLost { machine.advance(now: clock.now(), &step) }
     }
 
-    /// The schema travels as an object, by its hash, beside the message; stored once a run.
+    /// The schema travels as an object, by its hash, beside the message; read once a run.
     private func commandBuilder(_ session: Session) async throws -> TrainCommandBuilder {
         guard let dataset = session.dataset, let model = session.model else {
             throw CohortError(.internal, "session \(session.id) trains without a data set")
         }
-        if schema == nil { schema = try await SchemaObject(of: dataset.schema, sessionId: session.id, in: coordinator.objects) }
+        if schema == nil { schema = try await SchemaObject(of: session, in: coordinator.objects) }
         guard let schema else { throw CohortError(.internal, "session \(session.id) trains without a schema") }
         var weights: Data?
         if let reference = session.weights { weights = try await updates.smallFile(of: reference, model) }
@@ -133,8 +136,9 @@ extension SessionRun {
         for peer in candidates where left > 0 {
             guard try await documents.claim(peerId: peer.id, sessionId: id) else { continue }
             left -= 1
-            step += machine.handle(.joined(peer), now: clock.now())
+            step += machine.apply(.joined(peer), now: clock.now())
         }
+        machine.advance(now: clock.now(), &step)
         return step
     }
 

@@ -236,13 +236,13 @@ final class SessionRun {
                 step += try await look(&machine)
             case .tick:
                 if time.monotonic - peersSeenAt > 2 { step += try await look(&machine) }
-                step += machine.handle(.tick, now: clock.now())
             case .leaseLost:
                 throw LeaseLost()
             case .queueEnded(let why):
                 throw CohortError(.unavailable, why)
             }
         }
+        machine.advance(now: clock.now(), &step)
         try await carryOut(step, &machine, taken)
     }
 
@@ -264,25 +264,25 @@ final class SessionRun {
             return nil
         }
         switch event {
-        case .enabled(let event): return machine.handle(.enabled(event), now: clock.now())
-        case .ready(let event): return machine.handle(.ready(event), now: clock.now())
-        case .progress(let event): return machine.handle(.progress(event), now: clock.now())
-        case .error(let event): return machine.handle(.error(event), now: clock.now())
+        case .enabled(let event): return machine.apply(.enabled(event), now: clock.now())
+        case .ready(let event): return machine.apply(.ready(event), now: clock.now())
+        case .progress(let event): return machine.apply(.progress(event), now: clock.now())
+        case .error(let event): return machine.apply(.error(event), now: clock.now())
         case .heartbeat(let event):
             guard machine.accepts(generation: event.generation, round: event.round, peerId: event.peerId) else { break }
-            return machine.handle(.heartbeat(event), now: clock.now())
+            return machine.apply(.heartbeat(event), now: clock.now())
         case .done(let event):
             // A repeat of what is stored is fine, and changes nothing.
             if machine.isRepeat(event) { return Step() }
             guard machine.awaits(event) else { break }
-            if let why = machine.implausibility(of: event) { return machine.handle(.refused(event, why: why), now: clock.now()) }
+            if let why = machine.implausibility(of: event) { return machine.apply(.refused(event, why: why), now: clock.now()) }
             do {
                 let inspected = try await updates.inspect(
                     event, attempt: place.attempt ?? 0, of: machine.session, collects: !machine.isSynchronous)
                 let measured = await measured(event, inspected?.parameters, place, machine)
-                return machine.handle(.done(event, norm: inspected?.norm, measured: measured), now: clock.now())
+                return machine.apply(.done(event, norm: inspected?.norm, measured: measured), now: clock.now())
             } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
-                return machine.handle(.refused(event, why: error.message), now: clock.now())
+                return machine.apply(.refused(event, why: error.message), now: clock.now())
             }
         }
         try await delivery.reject(
@@ -295,24 +295,22 @@ final class SessionRun {
 
     /// What the documents say of the session's peers.
     private func look(_ machine: inout SessionMachine) async throws -> Step {
-        if machine.session.cancelRequested { return machine.handle(.cancelled, now: clock.now()) }
+        if machine.session.cancelRequested { return machine.apply(.cancelled, now: clock.now()) }
         peersSeenAt = time.monotonic
         var step = Step()
         let known = Dictionary(try await documents.peers(ofSession: id).map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         for place in machine.session.peers where place.isAlive {
             guard let peer = known[place.id] else {
-                step += machine.handle(
+                step += machine.apply(
                     .peerLost(peerId: place.id, why: "it is no longer locked to this session"), now: clock.now())
                 continue
             }
             if peer.status == .offline {
-                step += machine.handle(.peerLost(peerId: place.id, why: "silent too long, or gone"), now: clock.now())
+                step += machine.apply(.peerLost(peerId: place.id, why: "silent too long, or gone"), now: clock.now())
             } else if peer.registration != place.registration {
-                step += machine.handle(.peerRegistered(peer), now: clock.now())
+                step += machine.apply(.peerRegistered(peer), now: clock.now())
             }
         }
-        // A peer it waits for may be online now.
-        step += machine.handle(.tick, now: clock.now())
         return step
     }
 

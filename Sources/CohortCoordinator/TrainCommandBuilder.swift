@@ -1,7 +1,6 @@
 import CohortCore
 import CohortSystem
 import CohortTraining
-import Crypto
 import FoundationEssentials
 
 /// Makes peers' TRAIN from the session's document as it is stored.
@@ -22,6 +21,9 @@ struct TrainCommandBuilder {
     private let csvUrl: String
     private let schemaUrl: String
     private let weightsUrl: String?
+    private let classWeights: [Double]?
+    /// Of each peer among those of the session by name.
+    private let places: [String: Int]
 
     /// - Parameters:
     ///   - weights: the file of the session's weights, when it is small.
@@ -37,8 +39,11 @@ struct TrainCommandBuilder {
         self.weights = weights
         self.objects = objects
         self.expiry = expiry
+        classWeights = try session.settings.classWeight?.weights(of: schema.schema)
+        let byName = session.peers.sorted { ($0.name, $0.id) < ($1.name, $1.id) }
+        places = Dictionary(byName.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
         csvUrl = try await objects.presignedGet(dataset.object.key, expiry: expiry)
-        schemaUrl = try await objects.presignedGet(schema.key, expiry: expiry)
+        schemaUrl = try await objects.presignedGet(schema.reference.key, expiry: expiry)
         weightsUrl = if let weights = session.weights { try await objects.presignedGet(weights.key, expiry: expiry) } else { nil }
     }
 
@@ -46,7 +51,7 @@ struct TrainCommandBuilder {
     var dataset: DatasetLinks {
         DatasetLinks(
             csvUrl: csvUrl, csvSha256: info.object.sha256, csvBytes: info.object.bytes, schema: schema.inline, schemaUrl: schemaUrl,
-            schemaSha256: schema.sha256)
+            schemaSha256: schema.reference.sha256)
     }
 
     /// - Parameter tellsSchema: whether the schema goes in the message, if it is small: a peer that had it knows it by its hash.
@@ -61,7 +66,7 @@ struct TrainCommandBuilder {
             seed: seed(of: peer), modelSeed: session.settings.seed, schema: tellsSchema ? schema.inline : nil,
             rows: RowAssignment(seed: session.settings.seed, ranges: peer.rows))
         command.attempt = peer.attempt
-        command.schemaSha256 = schema.sha256
+        command.schemaSha256 = schema.reference.sha256
         command.schemaUrl = schemaUrl
         command.validationRows = peer.validationRows
         if let weights = session.weights {
@@ -78,7 +83,7 @@ struct TrainCommandBuilder {
                 key, maxBytes: Weights.maxBytes(model), expiry: expiry.addingTimeInterval(Self.putSeconds))
             command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
-            command.classWeights = try session.settings.classWeight?.weights(of: info.schema)
+            command.classWeights = classWeights
             if session.settings.strategy == "independent" {
                 command.evaluateAfter = true
                 command.earlyStopping = session.settings.earlyStopping
@@ -89,29 +94,8 @@ struct TrainCommandBuilder {
 
     /// From the session's seed, the round and the peer's place among those of the session by name: not from its random id.
     private func seed(of peer: SessionPeer) -> UInt64 {
-        let place = session.peers.count { ($0.name, $0.id) < (peer.name, peer.id) }
-        var generator = SeededGenerator(seed: session.settings.seed, purpose: "peer/\(place)/\(session.round)")
+        var generator = SeededGenerator(seed: session.settings.seed, purpose: "peer/\(places[peer.id] ?? 0)/\(session.round)")
         // A JSON number that every language holds exactly.
         return generator.next() >> 11
-    }
-}
-
-/// How columns become features, as an object that TRAIN names, so that a peer gets it once; a small one stands in the message as well.
-struct SchemaObject: Sendable {
-    /// Bytes of JSON.
-    static let largestInline = 8 << 10
-
-    let key: String
-    /// Lowercase hexadecimal.
-    let sha256: String
-    let inline: TableSchema?
-
-    /// Stores it, if it is not there.
-    init(of schema: TableSchema, sessionId: String, in objects: any ObjectStore) async throws {
-        let bytes = try CohortJSON.encode(schema)
-        inline = bytes.count <= Self.largestInline ? schema : nil
-        key = "schemas/\(sessionId).json"
-        sha256 = SHA256.hash(data: bytes).hexadecimal
-        if try await objects.head(key)?.sha256 != sha256 { _ = try await objects.put(bytes, key: key) }
     }
 }

@@ -188,9 +188,10 @@ actor UpdateReader {
 
     /// Writes the model file.
     func conclude(_ session: Session, weights: ObjectReference, metrics: Metrics) async throws -> ObjectReference {
-        guard let model = session.model, let schema = session.dataset?.schema else {
+        guard let model = session.model else {
             throw CohortError(.internal, "there is no model to write")
         }
+        let schema = try await SchemaObject(of: session, in: objects).schema
         let parameters = try Weights.decode(try await objects.get(weights.key), spec: model)
         let file = ModelFile(spec: model, schema: schema, metrics: metrics, sessionId: session.id, parameters: parameters)
         return try await objects.put(try file.encode(), key: "models/\(session.id).safetensors")

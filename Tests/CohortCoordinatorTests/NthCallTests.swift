@@ -66,7 +66,7 @@ import Testing
             check(
                 rows?.least == times && rows?.most == times, "rows were trained on \(rows.map { "\($0.least) to \($0.most)" } ?? "?") times"
             )
-            check(session.results?.metrics.samples == session.dataset?.schema.validationRows, "the model was not measured")
+            check(session.results?.metrics.samples == session.dataset?.validationRows, "the model was not measured")
             // These peers make up their measurements, which is found out; nothing else is said of them.
             let said = session.peers.compactMap(\.message).filter { !$0.contains("but the server measured") }
             check(said.isEmpty, "peers: \(said)")

@@ -49,6 +49,7 @@ struct Stage: CustomTestStringConvertible {
             .prepared(
                 DatasetInfo(
                     filename: "f.csv", csvLink: "s3://b/k", object: ObjectReference(key: "k", sha256: "", bytes: 1), schema: Self.schema,
+                    schemaObject: ObjectReference(key: "schemas/s.json", sha256: "", bytes: 1),
                     warnings: []),
                 ModelSpec(inputs: 1, hidden: [], outputs: 2, task: .classification)))
     }

@@ -7,13 +7,13 @@ extension SessionMachine {
         session.dataset = dataset
         session.model = model
         session.settings.rounds = strategy.roundCount(session.settings)
-        session.ledger = RowLedger(rows: dataset.schema.trainingRows)
+        session.ledger = RowLedger(rows: dataset.trainingRows)
         session.status = .running
         session.startedAt = now.date
         change(true)
         notify(
             .status,
-            "Training starts: \(dataset.schema.trainingRows) rows to train on, \(dataset.schema.validationRows) held out, \(dataset.schema.featureCount) features, target '\(dataset.schema.target)'",
+            "Training starts: \(dataset.trainingRows) rows to train on, \(dataset.validationRows) held out, \(dataset.features) features, target '\(dataset.target)'",
             now, &step)
         for warning in dataset.warnings { notify(.note, "Data: \(warning)", now, &step) }
         enableAll(now, &step)
@@ -67,16 +67,19 @@ extension SessionMachine {
         lockedSince[event.peerId] = nil
         if event.ready == false {
             session.peers[index].state = .loading
+            change(true)
             watch.begin(event.peerId, at: now.seconds)
         } else if session.roundStartedAt != nil, session.peers[index].hasWork, session.peers[index].answer?.round != session.round {
             // A peer that restarted within the round gets its work again; a stored answer stays.
             session.peers[index].state = .training
+            change(true)
             watch.begin(event.peerId, at: now.seconds)
             step.commands.append(.train(peerId: event.peerId))
         } else {
+            // Whoever takes the session over asks again.
             session.peers[index].state = .ready
+            change(false)
         }
-        change(true)
     }
 
     mutating func ready(_ event: ReadyEvent, _ now: Moment, _ step: inout Step) {

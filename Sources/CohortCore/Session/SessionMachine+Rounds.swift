@@ -103,15 +103,15 @@ extension SessionMachine {
     }
 
     private mutating func beginTraining(_ ready: [Int], _ now: Moment, _ step: inout Step) {
-        guard let schema = session.dataset?.schema else { return }
-        let shares = strategy.deal(trainingRows: schema.trainingRows, round: session.round, peers: ready.map { session.peers[$0] })
-        let slices = slices(schema.validationRows, among: ready.count)
+        guard let dataset = session.dataset else { return }
+        let shares = strategy.deal(trainingRows: dataset.trainingRows, round: session.round, peers: ready.map { session.peers[$0] })
+        let slices = slices(dataset.validationRows, among: ready.count)
         clearRound()
         for (position, (index, ranges)) in zip(ready, shares).enumerated() {
             session.peers[index].rows = ranges.filter { $0.count > 0 }
             // Fresh weights of round 0 are nobody's to measure; an own model is measured on all.
             session.peers[index].validationRows =
-                !strategy.synchronous ? RowRange(start: 0, end: schema.validationRows) : session.weights != nil ? slices[position] : nil
+                !strategy.synchronous ? RowRange(start: 0, end: dataset.validationRows) : session.weights != nil ? slices[position] : nil
             if session.peers[index].validationRows?.count == 0 { session.peers[index].validationRows = nil }
             assign(index, if: !session.peers[index].rows.isEmpty, now, &step)
             noteSmallShare(session.peers[index], now, &step)
@@ -131,17 +131,17 @@ extension SessionMachine {
     }
 
     private mutating func beginEvaluation(_ ready: [Int], _ now: Moment, _ step: inout Step) {
-        guard let schema = session.dataset?.schema, let weights = session.weights else { return }
-        guard schema.validationRows > 0, strategy.synchronous else {
+        guard let dataset = session.dataset, let weights = session.weights else { return }
+        guard dataset.validationRows > 0, strategy.synchronous else {
             return conclude(weights, session.checkpoints.last?.validation ?? Metrics(loss: nil, samples: 0), &step)
         }
         clearRound()
-        for (index, slice) in zip(ready, slices(schema.validationRows, among: ready.count)) {
+        for (index, slice) in zip(ready, slices(dataset.validationRows, among: ready.count)) {
             session.peers[index].validationRows = slice.count > 0 ? slice : nil
             assign(index, if: slice.count > 0, now, &step)
         }
         begun(now)
-        notify(.status, "Measuring the model on \(schema.validationRows) held-out rows", now, &step)
+        notify(.status, "Measuring the model on \(dataset.validationRows) held-out rows", now, &step)
     }
 
     private mutating func assign(_ index: Int, if hasWork: Bool, _ now: Moment, _ step: inout Step) {
@@ -300,7 +300,7 @@ extension SessionMachine {
     // MARK: The last measurement
 
     private mutating func closeEvaluation(_ now: Moment, _ step: inout Step) {
-        guard let schema = session.dataset?.schema, let weights = session.weights else { return }
+        guard let dataset = session.dataset, let weights = session.weights else { return }
         let said = answered.compactMap(\.answer?.results.evaluation).reduce(Counts(), +)
         // Measured here where every row was; else what the peers say, unless that was found wrong.
         let counts = answered.compactMap { peer -> Counts? in
@@ -311,18 +311,18 @@ extension SessionMachine {
             return isWhole || said.map { measured.contradicts($0, session.model?.task ?? .classification) } ?? true ? measured : said
         }.reduce(Counts(), +)
         // A slice is missing: its peer died, or did not measure. The living share the whole out again, once or twice.
-        if counts.samples < schema.validationRows, evaluationTries < 2 {
+        if counts.samples < dataset.validationRows, evaluationTries < 2 {
             evaluationTries += 1
             return reopen(now, &step)
         }
-        if counts.samples < schema.validationRows {
+        if counts.samples < dataset.validationRows {
             notify(
-                .note, "the peers measured \(counts.samples) of \(schema.validationRows) held-out rows: the metrics are of those", now,
+                .note, "the peers measured \(counts.samples) of \(dataset.validationRows) held-out rows: the metrics are of those", now,
                 &step)
         }
-        session.reported = said.samples > 0 ? said.metrics(schema.task) : nil
+        session.reported = said.samples > 0 ? said.metrics(dataset.task) : nil
         note(evaluation: counts, now, &step)
-        conclude(weights, counts.metrics(schema.task), &step)
+        conclude(weights, counts.metrics(dataset.task), &step)
     }
 
     private mutating func concludeUnmeasured(_ weights: ObjectReference, _ now: Moment, _ step: inout Step) {

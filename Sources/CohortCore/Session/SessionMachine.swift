@@ -101,7 +101,16 @@ public struct SessionMachine: Sendable {
         mustStore = false
     }
 
+    /// One event, and what is due after it.
     public mutating func handle(_ event: Event, now: Moment) -> Step {
+        var step = apply(event, now: now)
+        advance(now: now, &step)
+        return step
+    }
+
+    /// What the event itself changes, in constant time for what peers report: thousands of events may be applied before
+    /// ``advance(now:_:)`` looks once at what they amount to.
+    public mutating func apply(_ event: Event, now: Moment) -> Step {
         var step = Step()
         guard !session.status.isFinal else { return step }
         switch event {
@@ -125,8 +134,16 @@ public struct SessionMachine: Sendable {
         case .failed(let why): end(.failed, why, now, &step)
         case .tick: break
         }
-        advance(now, &step)
         return step
+    }
+
+    /// Begins, closes and ends what is due after the events that made `step`, and says in its notices how far the session is. Walks all
+    /// peers.
+    public mutating func advance(now: Moment, _ step: inout Step) {
+        if !session.status.isFinal { advance(now, &step) }
+        guard step.notices.contains(where: { $0.progress == nil }) else { return }
+        let progress = session.progress
+        for index in step.notices.indices where step.notices[index].progress == nil { step.notices[index].progress = progress }
     }
 
     /// Whether every peer starts each round from the global weights.
@@ -167,7 +184,6 @@ public struct SessionMachine: Sendable {
     func notify(_ notice: SessionNotice, _ step: inout Step, peer: SessionPeer? = nil) {
         var notice = notice
         notice.status = session.status
-        notice.progress = session.progress
         notice.round = session.round
         notice.peerId = peer?.id
         notice.peerName = peer?.name

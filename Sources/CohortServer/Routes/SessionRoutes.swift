@@ -23,7 +23,7 @@ struct SessionRoutes: Sendable {
             .user(.get, "/sessions/training-status", "How far a session is; without session_id the newest", status),
             .user(.get, "/sessions/{id}", "One session") { _, context, caller in
                 let session = try await session(context, caller)
-                return try .json(API.SessionView(session, rounds: try await documents.rounds(sessionId: session.id)))
+                return try .json(API.SessionView(try await withSchema(session), rounds: try await documents.rounds(sessionId: session.id)))
             },
             .user(.get, "/sessions/{id}/events", "Live events", events),
             .user(.post, "/sessions/{id}/cancel", "Cancel", cancel),
@@ -46,6 +46,14 @@ struct SessionRoutes: Sendable {
         guard let session = try await documents.session(id: id), session.ownerId == caller.userId else {
             throw CohortError(.notFound, "there is no session '\(id.prefix(60))' of yours")
         }
+        return session
+    }
+
+    /// The schema is an object of its own: whoever asks for one session gets it.
+    private func withSchema(_ session: Session) async throws -> Session {
+        guard let object = session.dataset?.schemaObject else { return session }
+        var session = session
+        session.dataset?.schema = try CohortJSON.decode(TableSchema.self, from: try await parts.objects.get(object.key))
         return session
     }
 

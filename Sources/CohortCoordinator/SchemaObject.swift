@@ -1,0 +1,36 @@
+import CohortCore
+import FoundationEssentials
+
+/// How columns become features, as an object that TRAIN names, so that a peer gets it once; a small one stands in the message as well.
+struct SchemaObject: Sendable {
+    /// Bytes of JSON.
+    static let largestInline = 8 << 10
+
+    let schema: TableSchema
+    let reference: ObjectReference
+
+    var inline: TableSchema? { reference.bytes <= Self.largestInline ? schema : nil }
+
+    /// Stores it, if it is not there.
+    init(of schema: TableSchema, sessionId: String, in objects: any ObjectStore) async throws {
+        self.schema = schema
+        reference = try await objects.put(try CohortJSON.encode(schema), key: "schemas/\(sessionId).json")
+    }
+
+    /// Reads what preparing the session has stored.
+    /// - Throws: ``CohortError`` `notFound` when the object is gone, `internal` when it is not what was stored.
+    init(of session: Session, in objects: any ObjectStore) async throws {
+        guard let dataset = session.dataset else { throw CohortError(.internal, "session \(session.id) has no data set") }
+        guard let reference = dataset.schemaObject else {
+            guard let schema = dataset.schema else { throw CohortError(.internal, "session \(session.id) has no schema") }
+            self = try await SchemaObject(of: schema, sessionId: session.id, in: objects)
+            return
+        }
+        do {
+            schema = try CohortJSON.decode(TableSchema.self, from: try await objects.get(reference.key))
+        } catch let error as CohortError where error.code == .invalid {
+            throw CohortError(.internal, "the schema of session \(session.id) cannot be read: \(error.message)")
+        }
+        self.reference = reference
+    }
+}

@@ -1,0 +1,151 @@
+public import FoundationEssentials
+
+/// A peer's place in a session.
+public struct SessionPeer: Codable, Hashable, Sendable {
+    public enum State: String, Codable, Sendable {
+        /// Locked; not answered ENABLE yet.
+        case locked
+        /// Attached, and loads the data set: it is dealt rows once it has it.
+        case loading
+        /// Attached; between rounds.
+        case ready
+        case training
+        /// Answered for this round.
+        case done
+        /// Silent too long, or removed.
+        case lost
+        /// Said ERROR that cannot be retried.
+        case failed
+    }
+
+    public var id: String
+    public var name: String
+    public var engine: String
+    public var device: String
+    /// The peer's registration that was last told what to do; another one means that it restarted and lost its work.
+    public var registration: Int
+    /// Speed class used to deal shares: the registered samples/s, quantized, so that the same machines get the same shares; corrected by
+    /// what its answers show.
+    public var speed: Double
+    /// How far its answers are from its speed class, in octaves, smoothed; nil: nothing measured yet.
+    public var drift: Double?
+    public var state: State
+    public var epoch: Int
+    /// Of this round, 0 … 1.
+    public var progress: Double
+    public var loss: Double?
+    public var accuracy: Double?
+    public var samplesPerSecond: Double?
+    /// Training rows leased to it this round.
+    public var rows: [RowRange]
+    /// Validation rows it evaluates this round.
+    public var validationRows: RowRange?
+    /// Its answer of this round.
+    public var answer: PeerAnswer?
+    /// Of the work that it was asked for last.
+    public var attempt: Int?
+    /// Rounds in a row in which it gave no sign of work.
+    public var misses: Int?
+    /// Samples trained on so far, over all rounds.
+    public var trainedSamples: Int
+    public var message: String?
+
+    public init(
+        id: String, name: String, engine: String, device: String, registration: Int, speed: Double, state: State = .locked
+    ) {
+        self.id = id
+        self.name = name
+        self.engine = engine
+        self.device = device
+        self.registration = registration
+        self.speed = speed
+        self.state = state
+        self.epoch = 0
+        self.progress = 0
+        self.rows = []
+        self.trainedSamples = 0
+    }
+
+    /// A place for a registered peer. Its speed is rounded to a half octave (a factor of √2), so that machines alike get shares alike
+    /// and a session can be repeated bit by bit.
+    public init(_ peer: Peer) {
+        self.init(
+            id: peer.id, name: peer.name, engine: peer.capabilities.engine, device: peer.capabilities.device,
+            registration: peer.registration, speed: Self.speedClass(of: peer.capabilities.samplesPerSecond))
+    }
+
+    /// Samples/s rounded to a half octave, from 1 to 2^30.
+    public static func speedClass(of rate: Double) -> Double {
+        let measured = rate.isFinite ? min(max(rate, 1), 0x1p30) : 1
+        let halfOctave = measured.significand < 0x1.306fep0 ? 1.0 : measured.significand < 0x1.ae89fp0 ? 2.0.squareRoot() : 2.0
+        return Double(sign: .plus, exponent: measured.exponent, significand: halfOctave)
+    }
+
+    /// Still counted on.
+    public var isAlive: Bool { state != .lost && state != .failed }
+
+    /// Has something to do in this round.
+    public var hasWork: Bool { !rows.isEmpty || validationRows != nil }
+
+    /// Training rows leased to it this round.
+    public var rowCount: Int { rows.reduce(0) { $0 + $1.count } }
+}
+
+/// Half-open positions `start ..< end` in the session's permutation of the training rows, or in the validation rows.
+public struct RowRange: Codable, Hashable, Sendable {
+    public var start: Int
+    public var end: Int
+
+    public init(start: Int, end: Int) {
+        self.start = start
+        self.end = end
+    }
+
+    public var count: Int { end - start }
+}
+
+/// What a peer's DONE said.
+public struct PeerAnswer: Codable, Hashable, Sendable {
+    public var round: Int
+    public var results: DoneResults
+    public var update: ObjectReference?
+    public var answeredAt: Date
+    /// Since the round began, on the run's clock.
+    public var seconds: Double?
+    /// L2, of the step from the round's weights.
+    public var norm: Double?
+    /// Of its own model, on held-out rows, by the coordinator itself.
+    public var measured: Counts?
+
+    public init(
+        round: Int, results: DoneResults, update: ObjectReference?, answeredAt: Date, seconds: Double? = nil, norm: Double? = nil,
+        measured: Counts? = nil
+    ) {
+        self.seconds = seconds
+        self.norm = norm
+        self.measured = measured
+        self.round = round
+        self.results = results
+        self.update = update
+        self.answeredAt = answeredAt
+    }
+}
+
+/// An accepted answer as it is recorded until its round is closed.
+public struct RecordedAnswer: Codable, Hashable, Sendable {
+    public var peerId: String
+    public var generation: Int
+    /// Of the work that it answers.
+    public var attempt: Int?
+    public var answer: PeerAnswer
+    /// The update file, when it came in the message and is nowhere else.
+    public var updateData: Data?
+
+    public init(peerId: String, generation: Int, attempt: Int? = nil, answer: PeerAnswer, updateData: Data?) {
+        self.attempt = attempt
+        self.peerId = peerId
+        self.generation = generation
+        self.answer = answer
+        self.updateData = updateData
+    }
+}

@@ -1,0 +1,54 @@
+public struct SessionResults: Codable, Hashable, Sendable {
+    /// Of the model that came out, on the validation rows.
+    public var metrics: Metrics
+    public var peers: [PeerResult]
+    public var rounds: Int
+    public var seconds: Double
+    /// How often training rows were trained on.
+    public var rows: RowUse?
+    /// `independent`: whose model was chosen.
+    public var bestPeer: String?
+    /// As the peers reported it; `metrics` is what the server measured, where it could.
+    public var reported: Metrics?
+
+    public init(
+        metrics: Metrics, peers: [PeerResult], rounds: Int, seconds: Double, rows: RowUse?, bestPeer: String? = nil,
+        reported: Metrics? = nil
+    ) {
+        self.reported = reported
+        self.metrics = metrics
+        self.peers = peers
+        self.rounds = rounds
+        self.seconds = seconds
+        self.rows = rows
+        self.bestPeer = bestPeer
+    }
+}
+
+public struct PeerResult: Codable, Hashable, Sendable {
+    public var id: String
+    public var name: String
+    public var engine: String
+    public var device: String
+    public var state: SessionPeer.State
+    public var metrics: Metrics
+    public var samplesPerSecond: Double?
+    /// Samples trained on over all rounds.
+    public var trainedSamples: Int
+    public var message: String?
+
+    public init(
+        id: String, name: String, engine: String, device: String, state: SessionPeer.State, metrics: Metrics,
+        samplesPerSecond: Double?, trainedSamples: Int, message: String?
+    ) {
+        self.id = id
+        self.name = name
+        self.engine = engine
+        self.device = device
+        self.state = state
+        self.metrics = metrics
+        self.samplesPerSecond = samplesPerSecond
+        self.trainedSamples = trainedSamples
+        self.message = message
+    }
+}
