@@ -7,7 +7,7 @@ public struct CoordinatorConfiguration: Sendable {
     public var leaseSeconds: Double
     /// What a session allows its peers.
     public var rules: SessionMachine.Rules
-    /// How long links in messages hold.
+    /// How long links in messages hold. A transfer that has begun goes on; a new message brings new links.
     public var linkSeconds: Double
     /// Between looks at peers and deadlines.
     public var tickSeconds: Double
@@ -17,7 +17,7 @@ public struct CoordinatorConfiguration: Sendable {
     public var startSeconds: Double
 
     public init(
-        owner: String, leaseSeconds: Double = 15, rules: SessionMachine.Rules = .init(), linkSeconds: Double = 3_600,
+        owner: String, leaseSeconds: Double = 15, rules: SessionMachine.Rules = .init(), linkSeconds: Double = 900,
         tickSeconds: Double = 0.5, maxFaults: Int = 20, startSeconds: Double = 60
     ) {
         self.maxFaults = maxFaults

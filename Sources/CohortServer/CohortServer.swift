@@ -59,16 +59,16 @@ struct CohortServer: Service {
         }
         let key = try configuration.jwtSecret.map { [UInt8]($0.utf8) } ?? KeyFile.key(at: "\(configuration.dataDirectory)/jwt.key")
         let tokens = try await Tokens(key: key)
-        let authenticator = Authenticator(tokens: tokens, documents: parts.documents)
+        let authenticator = Authenticator(tokens: tokens, documents: parts.documents, time: parts.time)
         var routes = AuthRoutes(
             documents: parts.documents, tokens: tokens, authenticator: authenticator,
             passwords: try Passwords(cost: configuration.bcryptCost),
-            limiter: SignInLimiter(), tokenLifetime: configuration.tokenLifetime
+            limiter: SignInLimiter(), tokenLifetime: configuration.tokenLifetime, time: parts.time
         ).routes
         routes +=
             PeerRoutes(
                 documents: parts.documents, broker: parts.broker, presence: presence, configuration: configuration, metrics: metrics,
-                authenticator: authenticator
+                authenticator: authenticator, time: parts.time
             ).routes
         routes +=
             SessionRoutes(
@@ -77,7 +77,7 @@ struct CohortServer: Service {
                 models: ModelShelf(objects: parts.objects), metrics: metrics
             ).routes
         if let objects = parts.objects as? any ServedObjectStore {
-            routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit).routes
+            routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit, time: parts.time).routes
         }
         routes += HealthRoutes(parts: parts, metrics: metrics).routes
         routes.append(try OpenAPIRoute(describing: routes).route)

@@ -110,7 +110,22 @@ extension SessionMachine {
         guard isLoading || event.round == session.round && session.peers[index].state == .training else { return }
         session.peers[index].message = event.message
         notify(.peer, "\(session.peers[index].name): \(event.message)", now, &step, peer: session.peers[index])
-        if event.retryable, !isLoading { retry(index, why: event.message, now, &step) } else { giveUp(index, event.message, &step) }
+        if event.retryable, isLoading {
+            loadAgain(index, why: event.message, now, &step)
+        } else if event.retryable {
+            retry(index, why: event.message, now, &step)
+        } else {
+            giveUp(index, event.message, &step)
+        }
+    }
+
+    /// With new links, as those it had may have expired; at the third failure in a row it is given up.
+    private mutating func loadAgain(_ index: Int, why: String, _ now: Moment, _ step: inout Step) {
+        let id = session.peers[index].id
+        loadFailures[id, default: 0] += 1
+        guard loadFailures[id, default: 0] < 3 else { return giveUp(index, why, &step) }
+        watch.begin(id, at: now.seconds)
+        step.commands.append(.enable(peerId: id, prepares: true))
     }
 
     /// Asked anew, as a new attempt; at the third refusal the peer is left out of the round.

@@ -87,6 +87,7 @@ extension SessionMachine {
             session.peers[index].state == .loading
         else { return }
         session.peers[index].state = .ready
+        loadFailures[event.peerId] = nil
         watch.end(event.peerId)
         notify(
             .peer, "\(session.peers[index].name) has the data set and takes part from the next round on", now, &step,

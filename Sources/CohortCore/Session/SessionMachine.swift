@@ -72,6 +72,8 @@ public struct SessionMachine: Sendable {
     var isBusy = false
     /// Refused answers and retryable errors of this round, by peer.
     var retries: [String: Int] = [:]
+    /// Failures to load the data set, by peer, until it has it.
+    var loadFailures: [String: Int] = [:]
     var evaluationTries = 0
     /// The best checkpoint when old ones were last discarded.
     var outdatedBest: String?

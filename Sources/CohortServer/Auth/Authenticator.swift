@@ -18,19 +18,21 @@ struct Caller: Sendable {
 final class Authenticator: Sendable {
     let tokens: Tokens
     private let documents: any Documents
+    private let time: any TimeSource
     /// Join tokens found good, and until when that is believed. Another server's revocation is seen within that time; this one's at once.
     private let good = Mutex<[String: ContinuousClock.Instant]>([:])
     private static let believed = Duration.seconds(30)
 
-    init(tokens: Tokens, documents: any Documents) {
+    init(tokens: Tokens, documents: any Documents, time: any TimeSource) {
         self.tokens = tokens
+        self.time = time
         self.documents = documents
     }
 
     /// - Throws: ``HTTPProblem`` 401 without a good token, 403 when it is one of the other kind.
     func caller(of request: Request, scope: Claims.Scope) async throws -> Caller {
         do {
-            let claims = try await tokens.claims(of: try bearer(request), now: .now)
+            let claims = try await tokens.claims(of: try bearer(request), now: time.date)
             guard claims.scope == scope else {
                 throw CohortError(.forbidden, Self.wrong(claims.scope, for: scope))
             }
@@ -56,7 +58,7 @@ final class Authenticator: Sendable {
 
     /// Whether this is a credential of the peer, of whichever of its registrations.
     func isCredential(_ token: String, ofPeer id: String, ownerId: String) async -> Bool {
-        guard let claims = try? await tokens.claims(of: token, now: .now) else { return false }
+        guard let claims = try? await tokens.claims(of: token, now: time.date) else { return false }
         return claims.scope == .machine && claims.peer == id && claims.sub == ownerId
     }
 

@@ -11,6 +11,7 @@ struct AuthRoutes: Sendable {
     let passwords: Passwords
     let limiter: SignInLimiter
     let tokenLifetime: Int
+    let time: any TimeSource
 
     var routes: [Route] {
         [
@@ -30,7 +31,7 @@ struct AuthRoutes: Sendable {
         let email = try AccountRules.email(body.email)
         let name = try AccountRules.name(body.name ?? String(email.prefix { $0 != "@" }), field: "name")
         let hash = try await passwords.hash(body.password)
-        let user = User(id: newIdentifier(), email: email, name: name, passwordHash: hash, createdAt: Date())
+        let user = User(id: newIdentifier(), email: email, name: name, passwordHash: hash, createdAt: time.date)
         try await documents.insert(user)
         return try .json(try await accessToken(user), status: .created)
     }
@@ -58,7 +59,7 @@ struct AuthRoutes: Sendable {
     }
 
     private func accessToken(_ user: User) async throws -> API.AccessToken {
-        let now = Date().timeIntervalSince1970
+        let now = time.date.timeIntervalSince1970
         let token = try await tokens.sign(Claims(sub: user.id, scope: .user, iat: now, exp: now + Double(tokenLifetime), jti: nil))
         return API.AccessToken(accessToken: token, expiresIn: tokenLifetime)
     }
@@ -78,7 +79,7 @@ struct AuthRoutes: Sendable {
         guard try await documents.user(id: caller.userId) != nil else {
             throw CohortError(.notFound, "this account is gone: sign up again")
         }
-        let now = Date()
+        let now = time.date
         let record = JoinToken(
             id: newIdentifier(), userId: caller.userId, name: try AccountRules.name(body.name ?? "peers", field: "name"), createdAt: now,
             expiresAt: body.expiresIn.map { now.addingTimeInterval(Double($0)) })
@@ -92,7 +93,7 @@ struct AuthRoutes: Sendable {
 
     private func revoke(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
         let id = try context.parameters.require("id")
-        guard try await documents.revokeJoinToken(id: id, userId: caller.userId, at: Date()) else {
+        guard try await documents.revokeJoinToken(id: id, userId: caller.userId, at: time.date) else {
             throw CohortError(.notFound, "there is no join token '\(id.prefix(60))' of yours")
         }
         authenticator.forget(tokenId: id)

@@ -8,6 +8,7 @@ import Hummingbird
 struct ObjectRoutes: Sendable {
     let objects: any ServedObjectStore
     let limit: Int
+    let time: any TimeSource
 
     var routes: [Route] {
         [
@@ -24,7 +25,7 @@ struct ObjectRoutes: Sendable {
         }
         try objects.verify(
             method: request.method.rawValue, key: key, expires: expires, maxBytes: request.query("max").flatMap { Int($0) },
-            signature: signature, now: Date())
+            signature: signature, now: time.date)
         return key
     }
 

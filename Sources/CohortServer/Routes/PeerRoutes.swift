@@ -11,8 +11,8 @@ struct PeerRoutes: Sendable {
     let presence: PresenceMonitor
     let configuration: ServerConfiguration
     let metrics: ServerMetrics
-
     let authenticator: Authenticator
+    let time: any TimeSource
 
     var routes: [Route] {
         let routes: [Route] = [
@@ -67,7 +67,7 @@ struct PeerRoutes: Sendable {
             throw CohortError(.invalid, "capabilities: platform and version must be short")
         }
         let isBack = if let id = body.id { try await isKnown(id, body.credential, caller) } else { false }
-        let now = Date()
+        let now = time.date
         let peer = try await documents.register(
             Peer(
                 id: isBack ? body.id ?? newIdentifier() : newIdentifier(), name: try AccountRules.name(body.name, field: "name"),

@@ -107,7 +107,7 @@ struct SessionRoutes: Sendable {
         let id = try context.parameters.require("id")
         let notices = await parts.feed.subscribe(sessionId: id)
         let session = try await session(id: id, caller)
-        var first = SessionNotice(sessionId: id, kind: .status, time: Date(), message: API.TrainingStatus(session).message)
+        var first = SessionNotice(sessionId: id, kind: .status, time: parts.time.date, message: API.TrainingStatus(session).message)
         first.status = session.status
         first.progress = session.progress
         first.round = session.round

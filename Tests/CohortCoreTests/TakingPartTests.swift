@@ -1,0 +1,156 @@
+import CohortCore
+import CohortStrategies
+import FoundationEssentials
+import Testing
+
+/// Who takes part: enabled, lost, back, joined.
+@Suite struct TakingPartTests {
+    @Test func `who does not answer ENABLE in time is left behind, and the round begins`() {
+        var stage = Stage()
+        stage.prepare()
+        stage.enable(["a", "b"])
+        stage.now += 29
+        stage.send(.tick)
+        #expect(stage.trained.isEmpty)
+        stage.now += 2
+        stage.send(.tick)
+        #expect(stage.trained == ["a", "b"] && stage.place("c")?.state == .lost)
+        // Long after, a loss begins nothing twice.
+        stage.now += 100
+        stage.done("a")
+        stage.send(.peerLost(peerId: "b", why: "silent"))
+        stage.aggregated()
+        #expect(stage.trained == ["a"])
+    }
+
+    @Test func `the rows of a lost peer go to the others in the next round`() {
+        var stage = Stage()
+        stage = stage.started()
+        stage.done("a")
+        stage.done("b")
+        stage.send(.peerLost(peerId: "c", why: "silent"))
+        #expect(stage.aggregates, "the round closes with those who answered")
+        stage.aggregated()
+        #expect(stage.trained == ["a", "b"])
+        #expect(stage.session.peers.filter(\.isAlive).flatMap(\.rows).reduce(0) { $0 + $1.count } == 90)
+        #expect(stage.claims == 1, "a place is free")
+        #expect(stage.session.lastRound?.dropped["c"] == "silent")
+    }
+
+    @Test func `a newcomer is enabled at once and trains from the next round`() {
+        var stage = Stage()
+        stage = stage.started()
+        stage.send(.peerLost(peerId: "c", why: "silent"))
+        stage.send(.joined(Stage.peer("d")))
+        stage.enable(["d"])
+        #expect(stage.trained.isEmpty && stage.place("d")?.state == .ready)
+        stage.done("a")
+        stage.done("b")
+        stage.aggregated()
+        #expect(stage.trained == ["a", "b", "d"])
+    }
+
+    @Test func `a peer that restarted within the round gets the same work again`() {
+        var stage = Stage()
+        stage = stage.started()
+        stage.send(.peerRegistered(Stage.peer("b", registration: 2)))
+        #expect(stage.place("b")?.state == .locked)
+        stage.enable(["b"])
+        #expect(stage.trained == ["b"] && stage.place("b")?.rows == [RowRange(start: 30, end: 60)])
+    }
+
+    @Test func `with too few peers it says what it waits for, takes others, and fails after a while`() {
+        var stage = Stage(peers: ["a", "b"], change: { $0.minPeers = 2 })
+        stage = stage.started()
+        stage.send(.peerLost(peerId: "a", why: "silent"))
+        stage.done("b")
+        stage.aggregated()
+        #expect(stage.session.waitingFor?.contains("1 more peer") == true && stage.claims == 1)
+        stage.now += 59
+        stage.send(.tick)
+        #expect(stage.session.status == .running)
+        stage.now += 2
+        stage.send(.tick)
+        #expect(stage.session.status == .failed && stage.session.error?.contains("only 1 of at least 2 peers") == true && stage.ends)
+    }
+
+    @Test func `when everybody is lost mid-round, the round begins anew, and answers to the first attempt are fenced off`() {
+        var stage = Stage(peers: ["a"])
+        stage = stage.started()
+        var early = stage.doneEvent("a")
+        early.attempt = stage.place("a")?.attempt
+        stage.send(.peerLost(peerId: "a", why: "silent"))
+        stage.send(.joined(Stage.peer("a", registration: 2)))
+        stage.enable(["a"])
+        #expect(stage.trained == ["a"] && stage.session.round == 0 && stage.place("a")?.rows.first?.count == 90)
+        #expect(!stage.machine.awaits(early))
+        stage.send(.done(early, norm: 1, measured: nil))
+        #expect(!stage.aggregates && stage.place("a")?.state == .training)
+        stage.done("a")
+        #expect(stage.aggregates, "a peer that names no attempt answers what it was asked for last")
+    }
+
+    @Test func `an error that cannot be retried fails the peer, and the session when it was the last`() {
+        var stage = Stage(peers: ["a"])
+        stage = stage.started()
+        stage.send(.error(ErrorEvent(sessionId: "s", peerId: "a", generation: 1, round: 0, message: "loss is NaN", retryable: false)))
+        #expect(stage.session.status == .failed && stage.session.error == "a: loss is NaN" && stage.ends)
+    }
+
+    @Test func `a peer that registered again and never answers ENABLE keeps no round open`() {
+        var stage = Stage(peers: ["a", "b"])
+        stage = stage.started()
+        stage.send(.peerRegistered(Stage.peer("b", registration: 2)))
+        stage.done("a")
+        for _ in 0..<40 {
+            stage.now += 1
+            stage.send(.tick)
+            if stage.aggregates { break }
+        }
+        #expect(stage.aggregates && stage.place("b")?.state == .lost)
+    }
+
+    @Test func `a joiner that has to load the data set makes nobody wait, and is dealt rows once it is READY`() {
+        var stage = Stage(rounds: 9)
+        stage = stage.started()
+        stage.send(.peerLost(peerId: "c", why: "silent"))
+        stage.send(.joined(Stage.peer("d")))
+        #expect(stage.step.commands == [.enable(peerId: "d", prepares: true)], "it is told what to load")
+        stage.send(.enabled(EnabledEvent(sessionId: "s", peerId: "d", generation: 1, capabilities: nil, ready: false)))
+        for _ in 0..<3 {
+            stage.done("a")
+            stage.done("b")
+            #expect(stage.aggregates)
+            stage.aggregated()
+            #expect(stage.trained == ["a", "b"] && stage.place("d")?.state == .loading)
+            stage.now += 50
+            stage.send(.progress(ProgressEvent(sessionId: "s", peerId: "d", generation: 1, phase: .loading, progress: 0.1)))
+        }
+        stage.send(.ready(ReadyEvent(sessionId: "s", peerId: "d", generation: 1)))
+        stage.done("a")
+        stage.done("b")
+        stage.aggregated()
+        #expect(stage.trained == ["a", "b", "d"])
+    }
+
+    @Test func `a loader whose links have expired is given new ones; at the third failure in a row it is given up`() {
+        var stage = Stage(rounds: 9)
+        stage = stage.started()
+        stage.send(.peerLost(peerId: "c", why: "silent"))
+        stage.send(.joined(Stage.peer("d")))
+        stage.send(.enabled(EnabledEvent(sessionId: "s", peerId: "d", generation: 1, capabilities: nil, ready: false)))
+        let failure = ErrorEvent(sessionId: "s", peerId: "d", generation: 1, round: 0, message: "the link has expired", retryable: true)
+        for _ in 0..<2 {
+            stage.send(.error(failure))
+            #expect(stage.step.commands == [.enable(peerId: "d", prepares: true)])
+        }
+        stage.send(.ready(ReadyEvent(sessionId: "s", peerId: "d", generation: 1)))
+        #expect(stage.place("d")?.state == .ready)
+
+        stage.send(.peerLost(peerId: "d", why: "silent"))
+        stage.send(.joined(Stage.peer("d")))
+        stage.send(.enabled(EnabledEvent(sessionId: "s", peerId: "d", generation: 1, capabilities: nil, ready: false)))
+        for _ in 0..<3 { stage.send(.error(failure)) }
+        #expect(stage.place("d")?.state == .failed && stage.step.commands == [.stop(peerId: "d", .failed)])
+    }
+}
