@@ -11,6 +11,53 @@
 // The same bits on every machine: no product and sum become one operation.
 #pragma STDC FP_CONTRACT OFF
 
+// MARK: Text
+
+// How long a character may be that begins with this byte, and the bounds of its second byte (RFC 3629, section 4); 0: none begins so.
+static inline size_t character(uint8_t first, uint8_t *low, uint8_t *high) {
+    *low = 0x80;
+    *high = 0xbf;
+    if (first >= 0xc2 && first <= 0xdf) return 2;
+    if (first >= 0xe0 && first <= 0xef) {
+        if (first == 0xe0) *low = 0xa0;
+        if (first == 0xed) *high = 0x9f;
+        return 3;
+    }
+    if (first >= 0xf0 && first <= 0xf4) {
+        if (first == 0xf0) *low = 0x90;
+        if (first == 0xf4) *high = 0x8f;
+        return 4;
+    }
+    return 0;
+}
+
+size_t cohort_utf8_prefix(const uint8_t *bytes, size_t count) {
+    size_t i = 0;
+    while (i < count) {
+        // Most text is ASCII.
+        while (count - i >= 64) {
+            uint64_t words[8], high = 0;
+            memcpy(words, bytes + i, 64);
+            for (int j = 0; j < 8; j++) high |= words[j];
+            if (high & 0x8080808080808080) break;
+            i += 64;
+        }
+        for (size_t end = count - i < 64 ? count : i + 64; i < end;) {
+            if (bytes[i] < 0x80) {
+                i++;
+                continue;
+            }
+            uint8_t low, high;
+            const size_t length = character(bytes[i], &low, &high);
+            if (!length || count - i < length || bytes[i + 1] < low || bytes[i + 1] > high) return i;
+            for (size_t j = 2; j < length; j++)
+                if (bytes[i + j] < 0x80 || bytes[i + j] > 0xbf) return i;
+            i += length;
+        }
+    }
+    return i;
+}
+
 // MARK: Splitting
 
 // One bit a byte of a block of 64: what ends a field, what of it ends a record, what is not plain.

@@ -107,6 +107,14 @@ extension SessionSettings {
         }
         if let pool { fields.append(("pool", pool.rawValue)) }
         if let earlyStopping { fields.append(("early_stopping", "\(earlyStopping)")) }
+        if let data {
+            if let header = data.header { fields.append(("header", header ? "yes" : "no")) }
+            for (name, columns) in [("use", data.use), ("ignore", data.ignore)] where !columns.isEmpty {
+                fields.append((name, String(decoding: try CohortJSON.encode(columns), as: UTF8.self)))
+            }
+            if let group = data.group { fields.append(("group", group)) }
+            fields.append(("scaling", data.scaling.rawValue))
+        }
         if let maxNormRatio { fields.append(("max_norm_ratio", "\(maxNormRatio)")) }
         return fields
     }

@@ -17,7 +17,7 @@ struct DatasetPreparation {
         let finding = try await onOwnThread { shouldContinue in
             try SchemaInference.infer(
                 csvAt: path, target: settings.target, task: settings.task, validation: settings.validation, seed: settings.seed,
-                shouldContinue: shouldContinue)
+                options: settings.data ?? DataOptions(), shouldContinue: shouldContinue)
         }
         let schema = finding.schema
         _ = try settings.classWeight?.weights(of: schema)  // Said now, if it cannot be.

@@ -134,6 +134,6 @@ import Testing
         let rows = (0..<200).map { "\($0 % 9),\($0 % 40 == 0 ? "True" : $0 % 3 == 0 ? "true" : "false")" }
         let warnings = try infer("x,y\n" + rows.joined(separator: "\n"), validation: 0.2).warnings
         #expect(warnings.contains { $0.contains("'true'") && $0.contains("'True'") && $0.contains("case of letters") }, "\(warnings)")
-        #expect(warnings.contains { $0.contains("'false'") && $0.contains("'True' ") && $0.contains("class_weight") }, "\(warnings)")
+        #expect(warnings.contains { $0.contains("'false'") && $0.contains("'True' ") && $0.contains("--class-weight") }, "\(warnings)")
     }
 }

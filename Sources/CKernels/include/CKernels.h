@@ -79,6 +79,12 @@ void cohort_blas_sgemm(
     struct cohort_threads *threads, int transpose_a, int transpose_b, size_t rows, size_t columns, size_t inner, const float *a,
     size_t a_row, const float *b, size_t b_row, float *c);
 
+// MARK: Text
+
+/// How many bytes at the start are whole characters of UTF-8 (no overlong forms, no surrogates); what is behind them is no UTF-8, or a
+/// character whose rest is not there (fewer than 4 bytes).
+size_t cohort_utf8_prefix(const uint8_t *bytes, size_t count);
+
 // MARK: CSV
 //
 // The common case of a CSV, fast: records without quotes, in ASCII, whose cells are short decimal numbers. Whatever else there is, these

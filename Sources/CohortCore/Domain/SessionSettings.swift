@@ -34,6 +34,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var classWeight: ClassWeight?
     /// Whose peers may take part, and so see the data. Absent: the owner's.
     public var pool: Pool?
+    /// What the person says of the columns; absent: all is told by looking.
+    public var data: DataOptions?
 
     public struct Override: Codable, Hashable, Sendable {
         public var batchSize: Int?
@@ -52,7 +54,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         optimizer: OptimizerSpec = OptimizerSpec(), hidden: [Int] = [128, 64], activation: Activation = .relu, dropout: Double = 0,
         task: LearningTask? = nil, target: String? = nil, seed: UInt64 = 0, validation: Double = 0.2, minPeers: Int = 1,
         perPeer: [String: Override] = [:], earlyStopping: Int? = nil, maxNormRatio: Double? = nil,
-        classWeight: ClassWeight? = nil, pool: Pool? = nil
+        classWeight: ClassWeight? = nil, pool: Pool? = nil, data: DataOptions? = nil
     ) {
         self.peers = peers
         self.strategy = strategy
@@ -74,6 +76,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         self.maxNormRatio = maxNormRatio
         self.classWeight = classWeight
         self.pool = pool
+        self.data = data
     }
 
     /// What `peer` trains with: its override by id, else by name, else the session's.
@@ -111,6 +114,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
             try check(
                 override.batchSize ?? batchSize, override.epochs ?? epochs, override.lr ?? lr, in: "per_peer.\(peer).")
         }
+        _ = try data?.validated(target: target)
         if let earlyStopping { try require(earlyStopping >= 1, "early_stopping", earlyStopping, "at least 1, or absent") }
         if let maxNormRatio { try require(maxNormRatio > 1, "max_norm_ratio", maxNormRatio, "above 1, or absent") }
         if case .byLabel(let weights) = classWeight {

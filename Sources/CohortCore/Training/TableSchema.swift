@@ -91,8 +91,10 @@ public struct TableSchema: Codable, Hashable, Sendable {
 
     /// Whether the first record names the columns. Without a header columns are `column_1`, `column_2`, …
     public var hasHeader: Bool
-    /// One ASCII character.
+    /// One ASCII character; a space stands for one space or more.
     public var delimiter: String
+    /// How the file's bytes are text; nil: UTF-8.
+    public var encoding: TextEncoding?
     /// All columns, in the file's order.
     public var columns: [Column]
     public var target: String
@@ -101,6 +103,12 @@ public struct TableSchema: Codable, Hashable, Sendable {
     public var classes: [String]
     /// Training rows of each class, in the order of ``classes``; nil for regression.
     public var classCounts: [Int]?
+    /// Rows held out of each class, in the order of ``classes``; nil for regression.
+    public var validationCounts: [Int]?
+    /// The column whose values stay on one side of the split.
+    public var group: String?
+    /// Rows are held out whose group's number is below this one, 0 ... 2³².
+    public var groupThreshold: UInt64?
     /// The share of usable rows held out for validation, 0 ..< 1.
     public var validation: Double
     /// Decides which rows are held out.
@@ -141,6 +149,12 @@ public struct TableSchema: Codable, Hashable, Sendable {
         try require(0..<1 ~= validation, "validation is \(validation)")
         try require(delimiter.utf8.count == 1, "the delimiter '\(delimiter.prefix(8))' is not one ASCII character")
         try require(columns.count { $0.kind == .target } == 1, "it has no target, or more than one")
+        if task == .classification {
+            for counts in [classCounts, validationCounts].compactMap({ $0 }) {
+                try require(counts.count == classes.count && counts.allSatisfy { rows ~= $0 }, "its numbers of rows of each class")
+            }
+        }
+        try require(group == nil || columns.contains { $0.name == group }, "there is no column '\(group?.prefix(60) ?? "")' to group by")
         try require(task == .regression || classes.count >= 2, "a classification has two classes or more")
         for column in columns {
             let parts = column.parts ?? []

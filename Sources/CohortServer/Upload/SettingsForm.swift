@@ -8,7 +8,7 @@ enum SettingsForm {
         "beta2", "epsilon",
         "hidden",
         "activation", "dropout", "task", "target", "seed", "validation", "min_peers", "per_peer", "early_stopping", "max_norm_ratio",
-        "class_weight", "pool",
+        "class_weight", "pool", "header", "use", "ignore", "group", "scaling",
     ]
 
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
@@ -77,7 +77,39 @@ enum SettingsForm {
         settings.earlyStopping = try whole("early_stopping")
         settings.maxNormRatio = try number("max_norm_ratio")
         if let weight = given["class_weight"] { settings.classWeight = try ClassWeight.parse(weight) }
+        settings.data = try data(given)
         return try settings.validated()
+    }
+
+    /// nil when nothing is said of the columns.
+    private static func data(_ given: [String: String]) throws -> DataOptions? {
+        var options = DataOptions()
+        func columns(_ name: String) throws -> [String] {
+            guard let text = given[name] else { return [] }
+            guard text.hasPrefix("[") else { return [text] }
+            guard let names = try? CohortJSON.decode([String].self, from: text.utf8) else {
+                throw CohortError(.invalid, "\(name) must be a column's name, or JSON such as [\"id\", \"row\"]")
+            }
+            return names
+        }
+        options.use = try columns("use")
+        options.ignore = try columns("ignore")
+        options.group = given["group"]
+        if let header = given["header"], header != "auto" {
+            guard header == "yes" || header == "no" else {
+                throw CohortError(.invalid, "header is '\(header.prefix(60))'; it must be yes, no or auto")
+            }
+            options.header = header == "yes"
+        }
+        if let text = given["scaling"] {
+            guard let scaling = Scaling(rawValue: text) else {
+                throw CohortError(
+                    .invalid,
+                    "scaling is '\(text.prefix(60))'; it must be one of \(Scaling.allCases.map(\.rawValue).joined(separator: ", "))")
+            }
+            options.scaling = scaling
+        }
+        return options == DataOptions() ? nil : options
     }
 
     private static func overrides(_ text: String) throws -> [String: SessionSettings.Override] {

@@ -51,6 +51,12 @@ extension CellBytes {
         guard count < 8 else { return nil }
         return reduce(UInt64(count)) { $0 << 8 | UInt64($1) }
     }
+
+    /// The text of a ``shortKey``.
+    static func text(ofShortKey key: UInt64) -> String {
+        let count = (0..<8).first { key >> (8 * UInt64($0)) == UInt64($0) } ?? 0
+        return String(decoding: (0..<count).reversed().map { UInt8(truncatingIfNeeded: key >> (8 * UInt64($0))) }, as: UTF8.self)
+    }
 }
 
 extension String {

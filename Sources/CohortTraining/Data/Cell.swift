@@ -5,11 +5,17 @@ enum Cell {
         "", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "inf", "+inf", "-inf", "infinity", "-infinity",
     ]
 
-    static func isMissing(_ bytes: CellBytes) -> Bool {
+    /// - Parameter none: whether `None` is one, too; in a column of words it is a word.
+    static func isMissing(_ bytes: CellBytes, none: Bool = true) -> Bool {
+        guard none || !isNone(bytes) else { return false }
         guard let first = bytes.first else { return true }
         // Most values can be told from their first byte.
         guard bytes.count <= 9, "nNiI#<?+-".utf8.contains(first) else { return false }
         return missing.contains(String(decoding: bytes, as: UTF8.self).lowercased())
+    }
+
+    static func isNone(_ bytes: CellBytes) -> Bool {
+        bytes.count == 4 && bytes[0] | 0x20 == 0x6e && bytes[1] | 0x20 == 0x6f && bytes[2] | 0x20 == 0x6e && bytes[3] | 0x20 == 0x65
     }
 
     /// A decimal number such as `-12.5` or `1e-3`; nil for everything else, infinities and hexadecimal included.

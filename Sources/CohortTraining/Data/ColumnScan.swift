@@ -8,7 +8,10 @@ struct ColumnScan {
 
     let name: String
     let comma: Bool
-    private(set) var missing = 0
+    /// Cells without a value, but for `None`.
+    private var blanks = 0
+    /// Cells that hold `None`.
+    private(set) var nones = 0
     private(set) var texts = 0
     private(set) var first: [UInt8] = []
     /// What the texts may be dates of.
@@ -24,7 +27,8 @@ struct ColumnScan {
     }
 
     var numbers: Int { column.numbers }
-    var values: Int { numbers + texts }
+    var values: Int { numbers + texts + (noneIsWord ? nones : 0) }
+    var missing: Int { blanks + (noneIsWord ? 0 : nones) }
     var isNumeric: Bool { numbers > 0 && texts == 0 }
     /// All values are dates, of one format.
     var dateFormat: DateFormat? { texts > 0 && numbers == 0 && dates.possible.count == 1 ? dates.possible[0] : nil }
@@ -36,8 +40,13 @@ struct ColumnScan {
 
     /// Takes a value of any kind; ``ColumnScans`` takes plain numbers without it.
     mutating func add(_ bytes: CellBytes, line: Int, _ column: inout cohort_csv_column) {
+        if Cell.isNone(bytes) {
+            nones += 1
+            if column.first_length > 0 { column.varies = 1 }
+            return
+        }
         guard !Cell.isMissing(bytes) else {
-            missing += 1
+            blanks += 1
             return
         }
         if column.first_length == 0 {
@@ -56,37 +65,55 @@ struct ColumnScan {
         }
     }
 
+    /// `None` is a word where there are other words, and no value among numbers and dates.
+    var noneIsWord: Bool { texts > 0 && dateFormat == nil }
+
+    /// Whole numbers that count the rows: an index, no feature. Few rows may count by chance.
+    var countsRows: Bool {
+        isNumeric && isWhole && column.falls == 0 && missing == 0 && numbers >= 10 && column.skips == 0
+            && (column.first_number == 0 || column.first_number == 1)
+    }
+
     /// What may be meant by the first value that is no number: `1,234.5`, `1 234` and `3,5` are said to be none rather than guessed.
     var hint: String? {
         if texts > 0, numbers == 0, dates.possible.count > 1, let example {
             return
                 "'\(example.text)' and all others may be day/month or month/day: write dates as 2024-12-31 to have them as year, month and weekday"
         }
-        guard let (text, line) = example, text.utf8.contains(where: { $0 &- 0x30 < 10 }), text.unicodeScalars.allSatisfy(Self.isOfNumbers)
-        else { return nil }
-        if text.unicodeScalars.contains(where: { "%$€£¥".unicodeScalars.contains($0) }) {
+        guard let example else { return nil }
+        return NumberHint.of(example.text, line: example.line)
+    }
+}
+
+/// What a text that is nearly a number may be meant for.
+enum NumberHint {
+    /// nil for text that is none.
+    static func of(_ text: String, line: Int) -> String? {
+        var rest = text.unicodeScalars[...]
+        guard rest.contains(where: isDigit) else { return nil }
+        if let dash = rest.first, "\u{2212}\u{2013}\u{2014}\u{2010}\u{2011}".unicodeScalars.contains(dash) {
+            return rest.dropFirst().allSatisfy { isDigit($0) || $0 == "." }
+                ? "'\(text)' on line \(line) begins with a dash that is no minus sign; write -1.5" : nil
+        }
+        if rest.last?.properties.generalCategory == .control, rest.dropLast().allSatisfy({ isDigit($0) || $0 == "." }) {
+            return "'\(text.dropLast())' on line \(line) has a control character behind it"
+        }
+        let signs = "%$€£¥ ".unicodeScalars
+        let plain = rest.filter { !signs.contains($0) }
+        if plain.count < rest.count, Cell.number(String(String.UnicodeScalarView(plain)), comma: true) != nil,
+            rest.contains(where: { $0 != " " && signs.contains($0) })
+        {
             return "'\(text)' on line \(line) has a sign beside its number; write the number alone, such as 12.5"
         }
+        if let sign = rest.first, sign == "-" || sign == "+" { rest = rest.dropFirst() }
+        let separators = ",.' \u{a0}\u{202f}\u{2019}".unicodeScalars
+        guard rest.allSatisfy({ isDigit($0) || separators.contains($0) }), rest.contains(where: separators.contains),
+            let first = rest.first, isDigit(first), let last = rest.last, isDigit(last)
+        else { return nil }
         return "'\(text)' on line \(line) has a thousands separator or a decimal comma; write numbers as 1234.5"
     }
 
-    /// Digits, signs, points and what stands between thousands: commas, apostrophes, spaces also of the narrow and non-breaking kinds.
-    private static func isOfNumbers(_ scalar: UnicodeScalar) -> Bool {
-        "0123456789+-.,%$€£¥' \u{a0}\u{202f}\u{2019}".unicodeScalars.contains(scalar)
-    }
-
-    /// Whole numbers that run along with the rows: an index, no feature. Few rows may count by chance.
-    var isIndex: Bool {
-        guard isNumeric, isWhole, column.falls == 0, missing == 0, numbers >= 10 else { return false }
-        let isCounting = column.skips == 0 && (column.first_number == 0 || column.first_number == 1)
-        return isCounting || Self.namesIds(name)
-    }
-
-    private static func namesIds(_ name: String) -> Bool {
-        let name = name.lowercased()
-        return ["id", "index", "idx", "row", "rowid", "unnamed: 0", "#", "nr", "no"].contains(name) || name.hasSuffix("_id")
-            || name.hasSuffix(" id")
-    }
+    private static func isDigit(_ scalar: UnicodeScalar) -> Bool { ("0"..."9").contains(scalar) }
 }
 
 /// What the first pass learns of all columns.
@@ -131,30 +158,6 @@ struct ColumnScans {
             scan.column = column
             return scan
         }
-    }
-}
-
-/// The different values of the target, up to as many as there may be classes.
-struct LabelScan {
-    /// nil past the bound.
-    private(set) var labels: Set<String>? = []
-    /// The line of a label that is too long for one.
-    private(set) var longLine: Int?
-    /// Short ones that came before, by ``Swift/UnsafeBufferPointer/shortKey``.
-    private var known: Set<UInt64> = []
-
-    mutating func add(_ bytes: CellBytes, line: Int) {
-        let key = bytes.shortKey
-        if let key, known.contains(key) { return }
-        guard labels != nil, !Cell.isMissing(bytes) else { return }
-        guard bytes.count <= 256 else {
-            longLine = line
-            labels = nil
-            return
-        }
-        labels?.insert(String(decoding: bytes, as: UTF8.self))
-        if let key { known.insert(key) }
-        if (labels?.count ?? 0) > SchemaInference.mostClasses { labels = nil }
     }
 }
 

@@ -4,11 +4,15 @@ import CohortCore
 struct Header {
     let names: [String]
     let isThere: Bool
+    /// Columns without a name in a header: `column_1` and so on.
+    let unnamed: Set<Int>
 
     /// Looks at the first records of a file.
-    /// - Parameter target: a column that is known to be there, by name.
+    /// - Parameters:
+    ///   - known: columns that are known to be there, by name.
+    ///   - isThere: nil: told by looking.
     /// - Throws: ``CohortError`` `invalid` for an empty file, and for a header that names two columns alike.
-    init(_ reader: CSVReader, target: String?) throws {
+    init(_ reader: CSVReader, known: [String], isThere: Bool?) throws {
         var records: [[String]] = []
         var bytes = 0
         try reader.forEach { record in
@@ -16,9 +20,13 @@ struct Header {
             bytes += record.size
             return records.count < 200 && bytes < 1 << 20
         }
-        guard let first = records.first else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
-        isThere = target.map(first.contains) ?? false || Self.isHeader(first, records.dropFirst(), comma: reader.takesComma)
-        names = isThere ? try Self.names(first) : (1...first.count).map { "column_\($0)" }
+        guard var first = records.first else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
+        let rows = records.dropFirst()
+        // R leaves out the name of the row names.
+        if isThere != false, !rows.isEmpty, rows.allSatisfy({ $0.count == first.count + 1 }) { first.insert("", at: 0) }
+        self.isThere = isThere ?? (known.contains(where: first.contains) || Self.isHeader(first, rows, comma: reader.takesComma))
+        names = self.isThere ? try Self.names(first) : (1...first.count).map { "column_\($0)" }
+        unnamed = self.isThere ? Set(first.indices.filter { first[$0].isEmpty }) : []
     }
 
     /// The names in a header; an empty one becomes `column_N`.
@@ -33,29 +41,52 @@ struct Header {
         return names
     }
 
-    /// Each column votes: text above numbers speaks for a header; a number on top, and text that comes again below, against one.
+    /// Each column votes. For a header speak text above numbers, text above words that come again while it does not, an empty first cell
+    /// above values that are all different, and numbers with a constant step (years); against one a number on top, and text that comes again
+    /// below.
     private static func isHeader(_ first: [String], _ rows: ArraySlice<[String]>, comma: Bool) -> Bool {
-        func isNumber(_ text: String) -> Bool { Cell.number(text, comma: comma) != nil }
-        func isMissing(_ text: String) -> Bool { Cell.isMissing(text) }
+        func number(_ text: String) -> Double? { Cell.number(text, comma: comma) }
+        func below(_ index: Int) -> [String] {
+            rows.compactMap { index < $0.count && !Cell.isMissing($0[index]) ? $0[index] : nil }
+        }
         var votes = 0
-        for (index, name) in first.enumerated() where !isMissing(name) {
-            let below = rows.compactMap { index < $0.count && !isMissing($0[index]) ? $0[index] : nil }
-            if isNumber(name) {
-                votes -= 1
-            } else if !below.isEmpty, below.allSatisfy(isNumber) {
+        var numbered: [Int] = []
+        for (index, name) in first.enumerated() {
+            let values = below(index)
+            if Cell.isMissing(name) {
+                if index == 0, name.isEmpty, values.count > 1, Set(values).count == values.count { votes += 2 }
+            } else if number(name) != nil {
+                numbered.append(index)
+            } else if !values.isEmpty, values.allSatisfy({ number($0) != nil }) {
                 votes += 1
-            } else if below.contains(name) {
+            } else if values.contains(name) {
                 votes -= 1
+            } else if Set(values).count * 2 <= values.count {
+                votes += 1
             }
+        }
+        if steps(first, numbered, number), rows.count(where: { steps($0, numbered, number) }) * 4 <= rows.count {
+            votes += 2
+        } else {
+            votes -= numbered.count
         }
         // A file of text alone whose first line does not come again: a header, as most files have.
         return votes >= 0
+    }
+
+    /// Whether these cells, four or more, or three beside others, are numbers with a constant step.
+    private static func steps(_ record: [String], _ indices: [Int], _ number: (String) -> Double?) -> Bool {
+        let numbers = indices.compactMap { $0 < record.count ? number(record[$0]) : nil }
+        guard numbers.count == indices.count, numbers.count >= (indices.count < record.count ? 3 : 4) else { return false }
+        let step = numbers[1] - numbers[0]
+        let tolerance = abs(step) * 1e-6
+        return step != 0 && zip(numbers, numbers.dropFirst()).allSatisfy { abs($1 - $0 - step) <= tolerance }
     }
 }
 
 extension CSVReader {
     /// With `;` between fields, a number may have a decimal comma.
-    var takesComma: Bool { delimiter == UInt8(ascii: ";") }
+    var takesComma: Bool { format.delimiter == UInt8(ascii: ";") }
 }
 
 extension TableSchema {

@@ -11,14 +11,14 @@ extension SchemaInference {
         _ shouldContinue: () -> Bool
     ) throws {
         let columns = schema.columns
-        guard let target = columns.firstIndex(where: { $0.kind == .target }) else { return }
         let textColumns = columns.indices.filter { columns[$0].kind == .categorical }
-        var rows = UsableRows(schema: schema)
+        var rows = try UsableRows(schema: schema)
         var moments = ColumnMoments(schema)
         let dateColumns = columns.indices.filter { columns[$0].kind == .date }
         var dates = [[Moments]](repeating: DatePart.allCases.map { _ in Moments() }, count: dateColumns.count)
         var targetMoments = Moments()
         var classCounts = [Int](repeating: 0, count: schema.classes.count)
+        var heldOutCounts = classCounts
         var categories = [CategoryScan](repeating: CategoryScan(), count: columns.count)
         var bytesLeft = mostCategoryBytes
         var counts = (training: 0, validation: 0, dropped: 0)
@@ -26,13 +26,13 @@ extension SchemaInference {
         try forEachBatch(reader, hasHeader: schema.hasHeader, shouldContinue) { records in
             training.removeAll(keepingCapacity: true)
             for record in records {
-                try record.check(columns: columns.count, hasHeader: schema.hasHeader)
-                guard let row = try rows.next(record.trimmed(target), line: record.line) else {
+                guard let row = try rows.next(record) else {
                     counts.dropped += 1
                     continue
                 }
                 guard !row.isValidation else {
                     counts.validation += 1
+                    if schema.task == .classification { heldOutCounts[Int(row.target)] += 1 }
                     continue
                 }
                 counts.training += 1
@@ -47,7 +47,7 @@ extension SchemaInference {
             try moments.add(training, parallel)
         }
         (schema.trainingRows, schema.validationRows, schema.droppedRows) = counts
-        if schema.task == .classification { schema.classCounts = classCounts }
+        if schema.task == .classification { (schema.classCounts, schema.validationCounts) = (classCounts, heldOutCounts) }
         for index in columns.indices {
             switch columns[index].kind {
             case .numeric: fit(&schema.columns[index], moments.all[index])
@@ -161,7 +161,7 @@ private struct CategoryScan {
     private(set) var values = 0
 
     mutating func add(_ bytes: CellBytes, _ bytesLeft: inout Int) {
-        guard !Cell.isMissing(bytes) else { return }
+        guard !Cell.isMissing(bytes, none: false) else { return }
         values += 1
         guard categories != nil else { return }
         guard bytes.count <= 256, bytesLeft > 0 else {

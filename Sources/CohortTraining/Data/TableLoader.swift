@@ -51,8 +51,7 @@ public enum TableLoader {
         var training = WordWriter(output, at: indicesStart)
         var validation = WordWriter(output, at: indicesStart + schema.trainingRows * 4)
         let transform = RowTransform(schema: schema)
-        let target = schema.columns.firstIndex { $0.kind == .target }
-        guard let target, let delimiter = schema.delimiter.utf8.first else {
+        guard let target = schema.columns.firstIndex(where: { $0.kind == .target }) else {
             throw CohortError(.invalid, "the schema has no target column")
         }
         let mean = schema.columns[target].mean ?? 0
@@ -62,18 +61,17 @@ public enum TableLoader {
         let few = max(1, (1 << 19) / (features * 4))
         let buffer = UnsafeMutableBufferPointer<Float>.allocate(capacity: parallel.threads * few * features)
         defer { buffer.deallocate() }
-        var usable = UsableRows(schema: schema)
+        var usable = try UsableRows(schema: schema)
         var row = 0
         var batch: [CSVRecord] = []
-        let reader = CSVReader(path: path, delimiter: delimiter)
+        let reader = CSVReader(path: path, format: try CSVFormat(schema))
         try SchemaInference.forEachBatch(reader, hasHeader: schema.hasHeader, shouldContinue) { records in
             let firstRow = row
             batch.removeAll(keepingCapacity: true)
             // Which row a record is depends on those before it; its features do not.
             let rest = Result {
                 for record in records {
-                    try record.check(columns: schema.columns.count, hasHeader: schema.hasHeader)
-                    guard let kind = try usable.next(record.trimmed(target), line: record.line) else { continue }
+                    guard let kind = try usable.next(record) else { continue }
                     guard row < rows else { throw CohortError(.invalid, "the file has more rows than the \(rows) that its schema says") }
                     if kind.isValidation { try validation.append(UInt32(row)) } else { try training.append(UInt32(row)) }
                     try targets.append(Float(schema.task == .classification ? kind.target : (kind.target - mean) / std).bitPattern)

@@ -21,9 +21,10 @@ public struct ValidationSample: Sendable {
     ) throws -> ValidationSample? {
         let total = schema.validationRows
         let features = schema.featureCount
-        guard total > 0, maxRows > 0, features > 0, let target = schema.columns.firstIndex(where: { $0.kind == .target }),
-            let delimiter = schema.delimiter.utf8.first
+        guard total > 0, maxRows > 0, features > 0, let target = schema.columns.firstIndex(where: { $0.kind == .target })
         else { return nil }
+        let reader = CSVReader(path: path, format: try CSVFormat(schema))
+        var usable = try UsableRows(schema: schema)
         let count = min(total, maxRows)
         let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: count * features)
         let targets = UnsafeMutablePointer<Float>.allocate(capacity: count)
@@ -33,13 +34,11 @@ public struct ValidationSample: Sendable {
         var positions: [Int] = []
         let transform = RowTransform(schema: schema)
         let (mean, std) = (schema.columns[target].mean ?? 0, schema.columns[target].std ?? 1)
-        var usable = UsableRows(schema: schema)
         var position = 0
         do {
-            try SchemaInference.forEachBatch(CSVReader(path: path, delimiter: delimiter), hasHeader: schema.hasHeader, shouldContinue) {
-                records in
+            try SchemaInference.forEachBatch(reader, hasHeader: schema.hasHeader, shouldContinue) { records in
                 for record in records {
-                    guard let row = try usable.next(record.trimmed(target), line: record.line), row.isValidation else { continue }
+                    guard let row = try usable.next(record), row.isValidation else { continue }
                     defer { position += 1 }
                     // The k-th row chosen is the first at or past k · total / count.
                     guard positions.count < count, position * count >= positions.count * total else { continue }

@@ -58,7 +58,7 @@ public final class Predictor {
             }
             rows.removeAll(keepingCapacity: true)
         }
-        try CSVReader(path: path, delimiter: CSVReader.sniffDelimiter(path: path)).forEach { record in
+        try CSVReader(path: path, format: CSVFormat(of: path)).forEach { record in
             let fields = (0..<record.count).map(record.text)
             guard let columns = names else {
                 if file.schema.hasHeader {

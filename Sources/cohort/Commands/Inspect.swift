@@ -8,8 +8,9 @@ struct Inspect: AsyncParsableCommand {
 
     @Argument(help: "The CSV.")
     var csv: String
-    @Option(help: "The column to predict; else the last one that has values.")
-    var target: String?
+    @OptionGroup(title: "Columns") var columns: ColumnOptions
+    @Option(help: "Share of rows held out for validation.")
+    var validation = 0.2
     @Flag(help: "One JSON object: the schema and the warnings.")
     var json = false
     @Flag(help: "Say on standard error how long the look took.")
@@ -23,7 +24,8 @@ struct Inspect: AsyncParsableCommand {
     func run() async throws {
         let started = ContinuousClock.now
         // The split as a session has it unless told otherwise.
-        let finding = try SchemaInference.infer(csvAt: csv, target: target, task: nil, validation: 0.2, seed: 0)
+        let finding = try SchemaInference.infer(
+            csvAt: csv, target: columns.target, task: columns.learningTask(), validation: validation, seed: 0, options: columns.options())
         let seconds = (ContinuousClock.now - started) / .seconds(1)
         if json {
             try Terminal.say(json: Report(schema: finding.schema, warnings: finding.warnings))

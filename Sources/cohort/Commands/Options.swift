@@ -63,10 +63,7 @@ extension SessionSettings {
         var activation = "relu"
         @Option(help: "Probability that a hidden unit is dropped while training.")
         var dropout = 0.0
-        @Option(help: "classification or regression; else told from the target column.")
-        var task: String?
-        @Option(help: "The column to predict; else the last.")
-        var target: String?
+        @OptionGroup(title: "Columns") var columns: ColumnOptions
         @Option(help: "Randomness comes from this alone; else drawn and said.")
         var seed: UInt64?
         @Option(help: "Share of rows held out for validation.")
@@ -90,14 +87,6 @@ extension SessionSettings {
         var pool = "mine"
 
         func settings() throws -> SessionSettings {
-            func choice<Value: RawRepresentable & CaseIterable>(_ name: String, _ text: String) throws -> Value
-            where Value.RawValue == String {
-                guard let value = Value(rawValue: text) else {
-                    let known = Value.allCases.map(\.rawValue).joined(separator: ", ")
-                    throw CohortError(.invalid, "--\(name) is '\(text)'; it must be one of \(known)")
-                }
-                return value
-            }
             let widths: [Int] =
                 try hidden == "none"
                 ? []
@@ -108,14 +97,16 @@ extension SessionSettings {
                     return width
                 }
             let overrides = try perPeer.map { try CohortJSON.decode([String: Override].self, from: $0.utf8) } ?? [:]
+            let data = try columns.options()
             return try SessionSettings(
                 peers: peers, strategy: strategy, rounds: rounds, epochs: epochs, batchSize: batchSize, lr: lr,
                 optimizer: OptimizerSpec(
                     name: choice("optimizer", optimizer), momentum: momentum, nesterov: nesterov, weightDecay: weightDecay),
                 hidden: widths, activation: choice("activation", activation), dropout: dropout,
-                task: task.map { try choice("task", $0) }, target: target, seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)),
+                task: columns.learningTask(), target: columns.target, seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)),
                 validation: validation, minPeers: minPeers, perPeer: overrides, earlyStopping: earlyStopping, maxNormRatio: maxNormRatio,
-                classWeight: try classWeight.flatMap(ClassWeight.parse), pool: choice("pool", pool)
+                classWeight: try classWeight.flatMap(ClassWeight.parse), pool: choice("pool", pool),
+                data: data == DataOptions() ? nil : data
             ).validated()
         }
     }

@@ -1,0 +1,48 @@
+/// How numbers become features of about one size: `(x − shift) / scale`.
+public enum Scaling: String, Codable, Sendable, CaseIterable {
+    /// Told for each column, or for a group of columns with one range.
+    case auto
+    /// By mean and standard deviation.
+    case standard
+    /// By mean and range (largest − smallest value).
+    case range
+    /// By median and interquartile range, which few far values do not move.
+    case robust
+    /// As they are.
+    case none
+}
+
+/// What a person says of a CSV's columns; else it is told by looking.
+public struct DataOptions: Codable, Hashable, Sendable {
+    /// Whether the first line names the columns; nil: told by looking.
+    public var header: Bool?
+    /// Columns that are features although they would be ignored, such as an id.
+    public var use: [String]
+    /// Columns that are no features.
+    public var ignore: [String]
+    /// Rows of one value of this column stay on one side of the split.
+    public var group: String?
+    public var scaling: Scaling
+
+    public init(
+        header: Bool? = nil, use: [String] = [], ignore: [String] = [], group: String? = nil, scaling: Scaling = .auto
+    ) {
+        self.header = header
+        self.use = use
+        self.ignore = ignore
+        self.group = group
+        self.scaling = scaling
+    }
+
+    /// - Throws: ``CohortError`` `invalid` for a column that is both used and ignored, or ignored and the target.
+    public func validated(target: String?) throws -> DataOptions {
+        if let both = use.first(where: ignore.contains) {
+            throw CohortError(.invalid, "column '\(both)' is in both use and ignore: it can be one of them")
+        }
+        if let target, ignore.contains(target) {
+            throw CohortError(.invalid, "ignore names '\(target)', which is the target")
+        }
+        if let target, group == target { throw CohortError(.invalid, "group names '\(target)', which is the target") }
+        return self
+    }
+}

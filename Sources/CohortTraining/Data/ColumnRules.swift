@@ -1,0 +1,42 @@
+import CohortCore
+
+/// What each column is, as far as the first pass can tell.
+enum ColumnRules {
+    static func columns(_ look: FirstLook, _ header: Header, _ options: DataOptions) -> [TableSchema.Column] {
+        let columns = look.scans.indices.map { column($0, look, header, options) }
+        guard columns.allSatisfy({ $0.kind == .ignored || $0.kind == .target }) else { return columns }
+        // Nothing else to learn from: then what counts is a quantity.
+        return zip(columns, look.scans).map { column, scan in
+            guard column.kind == .ignored, scan.countsRows, !options.ignore.contains(scan.name) else { return column }
+            return TableSchema.Column(name: column.name, kind: .numeric, missing: column.missing)
+        }
+    }
+
+    private static func column(_ index: Int, _ look: FirstLook, _ header: Header, _ options: DataOptions) -> TableSchema.Column {
+        let scan = look.scans[index]
+        var column = TableSchema.Column(name: scan.name, kind: .ignored, missing: scan.missing)
+        let keeps = "--use \(scan.name.contains(" ") ? "'\(scan.name)'" : scan.name) keeps it"
+        if index == look.target {
+            column.kind = .target
+        } else if options.ignore.contains(scan.name) {
+            column.note = "is left out, as asked"
+        } else if scan.values == 0 {
+            column.note = "has no values"
+        } else if !scan.varies, scan.isNumeric || scan.missing == 0 {
+            column.note = "has the one value '\(scan.sample)'"
+        } else if scan.name == options.group, !options.use.contains(scan.name) {
+            column.note = "groups the rows: no feature"
+        } else if !options.use.contains(scan.name), scan.countsRows {
+            column.note = "counts the rows: an id (\(keeps))"
+        } else if !options.use.contains(scan.name), look.namesRows(index), scan.texts > 0 || scan.isWhole || header.unnamed.contains(index)
+        {
+            column.note =
+                header.unnamed.contains(index)
+                ? "has no name and all values different: names of rows (\(keeps))" : "has all values different: an id (\(keeps))"
+        } else {
+            column.kind = scan.isNumeric ? .numeric : scan.dateFormat != nil ? .date : .categorical
+            column.dateFormat = scan.dateFormat
+        }
+        return column
+    }
+}

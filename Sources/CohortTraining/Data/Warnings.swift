@@ -1,0 +1,96 @@
+import CohortCore
+
+/// What a person should know of their data before they believe what comes out.
+enum Warnings {
+    static func of(
+        _ schema: TableSchema, _ look: FirstLook, _ header: Header, _ format: CSVFormat, _ options: DataOptions
+    ) -> [String] {
+        var warnings = reading(schema, header, format, options)
+        let notes = schema.columns.compactMap { column in column.note.map { "column '\(column.name)' \($0)" } }
+        warnings += notes.count > 50 ? notes.prefix(50) + ["… and \(notes.count - 50) columns more"] : notes
+        warnings += groups(schema, look, options) + imbalance(schema) + lookalikes(schema)
+        if schema.droppedRows > 0 { warnings.append("\(schema.droppedRows) rows have no '\(schema.target)' and are left out") }
+        if schema.validation > 0, schema.validationRows == 0 {
+            warnings.append("there are too few rows to hold any out for validation")
+        }
+        return warnings
+    }
+
+    private static func reading(
+        _ schema: TableSchema, _ header: Header, _ format: CSVFormat, _ options: DataOptions
+    ) -> [String] {
+        var warnings: [String] = []
+        if let (text, line) = format.notUTF8 {
+            warnings.append("the file is not UTF-8 and was read as Windows-1252: line \(line) has '\(text)'; is that right?")
+        } else if let encoding = format.encoding {
+            warnings.append("the file is in \(encoding.rawValue.uppercased())")
+        }
+        if format.isSpaced { warnings.append("fields are separated by spaces") }
+        if !header.isThere, options.header == nil {
+            warnings.append(
+                "no header was found: the columns are called column_1 to column_\(schema.columns.count) (--header yes: the first line is one)"
+            )
+        }
+        return warnings
+    }
+
+    /// Ids of patients or households that come again.
+    private static func groups(_ schema: TableSchema, _ look: FirstLook, _ options: DataOptions) -> [String] {
+        if let group = options.group, let groups = look.groups {
+            let usable = schema.trainingRows + schema.validationRows
+            return groups.groups < 2
+                ? ["'\(group)' has one value: no rows are held out"]
+                : ["rows of one '\(group)' stay together: \(schema.validationRows) of \(usable) rows are held out"]
+        }
+        return schema.columns.indices.compactMap { index in
+            guard let scan = look.identifiers[index], !scan.allDiffer, scan.different > 1,
+                schema.columns[index].kind == .numeric || schema.columns[index].kind == .categorical
+            else { return nil }
+            let name = schema.columns[index].name
+            guard Identifiers.areNamed(by: name), look.scans[index].texts > 0 || look.scans[index].isWhole, scan.different > 10 else {
+                return nil
+            }
+            return
+                "'\(name)' looks like an id that comes again (\(scan.different) different values): rows of one may be on both sides of the split, which flatters the result; --group \(name) keeps them together, --ignore \(name) leaves it out"
+        }
+    }
+
+    /// Classes that are rare enough to be overlooked.
+    private static func imbalance(_ schema: TableSchema) -> [String] {
+        let counts = zip(schema.classes, schema.classCounts ?? []).map { (label: $0, rows: $1) }
+        guard let most = counts.max(by: { $0.rows < $1.rows }), let least = counts.min(by: { $0.rows < $1.rows }) else { return [] }
+        if least.rows == 0 { return ["class '\(least.label)' of '\(schema.target)' has no row to train on: all were held out"] }
+        guard least.rows * 10 < most.rows else { return [] }
+        return [
+            "the classes of '\(schema.target)' are of very different size: '\(most.label)' has \(most.rows) training rows, '\(least.label)' \(least.rows); --class-weight balanced lets rare ones count more"
+        ]
+    }
+
+    /// Classes and categories that differ in nothing but the case of letters.
+    private static func lookalikes(_ schema: TableSchema) -> [String] {
+        ([(schema.target, schema.classes)] + schema.columns.map { ($0.name, $0.categories ?? []) }).compactMap { name, texts in
+            let alike = Dictionary(grouping: texts) { $0.lowercased() }.values.filter { $0.count > 1 }.min { $0[0] < $1[0] }
+            return alike.map { "'\($0[0])' and '\($0[1])' in '\(name)' differ in the case of letters only, and are taken for two" }
+        }
+    }
+}
+
+/// Whether a name may be another, misspelt.
+enum Spelling {
+    /// At most two letters are wrong, missing, too many or swapped, and at most one of four (Levenshtein's distance).
+    static func isNear(_ a: String, _ b: String) -> Bool {
+        let (a, b) = (Array(a.lowercased()), Array(b.lowercased()))
+        guard abs(a.count - b.count) <= 2, a.count <= 100 else { return false }
+        var row = Array(0...b.count)
+        for (i, letter) in a.enumerated() {
+            var previous = row[0]
+            row[0] = i + 1
+            for (j, other) in b.enumerated() {
+                let replaced = previous + (letter == other ? 0 : 1)
+                previous = row[j + 1]
+                row[j + 1] = min(replaced, row[j] + 1, row[j + 1] + 1)
+            }
+        }
+        return row[b.count] <= 2 && row[b.count] * 4 <= max(a.count, b.count)
+    }
+}

@@ -1,0 +1,196 @@
+import CohortCore
+import FoundationEssentials
+import Testing
+
+@testable import CohortTraining
+
+private func infer(_ bytes: [UInt8], target: String? = nil, validation: Double = 0.2, options: DataOptions = DataOptions()) throws
+    -> SchemaInference.Finding
+{
+    let path = "\(FileManager.default.temporaryDirectory.path)/cohort-real-\(newIdentifier())"
+    try Data(bytes).write(to: URL(filePath: path))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    return try SchemaInference.infer(csvAt: path, target: target, task: nil, validation: validation, seed: 1, options: options)
+}
+
+private func infer(_ text: String, target: String? = nil, validation: Double = 0.2, options: DataOptions = DataOptions()) throws
+    -> SchemaInference.Finding
+{
+    try infer([UInt8](text.utf8), target: target, validation: validation, options: options)
+}
+
+private func refusal(_ text: String, target: String? = nil, options: DataOptions = DataOptions()) -> String {
+    let error = #expect(throws: CohortError.self) { try infer(text, target: target, options: options) }
+    return error?.message ?? ""
+}
+
+/// Rows of numbers that follow no order.
+private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + salt * 104_729 + index * index * 31) % 1_009 }
+
+/// Files as people have them: from R, pandas, Excel, the World Bank.
+@Suite struct Headers {
+    private func names(_ text: String, options: DataOptions = DataOptions()) throws -> [String] {
+        try infer(text, options: options).schema.columns.map(\.name)
+    }
+
+    @Test func `years on top of a table are names`() throws {
+        let rows = (0..<30).map { "Land \($0),L\($0),\(scattered($0)),\(scattered($0, 1)),\(scattered($0, 2)).5" }.joined(separator: "\n")
+        #expect(try names("Country Name,Country Code,1960,1961,1962\n" + rows) == ["Country Name", "Country Code", "1960", "1961", "1962"])
+        let small =
+            "\"\",\"1940\",\"1945\",\"1950\"\nFood,22.2,44.5,59.6\nHouse,10.5,15.5,29.0\nMedical,3.53,5.76,9.71\nCare,1.04,1.98,2.45\n"
+        #expect(try names(small) == ["column_1", "1940", "1945", "1950"])
+    }
+
+    @Test func `numbers alone have no header, which is said, and a person may say otherwise`() throws {
+        let rows = (1..<41).map { "\(scattered($0)),\(scattered($0, 1)),\(scattered($0, 2)),\($0 % 2)" }.joined(separator: "\n")
+        let finding = try infer(rows)
+        #expect(!finding.schema.hasHeader && finding.schema.trainingRows + finding.schema.validationRows == 40)
+        #expect(finding.warnings.contains { $0.contains("no header was found") && $0.contains("--header yes") })
+        let said = try infer(rows, options: DataOptions(header: true))
+        #expect(said.schema.hasHeader && said.schema.trainingRows + said.schema.validationRows == 39)
+        let counting = (0..<40).map { "\($0),\($0 + 1),\($0 + 2),\($0 + 3),\($0 % 2)" }.joined(separator: "\n")
+        #expect(try !infer(counting).schema.hasHeader, "a step that all rows have is no header")
+    }
+
+    @Test func `a header that lacks the name of the row names is completed`() throws {
+        let text =
+            "\"a\" \"y\"\n" + (0..<30).map { "\"\($0 * 3 + 2)\"  \(scattered($0)) \($0 % 2 == 0 ? "p" : "q")" }.joined(separator: "\n")
+        let schema = try infer(text).schema
+        #expect(schema.columns.map(\.name) == ["column_1", "a", "y"] && schema.columns[0].kind == .ignored)
+    }
+}
+
+@Suite struct ReadingAnything {
+    @Test func `spaces between fields are taken for one separator`() throws {
+        let text = "  size   kind\n" + (0..<30).map { "  \(scattered($0))    \($0 % 2 == 0 ? "\"a b\"" : "c") " }.joined(separator: "\r\n")
+        let finding = try infer(text)
+        #expect(
+            finding.schema.delimiter == " " && finding.schema.classes == ["a b", "c"] && finding.warnings.contains { $0.contains("spaces") }
+        )
+    }
+
+    @Test(arguments: [TextEncoding.utf16le, .utf16be]) func `what Excel calls Unicode text is read`(encoding: TextEncoding) throws {
+        let text = "größe\tklasse\r\n" + (0..<300).map { "\(scattered($0))\t\($0 % 2 == 0 ? "schön" : "𝔉rei")\r\n" }.joined()
+        let units = [0xfeff] + Array(text.utf16)
+        let bytes = units.flatMap { encoding == .utf16le ? [UInt8($0 & 0xff), UInt8($0 >> 8)] : [UInt8($0 >> 8), UInt8($0 & 0xff)] }
+        let schema = try infer(bytes).schema
+        #expect(schema.encoding == encoding && schema.columns.map(\.name) == ["größe", "klasse"] && schema.classes == ["schön", "𝔉rei"])
+        #expect(schema.trainingRows + schema.validationRows == 300)
+    }
+
+    @Test func `what is no UTF-8 is read as Windows-1252, and that is said with the place`() throws {
+        var bytes = [UInt8]("a,y\n".utf8)
+        for index in 0..<40_000 { bytes += [UInt8]("\(scattered(index)),x\n".utf8) }
+        bytes += [UInt8]("2,caf".utf8) + [0xe9, 0x0a] + [UInt8]("3,10 ".utf8) + [0x80, 0x0a]
+        let finding = try infer(bytes)
+        #expect(finding.schema.encoding == .windows1252 && finding.schema.classes == ["10 €", "café", "x"])
+        #expect(
+            finding.warnings.contains { $0.contains("line 40002") && $0.contains("'café'") && $0.contains("Windows-1252") },
+            "\(finding.warnings)")
+    }
+
+    @Test func `a Ctrl-Z at the end is none of the text`() throws {
+        let text = "a,y\n" + (0..<60).map { "\(scattered($0)),\(scattered($0, 1)).5" }.joined(separator: "\n")
+        #expect(try infer([UInt8](text.utf8) + [0x1a]).schema.task == .regression)
+    }
+
+    @Test func `every chunk of bytes is UTF-8 or not as Swift has it`() {
+        var generator = SeededGenerator(seed: 5)
+        let pieces: [[UInt8]] = [
+            [UInt8]("abc".utf8), [UInt8]("é".utf8), [UInt8]("€".utf8), [UInt8]("𝔉".utf8), [0xe9], [0xc0, 0x80], [0xed, 0xa0, 0x80],
+            [0xf4, 0x90, 0x80, 0x80], [0x80], [UInt8](repeating: 0x41, count: 64), [0xe2, 0x82],
+        ]
+        for _ in 0..<20_000 {
+            let bytes = (0..<generator.next(below: 8)).flatMap { _ in pieces[generator.next(below: pieces.count)] }
+            let prefix = CSVFormat.utf8Prefix(bytes)
+            #expect(String(validating: bytes[..<prefix], as: UTF8.self) != nil)
+            if prefix < bytes.count {
+                let next = bytes[prefix...].prefix(4)
+                #expect(!(1...next.count).contains { String(validating: next.prefix($0), as: UTF8.self) != nil }, "\(bytes), \(prefix)")
+            }
+        }
+    }
+}
+
+@Suite struct Ids {
+    private func kinds(_ header: String, options: DataOptions = DataOptions(), _ row: (Int) -> String) throws -> [TableSchema.ColumnKind] {
+        try infer(header + "\n" + (0..<60).map(row).joined(separator: "\n"), options: options).schema.columns.map(\.kind)
+    }
+
+    @Test func `row names are no feature, in whatever order they are`() throws {
+        let row = { (index: Int) in "\(scattered(index) * 3 + index),\(scattered(index, 1)),\(index % 2)" }
+        #expect(try kinds(",a,y", row) == [.ignored, .numeric, .target])
+        #expect(try kinds("PassengerId,a,y", row) == [.ignored, .numeric, .target])
+        #expect(try kinds("weight,a,y", row) == [.numeric, .numeric, .target], "all different, but no id by its name")
+        #expect(try kinds(",a,y", options: DataOptions(use: ["column_1"]), row) == [.numeric, .numeric, .target])
+        #expect(
+            try kinds("seqno,a,y", options: DataOptions(ignore: ["a"]), { "\($0 % 9),\(scattered($0)),\($0 % 2)" }) == [
+                .numeric, .ignored, .target,
+            ])
+    }
+
+    @Test func `an id that comes again is warned of, and groups keep together`() throws {
+        let text = "patient,dose,y\n" + (0..<300).map { "\($0 / 5),\(scattered($0)),\($0 % 2 == 0 ? "a" : "b")" }.joined(separator: "\n")
+        let named = text.replacing("patient,", with: "patient_id,")
+        #expect(try infer(named).warnings.contains { $0.contains("--group patient_id") })
+        let schema = try infer(text, options: DataOptions(group: "patient")).schema
+        #expect(schema.columns[0].kind == .ignored && schema.validationRows % 5 == 0)
+        #expect(abs(schema.validationRows - 60) <= 5, "\(schema.validationRows) of 300 rows")
+        var rows = try UsableRows(schema: schema)
+        var sides: [String: Set<Bool>] = [:]
+        for line in text.split(separator: "\n").dropFirst() {
+            var parser = CSVParser(delimiter: 0x2c)
+            try [UInt8]((line + "\n").utf8).withUnsafeBufferPointer { _ = try parser.feed($0) }
+            try parser.withRecord { record in
+                if let row = try rows.next(record) { sides[record.text(0), default: []].insert(row.isValidation) }
+            }
+        }
+        #expect(sides.count == 60 && sides.values.allSatisfy { $0.count == 1 })
+        #expect(refusal(text, options: DataOptions(group: "patients")).contains("did you mean 'patient'?"))
+    }
+}
+
+@Suite struct Targets {
+    @Test func `a class for nearly every row is none`() {
+        let rows = (0..<60).map { "\(scattered($0)),name \($0)" }.joined(separator: "\n")
+        let message = refusal("a,make\n" + rows)
+        #expect(message.contains("60 different values in 60 rows: is it an id?") && message.contains("--target"), "\(message)")
+        #expect(!refusal("a,make\n" + rows, target: "make").contains("--target"))
+    }
+
+    @Test func `numbers but for a few cells are said to be spoilt`() {
+        func message(_ spoilt: String) -> String {
+            refusal("a,y\n" + (0..<60).map { "\(scattered($0)),\($0 == 7 ? spoilt : "\($0).5")" }.joined(separator: "\n"))
+        }
+        #expect(message("\"11,867\"").contains("'11,867' on line 9") && message("\"11,867\"").contains("thousands separator"))
+        #expect(message("\u{2013}0.18").contains("no minus sign"))
+        #expect(message("6.2\u{1a}").contains("control character"))
+    }
+
+    @Test func `None is a word among words, and no value among numbers`() throws {
+        let rows = (0..<90).map { "\($0 % 3 == 0 ? "None" : "\(scattered($0))"),\(["None", "Some", "Marked"][$0 % 3])" }
+        let schema = try infer("a,improved\n" + rows.joined(separator: "\n")).schema
+        #expect(schema.classes == ["Marked", "None", "Some"] && schema.droppedRows == 0)
+        #expect(schema.columns[0].kind == .numeric && schema.columns[0].missing == 30)
+    }
+
+    @Test(arguments: ["25-34", "1920-21", "002-001"]) func `a range has no thousands separator`(text: String) {
+        #expect(NumberHint.of(text, line: 2) == nil)
+    }
+
+    @Test func `the share held out is exact, and each class keeps a row`() throws {
+        #expect(Split.quotas([7, 7, 7], share: 0.2) == [2, 1, 1] || Split.quotas([7, 7, 7], share: 0.2).reduce(0, +) == 4)
+        #expect(Split.quotas([100, 1, 1], share: 0.5) == [50, 0, 0] || Split.quotas([100, 1, 1], share: 0.5).reduce(0, +) == 51)
+        #expect(Split.quotas([1, 1, 1], share: 0.9) == [0, 0, 0])
+        for count in [2, 3, 10, 37, 101] {
+            for share in [0.1, 0.2, 0.25, 0.5, 0.9] {
+                let quotas = Split.quotas([count, 2 * count, 5], share: share)
+                #expect(quotas.reduce(0, +) == min(Int((Double(3 * count + 5) * share).rounded()), 3 * count + 2))
+                #expect(quotas[0] < count && quotas[1] < 2 * count && quotas[2] < 5)
+            }
+        }
+        let text = "a,y\n" + (0..<53).map { "\(scattered($0)),\($0 < 3 ? "rare" : "often")" }.joined(separator: "\n")
+        let schema = try infer(text).schema
+        #expect(schema.validationRows == 11 && schema.trainingRows == 42 && schema.classCounts?.allSatisfy { $0 >= 1 } == true)
+    }
+}
