@@ -38,7 +38,7 @@ def collect(folder, packages):
     out.mkdir(parents=True, exist_ok=True)
     if not (venv / "bin/pip").exists():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    subprocess.run([venv / "bin/pip", "-q", "install", *packages], check=True, timeout=500)
+    subprocess.run([venv / "bin/python", "-m", "pip", "-q", "install", *packages], check=True, timeout=500)
     site = next(venv.glob("lib/python3*/site-packages"))
     for path in sorted(site.rglob("*")):
         relative = "__".join(path.relative_to(site).parts)

@@ -46,6 +46,46 @@ import Testing
     }
 }
 
+@Suite struct DatesAsTheyAreWritten {
+    private func date(_ text: String, _ format: DateFormat) -> [Int]? {
+        Array(text.utf8).withUnsafeBufferPointer { CalendarDate($0, format) }.map { [$0.year, $0.month, $0.day, $0.hour, $0.minute] }
+    }
+
+    @Test(arguments: [
+        ("Jan 1 2000", DateFormat.nameDayYear, [2000, 1, 1, 0, 0]), ("January 31, 2000", .nameDayYear, [2000, 1, 31, 0, 0]),
+        ("Jan-1-1995", .nameDayYear, [1995, 1, 1, 0, 0]), ("1 Sept 1999", .dayNameYear, [1999, 9, 1, 0, 0]),
+        ("25/11/63", .dmy, [2063, 11, 25, 0, 0]), ("1/1/85", .mdy, [1985, 1, 1, 0, 0]), ("02-Dec-70", .dayNameYear, [1970, 12, 2, 0, 0]),
+        ("1974Q1", .yearQuarter, [1974, 1, 1, 0, 0]), ("1960q4", .yearQuarter, [1960, 10, 1, 0, 0]),
+        ("1950:3", .yearQuarter, [1950, 7, 1, 0, 0]),
+        ("1950:12", .yearMonth, [1950, 12, 1, 0, 0]), ("2001-07", .yearMonth, [2001, 7, 1, 0, 0]),
+        ("Feb 2004", .nameYear, [2004, 2, 1, 0, 0]),
+        ("20240229", .compact, [2024, 2, 29, 0, 0]), ("850131", .yymmdd, [1985, 1, 31, 0, 0]), ("50131", .yymmdd, [2005, 1, 31, 0, 0]),
+        ("0", .epochSeconds, [1970, 1, 1, 0, 0]), ("1709210096", .epochSeconds, [2024, 2, 29, 12, 34]),
+        ("-1", .epochSeconds, [1969, 12, 31, 23, 59]),
+        ("1709210096000", .epochMilliseconds, [2024, 2, 29, 12, 34]), ("23:05", .time, [1970, 1, 1, 23, 5]),
+        ("12:05 AM", .time, [1970, 1, 1, 0, 5]),
+        ("2024-02-29 1:30 PM", .ymd, [2024, 2, 29, 13, 30]), ("2024-02-29T13:30:15.5+01:00", .ymd, [2024, 2, 29, 13, 30]),
+    ]) func `are read`(text: String, format: DateFormat, expected: [Int]) { #expect(date(text, format) == expected) }
+
+    @Test(arguments: [
+        ("Feb 30 2000", DateFormat.nameDayYear), ("Janus 1 2000", .nameDayYear), ("Mayor 5 2000", .nameDayYear), ("1950:5", .yearQuarter),
+        ("1950:13", .yearMonth), ("20241301", .compact), ("2024123", .compact), ("24:61", .time), ("13:05 PM", .time),
+        ("nan", .epochSeconds), ("1e300", .epochSeconds), ("1974Q5", .yearQuarter), ("12", .time), ("", .nameYear),
+    ]) func `what is none is none`(text: String, format: DateFormat) { #expect(date(text, format) == nil) }
+
+    @Test func `every day is the same by seconds, by name and by number`() {
+        for day in stride(from: -25_000, to: 45_000, by: 37) {
+            guard let epoch = Array("\(day * 86_400 + 3_661)".utf8).withUnsafeBufferPointer({ CalendarDate($0, .epochSeconds) }) else {
+                Issue.record("day \(day)")
+                continue
+            }
+            let written = "\(epoch.year)-\(epoch.month)-\(epoch.day) 01:01"
+            #expect(date(written, .ymd) == [epoch.year, epoch.month, epoch.day, epoch.hour, epoch.minute])
+            #expect(epoch.weekday == ((day % 7 + 7) % 7 + 3) % 7 + 1)
+        }
+    }
+}
+
 @Suite struct DateColumns {
     private func withFile<Result>(_ text: String, _ body: (String) throws -> Result) throws -> Result {
         let path = "\(FileManager.default.temporaryDirectory.path)/cohort-dates-\(newIdentifier())"
@@ -74,7 +114,7 @@ import Testing
         let finding = try infer(text)
         let column = finding.schema.columns[0]
         #expect(column.kind == .date && column.dateFormat == .ymd)
-        #expect(column.parts?.map(\.part) == [.month, .weekday], "all are of one year")
+        #expect(column.parts?.map(\.part) == [.month, .weekday, .yearDaySin, .yearDayCos], "all are of one year")
         #expect(finding.warnings.contains { $0.contains("'when' is taken as dates") })
         let months = (0..<60).filter { $0 % 7 != 3 }.map { $0 < 31 ? 1.0 : 2 }
         let mean = months.reduce(0, +) / Double(months.count)
@@ -86,11 +126,11 @@ import Testing
             let transform = RowTransform(schema: finding.schema)
             // 2024-01-01 was a Monday; row 3 has no date.
             let first = try transform.features(of: ["when": "2024-01-01", "x": "0"])
-            #expect(first == (0..<3).map { table.features[$0] })
-            let monday = try #require(column.parts).map { Float((1 - $0.mean) / $0.std) }
-            #expect(Array(first.prefix(2)) == monday)
-            #expect(table.features[9] == 0 && table.features[10] == 0)
-            #expect(try transform.features(of: ["when": nil, "x": "0"]).prefix(2) == [0, 0])
+            #expect(first == (0..<5).map { table.features[$0] })
+            let monday = zip(try #require(column.parts), [1.0, 1, 0, 1]).map { Float(($1 - $0.mean) / $0.std) }
+            #expect(Array(first.prefix(4)) == monday)
+            #expect((15..<19).allSatisfy { table.features[$0] == 0 })
+            #expect(try transform.features(of: ["when": nil, "x": "0"]).prefix(4) == [0, 0, 0, 0])
         }
     }
 
@@ -120,6 +160,23 @@ import Testing
         try schema.check()
         schema.columns[0].parts?[0].std = 0
         #expect(throws: CohortError.self) { try schema.check() }
+    }
+
+    @Test func `the time of day, and dates written as numbers, are features`() throws {
+        func column(_ name: String, _ cell: (Int) -> String) throws -> TableSchema.Column {
+            try infer("\(name),x,y\n" + (0..<80).map { "\(cell($0)),\($0 % 5),\($0 % 2 == 0 ? "a" : "b")" }.joined(separator: "\n")).schema
+                .columns[0]
+        }
+        let hours = try column("when") { "2024-05-06 \(padded($0 % 24)):00:00" }
+        #expect(hours.kind == .date && hours.parts?.map(\.part) == [.hour])
+        let compact = try column("day") { "2024\(padded($0 % 12 + 1))\(padded($0 % 28 + 1))" }
+        #expect(compact.kind == .date && compact.dateFormat == .compact && compact.note?.contains("YYYYMMDD") == true)
+        #expect(try column("amount") { $0 == 79 ? "20241399" : "2024\(padded($0 % 12 + 1))\(padded($0 % 28 + 1))" }.kind == .numeric)
+        #expect(try column("timestamp") { "\(1_700_000_000 + $0 * 90_061)" }.dateFormat == .epochSeconds)
+        #expect(try column("amount") { "\(1_700_000_000 + $0 * 90_061)" }.kind == .numeric)
+        #expect(try column("q") { "19\(50 + $0 / 4):\($0 % 4 + 1)" }.dateFormat == .yearQuarter)
+        #expect(try column("m") { "19\(50 + $0 / 12):\($0 % 12 + 1)" }.dateFormat == .yearMonth)
+        #expect(try column("m") { "\(["Jan", "Feb", "Mar"][$0 % 3]) \($0 % 28 + 1) 2000" }.dateFormat == .nameDayYear)
     }
 
     @Test func `percent and currency are said, not guessed`() throws {

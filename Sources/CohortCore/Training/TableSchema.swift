@@ -1,22 +1,3 @@
-/// How a column writes its dates.
-public enum DateFormat: String, Codable, Sendable, CaseIterable {
-    /// `2024-12-31`, `2024/12/31`.
-    case ymd
-    /// `31.12.2024`, `31/12/2024`, `31-12-2024`.
-    case dmy
-    /// `12/31/2024`.
-    case mdy
-}
-
-/// A number that a date has.
-public enum DatePart: String, Codable, Sendable, CaseIterable {
-    case year
-    /// 1 … 12.
-    case month
-    /// Monday 1 … Sunday 7.
-    case weekday
-}
-
 /// How the columns of a CSV become features and a target: made once by the server from the training rows, sent to every peer, kept
 /// in the model file, so that a raw row is transformed alike everywhere.
 public struct TableSchema: Codable, Hashable, Sendable {

@@ -35,7 +35,9 @@ enum ColumnRules {
                 ? "has no name and all values different: names of rows (\(keeps))" : "has all values different: an id (\(keeps))"
         } else {
             column.kind = scan.isNumeric ? .numeric : scan.dateFormat != nil ? .date : .categorical
-            column.dateFormat = scan.dateFormat
+            // Of numbers, what they may be dates of.
+            column.dateFormat =
+                scan.isNumeric ? DateFormat.ofNumbers(named: scan.name, first: scan.sample) : scan.dateFormat
         }
         return column
     }

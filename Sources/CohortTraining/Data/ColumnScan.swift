@@ -31,7 +31,7 @@ struct ColumnScan {
     var missing: Int { blanks + (noneIsWord ? 0 : nones) }
     var isNumeric: Bool { numbers > 0 && texts == 0 }
     /// All values are dates, of one format.
-    var dateFormat: DateFormat? { texts > 0 && numbers == 0 && dates.possible.count == 1 ? dates.possible[0] : nil }
+    var dateFormat: DateFormat? { texts > 0 && numbers == 0 ? dates.only : nil }
     /// All numbers are whole.
     var isWhole: Bool { column.is_fractional == 0 }
     var varies: Bool { column.varies != 0 }
@@ -76,7 +76,7 @@ struct ColumnScan {
 
     /// What may be meant by the first value that is no number: `1,234.5`, `1 234` and `3,5` are said to be none rather than guessed.
     var hint: String? {
-        if texts > 0, numbers == 0, dates.possible.count > 1, let example {
+        if texts > 0, numbers == 0, dates.isAmbiguous, let example {
             return
                 "'\(example.text)' and all others may be day/month or month/day: write dates as 2024-12-31 to have them as year, month and weekday"
         }

@@ -14,7 +14,10 @@ extension SchemaInference {
         let textColumns = columns.indices.filter { columns[$0].kind == .categorical }
         var rows = try UsableRows(schema: schema)
         var moments = ColumnMoments(schema)
-        let dateColumns = columns.indices.filter { columns[$0].kind == .date }
+        // Numbers, too, that may be dates.
+        let dateColumns = columns.indices.filter { columns[$0].dateFormat != nil && [.date, .numeric].contains(columns[$0].kind) }
+        let maybeDates = dateColumns.filter { columns[$0].kind == .numeric }
+        var notDates = Set<Int>()
         var dates = [[Moments]](repeating: DatePart.allCases.map { _ in Moments() }, count: dateColumns.count)
         var targetMoments = Moments()
         var classCounts = [Int](repeating: 0, count: schema.classes.count)
@@ -26,6 +29,13 @@ extension SchemaInference {
         try forEachBatch(reader, hasHeader: schema.hasHeader, shouldContinue) { records in
             training.removeAll(keepingCapacity: true)
             for record in records {
+                for index in maybeDates where !notDates.contains(index) {
+                    if let format = columns[index].dateFormat, CalendarDate(record.trimmed(index), format) == nil,
+                        !Cell.isMissing(record.trimmed(index))
+                    {
+                        notDates.insert(index)
+                    }
+                }
                 guard let row = try rows.next(record) else {
                     counts.dropped += 1
                     continue
@@ -48,8 +58,13 @@ extension SchemaInference {
         }
         (schema.trainingRows, schema.validationRows, schema.droppedRows) = counts
         if schema.task == .classification { (schema.classCounts, schema.validationCounts) = (classCounts, heldOutCounts) }
+        for (place, index) in dateColumns.enumerated() where columns[index].kind == .numeric {
+            let parts = columns[index].dateFormat?.parts ?? []
+            let varies = zip(DatePart.allCases, dates[place]).contains { parts.contains($0) && $1.deviation > 0 }
+            if notDates.contains(index) || !varies { schema.columns[index].dateFormat = nil } else { schema.columns[index].kind = .date }
+        }
         for index in columns.indices {
-            switch columns[index].kind {
+            switch schema.columns[index].kind {
             case .numeric: fit(&schema.columns[index], moments.all[index])
             case .categorical: fit(&schema.columns[index], categories[index], scans[index])
             case .date:
@@ -75,14 +90,15 @@ extension SchemaInference {
 
     private static func fit(_ column: inout TableSchema.Column, _ moments: [Moments]) {
         let parts = zip(DatePart.allCases, moments).compactMap { part, moments in
-            moments.deviation > 0 ? TableSchema.Column.Part(part: part, mean: moments.mean, std: moments.deviation) : nil
+            moments.deviation > 0 && column.dateFormat?.parts.contains(part) == true
+                ? TableSchema.Column.Part(part: part, mean: moments.mean, std: moments.deviation) : nil
         }
         if let format = column.dateFormat, !parts.isEmpty {
             column.parts = parts
             column.note = "is taken as dates (\(format.example)): \(parts.map(\.part.rawValue).joined(separator: ", "))"
         } else {
             (column.kind, column.dateFormat) = (.ignored, nil)
-            column.note = "has no dates in the training rows that differ in year, month or weekday"
+            column.note = "has no dates in the training rows that differ"
         }
     }
 
