@@ -108,7 +108,7 @@ def records(path):
     except csv.Error:
         delimiter = ","
     csv.field_size_limit(1 << 24)
-    return [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    return [row for row in csv.reader(io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n")), delimiter=delimiter) if row]
 
 
 def number(text):
@@ -146,7 +146,8 @@ def causes_of_look(path, report, rows):
         values = [value.strip() for value in values if value.strip() not in ("", "NA", "NaN", "nan", "NULL", "?")]
         differ = len(values) > 1 and len(set(values)) == len(values)
         feature = column["kind"] in ("numeric", "categorical", "date")
-        if header is not None and index == 0 and header[0] == "" and differ and len(values) == len(body) and feature:
+        only = sum(column["kind"] in ("numeric", "categorical", "date") for column in schema["columns"]) == 1
+        if header is not None and index == 0 and header[0] == "" and differ and len(values) == len(body) and feature and not only:
             found.append("row names are a feature")
         name = column["name"].lower()
         if differ and feature and len(values) == len(body) and (name in ("id", "seqno", "rownames") or name.endswith("_id")):

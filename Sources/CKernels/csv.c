@@ -323,6 +323,9 @@ size_t cohort_csv_scan(const cohort_csv_record *record, size_t from, size_t to, 
 }
 
 void cohort_moments_add(cohort_moments *moments, double value) {
+    if (moments->count == 0) moments->least = moments->largest = value;
+    if (value < moments->least) moments->least = value;
+    if (value > moments->largest) moments->largest = value;
     moments->count += 1;
     const double delta = value - moments->mean;
     moments->mean += delta / moments->count;

@@ -39,6 +39,7 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         let small =
             "\"\",\"1940\",\"1945\",\"1950\"\nFood,22.2,44.5,59.6\nHouse,10.5,15.5,29.0\nMedical,3.53,5.76,9.71\nCare,1.04,1.98,2.45\n"
         #expect(try names(small) == ["column_1", "1940", "1945", "1950"])
+        #expect(try names("\"\",16.5,16.75,17.25\n71,0,1,0\n70,0,2,0\n69,3,1,1\n68,1,5,1\n") == ["column_1", "16.5", "16.75", "17.25"])
     }
 
     @Test func `numbers alone have no header, which is said, and a person may say otherwise`() throws {
@@ -192,5 +193,86 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         let text = "a,y\n" + (0..<53).map { "\(scattered($0)),\($0 < 3 ? "rare" : "often")" }.joined(separator: "\n")
         let schema = try infer(text).schema
         #expect(schema.validationRows == 11 && schema.trainingRows == 42 && schema.classCounts?.allSatisfy { $0 >= 1 } == true)
+    }
+}
+
+@Suite struct Scales {
+    private func columns(_ text: String, _ scaling: Scaling = .auto) throws -> [TableSchema.Column] {
+        try infer(text, options: DataOptions(scaling: scaling)).schema.columns
+    }
+
+    private func table(_ rows: Int = 400, _ cell: (Int) -> String) -> String {
+        "a,b,y\n" + (0..<rows).map { "\(cell($0)),\(scattered($0)),\(["p", "q"][scattered($0, 3) % 2])" }.joined(separator: "\n")
+    }
+
+    @Test func `columns as they are asked for`() throws {
+        let text = table { "\($0 % 5 * 10)" }
+        let standard = try columns(text, .standard)[0]
+        #expect(standard.scale == nil && standard.std != nil)
+        let range = try columns(text, .range)[0]
+        #expect(range.scale == 40 && range.shift == range.mean && range.scaling == .range)
+        let robust = try columns(text, .robust)[0]
+        #expect(robust.shift == 20 && robust.scale == 20)
+        let none = try columns(text, .none)[0]
+        #expect(none.shift == 0 && none.scale == 1)
+        let missing = try infer(text, options: DataOptions(scaling: .none)).schema
+        let features = try RowTransform(schema: missing).features(of: ["a": nil, "b": "7"])
+        #expect(abs(Double(features[0]) - (none.mean ?? 0)) < 1e-4 && features[1] == 7, "what is missing counts as the mean")
+    }
+
+    @Test func `a column that is nearly always one value does not become hundreds of deviations`() throws {
+        let rare = try columns(table { $0 == 100 || $0 == 300 ? "1" : "0" })
+        #expect(rare[0].scaling == .range && rare[0].scale == 1 && rare[1].scaling == nil)
+        #expect(try columns(table { "\($0 % 2)" })[0].scaling == nil)
+        #expect(try columns(table { "\(scattered($0) * scattered($0))" })[0].scaling == nil, "a long tail is no constant")
+    }
+
+    @Test func `columns of one range are scaled by it together`() throws {
+        let width = 12
+        let rows = (0..<400).map { row in
+            (0..<width).map { $0 < 4 ? (row == 7 * $0 + 3 ? "255" : "0") : row % (40 + $0) == 0 ? "255" : "\(scattered(row, $0) % 255)" }
+                .joined(separator: ",") + ",\(["p", "q"][row % 2])"
+        }
+        let header = (0..<width).map { "p\($0)" }.joined(separator: ",") + ",y\n"
+        let finding = try infer(header + rows.joined(separator: "\n"))
+        let scaled = finding.schema.columns.filter { $0.scaling == .range }
+        #expect(scaled.count >= 8 && scaled.allSatisfy { $0.scale == 255 })
+        #expect(finding.warnings.contains { $0.contains("one range, 0 to 255") })
+    }
+}
+
+@Suite struct TellTales {
+    private func warnings(_ header: String, target: String? = nil, rows: Int = 200, _ row: (Int) -> String) throws -> [String] {
+        try infer(header + "\n" + (0..<rows).map(row).joined(separator: "\n"), target: target).warnings
+    }
+
+    private func isLeak(_ warnings: [String]) -> Bool { warnings.contains { $0.contains("alone tells") } }
+
+    @Test func `a column that tells the target alone is said`() throws {
+        let label = { (index: Int) in ["no", "yes"][scattered(index, 2) % 2] }
+        #expect(isLeak(try warnings("copy,x,y") { "\(label($0) == "yes" ? "b" : "a"),\(scattered($0)),\(label($0))" }))
+        #expect(isLeak(try warnings("score,x,y") { "\(label($0) == "yes" ? 50 + $0 % 7 : 10 + $0 % 7),\(scattered($0)),\(label($0))" }))
+        #expect(isLeak(try warnings("cents,x,y", rows: 600) { "\(scattered($0) * 100),\(scattered($0, 1)),\(scattered($0)).5" }))
+        #expect(!isLeak(try warnings("x,z,y") { "\(scattered($0)),\(scattered($0, 1)),\(label($0))" }))
+        #expect(!isLeak(try warnings("near,x,y") { "\(scattered($0, 9) % 10 == 0 ? "a" : label($0)),\(scattered($0)),\(label($0))" }))
+    }
+
+    @Test func `a number that stands for no value is asked about`() throws {
+        let said = try warnings("pressure,x,y") { "\($0 % 20 == 0 ? -999 : 60 + scattered($0) % 40),\(scattered($0)),\($0 % 2)" }
+        #expect(said.contains { $0.contains("-999 in 'pressure'") })
+        #expect(try !warnings("year,x,y") { "\(1 + $0 % 99),\(scattered($0)),\($0 % 2)" }.contains { $0.contains("no value?") })
+    }
+
+    @Test func `of many frequent texts the most frequent are categories, and the others one`() throws {
+        let schema = try infer(
+            "city,x,y\n" + (0..<3_000).map { "town \($0 % 2 == 0 ? $0 % 50 : $0 % 300),\(scattered($0)),\($0 % 2)" }.joined(separator: "\n")
+        ).schema
+        let city = schema.columns[0]
+        #expect(city.kind == .categorical && city.categories?.count == 100 && city.hasOther == true && city.featureCount == 101)
+        let transform = RowTransform(schema: schema)
+        let known = try #require(city.categories?.first)
+        #expect(try transform.features(of: ["city": known])[0] == 1)
+        #expect(try transform.features(of: ["city": "elsewhere"])[100] == 1)
+        #expect(try transform.features(of: ["city": nil]).prefix(101).allSatisfy { $0 == 0 })
     }
 }

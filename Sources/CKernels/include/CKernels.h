@@ -141,9 +141,9 @@ size_t cohort_csv_scan(const cohort_csv_record *record, size_t from, size_t to, 
 /// Takes a number into its column.
 void cohort_csv_column_add(cohort_csv_column *column, double number);
 
-/// Mean and sum of squared differences from it, in one pass (Welford 1962).
+/// Mean and sum of squared differences from it, in one pass (Welford 1962); the least and the largest value.
 typedef struct {
-    double count, mean, squares;
+    double count, mean, squares, least, largest;
 } cohort_moments;
 
 void cohort_moments_add(cohort_moments *moments, double value);

@@ -404,7 +404,12 @@ public enum API {
     public struct PredictRequest: Codable, Sendable {
         /// Objects by column name.
         public var rows: [[String: Value]]
-        public init(rows: [[String: Value]]) { self.rows = rows }
+        /// Whether columns that no row has count as missing values; else they are an error.
+        public var allowMissing: Bool?
+        public init(rows: [[String: Value]], allowMissing: Bool? = nil) {
+            self.rows = rows
+            self.allowMissing = allowMissing
+        }
     }
 
     /// RFC 9457, `application/problem+json`.

@@ -2,9 +2,9 @@
 /// in the model file, so that a raw row is transformed alike everywhere.
 public struct TableSchema: Codable, Hashable, Sendable {
     public enum ColumnKind: String, Codable, Sendable {
-        /// One feature: (x − mean) / std; a missing value counts as the mean, which is 0.
+        /// One feature: (x − shift) / scale; a missing value counts as the mean.
         case numeric
-        /// One feature a category, 1 for the row's own; a missing or unseen category is all zeros.
+        /// One feature a category, 1 for the row's own, and with ``Column/hasOther`` one for all others; a missing value is all zeros.
         case categorical
         /// A feature each of ``Column/parts``; a missing date is 0 in all.
         case date
@@ -20,8 +20,15 @@ public struct TableSchema: Codable, Hashable, Sendable {
         public var mean: Double?
         /// Population standard deviation over the training rows, never 0; numeric columns only (and a numeric target).
         public var std: Double?
+        /// What is subtracted from a number, and what the difference is divided by; absent: ``mean`` and ``std``. Numeric columns only.
+        public var shift: Double?
+        public var scale: Double?
+        /// Where they come from; absent: ``Scaling/standard``.
+        public var scaling: Scaling?
         /// Sorted; categorical columns only.
         public var categories: [String]?
+        /// Whether values that are none of the categories have a feature of their own, the last.
+        public var hasOther: Bool?
         /// How dates are written; date columns only.
         public var dateFormat: DateFormat?
         /// What of the dates varies in the training rows; date columns only.
@@ -63,7 +70,7 @@ public struct TableSchema: Codable, Hashable, Sendable {
         public var featureCount: Int {
             switch kind {
             case .numeric: 1
-            case .categorical: categories?.count ?? 0
+            case .categorical: (categories?.count ?? 0) + (hasOther == true ? 1 : 0)
             case .date: parts?.count ?? 0
             case .ignored, .target: 0
             }
@@ -139,11 +146,12 @@ public struct TableSchema: Codable, Hashable, Sendable {
         try require(task == .regression || classes.count >= 2, "a classification has two classes or more")
         for column in columns {
             let parts = column.parts ?? []
-            let numbers: [Double] = [column.mean ?? 0, column.std ?? 1] + parts.flatMap { [$0.mean, $0.std] }
+            let numbers: [Double] =
+                [column.mean ?? 0, column.std ?? 1, column.shift ?? 0, column.scale ?? 1] + parts.flatMap { [$0.mean, $0.std] }
             for number in numbers {
                 try require(number.isFinite, "column '\(column.name)' has a mean or deviation that is not finite")
             }
-            for std in [column.std ?? 1] + parts.map(\.std) {
+            for std in [column.std ?? 1, column.scale ?? 1] + parts.map(\.std) {
                 try require(std > 0, "column '\(column.name)' has the deviation \(std)")
             }
         }

@@ -12,10 +12,10 @@ actor ModelShelf {
 
     init(objects: any ObjectStore) { self.objects = objects }
 
-    func predict(_ rows: [[String: String?]], with object: ObjectReference) async throws -> API.Prediction {
+    func predict(_ rows: [[String: String?]], allowMissing: Bool, with object: ObjectReference) async throws -> API.Prediction {
         let predictor = try await predictor(object)
         return try await lanes.run {
-            let predictions = try predictor.value.predict(rows)
+            let predictions = try predictor.value.predict(rows, allowMissing: allowMissing)
             let isClassification = predictor.value.file.spec.task == .classification
             return API.Prediction(
                 predictions: predictions.map { prediction in prediction.label.map { .text($0) } ?? .number(prediction.value ?? 0) },

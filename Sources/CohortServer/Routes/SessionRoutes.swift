@@ -188,10 +188,11 @@ struct SessionRoutes: Sendable {
     private func predict(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
         let session = try await session(context, caller)
         guard let object = session.modelObject else { throw notThere(session, "model") }
-        let body = try await request.json(API.PredictRequest.self, fields: ["rows"], upTo: 16 << 20)
+        let body = try await request.json(API.PredictRequest.self, fields: ["rows", "allow_missing"], upTo: 16 << 20)
         guard (1...10_000).contains(body.rows.count) else {
             throw CohortError(.invalid, "rows has \(body.rows.count) rows; it must have 1 to 10000")
         }
-        return try .json(try await models.predict(body.rows.map { $0.mapValues(\.cell) }, with: object))
+        return try .json(
+            try await models.predict(body.rows.map { $0.mapValues(\.cell) }, allowMissing: body.allowMissing == true, with: object))
     }
 }

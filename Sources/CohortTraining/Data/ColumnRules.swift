@@ -8,7 +8,8 @@ enum ColumnRules {
         // Nothing else to learn from: then what counts is a quantity.
         return zip(columns, look.scans).map { column, scan in
             guard column.kind == .ignored, scan.countsRows, !options.ignore.contains(scan.name) else { return column }
-            return TableSchema.Column(name: column.name, kind: .numeric, missing: column.missing)
+            return TableSchema.Column(
+                name: column.name, kind: .numeric, missing: column.missing, note: "counts the rows, but is all there is to learn from")
         }
     }
 

@@ -54,7 +54,11 @@ struct Header {
         for (index, name) in first.enumerated() {
             let values = below(index)
             if Cell.isMissing(name) {
-                if index == 0, name.isEmpty, values.count > 1, Set(values).count == values.count { votes += 2 }
+                // Above names of rows nothing stands, where everything else has a name.
+                if index == 0, name.isEmpty, values.count > 1, Set(values).count == values.count {
+                    if Set(first).count == first.count { return true }
+                    votes += 2
+                }
             } else if number(name) != nil {
                 numbered.append(index)
             } else if !values.isEmpty, values.allSatisfy({ number($0) != nil }) {

@@ -1,27 +1,26 @@
 import CKernels
 public import CohortCore
 
-/// Turns one raw row into features, as a table's schema says: a missing number is 0 (the mean), a missing or unseen category all zeros.
+/// Turns one raw row into features, as a table's schema says: a missing number counts as the mean, a missing category is all zeros.
 public struct RowTransform: Sendable {
     public let schema: TableSchema
     /// How many features a row becomes.
     let featureCount: Int
     private let encoders: [Encoder]
-    private let names: Set<String>
     private let comma: Bool
     /// What is done with a record, one after the other.
     private let steps: [Step]
 
     private enum Encoder: Sendable {
         case skip
-        case number(mean: Double, std: Double)
-        case category(indices: [String: Int], count: Int)
+        case number(shift: Double, scale: Double, missing: Float)
+        case category(indices: [String: Int], count: Int, hasOther: Bool)
         case date(DateFormat, [TableSchema.Column.Part])
     }
 
     private enum Step: Sendable {
         /// Columns of numbers that are next to each other.
-        case numbers(Range<Int>, means: [Double], stds: [Double])
+        case numbers(Range<Int>, shifts: [Double], scales: [Double])
         /// A category, or a date.
         case other(Int)
 
@@ -33,49 +32,52 @@ public struct RowTransform: Sendable {
         }
     }
 
-    public init(schema: TableSchema) {
+    /// - Parameter takesComma: whether `3,5` is a number; nil: as in the file that the schema is of.
+    public init(schema: TableSchema, takesComma: Bool? = nil) {
         self.schema = schema
         featureCount = schema.featureCount
-        names = Set(schema.columns.map(\.name))
-        comma = schema.takesComma
+        comma = takesComma ?? schema.takesComma
         encoders = schema.columns.map { column in
             switch column.kind {
-            case .numeric: .number(mean: column.mean ?? 0, std: column.std ?? 1)
+            case .numeric: .number(shift: column.offset, scale: column.divisor, missing: column.missingFeature)
             case .categorical:
                 .category(
                     indices: Dictionary((column.categories ?? []).enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first }),
-                    count: column.categories?.count ?? 0)
+                    count: column.featureCount, hasOther: column.hasOther == true)
             case .date: .date(column.dateFormat ?? .ymd, column.parts ?? [])
             case .ignored, .target: .skip
             }
         }
         let runs = schema.runs { $0.kind == .numeric }.map { run in
-            Step.numbers(run, means: run.map { schema.columns[$0].mean ?? 0 }, stds: run.map { schema.columns[$0].std ?? 1 })
+            Step.numbers(run, shifts: run.map { schema.columns[$0].offset }, scales: run.map { schema.columns[$0].divisor })
         }
         let others = schema.columns.indices.filter { [.categorical, .date].contains(schema.columns[$0].kind) }.map { Step.other($0) }
         steps = (runs + others).sorted { $0.first < $1.first }
     }
 
-    /// A row by column name, values as the CSV has them. A column that is not there counts as missing; the target is ignored.
-    /// - Throws: ``CohortError`` `invalid` for a name that is no column, and for text in a numeric column.
+    /// A row by column name, values as the CSV has them. A column that is not there counts as missing; others than the schema's, and the target,
+    /// are passed over.
+    /// - Throws: ``CohortError`` `invalid` for text in a numeric column.
     public func features(of row: [String: String?]) throws -> [Float] {
-        if let name = row.keys.filter({ !names.contains($0) }).min() {
-            let expected = schema.columns.filter { $0.featureCount > 0 }.map(\.name)
-            let list = expected.prefix(30).joined(separator: ", ") + (expected.count > 30 ? ", … (\(expected.count) in all)" : "")
-            throw CohortError(.invalid, "there is no column '\(name)'; the model predicts from \(list)")
-        }
         var features = [Float](repeating: 0, count: featureCount)
         try features.withUnsafeMutableBufferPointer { features in
             var offset = 0
             for (column, encoder) in zip(schema.columns, encoders) {
-                guard let text = row[column.name] ?? nil else {
-                    offset += column.featureCount
-                    continue
-                }
+                let text = (row[column.name] ?? nil) ?? ""
                 offset = try text.withBytes { try encode($0.trimmed, encoder, column.name, line: nil, into: features, at: offset) }
             }
         }
         return features
+    }
+
+    /// The features of a record of another file than the schema's: `places[i]` is where it has column i, if it has it. `features` holds
+    /// ``featureCount`` zeros.
+    func encode(_ record: CSVRecord, places: [Int?], into features: UnsafeMutableBufferPointer<Float>) throws {
+        var offset = 0
+        for (index, encoder) in encoders.enumerated() {
+            let bytes = places[index].map(record.trimmed) ?? CellBytes(start: nil, count: 0)
+            offset = try encode(bytes, encoder, schema.columns[index].name, line: record.line, into: features, at: offset)
+        }
     }
 
     /// A CSV record's features; `features` holds ``featureCount`` zeros.
@@ -83,16 +85,16 @@ public struct RowTransform: Sendable {
         var offset = 0
         for step in steps {
             switch step {
-            case .numbers(let run, let means, let stds):
+            case .numbers(let run, let shifts, let scales):
                 var index = run.lowerBound
                 while index < run.upperBound {
                     let done = index - run.lowerBound
                     let next = withUnsafePointer(to: record.fields) { record in
-                        means.withUnsafeBufferPointer { means in
-                            stds.withUnsafeBufferPointer { stds in
+                        shifts.withUnsafeBufferPointer { shifts in
+                            scales.withUnsafeBufferPointer { scales in
                                 cohort_csv_standardize(
-                                    record, index, run.upperBound, comma ? 1 : 0, means.baseAddress?.advanced(by: done),
-                                    stds.baseAddress?.advanced(by: done), features.baseAddress?.advanced(by: offset))
+                                    record, index, run.upperBound, comma ? 1 : 0, shifts.baseAddress?.advanced(by: done),
+                                    scales.baseAddress?.advanced(by: done), features.baseAddress?.advanced(by: offset))
                             }
                         }
                     }
@@ -127,16 +129,22 @@ public struct RowTransform: Sendable {
         switch encoder {
         case .skip:
             return offset
-        case .number(let mean, let std):
+        case .number(let shift, let scale, let missing):
             if let number = Cell.number(bytes, comma: comma) {
-                features[offset] = Float((number - mean) / std)
+                features[offset] = Float((number - shift) / scale)
                 guard features[offset].isFinite else { throw failure("is too far from the values the model was made from") }
             } else if !Cell.isMissing(bytes) {
                 throw failure("is not a number")
+            } else {
+                features[offset] = missing
             }
             return offset + 1
-        case .category(let indices, let count):
-            if let index = indices[String(decoding: bytes, as: UTF8.self)] { features[offset + index] = 1 }
+        case .category(let indices, let count, let hasOther):
+            if let index = indices[String(decoding: bytes, as: UTF8.self)] {
+                features[offset + index] = 1
+            } else if hasOther, !Cell.isMissing(bytes) {
+                features[offset + count - 1] = 1
+            }
             return offset + count
         case .date(let format, let parts):
             if let date = CalendarDate(bytes, format) {
@@ -147,4 +155,11 @@ public struct RowTransform: Sendable {
             return offset + parts.count
         }
     }
+}
+
+extension TableSchema.Column {
+    var offset: Double { shift ?? mean ?? 0 }
+    var divisor: Double { scale ?? std ?? 1 }
+    /// The feature of a number that is missing: the mean's.
+    var missingFeature: Float { Float(((mean ?? 0) - offset) / divisor) }
 }

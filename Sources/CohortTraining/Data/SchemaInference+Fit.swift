@@ -6,10 +6,11 @@ extension SchemaInference {
     private static let mostCategoryBytes = 64 << 20
 
     /// Second pass: means, deviations and categories, from the training rows alone. What turns out to be none is ignored.
+    /// - Returns: what the rows show that a person should know.
     static func fit(
-        _ schema: inout TableSchema, _ reader: CSVReader, _ scans: [ColumnScan], _ parallel: InParallel,
+        _ schema: inout TableSchema, _ reader: CSVReader, _ scans: [ColumnScan], _ scaling: Scaling, _ parallel: InParallel,
         _ shouldContinue: () -> Bool
-    ) throws {
+    ) throws -> [String] {
         let columns = schema.columns
         let textColumns = columns.indices.filter { columns[$0].kind == .categorical }
         var rows = try UsableRows(schema: schema)
@@ -20,6 +21,7 @@ extension SchemaInference {
         var notDates = Set<Int>()
         var dates = [[Moments]](repeating: DatePart.allCases.map { _ in Moments() }, count: dateColumns.count)
         var targetMoments = Moments()
+        var sample = RowSample(schema, total: schema.trainingRows)
         var classCounts = [Int](repeating: 0, count: schema.classes.count)
         var heldOutCounts = classCounts
         var categories = [CategoryScan](repeating: CategoryScan(), count: columns.count)
@@ -46,6 +48,7 @@ extension SchemaInference {
                     continue
                 }
                 counts.training += 1
+                sample.add(record, target: row.target)
                 if schema.task == .classification { classCounts[Int(row.target)] += 1 } else { targetMoments.add(row.target) }
                 for index in textColumns { categories[index].add(record.trimmed(index), &bytesLeft) }
                 for (place, index) in dateColumns.enumerated() {
@@ -73,6 +76,8 @@ extension SchemaInference {
             case .ignored: break
             }
         }
+        let said = ScalingRules.apply(scaling, to: &schema, moments.all, sample)
+        return said + SampleWarnings.of(schema, sample)
     }
 
     private static func fit(_ column: inout TableSchema.Column, _ moments: Moments) {
@@ -117,15 +122,25 @@ extension SchemaInference {
 
     private static func fit(_ column: inout TableSchema.Column, _ scan: CategoryScan, _ first: ColumnScan) {
         let mixed = first.numbers > 0 ? first.example.map { "numbers and text, such as '\($0.text)' on line \($0.line), are mixed" } : nil
-        if let categories = scan.categories, !categories.isEmpty, categories.count * 2 <= scan.values || scan.values < 20 {
-            column.categories = categories.sorted()
+        let different = scan.counts?.count ?? 0
+        if let counts = scan.counts, !counts.isEmpty, different * 2 <= scan.values || scan.values < 20 {
             column.note = first.hint.map { "is taken as categories: \($0)" } ?? mixed.map { "\($0): taken as categories" }
+            if different > mostCategories {
+                let kept = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.prefix(mostCategories)
+                column.categories = kept.map(\.key).sorted()
+                column.hasOther = true
+                let share = Double(kept.reduce(0) { $0 + $1.value }) / Double(max(1, scan.values))
+                column.note =
+                    "has \(different) different values: the \(mostCategories) most frequent are categories (\(Int(share * 100)) % of the rows), the others one more"
+            } else {
+                column.categories = counts.keys.sorted()
+            }
         } else {
             column.kind = .ignored
             let many =
                 scan.values == 0
                 ? "has no values in the training rows"
-                : "is text of \(scan.categories.map { "\($0.count)" } ?? "more than \(mostCategories)") different values: no categories"
+                : "is text of \(scan.counts.map { "\($0.count)" } ?? "more than \(CategoryScan.most)") different values: no categories"
             column.note = (first.hint ?? mixed).map { "\(many) (\($0))" } ?? many
         }
     }
@@ -170,21 +185,26 @@ private struct ColumnMoments {
     }
 }
 
-/// The different values of a text column in the training rows, up to as many as categories can be.
+/// The different values of a text column in the training rows and how often each is there, up to a bound.
 private struct CategoryScan {
+    /// Different values that are counted.
+    static let most = 10_000
+
     /// nil past the bound.
-    private(set) var categories: Set<String>? = []
+    private(set) var counts: [String: Int]? = [:]
     private(set) var values = 0
 
     mutating func add(_ bytes: CellBytes, _ bytesLeft: inout Int) {
         guard !Cell.isMissing(bytes, none: false) else { return }
         values += 1
-        guard categories != nil else { return }
+        guard counts != nil else { return }
         guard bytes.count <= 256, bytesLeft > 0 else {
-            categories = nil
+            counts = nil
             return
         }
-        if categories?.insert(String(decoding: bytes, as: UTF8.self)).inserted == true { bytesLeft -= bytes.count + 64 }
-        if (categories?.count ?? 0) > SchemaInference.mostCategories { categories = nil }
+        let known = counts?.count ?? 0
+        counts?[String(decoding: bytes, as: UTF8.self), default: 0] += 1
+        if (counts?.count ?? 0) > known { bytesLeft -= bytes.count + 64 }
+        if (counts?.count ?? 0) > Self.most { counts = nil }
     }
 }

@@ -5,7 +5,7 @@ public import CohortCore
 /// The first pass tells numbers from text and what the target is; the second fits means, deviations and categories on the training
 /// rows alone.
 public enum SchemaInference {
-    /// A text column of more different values is no feature.
+    /// Of a text column of more different values these many, the most frequent, are categories.
     public static let mostCategories = 100
     public static let mostClasses = 1_000
     /// Whole numbers of at most so many different values can be classes.
@@ -67,9 +67,9 @@ public enum SchemaInference {
             schema.groupThreshold = look.groups?.threshold(share: validation)
         }
         schema.columns = ColumnRules.columns(look, header, options)
-        try fit(&schema, reader, look.scans, parallel, shouldContinue)
+        let shown = try fit(&schema, reader, look.scans, options.scaling, parallel, shouldContinue)
         try check(schema)
-        return Finding(schema: schema, warnings: Warnings.of(schema, look, header, reader.format, options))
+        return Finding(schema: schema, warnings: Warnings.of(schema, look, header, reader.format, options) + shown)
     }
 
     private static func require(_ name: String, _ purpose: String, _ header: Header) throws {

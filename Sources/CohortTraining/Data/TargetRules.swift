@@ -55,6 +55,9 @@ enum TargetRules {
             if let line = look.labels?.longLine {
                 throw CohortError(.invalid, "line \(line): the target column '\(name)' holds long text there, which is no class")
             }
+            if target.dateFormat != nil {
+                throw CohortError(.invalid, "the target column '\(name)' holds dates, which are no classes and no quantity")
+            }
             if let spoilt = spoilt(target) { throw CohortError(.invalid, spoilt) }
             throw CohortError(
                 .invalid,
@@ -71,6 +74,9 @@ enum TargetRules {
                 .invalid, "the target column '\(target.name)' has the one value '\(classes.first ?? "")': there is nothing to tell apart")
         }
         let isMany = classes.count > 2 && classes.count * 2 > target.values || classes.count >= 8 && classes.count * 2 >= target.values
+        if isMany, target.dateFormat != nil {
+            throw CohortError(.invalid, "the target column '\(target.name)' holds dates, which are no classes and no quantity")
+        }
         if isMany || classes.count > 20, let spoilt = spoilt(target) { throw CohortError(.invalid, spoilt) }
         guard !isMany else {
             let what = target.numbers > 0 && target.texts == 0 ? "a quantity (task regression), or an id" : "an id"

@@ -22,11 +22,18 @@ public final class Predictor {
         model = try SimpleDNN(file.spec, optimizer: OptimizerSpec(), parameters: file.parameters, seed: 0, threads: 1)
     }
 
-    /// - Parameter rows: by column name, values as a CSV has them; nil or absent is a missing value.
+    /// Rows that go through the net at once: a row may become many thousand features.
+    private var block: Int { max(1, min(256, (1 << 22) / max(file.spec.inputs, 1))) }
+
+    /// - Parameters:
+    ///   - rows: by column name, values as a CSV has them; nil or absent is a missing value.
+    ///   - allowMissing: whether columns that no row has count as missing.
     /// - Throws: ``CohortError`` `invalid`, naming the row (from 1) and the column.
-    public func predict(_ rows: [[String: String?]]) throws -> [Prediction] {
-        // A block at a time: a row may become many thousand features.
-        let block = max(1, min(256, (1 << 22) / max(file.spec.inputs, 1)))
+    public func predict(_ rows: [[String: String?]], allowMissing: Bool = false) throws -> [Prediction] {
+        if !rows.isEmpty {
+            _ = try columns(
+                of: rows.reduce(into: Set<String>()) { $0.formUnion($1.keys) }, allowMissing: allowMissing, how: "allow_missing")
+        }
         var predictions: [Prediction] = []
         predictions.reserveCapacity(rows.count)
         var features: [Float] = []
@@ -45,46 +52,146 @@ public final class Predictor {
         return predictions
     }
 
+    /// What a table with these columns lacks, and has too much.
+    /// - Throws: ``CohortError`` `invalid` when it lacks a column that the model predicts from, unless that is allowed, and when it has none.
+    private func columns(of names: Set<String>, allowMissing: Bool, how: String) throws -> (missing: [String], unknown: [String]) {
+        let wanted = file.schema.columns.filter { $0.featureCount > 0 }.map(\.name)
+        let missing = wanted.filter { !names.contains($0) }
+        let known = Set(file.schema.columns.map(\.name))
+        let unknown = names.filter { !known.contains($0) }.sorted()
+        guard missing.isEmpty || allowMissing && missing.count < wanted.count else {
+            let others = unknown.isEmpty ? "" : "; it knows no \(SchemaInference.list(unknown.map { "'\($0)'" }))"
+            throw CohortError(
+                .invalid,
+                missing.count == wanted.count
+                    ? "there is no column that the model predicts from: it wants \(SchemaInference.list(wanted))\(others)"
+                    : "columns are missing that the model predicts from: \(SchemaInference.list(missing))\(others) (\(how): count them as missing values)"
+            )
+        }
+        return (missing, unknown)
+    }
+
+    /// A row of the CSV that is predicted.
+    public struct Row: Sendable {
+        /// That it begins on, from 1.
+        public let line: Int
+        /// The row's own target, if the file has one.
+        public let target: String?
+        /// All fields, when they are asked for.
+        public let fields: [String]
+    }
+
+    /// How a CSV is predicted.
+    public struct Options: Sendable {
+        /// Feature columns that the file lacks count as missing.
+        public var allowMissing = false
+        /// Rows are told with all their fields.
+        public var keepsFields = false
+
+        public init(allowMissing: Bool = false, keepsFields: Bool = false) {
+            self.allowMissing = allowMissing
+            self.keepsFields = keepsFields
+        }
+    }
+
     /// Predicts the rows of a CSV, in order, a batch at a time; its target column may be absent. Columns are told by the header; a model
     /// made without one takes them by position.
-    /// - Parameter body: a prediction and the row's own target text, if it has one; false to stop.
-    public func predict(csvAt path: String, _ body: (Prediction, _ target: String?) throws -> Bool) throws {
-        var names: [String]?
-        var rows: [[String: String?]] = []
-        var stopped = false
-        func flush() throws {
-            for (prediction, row) in zip(try predict(rows), rows) where !stopped {
-                stopped = try !body(prediction, row[file.schema.target].flatMap { $0 })
-            }
-            rows.removeAll(keepingCapacity: true)
+    /// - Parameters:
+    ///   - begin: called once the first rows are predicted, with the names of the file's columns and what a person should know.
+    ///   - body: a prediction and its row; false to stop.
+    /// - Throws: ``CohortError`` `invalid`, naming the line and the column.
+    public func predict(
+        csvAt path: String, options: Options = Options(), begin: (_ columns: [String], _ notes: [String]) throws -> Void = { _, _ in },
+        _ body: (Prediction, Row) throws -> Bool
+    ) throws {
+        let reader = CSVReader(path: path, format: try CSVFormat(of: path))
+        let layout = try layout(reader, options)
+        let transform = RowTransform(schema: file.schema, takesComma: reader.takesComma ? true : nil)
+        let width = transform.featureCount
+        let features = UnsafeMutableBufferPointer<Float>.allocate(capacity: block * width)
+        defer { features.deallocate() }
+        var rows: [Row] = []
+        var hasBegun = false
+        func flush() throws -> Bool {
+            let predictions = outputs(try model.predict(Array(features[..<(rows.count * width)]), rowCount: rows.count), rows.count)
+            if !hasBegun { try begin(layout.names, layout.notes) }
+            hasBegun = true
+            defer { rows.removeAll(keepingCapacity: true) }
+            for (prediction, row) in zip(predictions, rows) where try !body(prediction, row) { return false }
+            return true
         }
-        try CSVReader(path: path, format: CSVFormat(of: path)).forEach { record in
-            let fields = (0..<record.count).map(record.text)
-            guard let columns = names else {
-                if file.schema.hasHeader {
-                    let known = Set(file.schema.columns.map(\.name))
-                    if let unknown = fields.first(where: { !known.contains($0) }) {
-                        throw CohortError(
-                            .invalid,
-                            "line 1: the model knows no column '\(unknown)'; its columns are \(file.schema.columns.map(\.name).joined(separator: ", "))"
-                        )
-                    }
-                    names = fields
-                    return true
-                }
-                names = file.schema.columns.map(\.name)
-                rows.append(Dictionary(zip(names ?? [], fields.map { $0 as String? }), uniquingKeysWith: { first, _ in first }))
+        var goesOn = true
+        var isHeader = layout.hasHeader
+        try reader.forEach { record in
+            if isHeader {
+                isHeader = false
                 return true
             }
-            try record.check(columns: columns.count, hasHeader: file.schema.hasHeader)
-            rows.append(Dictionary(zip(columns, fields.map { $0 as String? }), uniquingKeysWith: { first, _ in first }))
-            if rows.count == 256 { try flush() }
-            return !stopped
+            try record.check(columns: layout.names.count, hasHeader: layout.hasHeader)
+            let place = UnsafeMutableBufferPointer(rebasing: features[(rows.count * width)..<((rows.count + 1) * width)])
+            place.update(repeating: 0)
+            try transform.encode(record, places: layout.places, into: place)
+            rows.append(
+                Row(
+                    line: record.line, target: layout.target.map(record.text),
+                    fields: options.keepsFields ? (0..<record.count).map(record.text) : []))
+            if rows.count == block { goesOn = try flush() }
+            return goesOn
         }
-        if !stopped { try flush() }
+        if goesOn, !rows.isEmpty || !hasBegun { _ = try flush() }
+    }
+
+    /// Where a CSV has the schema's columns.
+    private struct Layout {
+        var names: [String]
+        var hasHeader: Bool
+        /// Of each column of the schema, where the file has it.
+        var places: [Int?]
+        var target: Int?
+        var notes: [String]
+    }
+
+    private func layout(_ reader: CSVReader, _ options: Options) throws -> Layout {
+        let schema = file.schema
+        let target = schema.columns.firstIndex { $0.kind == .target }
+        guard schema.hasHeader else {
+            var first: (width: Int, line: Int)?
+            try reader.forEach { record in
+                first = (record.count, record.line)
+                return false
+            }
+            guard let first else { throw CohortError(.invalid, "the file is empty: rows to predict are needed") }
+            let names = schema.columns.map(\.name)
+            if first.width == names.count {
+                return Layout(names: names, hasHeader: false, places: names.indices.map { $0 }, target: target, notes: [])
+            }
+            guard first.width == names.count - 1 else {
+                throw CohortError(
+                    .invalid,
+                    "line \(first.line): \(first.width) fields; the model was made from \(names.count) columns without a header, of which \(names.count - 1) remain without the target"
+                )
+            }
+            return Layout(
+                names: names.filter { $0 != schema.target }, hasHeader: false,
+                places: names.indices.map { $0 == target ? nil : $0 < target ?? .max ? $0 : $0 - 1 }, target: nil, notes: [])
+        }
+        let header = try Header(reader, known: [], isThere: true)
+        let (missing, unknown): ([String], [String])
+        do {
+            (missing, unknown) = try columns(of: Set(header.names), allowMissing: options.allowMissing, how: "--allow-missing")
+        } catch let error as CohortError {
+            throw CohortError(error.code, "line 1: \(error.message)")
+        }
+        var notes: [String] = []
+        if !missing.isEmpty { notes.append("columns that are not in the file count as missing: \(SchemaInference.list(missing))") }
+        if !unknown.isEmpty { notes.append("columns that the model does not know are passed over: \(SchemaInference.list(unknown))") }
+        return Layout(
+            names: header.names, hasHeader: true, places: schema.columns.map { header.names.firstIndex(of: $0.name) },
+            target: header.names.firstIndex(of: schema.target), notes: notes)
     }
 
     private func outputs(_ outputs: [Float], _ rows: Int) -> [Prediction] {
+        guard rows > 0 else { return [] }
         let width = file.spec.outputs
         let target = file.schema.columns.first { $0.kind == .target }
         return (0..<rows).map { row in

@@ -9,29 +9,51 @@ struct Predict: AsyncParsableCommand {
     var model: String
     @Argument(help: "The CSV; its target column may be absent.")
     var csv: String
+    @Option(name: .shortAndLong, help: "Write the predictions to this file.")
+    var output: String?
+    @Flag(help: "Keep the CSV's columns, and add the predictions to them.")
+    var keep = false
+    @Flag(name: .customLong("allow-missing"), help: "Count columns that are not in the CSV as missing values.")
+    var allowMissing = false
     @Flag(help: "One JSON object a row, with probabilities.")
     var json = false
 
     func run() async throws {
         let predictor = try Predictor(ModelFile.read(model))
-        let classes = predictor.file.schema.classes
-        // CSV out: the prediction first, then for classes each one's probability.
-        if !json {
-            Terminal.say(([predictor.file.schema.target] + classes.map { "p(\($0))" }).map(Self.field).joined(separator: ","))
+        let writer = try OutputWriter(to: output)
+        let (target, classes) = (predictor.file.schema.target, predictor.file.schema.classes)
+        do {
+            try predictor.predict(
+                csvAt: csv, options: .init(allowMissing: allowMissing, keepsFields: keep && !json),
+                begin: { columns, notes in
+                    for note in notes { Terminal.note("note: \(note)") }
+                    guard !json else { return }
+                    // CSV out: the prediction first, then for classes each one's probability; behind the columns that there were.
+                    let names = (keep ? columns + ["predicted_\(target)"] : [target]) + classes.map { "p(\($0))" }
+                    try writer.line(names.map(Self.field).joined(separator: ","))
+                },
+                { prediction, row in
+                    try writer.line(json ? Self.object(prediction, classes) : Self.line(prediction, row, classes))
+                    return true
+                })
+            try writer.finish()
+        } catch {
+            writer.discard()
+            throw error
         }
-        try predictor.predict(csvAt: csv) { prediction, _ in
-            if json {
-                try Terminal.say(
-                    json: API.Prediction(
-                        predictions: [prediction.label.map { .text($0) } ?? .number(prediction.value ?? 0)],
-                        probabilities: classes.isEmpty ? nil : [prediction.probabilities]))
-            } else {
-                let first = prediction.label ?? prediction.value.map { "\($0)" } ?? ""
-                let rest = classes.map { Figure.decimal(prediction.probabilities[$0], digits: 4) }
-                Terminal.say(([Self.field(first)] + rest).joined(separator: ","))
-            }
-            return true
-        }
+    }
+
+    private static func object(_ prediction: Predictor.Prediction, _ classes: [String]) throws -> String {
+        let value = API.Prediction(
+            predictions: [prediction.label.map { .text($0) } ?? .number(prediction.value ?? 0)],
+            probabilities: classes.isEmpty ? nil : [prediction.probabilities])
+        return String(decoding: try CohortJSON.encode(value), as: UTF8.self)
+    }
+
+    private static func line(_ prediction: Predictor.Prediction, _ row: Predictor.Row, _ classes: [String]) -> String {
+        let first = prediction.label ?? prediction.value.map { "\($0)" } ?? ""
+        let rest = classes.map { Figure.decimal(prediction.probabilities[$0], digits: 4) }
+        return ((row.fields + [first]).map(field) + rest).joined(separator: ",")
     }
 
     /// Quoted where RFC 4180 asks for it.
@@ -50,12 +72,12 @@ enum Predictions {
         let rows = schema.trainingRows + schema.validationRows + schema.droppedRows
         var table = TextTable(header: ["row", "predicted", schema.task == .classification ? "probability" : "", schema.target])
         var row = 0
-        try predictor.predict(csvAt: csv) { prediction, target in
+        try predictor.predict(csvAt: csv) { prediction, line in
             defer { row += 1 }
             if row % max(1, rows / limit) == rows / limit / 2 {
                 table.rows.append([
                     "\(row + 1)", prediction.label ?? Figure.decimal(prediction.value),
-                    prediction.label.map { Figure.percent(prediction.probabilities[$0]) } ?? "", target ?? "-",
+                    prediction.label.map { Figure.percent(prediction.probabilities[$0]) } ?? "", line.target ?? "-",
                 ])
             }
             return table.rows.count < limit

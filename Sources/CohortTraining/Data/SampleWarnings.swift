@@ -1,0 +1,97 @@
+import CohortCore
+
+/// What an even choice of the training rows shows.
+enum SampleWarnings {
+    /// How much better than guessing one column alone may be before it is said: 1 is perfect.
+    private static let (tellsClass, tellsNumber) = (0.98, 0.995)
+
+    static func of(_ schema: TableSchema, _ sample: RowSample) -> [String] { leaks(schema, sample) + placeholders(schema, sample) }
+
+    // MARK: Columns that tell the target
+
+    /// Every column alone, on one half of the sample, against the other half: a text by what its rows mostly are, a number by its nearest
+    /// neighbour.
+    private static func leaks(_ schema: TableSchema, _ sample: RowSample) -> [String] {
+        guard sample.count >= 40 else { return [] }
+        let telling = schema.columns.indices.compactMap { index -> (name: String, score: Double)? in
+            let guesses =
+                sample.numbers[index].map { byNeighbour($0, sample.targets) }
+                ?? sample.texts[index].map { byText($0, sample.targets, schema.task) }
+            guard schema.columns[index].featureCount > 0, let guesses else { return nil }
+            return (schema.columns[index].name, score(guesses, sample.targets, schema.task))
+        }.filter { $0.score >= (schema.task == .classification ? tellsClass : tellsNumber) }
+        return telling.prefix(5).map { name, score in
+            let how =
+                schema.task == .classification
+                ? "\(Int((score * 100).rounded())) % better than guessing" : "R² \((score * 1_000).rounded() / 1_000)"
+            return
+                "'\(name)' alone tells '\(schema.target)' (\(how)): is it known beforehand? If it is a copy of it or comes after it, --ignore \(name) leaves it out"
+        }
+    }
+
+    /// Of the odd rows, from the even ones; nil: no guess.
+    private static func byNeighbour(_ values: [Double], _ targets: [Double]) -> [Double?] {
+        let known = values.indices.filter { $0 % 2 == 0 && !values[$0].isNaN }.sorted { (values[$0], $0) < (values[$1], $1) }
+        return values.indices.map { index in
+            guard index % 2 == 1, !values[index].isNaN, !known.isEmpty else { return nil }
+            var (low, high) = (0, known.count)
+            while low < high {
+                let middle = (low + high) / 2
+                if values[known[middle]] < values[index] { low = middle + 1 } else { high = middle }
+            }
+            let (before, after) = (max(low - 1, 0), min(low, known.count - 1))
+            let isBefore = abs(values[known[before]] - values[index]) < abs(values[known[after]] - values[index])
+            return targets[known[isBefore ? before : after]]
+        }
+    }
+
+    private static func byText(_ texts: [UInt64], _ targets: [Double], _ task: LearningTask) -> [Double?] {
+        var seen: [UInt64: [Double]] = [:]
+        for index in texts.indices where index % 2 == 0 && texts[index] != 0 { seen[texts[index], default: []].append(targets[index]) }
+        let guesses = seen.mapValues { values -> Double in
+            guard task == .classification else { return values.reduce(0, +) / Double(values.count) }
+            return Dictionary(grouping: values) { $0 }.max { ($0.value.count, $1.key) < ($1.value.count, $0.key) }?.key ?? 0
+        }
+        return texts.indices.map { $0 % 2 == 1 ? guesses[texts[$0]] : nil }
+    }
+
+    /// 0: as good as guessing, 1: perfect. A row without a guess is guessed.
+    private static func score(_ guesses: [Double?], _ targets: [Double], _ task: LearningTask) -> Double {
+        let tested = guesses.indices.filter { $0 % 2 == 1 }
+        let known = guesses.indices.filter { $0 % 2 == 0 }.map { targets[$0] }
+        guard tested.count >= 20, !known.isEmpty else { return 0 }
+        if task == .classification {
+            let most = Dictionary(grouping: known) { $0 }.max { ($0.value.count, $1.key) < ($1.value.count, $0.key) }?.key ?? 0
+            let right = Double(tested.count { (guesses[$0] ?? most) == targets[$0] })
+            let base = Double(tested.count { targets[$0] == most })
+            return Double(tested.count) - base >= 5 ? (right - base) / (Double(tested.count) - base) : 0
+        }
+        let mean = known.reduce(0, +) / Double(known.count)
+        func squares(_ guess: (Int) -> Double) -> Double { tested.reduce(0) { $0 + (targets[$1] - guess($1)) * (targets[$1] - guess($1)) } }
+        let all = squares { _ in mean }
+        return all > 0 ? 1 - squares { guesses[$0] ?? mean } / all : 0
+    }
+
+    // MARK: Numbers that stand for no value
+
+    private static let placeholders: [Double] = [-9_999, -999, -99, 99, 999, 9_999, 99_999]
+
+    /// A number such as −999 that comes often and lies farther from all others than these from one another.
+    private static func placeholders(_ schema: TableSchema, _ sample: RowSample) -> [String] {
+        let found = sample.numbers.keys.sorted().compactMap { index -> String? in
+            let sorted = sample.sorted(index)
+            guard let least = sorted.first, let largest = sorted.last else { return nil }
+            for value in [least, largest] where placeholders.contains(value) {
+                let others = sorted.filter { $0 != value }
+                let times = sorted.count - others.count
+                guard times >= 2, others.count >= 10, let low = others.first, let high = others.last, high > low else { continue }
+                if max(low - value, value - high) > high - low {
+                    return
+                        "\(Cell.label(value)) in '\(schema.columns[index].name)' lies far from all other values: does it stand for no value? Write NA then"
+                }
+            }
+            return nil
+        }
+        return found.count > 10 ? found.prefix(10) + ["… and \(found.count - 10) columns more have such numbers"] : found
+    }
+}
