@@ -210,7 +210,7 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         let standard = try columns(text, .standard)[0]
         #expect(standard.scale == nil && standard.std != nil)
         let range = try columns(text, .range)[0]
-        #expect(range.scale == 40 && range.shift == range.mean && range.scaling == .range)
+        #expect(range.scale == 40 && range.shift == 0 && range.scaling == .range)
         let robust = try columns(text, .robust)[0]
         #expect(robust.shift == 20 && robust.scale == 20)
         let none = try columns(text, .none)[0]

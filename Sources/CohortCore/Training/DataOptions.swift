@@ -4,7 +4,7 @@ public enum Scaling: String, Codable, Sendable, CaseIterable {
     case auto
     /// By mean and standard deviation.
     case standard
-    /// By mean and range (largest − smallest value).
+    /// By the range: the smallest value becomes 0, the largest 1.
     case range
     /// By median and interquartile range, which few far values do not move.
     case robust

@@ -17,7 +17,7 @@ enum ScalingRules {
         var said: [String] = []
         let pixels = oneRange(numeric, moments)
         if let (indices, range) = pixels {
-            for index in indices { set(.range, &schema.columns[index], moments[index], [], scale: range.upperBound - range.lowerBound) }
+            for index in indices { set(.range, &schema.columns[index], moments[index], [], range: range) }
             said.append(
                 "\(indices.count) columns have one range, \(Cell.label(range.lowerBound)) to \(Cell.label(range.upperBound)): they are scaled by it (--scaling standard: each by its deviation)"
             )
@@ -34,11 +34,13 @@ enum ScalingRules {
     }
 
     private static func set(
-        _ scaling: Scaling, _ column: inout TableSchema.Column, _ moments: Moments, _ sorted: [Double], scale: Double? = nil
+        _ scaling: Scaling, _ column: inout TableSchema.Column, _ moments: Moments, _ sorted: [Double], range: ClosedRange<Double>? = nil
     ) {
         switch scaling {
         case .auto, .standard: return
-        case .range: (column.shift, column.scale) = (moments.mean, scale ?? (moments.largest - moments.least))
+        case .range:
+            let (least, largest) = (range?.lowerBound ?? moments.least, range?.upperBound ?? moments.largest)
+            (column.shift, column.scale) = (least, largest - least)
         case .robust:
             guard let median = quantile(sorted, 0.5), let low = quantile(sorted, 0.25), let high = quantile(sorted, 0.75), high > low else {
                 return
