@@ -21,7 +21,8 @@ run: build ## a server on http://127.0.0.1:8080
 demo: build ## a server and three peers train the penguins, and predict
 	$(BINARY) demo --file Examples/penguins.csv --target species
 
-test: setup ## every test, the ones with real processes included
+test: ## every test, the ones with real processes included
+	@scripts/setup.sh test
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build
 

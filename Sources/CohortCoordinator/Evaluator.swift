@@ -20,6 +20,7 @@ actor Evaluator {
     private let executor: ThreadExecutor
     private let objects: any ObjectStore
     private var sample: ValidationSample?
+    private var schema: TableSchema?
     private var isLoaded = false
     private var model: (spec: ModelSpec, model: any TrainableModel)?
 
@@ -45,6 +46,33 @@ actor Evaluator {
         return try model.evaluate(on: sample.table, rows: rows) { true }
     }
 
+    /// In detail, of the final model.
+    func evaluate(_ parameters: [Float], of session: Session) async throws -> Evaluation? {
+        guard let spec = session.model, let sample = try await loaded(session), let schema else { return nil }
+        let model = try prepared(spec)
+        try model.load(parameters: parameters)
+        var tally = EvaluationTally(schema)
+        let table = sample.table
+        let target = schema.columns.first { $0.kind == .target }
+        let (mean, std) = (target?.mean ?? 0, target?.std ?? 1)
+        let block = max(1, min(256, (1 << 20) / max(table.featureCount, 1)))
+        for start in stride(from: 0, to: table.rowCount, by: block) {
+            let rows = min(block, table.rowCount - start)
+            let features = Array(
+                UnsafeBufferPointer(start: table.features + start * table.featureCount, count: rows * table.featureCount))
+            let outputs = try model.predict(features, rowCount: rows)
+            for row in 0..<rows {
+                let actual = table.targets[start + row]
+                if spec.task == .classification {
+                    tally.add(probabilities: outputs[(row * spec.outputs)..<((row + 1) * spec.outputs)], actual: Int(actual))
+                } else {
+                    tally.add(predicted: Double(outputs[row]) * std + mean, actual: Double(actual) * std + mean)
+                }
+            }
+        }
+        return tally.evaluation
+    }
+
     private static func thinned(_ rows: ArraySlice<UInt32>, to count: Int) -> ArraySlice<UInt32> {
         (0..<count).map { rows[rows.startIndex + $0 * rows.count / count] }[...]
     }
@@ -62,6 +90,7 @@ actor Evaluator {
         let rows = max(
             Self.minRows, min(Self.finalWork / max(spec.parameterCount, 1), Self.maxBytes / (4 * max(dataset.features, 1))))
         let schema = try await SchemaObject(of: session, in: objects).schema
+        self.schema = schema
         if let path = session.uploadPath, FileManager.default.fileExists(atPath: path) {
             sample = try await onOwnThread { try ValidationSample.load(csvAt: path, schema: schema, maxRows: rows, shouldContinue: $0) }
         } else {

@@ -20,8 +20,10 @@ extension SessionRun {
                 return machine.handle(.aggregationFailed(peerId: changed.peerId, why: changed.why), now: clock.now())
             }
         case .conclude(let weights, let metrics):
-            let object = try await updates.conclude(machine.session, weights: weights, metrics: metrics)
-            return machine.handle(.concluded(object, metrics), now: clock.now())
+            let evaluation = await evaluation(of: weights, machine.session)
+            let object = try await updates.conclude(
+                machine.session, weights: weights, metrics: metrics, evaluation: evaluation)
+            return machine.handle(.concluded(object, metrics, evaluation), now: clock.now())
         }
     }
 
@@ -47,6 +49,17 @@ extension SessionRun {
             return try await evaluator.measure(parameters, of: session, isFinal: isFinal, slice: slice)
         } catch {
             logger.warning("the model could not be measured by the server itself: \(error)")
+            return nil
+        }
+    }
+
+    /// nil when it could not be made: the session's metrics are there all the same, and the log says why.
+    private func evaluation(of weights: ObjectReference, _ session: Session) async -> Evaluation? {
+        do {
+            guard let parameters = try await updates.parameters(of: session, weights: weights) else { return nil }
+            return try await evaluator.evaluate(parameters, of: session)
+        } catch {
+            logger.warning("the model could not be measured in detail: \(error)")
             return nil
         }
     }
@@ -170,7 +183,8 @@ extension SessionRun {
         if session.modelObject == nil, let weights = session.best?.weights ?? session.weights {
             do {
                 let metrics = session.best?.validation ?? session.checkpoints.last?.validation ?? Metrics(loss: nil, samples: 0)
-                session.modelObject = try await updates.conclude(session, weights: weights, metrics: metrics)
+                session.modelObject = try await updates.conclude(
+                    session, weights: weights, metrics: metrics, evaluation: await evaluation(of: weights, session))
             } catch let error where givesUp || !Self.mayPass(error) {
                 logger.warning("the last checkpoint cannot be handed out: \(error)")
             }

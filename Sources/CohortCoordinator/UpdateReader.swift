@@ -121,6 +121,13 @@ actor UpdateReader {
         return try await start(of: session, model)
     }
 
+    /// Of the weights that the session ends with, which need not be its newest.
+    func parameters(of session: Session, weights: ObjectReference) async throws -> [Float]? {
+        guard let model = session.model else { return nil }
+        if let known, known.sha256 == weights.sha256 { return known.parameters }
+        return try Weights.decode(try await objects.get(weights.key), spec: model)
+    }
+
     private func start(of session: Session, _ model: ModelSpec) async throws -> [Float] {
         let sha256 = session.weights?.sha256 ?? ""
         if let known, known.sha256 == sha256 { return known.parameters }
@@ -187,13 +194,17 @@ actor UpdateReader {
     }
 
     /// Writes the model file.
-    func conclude(_ session: Session, weights: ObjectReference, metrics: Metrics) async throws -> ObjectReference {
+    func conclude(
+        _ session: Session, weights: ObjectReference, metrics: Metrics, evaluation: Evaluation?
+    ) async throws -> ObjectReference {
         guard let model = session.model else {
             throw CohortError(.internal, "there is no model to write")
         }
         let schema = try await SchemaObject(of: session, in: objects).schema
         let parameters = try Weights.decode(try await objects.get(weights.key), spec: model)
-        let file = ModelFile(spec: model, schema: schema, metrics: metrics, sessionId: session.id, parameters: parameters)
+        let file = ModelFile(
+            spec: model, schema: schema, metrics: metrics, sessionId: session.id, parameters: parameters, evaluation: evaluation,
+            origin: ModelOrigin(session))
         return try await objects.put(try file.encode(), key: "models/\(session.id).safetensors")
     }
 }

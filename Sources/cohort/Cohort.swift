@@ -22,7 +22,7 @@ struct Cohort: AsyncParsableCommand {
         version: Version.text,
         subcommands: [
             Serve.self, Coordinate.self, PeerCommand.self, Train.self, Sessions.self, Status.self, Results.self, Model.self,
-            Predict.self, Inspect.self, Peers.self, Signup.self, Login.self, Token.self, Demo.self,
+            Predict.self, Evaluate.self, Inspect.self, Peers.self, Signup.self, Login.self, Token.self, Demo.self,
         ])
 
     /// Exit codes: 0 done, 1 failed, 2 usage.
@@ -51,5 +51,5 @@ struct Cohort: AsyncParsableCommand {
 }
 
 enum Version {
-    static let text = "0.1.0"
+    static let text = CohortVersion.current
 }

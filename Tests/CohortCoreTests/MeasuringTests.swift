@@ -118,7 +118,7 @@ import Testing
         }
         let metrics = try #require(stage.concludes?.1)
         #expect(metrics.loss == 1 && metrics.accuracy == 1 / 3 && metrics.samples == 30)
-        stage.send(.concluded(ObjectReference(key: "m", sha256: "", bytes: 1), metrics))
+        stage.send(.concluded(ObjectReference(key: "m", sha256: "", bytes: 1), metrics, nil))
         #expect(stage.session.results?.reported?.loss == 0.5, "what the peers said is there as well")
     }
 

@@ -29,7 +29,7 @@ import Testing
         for name in ["a", "b", "c"] { stage.done(name) }
         let concluded = try #require(stage.concludes)
         #expect(concluded.0.key == "w1" && concluded.1 == Metrics(loss: 0.5, accuracy: 0.5, samples: 30))
-        stage.send(.concluded(ObjectReference(key: "m", sha256: "", bytes: 1), concluded.1))
+        stage.send(.concluded(ObjectReference(key: "m", sha256: "", bytes: 1), concluded.1, nil))
         #expect(stage.session.status == .completed && stage.ends && stage.session.progress == 1)
         #expect(stage.session.results?.rows == RowUse(rows: 90, least: 2, most: 2, mean: 2))
     }
@@ -207,7 +207,7 @@ import Testing
                     sessionId: "s", peerId: "a", generation: 1, round: 0, epoch: 1, loss: 1, accuracy: 1, samplesPerSecond: 1, progress: 1)),
             .done(done, norm: 1, measured: nil), .refused(done, why: ""),
             .error(ErrorEvent(sessionId: "s", peerId: "a", generation: 1, round: 0, message: "", retryable: true)),
-            .aggregated(reference, measured: nil), .concluded(reference, Metrics(loss: 1, samples: 1)), .tick,
+            .aggregated(reference, measured: nil), .concluded(reference, Metrics(loss: 1, samples: 1), nil), .tick,
         ]
         if status.isFinal {
             events += [

@@ -97,4 +97,22 @@ import Testing
         #expect(without.rows.map(\.0) == all && without.rows.allSatisfy { $0.1.target == nil })
         #expect(refusal(predictor, "1.5\n2.5\n").contains("line 1: 1 fields"))
     }
+
+    @Test func `a file with the target is measured, row by row as it is predicted`() throws {
+        let text = table(row)
+        let predictor = try model(of: text)
+        let predictions = try predict(predictor, text).rows
+        let (evaluation, notes) = try withFile(text) { try predictor.evaluate(csvAt: $0) }
+        let right = predictions.count { $0.0.label == $0.1.target }
+        #expect(evaluation.samples == 400 && evaluation.accuracy == Double(right) / 400 && notes.isEmpty)
+        let gaps = table { $0 % 4 == 0 ? "1,2.5,3," : row($0) }
+        #expect(try withFile(gaps) { try predictor.evaluate(csvAt: $0) }.notes.contains { $0.contains("100 rows have no 'kind'") })
+        func message(_ text: String) -> String {
+            let error = #expect(throws: CohortError.self) { try withFile(text) { try predictor.evaluate(csvAt: $0) } }
+            return error?.message ?? ""
+        }
+        #expect(message("size,width\n1,2\n").contains("no column 'kind' to compare with"))
+        #expect(message("size,width,kind\n1,2,a\n1,2,z\n").contains("line 3: 'z' in 'kind' is none of the model's classes"))
+        #expect(message("size,width,kind\n1,2,\n").contains("no row of the file has a 'kind'"))
+    }
 }

@@ -3,6 +3,7 @@ import CohortCore
 import FoundationEssentials
 import Glibc
 import Subprocess
+import SystemPackage
 import Testing
 
 extension SystemSuite {
@@ -129,11 +130,36 @@ extension SystemSuite {
                 #expect(predictions.lines.count == 201, "a header and 200 rows: \(predictions.lines.count)")
                 let right = zip(predictions.lines.dropFirst(), 0...).count { line, row in line.hasPrefix("class\(row % 3)") }
                 #expect(right > 190, "\(right) of 200 right")
+                let measured = try await run("evaluate", ["evaluate", model, csv, "--json"])
+                let evaluation = try CohortJSON.decode(Evaluation.self, from: measured.output.utf8)
+                #expect(evaluation.samples == 200 && evaluation.accuracy == Double(right) / 200)
+                #expect(try await run("evaluate-text", ["evaluate", model, csv]).output.contains("guessing '"))
+                let kept = try await run("keep", ["predict", model, csv, "--keep", "-o", "\(world.folder)/kept.csv"])
+                #expect(kept.output.isEmpty && !FileManager.default.fileExists(atPath: "\(world.folder)/kept.csv.part"))
+                let lines = try String(contentsOfFile: "\(world.folder)/kept.csv", encoding: .utf8).split(separator: "\n")
+                #expect(lines.count == 201 && lines[0].contains("predicted_"), "\(lines[0])")
+                let full = try await run("full", ["predict", model, csv, "-o", "/dev/full/x"], exit: .exited(2))
+                #expect(full.standardError.contains("cannot be written"), "\(full.standardError)")
+                try await pythonAgrees(
+                    world, model: model, csv: csv, with: predictions.lines.dropFirst().map { $0.prefix { $0 != "," } }.map(String.init))
 
                 let broken = try world.write("a,b,y\n1,2,x\n1,2\n", to: "broken.csv")
                 let failed = try await run("broken", ["train", broken], exit: .exited(1))
                 #expect(failed.standardError.contains("line 3"), "\(failed.standardError)")
             }
+        }
+
+        /// The script of docs/model-file.md predicts what `cohort predict` does.
+        private func pythonAgrees(_ world: World, model: String, csv: String, with expected: [String]) async throws {
+            let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+            let document = try String(contentsOf: root.appending(path: "docs/model-file.md"), encoding: .utf8)
+            let script = try #require(document.components(separatedBy: "```python\n").last?.components(separatedBy: "```").first)
+            let path = try world.write(script, to: "predict.py")
+            let result = try await Subprocess.run(
+                .path(FilePath("/usr/bin/python3")), arguments: [path, model, csv], output: .string(limit: 1 << 20),
+                error: .string(limit: 1 << 16))
+            #expect(result.terminationStatus.isSuccess, "\(result.standardError)")
+            #expect(result.standardOutput.split(separator: "\n").map(String.init) == expected)
         }
 
         /// However a demo ends, its server and its peers end with it.

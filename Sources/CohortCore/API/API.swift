@@ -232,6 +232,8 @@ public enum API {
 
     public struct TrainingStatus: Codable, Sendable {
         public var sessionId: String
+        /// What is predicted, once that is known.
+        public var target: String?
         public var status: SessionStatus
         public var message: String
         /// 0 … 1.
@@ -246,6 +248,7 @@ public enum API {
         public init(_ session: Session) {
             sessionId = session.id
             status = session.status
+            target = session.dataset?.target
             message =
                 switch session.status {
                 case .pending: "Training is being prepared"
@@ -311,6 +314,20 @@ public enum API {
         public var bestPeer: String?
         /// Of the model, as the peers reported it; `metrics` is what the server measured, where it could.
         public var reported: Metrics?
+        public var strategy: String
+        public var target: String?
+        public var task: LearningTask?
+        /// Whether a person chose the target; else it is the last column.
+        public var targetGiven: Bool
+        public var seed: UInt64
+        /// What a person should know of the data.
+        public var warnings: [String]
+        /// In detail, as the server measured it; absent where it could not.
+        public var evaluation: Evaluation?
+        /// Regression: √loss × this is a root mean squared error in the target's unit.
+        public var targetStd: Double?
+        /// Closed rounds, oldest first, with training and validation loss.
+        public var history: [RoundSummary]
 
         /// Like ``CohortCore/PeerResult``, with the metrics beside the rest.
         public struct Peer: Codable, Sendable {
@@ -328,9 +345,18 @@ public enum API {
             public var message: String?
         }
 
-        public init(sessionId: String, status: SessionStatus, _ results: SessionResults) {
-            self.sessionId = sessionId
-            self.status = status
+        public init(_ session: Session, _ results: SessionResults, history: [RoundSummary]) {
+            sessionId = session.id
+            status = session.status
+            strategy = session.settings.strategy
+            target = session.dataset?.target
+            task = session.dataset?.task
+            targetGiven = session.settings.target != nil
+            seed = session.settings.seed
+            targetStd = session.dataset?.targetStd
+            warnings = session.dataset?.warnings ?? []
+            evaluation = results.evaluation
+            self.history = history
             metrics = results.metrics
             rounds = results.rounds
             seconds = results.seconds

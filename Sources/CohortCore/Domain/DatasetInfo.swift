@@ -14,6 +14,8 @@ public struct DatasetInfo: Codable, Hashable, Sendable {
     public var trainingRows: Int
     public var validationRows: Int
     public var features: Int
+    /// Regression: of the training rows' target, so that errors can be told in its unit.
+    public var targetStd: Double?
     /// What a person should know of the data: ignored columns, dropped rows.
     public var warnings: [String]
 
@@ -31,6 +33,7 @@ public struct DatasetInfo: Codable, Hashable, Sendable {
         trainingRows = schema.trainingRows
         validationRows = schema.validationRows
         features = schema.featureCount
+        targetStd = schema.task == .regression ? schema.columns.first { $0.kind == .target }?.std : nil
     }
 
     public init(from decoder: any Decoder) throws {
@@ -46,5 +49,6 @@ public struct DatasetInfo: Codable, Hashable, Sendable {
         trainingRows = try container.decodeIfPresent(Int.self, forKey: .trainingRows) ?? schema?.trainingRows ?? 0
         validationRows = try container.decodeIfPresent(Int.self, forKey: .validationRows) ?? schema?.validationRows ?? 0
         features = try container.decodeIfPresent(Int.self, forKey: .features) ?? schema?.featureCount ?? 0
+        targetStd = try container.decodeIfPresent(Double.self, forKey: .targetStd)
     }
 }

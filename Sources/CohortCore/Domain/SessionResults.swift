@@ -10,11 +10,14 @@ public struct SessionResults: Codable, Hashable, Sendable {
     public var bestPeer: String?
     /// As the peers reported it; `metrics` is what the server measured, where it could.
     public var reported: Metrics?
+    /// In detail, as the server measured it on the held-out rows, or an even choice of many; absent where it could not.
+    public var evaluation: Evaluation?
 
     public init(
         metrics: Metrics, peers: [PeerResult], rounds: Int, seconds: Double, rows: RowUse?, bestPeer: String? = nil,
-        reported: Metrics? = nil
+        reported: Metrics? = nil, evaluation: Evaluation? = nil
     ) {
+        self.evaluation = evaluation
         self.reported = reported
         self.metrics = metrics
         self.peers = peers

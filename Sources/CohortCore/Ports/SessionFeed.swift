@@ -30,6 +30,12 @@ public struct SessionNotice: Codable, Hashable, Sendable {
     public var accuracy: Double?
     public var r2: Double?
     public var samplesPerSecond: Double?
+    /// Of a round that closed: of the weights after it, on the held-out rows.
+    public var validationLoss: Double?
+    public var validationAccuracy: Double?
+    public var validationR2: Double?
+    /// Regression: root mean squared error, in the target's unit.
+    public var validationRmse: Double?
 
     public init(sessionId: String, kind: Kind, time: Date, message: String) {
         self.sessionId = sessionId

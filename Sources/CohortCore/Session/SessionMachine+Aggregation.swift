@@ -177,6 +177,13 @@ extension SessionMachine {
             sessionId: session.id, kind: .round, time: now.date, message: "Round \(closed + 1) of \(session.settings.rounds) is done")
         notice.loss = training?.loss
         notice.accuracy = training?.accuracy
+        // Of these weights where this process measured them; else peers measure them in the next round.
+        if let validation = session.checkpoints.last(where: { $0.round == closed })?.validation {
+            notice.validationLoss = validation.loss
+            notice.validationAccuracy = validation.accuracy
+            notice.validationR2 = validation.r2
+            if let std = session.dataset?.targetStd, let loss = validation.loss { notice.validationRmse = loss.squareRoot() * std }
+        }
         notify(notice, &step)
         if let patience = session.settings.earlyStopping, strategy.synchronous, let best = session.best,
             (session.checkpoints.last?.isMeasured == true ? closed : closed - 1) - best.round >= patience
@@ -218,7 +225,9 @@ extension SessionMachine {
         step.objects.append(.conclude(weights, metrics))
     }
 
-    mutating func concluded(_ object: ObjectReference, _ metrics: Metrics, _ now: Moment, _ step: inout Step) {
+    mutating func concluded(
+        _ object: ObjectReference, _ metrics: Metrics, _ evaluation: Evaluation?, _ now: Moment, _ step: inout Step
+    ) {
         guard session.status == .running, let task = session.model?.task else { return }
         session.modelObject = object
         let independent = !strategy.synchronous
@@ -236,7 +245,8 @@ extension SessionMachine {
             }, rounds: min(session.round, session.settings.rounds),
             seconds: max(0, now.date.timeIntervalSince(session.startedAt ?? session.createdAt)),
             rows: session.ledger?.use, bestPeer: best?.name,
-            reported: independent ? best?.answer?.results.ownEvaluation?.metrics(task) : session.reported)
+            reported: independent ? best?.answer?.results.ownEvaluation?.metrics(task) : session.reported,
+            evaluation: evaluation)
         end(.completed, nil, now, &step)
     }
 

@@ -29,8 +29,8 @@ public struct SessionMachine: Sendable {
         case aggregated(ObjectReference, measured: Counts?)
         /// The round's answers cannot be made into a model, because of this peer's.
         case aggregationFailed(peerId: String, why: String)
-        /// The model file is stored.
-        case concluded(ObjectReference, Metrics)
+        /// The model file is stored, and the model measured in detail, where that could be done.
+        case concluded(ObjectReference, Metrics, Evaluation?)
         case cancelled
         case failed(String)
         case tick
@@ -131,7 +131,7 @@ public struct SessionMachine: Sendable {
         case .joined(let peer): joined(peer, now, &step)
         case .aggregated(let weights, let measured): aggregated(weights, measured, now, &step)
         case .aggregationFailed(let id, let why): aggregationFailed(id, why, now, &step)
-        case .concluded(let object, let metrics): concluded(object, metrics, now, &step)
+        case .concluded(let object, let metrics, let evaluation): concluded(object, metrics, evaluation, now, &step)
         case .cancelled: end(.cancelled, nil, now, &step)
         case .failed(let why): end(.failed, why, now, &step)
         case .tick: break

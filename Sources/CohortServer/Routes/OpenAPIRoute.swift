@@ -34,7 +34,7 @@ struct OpenAPIRoute: Sendable {
 
     private struct Info: Encodable {
         var title = "Cohort"
-        var version = "0.1.0"
+        var version = CohortVersion.current
         var license = ["name": "Apache-2.0", "identifier": "Apache-2.0"]
     }
 

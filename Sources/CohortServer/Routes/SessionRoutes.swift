@@ -30,7 +30,7 @@ struct SessionRoutes: Sendable {
             .user(.get, "/sessions/{id}/results", "What came out") { _, context, caller in
                 let session = try await session(context, caller)
                 guard let results = session.results else { throw notThere(session, "results") }
-                return try .json(API.Results(sessionId: session.id, status: session.status, results))
+                return try .json(API.Results(session, results, history: try await documents.rounds(sessionId: session.id)))
             },
             .user(.get, "/sessions/{id}/metrics", "The time series, as JSON or CSV", series),
             .user(.get, "/sessions/{id}/model", "The model file", model),
@@ -107,16 +107,23 @@ struct SessionRoutes: Sendable {
         let id = try context.parameters.require("id")
         let notices = await parts.feed.subscribe(sessionId: id)
         let session = try await session(id: id, caller)
-        var first = SessionNotice(sessionId: id, kind: .status, time: parts.time.date, message: API.TrainingStatus(session).message)
+        let words = API.TrainingStatus(session).message + (session.error.map { ": \($0)" } ?? "")
+        var first = SessionNotice(sessionId: id, kind: .status, time: parts.time.date, message: words)
         first.status = session.status
         first.progress = session.progress
         first.round = session.round
-        let opening = first
+        // What was said of the data before anybody could hear it.
+        let opening =
+            [first]
+            + (session.dataset?.warnings ?? []).map {
+                SessionNotice(sessionId: id, kind: .note, time: parts.time.date, message: "Data: \($0)")
+            }
+        let said = Set(opening.dropFirst().map(\.message))
         let (stream, sink) = AsyncStream<StreamedEvent>.makeStream(bufferingPolicy: .bufferingNewest(1_000))
         let pump = Task {
-            sink.yield(try event(opening))
+            for notice in opening { sink.yield(try event(notice)) }
             if !session.status.isFinal {
-                for await notice in notices {
+                for await notice in notices where notice.kind != .note || !said.contains(notice.message) {
                     sink.yield(try event(notice))
                     if notice.status?.isFinal == true, notice.kind == .status { break }
                 }

@@ -6,8 +6,12 @@ enum ColumnRules {
         let columns = look.scans.indices.map { column($0, look, header, options) }
         guard columns.allSatisfy({ $0.kind == .ignored || $0.kind == .target }) else { return columns }
         // Nothing else to learn from: then what counts is a quantity.
-        return zip(columns, look.scans).map { column, scan in
-            guard column.kind == .ignored, scan.countsRows, !options.ignore.contains(scan.name) else { return column }
+        let counting = columns.indices.filter {
+            columns[$0].kind == .ignored && look.scans[$0].countsRows && !options.ignore.contains(columns[$0].name)
+        }
+        let named = counting.filter { !header.unnamed.contains($0) }
+        return columns.enumerated().map { index, column in
+            guard (named.isEmpty ? counting : named).contains(index) else { return column }
             return TableSchema.Column(
                 name: column.name, kind: .numeric, missing: column.missing, note: "counts the rows, but is all there is to learn from")
         }

@@ -2,17 +2,25 @@ public import CohortCore
 import SystemPackage
 
 /// A trained model as one `.safetensors` file: the tensors of PyTorch's `nn.Sequential`, and in `__metadata__` as JSON texts the model's
-/// `spec`, the `schema` that turns raw rows into features, the `metrics`, and the `session_id` it came from.
+/// `spec`, the `schema` that turns raw rows into features, the `metrics` and `evaluation`, and the `origin`: docs/model-file.md has them all.
 public struct ModelFile: Hashable, Sendable {
     public var spec: ModelSpec
     public var schema: TableSchema
     /// On the validation rows.
     public var metrics: Metrics?
     public var sessionId: String?
+    /// In detail, on the validation rows.
+    public var evaluation: Evaluation?
+    public var origin: ModelOrigin?
     /// Flat, in the order of ``ModelSpec/tensors``.
     public var parameters: [Float]
 
-    public init(spec: ModelSpec, schema: TableSchema, metrics: Metrics?, sessionId: String?, parameters: [Float]) {
+    public init(
+        spec: ModelSpec, schema: TableSchema, metrics: Metrics?, sessionId: String?, parameters: [Float], evaluation: Evaluation? = nil,
+        origin: ModelOrigin? = nil
+    ) {
+        self.evaluation = evaluation
+        self.origin = origin
         self.spec = spec
         self.schema = schema
         self.metrics = metrics
@@ -28,6 +36,8 @@ public struct ModelFile: Hashable, Sendable {
         ]
         if let metrics { metadata["metrics"] = String(decoding: try CohortJSON.encode(metrics), as: UTF8.self) }
         if let sessionId { metadata["session_id"] = sessionId }
+        if let evaluation { metadata["evaluation"] = String(decoding: try CohortJSON.encode(evaluation), as: UTF8.self) }
+        if let origin { metadata["origin"] = String(decoding: try CohortJSON.encode(origin), as: UTF8.self) }
         return try Safetensors.encode(spec.tensors, parameters, metadata: metadata)
     }
 
@@ -55,7 +65,9 @@ public struct ModelFile: Hashable, Sendable {
         }
         return ModelFile(
             spec: spec, schema: schema, metrics: header.metadata["metrics"] == nil ? nil : try part("metrics", Metrics.self),
-            sessionId: header.metadata["session_id"], parameters: try Weights.decode(bytes, spec: spec))
+            sessionId: header.metadata["session_id"], parameters: try Weights.decode(bytes, spec: spec),
+            evaluation: header.metadata["evaluation"] == nil ? nil : try part("evaluation", Evaluation.self),
+            origin: header.metadata["origin"] == nil ? nil : try part("origin", ModelOrigin.self))
     }
 
     public static func read(_ path: String) throws -> ModelFile {

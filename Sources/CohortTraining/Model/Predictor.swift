@@ -1,4 +1,4 @@
-import CohortCore
+public import CohortCore
 
 /// Predicts raw rows with a model file, on the CPU. Blocks its thread; belongs to one at a time.
 public final class Predictor {
@@ -139,6 +139,41 @@ public final class Predictor {
             return goesOn
         }
         if goesOn, !rows.isEmpty || !hasBegun { _ = try flush() }
+    }
+
+    /// Measures the model on a CSV that has the target column.
+    /// - Returns: what a person should know of the file as well: columns passed over, rows without a target.
+    /// - Throws: ``CohortError`` `invalid` for a file without the target column or without a row that has a target, and for a target that the model
+    ///   does not know, with its line.
+    public func evaluate(csvAt path: String, options: Options = Options()) throws -> (evaluation: Evaluation, notes: [String]) {
+        let schema = file.schema
+        let comma = CSVReader(path: path, format: try CSVFormat(of: path)).takesComma || schema.takesComma
+        let classes = Dictionary(schema.classes.enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+        var tally = EvaluationTally(schema)
+        var notes: [String] = []
+        var without = 0
+        try predict(csvAt: path, options: options, begin: { _, said in notes = said }) { prediction, row in
+            guard let text = row.target else {
+                throw CohortError(.invalid, "the file has no column '\(schema.target)' to compare with")
+            }
+            let number = Cell.number(text, comma: comma)
+            if let index = classes[text] ?? number.flatMap({ classes[Cell.label($0)] }), schema.task == .classification {
+                tally.add(probabilities: schema.classes.map { Float(prediction.probabilities[$0] ?? 0) }, actual: index)
+            } else if Cell.isMissing(text) {
+                without += 1
+            } else if schema.task == .regression, let number {
+                tally.add(predicted: prediction.value ?? 0, actual: number)
+            } else {
+                let right = schema.task == .regression ? "not a number" : "none of the model's classes"
+                throw CohortError(.invalid, "line \(row.line): '\(text.prefix(40))' in '\(schema.target)' is \(right)")
+            }
+            return true
+        }
+        guard let evaluation = tally.evaluation else {
+            throw CohortError(.invalid, "no row of the file has a '\(schema.target)' to compare with")
+        }
+        if without > 0 { notes.append("\(without) rows have no '\(schema.target)' and are left out") }
+        return (evaluation, notes)
     }
 
     /// Where a CSV has the schema's columns.

@@ -61,6 +61,7 @@ struct Status: AsyncParsableCommand {
             Terminal.say(
                 "\(status.sessionId): \(status.message) (\(status.status.rawValue)), \(Figure.percent(status.progress)), round \(min(status.round + 1, status.rounds))/\(status.rounds), epoch \(status.epoch)"
             )
+            if let target = status.target { Terminal.say("predicting: \(target)") }
             if let waiting = status.waitingFor { Terminal.say("waiting for: \(waiting)") }
             if let error = status.error { Terminal.say("error: \(error)") }
             var table = TextTable(header: ["peer", "state", "rows", "epoch", "loss", "accuracy", "samples/s"])

@@ -38,12 +38,12 @@ struct TrainingRun {
         if json {
             try Terminal.say(json: started)
         } else {
-            Terminal.say("session \(started.sessionId) with \(started.peers.map(\.name).joined(separator: ", "))")
+            Terminal.say("session \(started.sessionId) with \(started.peers.map(\.name).joined(separator: ", ")); seed \(settings.seed)")
         }
         if detach { return started }
         let status = try await watch(started, settings: settings)
         guard status.status == .completed else {
-            if !json { Terminal.complain(status.error ?? status.message, prefix: "\(status.status.rawValue): ") }
+            try json ? Terminal.say(json: status) : Terminal.complain(status.error ?? status.message, prefix: "\(status.status.rawValue): ")
             throw ExitCode(1)
         }
         let results = try await client.results(id: started.sessionId)

@@ -97,6 +97,17 @@ enum Figure {
         return "\(sign)\(whole).\(String(repeating: "0", count: max(0, digits - fraction.count)))\(fraction)"
     }
 
+    /// Four significant digits, of whatever size the number is; whole digits stay.
+    static func significant(_ value: Double?) -> String {
+        guard let value else { return "-" }
+        guard value.isFinite, value != 0 else { return decimal(value, digits: 0) }
+        var digits = 3
+        var size = abs(value)
+        while size >= 10, digits > 0 { (size, digits) = (size / 10, digits - 1) }
+        while size < 1, digits < 12 { (size, digits) = (size * 10, digits + 1) }
+        return decimal(value, digits: digits)
+    }
+
     static func percent(_ share: Double?) -> String { share.map { decimal($0 * 100, digits: 1) + " %" } ?? "-" }
 
     static func seconds(_ value: Double) -> String {

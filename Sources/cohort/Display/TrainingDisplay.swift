@@ -20,6 +20,7 @@ struct TrainingDisplay {
     private var order: [String] = []
     private var progress = 0.0
     private var headline = "Waiting for the first round"
+    private var subject: String?
     private var drawnLines = 0
 
     init(session: API.SessionStarted, rounds: Int, localEpochs: Int, interactive: Bool) {
@@ -52,7 +53,11 @@ struct TrainingDisplay {
                 peers[id]?.note = notice.message
             }
         }
-        if notice.kind == .round || notice.kind == .status { headline = notice.message }
+        if notice.kind == .round || notice.kind == .status { headline = words(notice) }
+        // What is predicted stays in sight.
+        if notice.kind == .status, let task = notice.message.firstRange(of: "target '") {
+            subject = "predicting " + notice.message[notice.message.index(task.lowerBound, offsetBy: 7)...]
+        }
         guard interactive else { return plain(notice) }
         var text = erase
         if notice.kind == .peer || notice.kind == .note { text += "\(notice.message)\n" }
@@ -70,9 +75,20 @@ struct TrainingDisplay {
     private var erase: String { drawnLines > 0 ? "\u{1B}[\(drawnLines)F\u{1B}[J" : "" }
 
     private func plain(_ notice: SessionNotice) -> String {
-        guard notice.kind == .epoch, let name = notice.peerName else { return "\(notice.message)\n" }
+        guard notice.kind == .epoch, let name = notice.peerName else { return "\(words(notice))\n" }
         return
             "\(name): round \((notice.round ?? 0) + 1)/\(rounds), epoch \(notice.epoch ?? 0)/\(localEpochs)\(figures(loss: notice.loss, notice.accuracy, notice.samplesPerSecond))\n"
+    }
+
+    /// With what was measured on the held-out rows.
+    private func words(_ notice: SessionNotice) -> String {
+        guard notice.kind == .round, let loss = notice.validationLoss else { return notice.message }
+        let score =
+            notice.validationAccuracy.map { ", accuracy \(Figure.percent($0))" } ?? notice.validationR2.map { ", R² \(Figure.decimal($0))" }
+            ?? ""
+        let error = notice.validationRmse.map { ", RMSE \(Figure.significant($0))" } ?? ""
+        return
+            "\(notice.message): training loss \(Figure.decimal(notice.loss)); held-out rows: loss \(Figure.decimal(loss))\(score)\(error)"
     }
 
     private func figures(loss: Double?, _ accuracy: Double?, _ speed: Double?) -> String {
@@ -97,34 +113,8 @@ struct TrainingDisplay {
         let filled = Int((progress * Double(room)).rounded(.down))
         lines.append("  [" + String(repeating: "#", count: filled) + String(repeating: ".", count: room - filled) + "] " + percent)
         lines.append("  " + headline)
+        if let subject { lines.append("  " + subject) }
         // A line that wraps would break the redrawing.
         return lines.map { String($0.prefix(max(20, width - 1))) }
-    }
-}
-
-/// The results as a table for people.
-enum ResultsText {
-    static func make(_ results: API.Results) -> String {
-        let regression = results.metrics.r2 != nil
-        var table = TextTable(header: [
-            "peer", "engine", "device", "state", "rows trained", "samples/s", "loss", regression ? "R²" : "accuracy",
-        ])
-        for peer in results.peers {
-            table.rows.append([
-                peer.name, peer.engine, peer.device, peer.state.rawValue, Figure.whole(peer.trainedSamples),
-                peer.samplesPerSecond.map { Figure.whole(Int(min($0, 1e15))) } ?? "-", Figure.decimal(peer.loss),
-                regression ? Figure.decimal(peer.r2) : Figure.percent(peer.accuracy),
-            ])
-        }
-        let score = regression ? "R² \(Figure.decimal(results.metrics.r2))" : "accuracy \(Figure.percent(results.metrics.accuracy))"
-        var text =
-            "\(table.text)\n\nmodel: validation loss \(Figure.decimal(results.metrics.loss)), \(score) on \(results.metrics.samples) held-out rows"
-        text += "\nrounds: \(results.rounds), time: \(Figure.seconds(results.seconds))"
-        if let best = results.bestPeer { text += ", best peer: \(best)" }
-        if let rows = results.rows {
-            text +=
-                "\nrows: \(Figure.whole(rows.rows)), each trained on \(rows.least == rows.most ? "\(rows.least)" : "\(rows.least) to \(rows.most)") times"
-        }
-        return text
     }
 }
