@@ -57,6 +57,14 @@ import Testing
         #expect(!stage.words.contains("c's share"), "once")
     }
 
+    @Test func `many small shares are one note`() {
+        var stage = Stage(rounds: 3, change: { $0.batchSize = 32 })
+        stage.prepare()
+        stage.enable(["a", "b", "c"])
+        let notes = stage.step.notices.filter { $0.message.contains("batch_size") }
+        #expect(notes.count == 1 && notes[0].message.contains("a, b, c") && notes[0].message.contains("30 rows each"), "\(stage.words)")
+    }
+
     @Test func `three late rounds, ten, a hundred: a session goes on`() {
         var stage = Stage(rounds: 200, change: { $0.batchSize = 32 })
         stage = stage.started()

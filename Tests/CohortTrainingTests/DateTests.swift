@@ -55,6 +55,7 @@ import Testing
         ("Jan 1 2000", DateFormat.nameDayYear, [2000, 1, 1, 0, 0]), ("January 31, 2000", .nameDayYear, [2000, 1, 31, 0, 0]),
         ("Jan-1-1995", .nameDayYear, [1995, 1, 1, 0, 0]), ("1 Sept 1999", .dayNameYear, [1999, 9, 1, 0, 0]),
         ("25/11/63", .dmy, [2063, 11, 25, 0, 0]), ("1/1/85", .mdy, [1985, 1, 1, 0, 0]), ("02-Dec-70", .dayNameYear, [1970, 12, 2, 0, 0]),
+        ("1991 Jul", .yearName, [1991, 7, 1, 0, 0]), ("1977-December", .yearName, [1977, 12, 1, 0, 0]),
         ("1974Q1", .yearQuarter, [1974, 1, 1, 0, 0]), ("1960q4", .yearQuarter, [1960, 10, 1, 0, 0]),
         ("1950:3", .yearQuarter, [1950, 7, 1, 0, 0]),
         ("1950:12", .yearMonth, [1950, 12, 1, 0, 0]), ("2001-07", .yearMonth, [2001, 7, 1, 0, 0]),

@@ -42,6 +42,12 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         #expect(try names("\"\",16.5,16.75,17.25\n71,0,1,0\n70,0,2,0\n69,3,1,1\n68,1,5,1\n") == ["column_1", "16.5", "16.75", "17.25"])
     }
 
+    @Test func `text above dates is a name, and dates without a name are no names of rows`() throws {
+        let rows = (0..<40).map { "20\(10 + $0 / 12)-\($0 % 12 + 1)-01,\(scattered($0)).5" }.joined(separator: "\n")
+        #expect(try names("Month,0\n" + rows) == ["Month", "0"])
+        #expect(try infer(",sales\n" + rows).schema.columns[0].kind == .date)
+    }
+
     @Test func `numbers alone have no header, which is said, and a person may say otherwise`() throws {
         let rows = (1..<41).map { "\(scattered($0)),\(scattered($0, 1)),\(scattered($0, 2)),\($0 % 2)" }.joined(separator: "\n")
         let finding = try infer(rows)

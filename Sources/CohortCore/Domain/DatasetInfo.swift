@@ -51,4 +51,9 @@ public struct DatasetInfo: Codable, Hashable, Sendable {
         features = try container.decodeIfPresent(Int.self, forKey: .features) ?? schema?.featureCount ?? 0
         targetStd = try container.decodeIfPresent(Double.self, forKey: .targetStd)
     }
+
+    /// What is learned from what, for people.
+    public func words(isTargetGiven: Bool) -> String {
+        "\(trainingRows) rows to train on, \(validationRows) held out, \(features) features, target '\(target)'\(isTargetGiven ? "" : " (the last column; --target chooses another)")"
+    }
 }

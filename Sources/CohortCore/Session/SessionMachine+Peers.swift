@@ -11,10 +11,7 @@ extension SessionMachine {
         session.status = .running
         session.startedAt = now.date
         change(true)
-        notify(
-            .status,
-            "Training starts: \(dataset.trainingRows) rows to train on, \(dataset.validationRows) held out, \(dataset.features) features, target '\(dataset.target)'",
-            now, &step)
+        notify(.status, "Training starts: \(dataset.words(isTargetGiven: session.settings.target != nil))", now, &step)
         for warning in dataset.warnings { notify(.note, "Data: \(warning)", now, &step) }
         enableAll(now, &step)
     }

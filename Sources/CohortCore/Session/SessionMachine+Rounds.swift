@@ -114,20 +114,36 @@ extension SessionMachine {
                 !strategy.synchronous ? RowRange(start: 0, end: dataset.validationRows) : session.weights != nil ? slices[position] : nil
             if session.peers[index].validationRows?.count == 0 { session.peers[index].validationRows = nil }
             assign(index, if: !session.peers[index].rows.isEmpty, now, &step)
-            noteSmallShare(session.peers[index], now, &step)
         }
+        noteSmallShares(ready, now, &step)
         begun(now)
     }
 
-    /// A share smaller than the batch is one smaller batch: it is said once, and ends nothing.
-    private mutating func noteSmallShare(_ peer: SessionPeer, _ now: Moment, _ step: inout Step) {
-        let batch = session.settings.hyperparameters(peerId: peer.id, name: peer.name).batchSize
-        guard peer.rowCount < batch, noted.insert("batch/\(peer.id)").inserted else { return }
-        let words =
-            peer.rowCount == 0
-            ? "\(peer.name) gets no rows: there are fewer than peers"
-            : "batch_size \(batch) is larger than \(peer.name)'s share of \(peer.rowCount) rows: it trains them as one smaller batch"
-        notify(.note, words, now, &step, peer: peer)
+    /// A share smaller than the batch is one smaller batch: that is said once, of many peers together, and ends nothing.
+    private mutating func noteSmallShares(_ ready: [Int], _ now: Moment, _ step: inout Step) {
+        func batch(_ peer: SessionPeer) -> Int { session.settings.hyperparameters(peerId: peer.id, name: peer.name).batchSize }
+        let small = ready.map { session.peers[$0] }.filter { $0.rowCount < batch($0) && !noted.contains("batch/\($0.id)") }
+        noted.formUnion(small.map { "batch/\($0.id)" })
+        let idle = small.filter { $0.rowCount == 0 }
+        if !idle.isEmpty {
+            notify(.note, "\(list(idle.map(\.name))) \(idle.count == 1 ? "gets" : "get") no rows: there are fewer than peers", now, &step)
+        }
+        let fitted = small.filter { $0.rowCount > 0 }
+        guard let first = fitted.first else { return }
+        guard fitted.count > 2 else {
+            for peer in fitted {
+                notify(
+                    .note,
+                    "batch_size \(batch(peer)) is larger than \(peer.name)'s share of \(peer.rowCount) \(peer.rowCount == 1 ? "row" : "rows"): it trains them as one smaller batch",
+                    now, &step, peer: peer)
+            }
+            return
+        }
+        let (least, most) = (fitted.map(\.rowCount).min() ?? 0, fitted.map(\.rowCount).max() ?? 0)
+        notify(
+            .note,
+            "batch_size \(batch(first)) is larger than the shares of \(list(fitted.map(\.name))) (\(least == most ? "\(most)" : "\(least) to \(most)") rows each): each trains its rows as one smaller batch",
+            now, &step)
     }
 
     private mutating func beginEvaluation(_ ready: [Int], _ now: Moment, _ step: inout Step) {

@@ -12,6 +12,8 @@ public enum DateFormat: String, Codable, Sendable, CaseIterable {
     case nameDayYear = "name-day-year"
     /// `Dec 2024`, `December 2024`, `Dec-2024`.
     case nameYear = "name-year"
+    /// `2024-Dec`, `2024 December`.
+    case yearName = "year-name"
     /// `1974Q1`, `1974-Q1`, `1974:1`.
     case yearQuarter = "year-quarter"
     /// `2024-12`, `2024/12`, `1950:12`, `1950M12`.
@@ -32,7 +34,7 @@ public enum DateFormat: String, Codable, Sendable, CaseIterable {
         switch self {
         case .ymd, .dmy, .mdy, .dayNameYear, .nameDayYear, .epochSeconds, .epochMilliseconds: DatePart.allCases
         case .compact, .yymmdd: [.year, .month, .weekday, .yearDaySin, .yearDayCos]
-        case .nameYear, .yearQuarter, .yearMonth: [.year, .month, .yearDaySin, .yearDayCos]
+        case .nameYear, .yearName, .yearQuarter, .yearMonth: [.year, .month, .yearDaySin, .yearDayCos]
         case .time: [.hour, .minute]
         }
     }

@@ -107,7 +107,8 @@ struct SessionRoutes: Sendable {
         let id = try context.parameters.require("id")
         let notices = await parts.feed.subscribe(sessionId: id)
         let session = try await session(id: id, caller)
-        let words = API.TrainingStatus(session).message + (session.error.map { ": \($0)" } ?? "")
+        let about = session.status == .running ? session.dataset?.words(isTargetGiven: session.settings.target != nil) : session.error
+        let words = API.TrainingStatus(session).message + (about.map { ": \($0)" } ?? "")
         var first = SessionNotice(sessionId: id, kind: .status, time: parts.time.date, message: words)
         first.status = session.status
         first.progress = session.progress

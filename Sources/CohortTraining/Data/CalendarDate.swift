@@ -31,6 +31,7 @@ struct CalendarDate: Equatable {
             case .dayNameYear: readDayNameYear(&rest)
             case .nameDayYear: readNameDayYear(&rest)
             case .nameYear: readNameYear(&rest)
+            case .yearName: readYearName(&rest)
             case .yearQuarter: readYearQuarter(&rest)
             case .yearMonth: readYearMonth(&rest)
             case .time: readTime(&rest) && rest.isAtEnd
@@ -123,6 +124,12 @@ struct CalendarDate: Equatable {
 
     private mutating func readNameYear(_ rest: inout Scanner) -> Bool {
         guard let month = rest.month(), rest.skip(" -./,"), let year = rest.number(4...4) else { return false }
+        (self.year, self.month) = (year, month)
+        return true
+    }
+
+    private mutating func readYearName(_ rest: inout Scanner) -> Bool {
+        guard let year = rest.number(4...4), rest.skip(" -./"), let month = rest.month() else { return false }
         (self.year, self.month) = (year, month)
         return true
     }
@@ -261,7 +268,7 @@ struct CalendarDate: Equatable {
 /// Which formats all texts of a column can be dates of.
 struct DateFormats {
     private(set) var possible: [DateFormat] = [
-        .ymd, .dmy, .mdy, .dayNameYear, .nameDayYear, .nameYear, .yearQuarter, .yearMonth, .time,
+        .ymd, .dmy, .mdy, .dayNameYear, .nameDayYear, .nameYear, .yearName, .yearQuarter, .yearMonth, .time,
     ]
 
     mutating func add(_ bytes: CellBytes) {
@@ -293,6 +300,7 @@ extension DateFormat {
         case .dayNameYear: "day, month's name, year"
         case .nameDayYear: "month's name, day, year"
         case .nameYear: "month's name, year"
+        case .yearName: "year, month's name"
         case .yearQuarter: "year and quarter"
         case .yearMonth: "year and month"
         case .time: "hour:minute"

@@ -33,7 +33,8 @@ enum ColumnRules {
             column.note = "groups the rows: no feature"
         } else if !options.use.contains(scan.name), scan.countsRows {
             column.note = "counts the rows: an id (\(keeps))"
-        } else if !options.use.contains(scan.name), look.namesRows(index), scan.texts > 0 || scan.isWhole || header.unnamed.contains(index)
+        } else if !options.use.contains(scan.name), scan.dateFormat == nil, look.namesRows(index),
+            scan.texts > 0 || scan.isWhole || header.unnamed.contains(index)
         {
             column.note =
                 header.unnamed.contains(index)

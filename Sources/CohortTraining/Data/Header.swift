@@ -63,6 +63,8 @@ struct Header {
                 numbered.append(index)
             } else if !values.isEmpty, values.allSatisfy({ number($0) != nil }) {
                 votes += 1
+            } else if !values.isEmpty, isDates(values), !isDates([name]) {
+                votes += 1
             } else if values.contains(name) {
                 votes -= 1
             } else if Set(values).count * 2 <= values.count {
@@ -76,6 +78,12 @@ struct Header {
         }
         // A file of text alone whose first line does not come again: a header, as most files have.
         return votes >= 0
+    }
+
+    private static func isDates(_ texts: [String]) -> Bool {
+        var formats = DateFormats()
+        for text in texts { text.withBytes { formats.add($0) } }
+        return !formats.possible.isEmpty
     }
 
     /// Whether these cells, four or more, or three beside others, are numbers with a constant step.

@@ -83,15 +83,16 @@ enum ResultsText {
     /// Of `fedavg` what a peer reports is of its training; of `independent`, of its own model on the held-out rows.
     private static func peers(_ results: API.Results, _ isRegression: Bool) -> String {
         let of = results.strategy == "independent" ? "validation" : "training"
-        var table = TextTable(header: [
-            "peer", "engine", "device", "state", "rows trained", "samples/s", "\(of) loss", isRegression ? "R²" : "\(of) accuracy",
-        ])
+        // Of training, a quantity's R² is not measured.
+        let score = !isRegression ? ["\(of) accuracy"] : of == "training" ? [] : ["\(of) R²"]
+        var table = TextTable(header: ["peer", "engine", "device", "state", "rows trained", "samples/s", "\(of) loss"] + score)
         for peer in results.peers {
-            table.rows.append([
-                peer.name, peer.engine, peer.device, peer.state.rawValue, Figure.whole(peer.trainedSamples),
-                peer.samplesPerSecond.map { Figure.whole(Int(min($0, 1e15))) } ?? "-", Figure.decimal(peer.loss),
-                isRegression ? Figure.decimal(peer.r2) : Figure.percent(peer.accuracy),
-            ])
+            let figures = [isRegression ? Figure.decimal(peer.r2) : Figure.percent(peer.accuracy)].prefix(score.count)
+            table.rows.append(
+                [
+                    peer.name, peer.engine, peer.device, peer.state.rawValue, Figure.whole(peer.trainedSamples),
+                    peer.samplesPerSecond.map { Figure.whole(Int(min($0, 1e15))) } ?? "-", Figure.decimal(peer.loss),
+                ] + figures)
         }
         return table.text
     }
