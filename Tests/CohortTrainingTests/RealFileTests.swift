@@ -241,8 +241,9 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         }
         let header = (0..<width).map { "p\($0)" }.joined(separator: ",") + ",y\n"
         let finding = try infer(header + rows.joined(separator: "\n"))
-        let scaled = finding.schema.columns.filter { $0.scaling == .range }
-        #expect(scaled.count >= 8 && scaled.allSatisfy { $0.scale == 255 })
+        let scaled = finding.schema.columns.filter { $0.scaling == .auto }
+        #expect(scaled.count >= 8 && Set(scaled.map(\.scale)).count == 1 && scaled.allSatisfy { $0.shift == $0.mean })
+        #expect(scaled.allSatisfy { (20...255).contains($0.scale ?? 0) })
         #expect(finding.warnings.contains { $0.contains("one range, 0 to 255") })
     }
 }

@@ -23,7 +23,7 @@ public struct TableSchema: Codable, Hashable, Sendable {
         /// What is subtracted from a number, and what the difference is divided by; absent: ``mean`` and ``std``. Numeric columns only.
         public var shift: Double?
         public var scale: Double?
-        /// Where they come from; absent: ``Scaling/standard``.
+        /// Where they come from; absent: ``Scaling/standard``; ``Scaling/auto``: mean, and the common deviation of columns of one range.
         public var scaling: Scaling?
         /// Sorted; categorical columns only.
         public var categories: [String]?

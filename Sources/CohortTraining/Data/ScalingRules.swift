@@ -17,9 +17,15 @@ enum ScalingRules {
         var said: [String] = []
         let pixels = oneRange(numeric, moments)
         if let (indices, range) = pixels {
-            for index in indices { set(.range, &schema.columns[index], moments[index], [], range: range) }
+            // Each keeps its own mean, so that what is missing stays the mean.
+            let deviation = pooledDeviation(indices.sorted().map { moments[$0] })
+            for index in indices {
+                (schema.columns[index].shift, schema.columns[index].scale, schema.columns[index].scaling) = (
+                    moments[index].mean, deviation, .auto
+                )
+            }
             said.append(
-                "\(indices.count) columns have one range, \(Cell.label(range.lowerBound)) to \(Cell.label(range.upperBound)): they are scaled by it (--scaling standard: each by its deviation)"
+                "\(indices.count) columns have one range, \(Cell.label(range.lowerBound)) to \(Cell.label(range.upperBound)): they are scaled by their common deviation (--scaling standard: each by its own)"
             )
         }
         let rest = numeric.filter { pixels?.indices.contains($0) != true && isNearlyOneValue(moments[$0], sample.sorted($0)) }
@@ -34,13 +40,12 @@ enum ScalingRules {
     }
 
     private static func set(
-        _ scaling: Scaling, _ column: inout TableSchema.Column, _ moments: Moments, _ sorted: [Double], range: ClosedRange<Double>? = nil
+        _ scaling: Scaling, _ column: inout TableSchema.Column, _ moments: Moments, _ sorted: [Double]
     ) {
         switch scaling {
         case .auto, .standard: return
         case .range:
-            let (least, largest) = (range?.lowerBound ?? moments.least, range?.upperBound ?? moments.largest)
-            (column.shift, column.scale) = (least, largest - least)
+            (column.shift, column.scale) = (moments.least, moments.largest - moments.least)
         case .robust:
             guard let median = quantile(sorted, 0.5), let low = quantile(sorted, 0.25), let high = quantile(sorted, 0.75), high > low else {
                 return
@@ -50,6 +55,14 @@ enum ScalingRules {
         }
         column.scaling = scaling
         if let divisor = column.scale, !(divisor > 0 && divisor.isFinite) { (column.shift, column.scale, column.scaling) = (nil, nil, nil) }
+    }
+
+    /// Of all values of the columns together.
+    private static func pooledDeviation(_ columns: [Moments]) -> Double {
+        let count = Double(columns.count)
+        let mean = columns.reduce(0) { $0 + $1.mean } / count
+        let variance = columns.reduce(0) { $0 + $1.deviation * $1.deviation + ($1.mean - mean) * ($1.mean - mean) } / count
+        return variance.squareRoot()
     }
 
     private static func quantile(_ sorted: [Double], _ share: Double) -> Double? {
