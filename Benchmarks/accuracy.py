@@ -139,7 +139,7 @@ class Pool:
         """The model file. `kill_at`: the round in which the last peer is killed."""
         model = f"{self.folder}/model.safetensors"
         arguments = [
-            "train", data, "--target", "y", "--peers", str(peers), "--rounds", str(rounds), "--epochs", str(epochs), "--batch-size", str(batch),
+            "train", data, "--target", "y", "--scaling", "standard", "--peers", str(peers), "--rounds", str(rounds), "--epochs", str(epochs), "--batch-size", str(batch),
             "--lr", str(lr), "--hidden", ",".join(map(str, hidden)), "--seed", str(seed), "--validation", "0", "--output", model, "--json"]
         training = subprocess.Popen(
             [self.binary, *arguments], stdout=subprocess.PIPE, stderr=open(f"{self.folder}/train.log", "w"), text=True,

@@ -13,6 +13,8 @@ extension Peer {
             let registered = try await register(client, &record, capabilities)
             try folder.save(record)
             self.registered = registered
+            // From here on it says goodbye when it ends.
+            logger.notice("registered as \(configuration.name) at \(client.server)", metadata: ["peer": "\(registered.peerId)"])
             let since = ContinuousClock.now
             do {
                 try await attend(client.authenticated(by: registered.credential), registered)
@@ -58,7 +60,6 @@ extension Peer {
                         credential: record.credential))
                 record.peerId = registered.peerId
                 record.credential = registered.credential
-                logger.notice("registered as \(configuration.name) at \(client.server)", metadata: ["peer": "\(registered.peerId)"])
                 return registered
             } catch let error as CohortError {
                 switch error.code {

@@ -4,6 +4,12 @@ import Testing
 
 @testable import CohortServer
 
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
 @Suite struct Multipart {
     private static let type = "multipart/form-data; boundary=\"edge\""
     private static let body =
@@ -54,7 +60,8 @@ import Testing
             "\r\n", "--", "--edge", "--edge--", "\r\n--edge\r\n", "\"", "\0", ":", "; name=", "Content-Disposition: form-data; name=\"a\"",
         ]
         var whole = 0
-        for _ in 0..<20_000 {
+        let cases = getenv("COHORT_FUZZ_CASES").flatMap { Int(String(cString: $0)) } ?? 20_000
+        for _ in 0..<cases {
             var body = Array(Self.body.utf8)
             for _ in 0..<generator.next(below: 4) {
                 let place = generator.next(below: body.count)

@@ -174,6 +174,16 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         #expect(message("6.2\u{1a}").contains("control character"))
     }
 
+    @Test func `the default target is the last column that is left and has values`() throws {
+        let text =
+            "a,kind,note,grp,e1\n"
+            + (0..<60).map { "\(scattered($0)),\($0 % 2 == 0 ? "p" : "q"),n\($0 % 3),\($0 / 6)," }.joined(separator: "\n")
+        #expect(try infer(text).schema.target == "grp")
+        #expect(try infer(text, options: DataOptions(group: "grp")).schema.target == "note")
+        #expect(try infer(text, options: DataOptions(ignore: ["note"], group: "grp")).schema.target == "kind")
+        #expect(refusal("a,b,c,d\n1,,,\n2,,,\n").contains("name the column to predict with --target"))
+    }
+
     @Test func `None is a word among words, and no value among numbers`() throws {
         let rows = (0..<90).map { "\($0 % 3 == 0 ? "None" : "\(scattered($0))"),\(["None", "Some", "Marked"][$0 % 3])" }
         let schema = try infer("a,improved\n" + rows.joined(separator: "\n")).schema

@@ -143,6 +143,23 @@ extension SystemSuite {
                 try await pythonAgrees(
                     world, model: model, csv: csv, with: predictions.lines.dropFirst().map { $0.prefix { $0 != "," } }.map(String.init))
 
+                // What was said of the data is in the results, however late one looks; so is the target and whether it was chosen.
+                let ids = try world.write(
+                    "row_id,size,kind\n"
+                        + (0..<80).map { "\($0 * 7 % 80 + 5),\($0 % 9).5,\($0 % 2 == 0 ? "a" : "b")" }.joined(separator: "\n"),
+                    to: "ids.csv")
+                let quick = try await run("quick", ["train", ids, "--rounds", "2", "--seed", "11", "--json"])
+                let results = try CohortJSON.decode(API.Results.self, from: try #require(quick.lines.last).utf8)
+                #expect(results.warnings.contains { $0.contains("'row_id' has all values different: an id") }, "\(results.warnings)")
+                #expect(results.target == "kind" && !results.targetGiven && results.seed == 11 && results.history.count == 2)
+                #expect(results.evaluation?.guessing != nil && results.history[0].validation?.loss != nil)
+                let withId = try await run("use", ["train", ids, "--use", "row_id", "--target", "kind", "--rounds", "1", "--json"])
+                #expect(try CohortJSON.decode(API.Results.self, from: try #require(withId.lines.last).utf8).targetGiven)
+                let text = try await run("text", ["results", results.sessionId])
+                #expect(text.output.contains("predicting 'kind' (the last column") && text.output.contains("guessing '"), "\(text.output)")
+                let misspelt = try await run("misspelt", ["train", ids, "--target", "kint", "--json"], exit: .exited(1))
+                #expect(misspelt.lines.last?.contains("did you mean 'kind'?") == true, "\(misspelt.output)")
+
                 let broken = try world.write("a,b,y\n1,2,x\n1,2\n", to: "broken.csv")
                 let failed = try await run("broken", ["train", broken], exit: .exited(1))
                 #expect(failed.standardError.contains("line 3"), "\(failed.standardError)")
@@ -191,6 +208,8 @@ extension SystemSuite {
                 let server = try await world.server()
                 let person = try await world.person(server)
                 let peers = try await world.peers(1, of: server, for: person)
+                // The server knows of it a moment before it does itself.
+                try await eventually("the peer knows that it is registered") { peers[0].standardError.contains("registered as") }
                 try await peers[0].send(SIGTERM)
                 #expect(try await peers[0].end(within: .seconds(10)) == .exited(0), "\(peers[0].standardError)")
                 #expect(try await person.peers().allSatisfy { $0.status == .offline }, "at once, not after a silence")

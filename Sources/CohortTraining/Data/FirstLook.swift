@@ -20,7 +20,8 @@ struct FirstLook {
         let columns = header.names.count
         var scans = ColumnScans(names: header.names, comma: reader.takesComma)
         // The last column may turn out to be empty (a delimiter at the end of each line): then the one before it is the target.
-        let candidates = target.flatMap(header.names.firstIndex(of:)).map { [$0] } ?? [columns - 2, columns - 1]
+        let eligible = header.names.indices.filter { header.names[$0] != options.group && !options.ignore.contains(header.names[$0]) }
+        let candidates = target.flatMap(header.names.firstIndex(of:)).map { [$0] } ?? eligible.suffix(3)
         var labels = candidates.map { _ in LabelScan() }
         let watched = header.names.indices.filter { header.unnamed.contains($0) && $0 == 0 || Identifiers.areNamed(by: header.names[$0]) }
         var identifiers = watched.map { _ in DistinctScan() }
@@ -40,10 +41,10 @@ struct FirstLook {
         let found = scans.finish()
         self.scans = found
         self.rows = rows
-        let last = found.indices.last {
-            found[$0].values > 0 && found[$0].name != options.group && !options.ignore.contains(found[$0].name)
+        guard rows > 0 else { throw CohortError(.invalid, "the file has a header and no rows") }
+        guard let index = candidates.last(where: { found[$0].values > 0 }) ?? (target == nil ? nil : candidates.first) else {
+            throw CohortError(.invalid, "the last columns have no values: name the column to predict with --target")
         }
-        let index = target.flatMap(header.names.firstIndex(of:)) ?? last ?? columns - 1
         self.target = index
         self.labels = candidates.firstIndex(of: index).map { labels[$0] }
         self.identifiers = Dictionary(uniqueKeysWithValues: zip(watched, identifiers))

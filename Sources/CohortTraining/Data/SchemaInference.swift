@@ -48,7 +48,6 @@ public enum SchemaInference {
                 .invalid, "the file has one column, '\(header.names[0])': a target and a column to predict it from are needed")
         }
         let look = try FirstLook(reader, header, target: target, options, seed: seed, parallel, shouldContinue)
-        guard look.rows > 0 else { throw CohortError(.invalid, "the file has a header and no rows") }
         let found = look.scans[look.target]
         guard found.values > 0 else { throw CohortError(.invalid, "the target column '\(found.name)' has no values") }
         let byDefault = target == nil ? " (the last column was taken; --target chooses another)" : ""
