@@ -1,0 +1,142 @@
+import CohortCore
+import FoundationEssentials
+import Logging
+
+/// What is heard, and what the machine makes of it.
+extension SessionRun {
+    func listen(_ machine: inout SessionMachine, first: SessionMachine.Event) async throws {
+        // What an earlier try left: it is delivered again.
+        mailbox.drop()
+        try await coordinator.broker.declare(machine.session.eventQueue)
+        let stream = try await coordinator.broker.consume(machine.session.eventQueue)
+        try await withThrowingTaskGroup(of: Void.self) { [mailbox, time, tick = configuration.tickSeconds] tasks in
+            tasks.addTask {
+                do {
+                    for try await delivery in stream { mailbox.put(.delivery(delivery)) }
+                    mailbox.put(.queueEnded("the event queue ended"))
+                } catch {
+                    mailbox.put(.queueEnded("\(error)"))
+                }
+            }
+            tasks.addTask {
+                while true {
+                    try await time.sleep(seconds: tick)
+                    mailbox.put(.tick)
+                }
+            }
+            tasks.addTask { [id, documents, configuration, generation = machine.session.generation] in
+                do {
+                    let seconds = configuration.leaseSeconds / 3
+                    try await Self.keepLease(id, generation, every: seconds, documents, configuration, time)
+                    mailbox.put(.look)
+                } catch is LeaseLost {
+                    mailbox.put(.leaseLost)
+                } catch let error as CohortError {
+                    mailbox.put(.queueEnded(error.message))
+                }
+            }
+            defer { tasks.cancelAll() }
+            try await carryOut(machine.handle(first, now: clock.now()), &machine, [])
+            mailbox.put(.look)
+            while !machine.session.status.isFinal {
+                let items = await mailbox.take()
+                try Task.checkCancellation()
+                guard !items.isEmpty else { throw CancellationError() }
+                try await handle(items, &machine)
+            }
+        }
+    }
+
+    private func handle(_ items: [Mailbox.Item], _ machine: inout SessionMachine) async throws {
+        var step = Step()
+        var taken: [Delivery] = []
+        for item in items {
+            switch item {
+            case .delivery(let delivery):
+                if let more = try await hear(delivery, &machine) {
+                    step += more
+                    taken.append(delivery)
+                }
+            case .look:
+                try await lookAtLease(&machine)
+                step += try await look(&machine)
+            case .tick:
+                if time.monotonic - peersSeenAt > 2 { step += try await look(&machine) }
+            case .leaseLost:
+                throw LeaseLost()
+            case .queueEnded(let why):
+                throw CohortError(.unavailable, why)
+            }
+        }
+        machine.advance(now: clock.now(), &step)
+        try await carryOut(step, &machine, taken)
+    }
+
+    /// - Returns: nil when the delivery is dealt with already (rejected).
+    private func hear(_ delivery: Delivery, _ machine: inout SessionMachine) async throws -> Step? {
+        let event: PeerEvent
+        do {
+            event = try CohortJSON.decode(PeerEvent.self, from: delivery.body)
+        } catch let unknown as UnknownMessageType {
+            logger.debug("\(unknown)")
+            return Step()
+        } catch let error as CohortError {
+            logger.warning("a malformed event is rejected: \(error)")
+            try await delivery.reject(error)
+            return nil
+        }
+        guard event.sessionId == id, let place = machine.place(of: event.peerId) else {
+            try await delivery.reject(CohortError(.conflict, "this is not an event of a peer of session \(id)"))
+            return nil
+        }
+        switch event {
+        case .enabled(let event): return machine.apply(.enabled(event), now: clock.now())
+        case .ready(let event): return machine.apply(.ready(event), now: clock.now())
+        case .progress(let event): return machine.apply(.progress(event), now: clock.now())
+        case .error(let event): return machine.apply(.error(event), now: clock.now())
+        case .heartbeat(let event):
+            guard machine.accepts(generation: event.generation, round: event.round, peerId: event.peerId) else { break }
+            return machine.apply(.heartbeat(event), now: clock.now())
+        case .done(let event):
+            // A repeat of what is stored is fine, and changes nothing.
+            if machine.isRepeat(event) { return Step() }
+            guard machine.awaits(event) else { break }
+            if let why = machine.implausibility(of: event) { return machine.apply(.refused(event, why: why), now: clock.now()) }
+            do {
+                let inspected = try await updates.inspect(
+                    event, attempt: place.attempt ?? 0, of: machine.session, collects: !machine.isSynchronous)
+                let measured = await measured(event, inspected?.parameters, place, machine)
+                return machine.apply(.done(event, norm: inspected?.norm, measured: measured), now: clock.now())
+            } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
+                return machine.apply(.refused(event, why: error.message), now: clock.now())
+            }
+        }
+        try await delivery.reject(
+            CohortError(
+                .conflict,
+                "this answers an older round, attempt or generation than round \(machine.session.round), attempt \(place.attempt ?? 0), generation \(machine.session.generation)"
+            ))
+        return nil
+    }
+
+    /// What the documents say of the session's peers.
+    private func look(_ machine: inout SessionMachine) async throws -> Step {
+        if machine.session.cancelRequested { return machine.apply(.cancelled, now: clock.now()) }
+        peersSeenAt = time.monotonic
+        var step = Step()
+        let known = Dictionary(try await documents.peers(ofSession: id).map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        for place in machine.session.peers where place.isAlive {
+            guard let peer = known[place.id] else {
+                step += machine.apply(
+                    .peerLost(peerId: place.id, why: "it is no longer locked to this session"), now: clock.now())
+                continue
+            }
+            if peer.status == .offline {
+                step += machine.apply(.peerLost(peerId: place.id, why: "silent too long, or gone"), now: clock.now())
+            } else if peer.registration != place.registration {
+                step += machine.apply(.peerRegistered(peer), now: clock.now())
+            }
+        }
+        return step
+    }
+}

@@ -1,0 +1,77 @@
+public import FoundationEssentials
+
+/// Accounts and join tokens.
+extension API {
+    public struct Signup: Codable, Sendable {
+        public var email: String
+        public var password: String
+        public var name: String?
+        public init(email: String, password: String, name: String?) {
+            self.email = email
+            self.password = password
+            self.name = name
+        }
+    }
+
+    public struct Signin: Codable, Sendable {
+        public var email: String
+        public var password: String
+        public init(email: String, password: String) {
+            self.email = email
+            self.password = password
+        }
+    }
+
+    public struct AccessToken: Codable, Sendable {
+        public var accessToken: String
+        public var tokenType: String
+        /// Seconds.
+        public var expiresIn: Int
+        public init(accessToken: String, expiresIn: Int) {
+            self.accessToken = accessToken
+            self.tokenType = "bearer"
+            self.expiresIn = expiresIn
+        }
+    }
+
+    public struct Account: Codable, Sendable {
+        public var id: String
+        public var email: String
+        public var name: String
+        public var createdAt: Date
+        public init(_ user: User) {
+            id = user.id
+            email = user.email
+            name = user.name
+            createdAt = user.createdAt
+        }
+    }
+
+    public struct NewToken: Codable, Sendable {
+        public var name: String?
+        /// Seconds; nil: does not expire.
+        public var expiresIn: Int?
+        public init(name: String? = nil, expiresIn: Int? = nil) {
+            self.name = name
+            self.expiresIn = expiresIn
+        }
+    }
+
+    /// A join token, or one of the list, where `token` is absent: it is shown once.
+    public struct Token: Codable, Sendable {
+        public var id: String
+        public var name: String
+        public var createdAt: Date
+        public var expiresAt: Date?
+        public var revokedAt: Date?
+        public var token: String?
+        public init(_ record: JoinToken, token: String? = nil) {
+            id = record.id
+            name = record.name
+            createdAt = record.createdAt
+            expiresAt = record.expiresAt
+            revokedAt = record.revokedAt
+            self.token = token
+        }
+    }
+}

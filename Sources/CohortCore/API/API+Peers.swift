@@ -1,0 +1,119 @@
+public import FoundationEssentials
+
+/// What peers say, and what people see of them.
+extension API {
+    /// A peer registers. `id` is what it was given the first time (kept in its data folder), absent at first.
+    public struct Registration: Codable, Sendable {
+        public var id: String?
+        public var name: String
+        public var capabilities: PeerCapabilities
+        /// Whose sessions it trains; absent: its owner's.
+        public var serve: Pool?
+        /// With `id`: the credential of the registration before, which shows that the id is this machine's.
+        public var credential: String?
+        public init(
+            id: String?, name: String, capabilities: PeerCapabilities, serve: Pool? = nil, credential: String? = nil
+        ) {
+            self.serve = serve
+            self.credential = credential
+            self.id = id
+            self.name = name
+            self.capabilities = capabilities
+        }
+    }
+
+    /// What a peer is told when it registers: who it is, and what to talk to.
+    public struct Registered: Codable, Sendable {
+        public var peerId: String
+        public var registration: Int
+        /// The bearer token of this peer: every other `/peers/{id}/…` request needs it. The join token only registers.
+        public var credential: String
+        /// `embedded` (commands stream from and events go to this server), or another transport's name in `broker`.
+        public var broker: BrokerAddress
+        /// Seconds between presence beats; a peer varies them by ± 20 %.
+        public var heartbeatInterval: Double
+        public init(peerId: String, registration: Int, credential: String, broker: BrokerAddress, heartbeatInterval: Double) {
+            self.peerId = peerId
+            self.registration = registration
+            self.credential = credential
+            self.broker = broker
+            self.heartbeatInterval = heartbeatInterval
+        }
+    }
+
+    public struct BrokerAddress: Codable, Sendable {
+        /// `embedded`, `amqp`.
+        public var kind: String
+        public var url: String?
+        public init(kind: String, url: String? = nil) {
+            self.kind = kind
+            self.url = url
+        }
+    }
+
+    /// A presence beat. 409 when the registration is no longer the peer's: register again.
+    public struct Beat: Codable, Sendable {
+        public var registration: Int
+        /// Acknowledges commands of the stream up to and including this id as well.
+        public var through: Int?
+        public init(registration: Int, through: Int? = nil) {
+            self.registration = registration
+            self.through = through
+        }
+    }
+
+    /// What became of several events sent together: those not named were taken over.
+    public struct EventsTaken: Codable, Sendable {
+        public var refused: [Refused]
+        public init(refused: [Refused]) { self.refused = refused }
+
+        public struct Refused: Codable, Sendable {
+            /// Line of the body, from 0.
+            public var line: Int
+            public var code: String
+            public var detail: String
+            public init(line: Int, code: String, detail: String) {
+                self.line = line
+                self.code = code
+                self.detail = detail
+            }
+        }
+    }
+
+    /// Acknowledges commands of the stream up to and including this id.
+    public struct CommandAcknowledgement: Codable, Sendable {
+        public var through: Int
+        public init(through: Int) { self.through = through }
+    }
+
+    public struct PeerView: Codable, Sendable {
+        public var id: String
+        public var name: String
+        public var status: PeerStatus
+        public var cores: Int
+        public var memoryBytes: Int
+        public var engine: String
+        public var device: String
+        public var samplesPerSecond: Double
+        public var platform: String
+        public var lastSeen: Date
+        /// Whether it came with a token of the asking user.
+        public var mine: Bool
+        /// Whose sessions it trains.
+        public var serve: Pool
+        public init(_ peer: Peer, mine: Bool) {
+            id = peer.id
+            name = peer.name
+            status = peer.status
+            cores = peer.capabilities.cores
+            memoryBytes = peer.capabilities.memoryBytes
+            engine = peer.capabilities.engine
+            device = peer.capabilities.device
+            samplesPerSecond = peer.capabilities.samplesPerSecond
+            platform = peer.capabilities.platform
+            lastSeen = peer.lastSeen
+            self.mine = mine
+            serve = peer.serve
+        }
+    }
+}

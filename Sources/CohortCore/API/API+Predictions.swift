@@ -1,0 +1,68 @@
+/// Rows to predict, and what is predicted.
+extension API {
+    public struct Prediction: Codable, Sendable {
+        /// Class labels, or numbers in the target's own units.
+        public var predictions: [Value]
+        /// Classification: class label → probability, a row each.
+        public var probabilities: [[String: Double]]?
+        public init(predictions: [Value], probabilities: [[String: Double]]?) {
+            self.predictions = predictions
+            self.probabilities = probabilities
+        }
+    }
+
+    /// A JSON scalar: what a cell of a table can be.
+    public enum Value: Codable, Hashable, Sendable {
+        case null
+        case bool(Bool)
+        case number(Double)
+        case text(String)
+
+        public init(from decoder: any Decoder) throws {
+            let container = try decoder.singleValueContainer()
+            if container.decodeNil() {
+                self = .null
+            } else if let bool = try? container.decode(Bool.self) {
+                self = .bool(bool)
+            } else if let number = try? container.decode(Double.self) {
+                self = .number(number)
+            } else if let text = try? container.decode(String.self) {
+                self = .text(text)
+            } else {
+                throw DecodingError.dataCorruptedError(
+                    in: container, debugDescription: "a number, text, true, false or null was expected")
+            }
+        }
+
+        public func encode(to encoder: any Encoder) throws {
+            var container = encoder.singleValueContainer()
+            switch self {
+            case .null: try container.encodeNil()
+            case .bool(let value): try container.encode(value)
+            case .number(let value): try container.encode(value)
+            case .text(let value): try container.encode(value)
+            }
+        }
+
+        /// As a CSV cell has it; nil for null.
+        public var cell: String? {
+            switch self {
+            case .null: nil
+            case .bool(let value): value ? "true" : "false"
+            case .number(let value): value == value.rounded() && abs(value) < 1e15 ? "\(Int64(value))" : "\(value)"
+            case .text(let value): value
+            }
+        }
+    }
+
+    public struct PredictRequest: Codable, Sendable {
+        /// Objects by column name.
+        public var rows: [[String: Value]]
+        /// Whether columns that no row has count as missing values; else they are an error.
+        public var allowMissing: Bool?
+        public init(rows: [[String: Value]], allowMissing: Bool? = nil) {
+            self.rows = rows
+            self.allowMissing = allowMissing
+        }
+    }
+}
