@@ -33,6 +33,10 @@ extension SystemSuite {
                 let prediction = try await person.predict(
                     id: started.sessionId, rows: [["a": .number(-2), "b": .number(-2), "c": .number(0), "d": .null]])
                 #expect(prediction.predictions == [.text("class0")])
+                let lacking = await #expect(throws: CohortError.self) {
+                    try await person.predict(id: started.sessionId, rows: [["a": .number(-2), "e": .number(1)]])
+                }
+                #expect(lacking?.message.contains("missing that the model predicts from: b, c, d") == true, "\(lacking?.message ?? "")")
 
                 let peers = try await person.peers()
                 #expect(peers.allSatisfy { $0.status == .online }, "nobody stays locked")
