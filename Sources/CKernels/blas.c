@@ -78,7 +78,7 @@ void cohort_blas_sgemm(
     struct product all = {transpose_a, transpose_b, columns >= rows, rows, columns, inner, 1, a, a_row, b, b_row, c};
     // By the size alone: each piece has enough to do to be worth a thread, and the operand that all of them read is packed few times.
     size_t work = rows * columns * inner;
-    all.pieces = work < 8u << 20 ? 1 : work < 64u << 20 ? 2 : work < 256u << 20 ? 4 : 8;
+    all.pieces = work < 1u << 20 ? 1 : work < 64u << 20 ? 2 : work < 256u << 20 ? 4 : 8;
     while (all.pieces > 1 && (columns >= rows ? columns : rows) / all.pieces < 32) all.pieces /= 2;
     cohort_threads_run(threads, all.pieces, multiply_piece, &all);
 }

@@ -3,8 +3,26 @@
 
 #include <math.h>
 
-void cohort_gather(const float *table, size_t width, const uint32_t *rows, size_t count, float *out) {
-    for (size_t i = 0; i < count; i++) memcpy(out + i * width, table + (size_t)rows[i] * width, width * sizeof(float));
+struct gather {
+    const float *table;
+    size_t width;
+    const uint32_t *rows;
+    size_t count, pieces;
+    float *out;
+};
+
+static void gather_piece(void *context, size_t piece) {
+    const struct gather *all = context;
+    for (size_t i = all->count * piece / all->pieces, end = all->count * (piece + 1) / all->pieces; i < end; i++)
+        memcpy(all->out + i * all->width, all->table + (size_t)all->rows[i] * all->width, all->width * sizeof(float));
+}
+
+void cohort_gather(
+    struct cohort_threads *threads, const float *table, size_t width, const uint32_t *rows, size_t count, float *out) {
+    // 128 KiB and more are worth a thread.
+    struct gather all = {table, width, rows, count, count * width >= 1 << 15 ? 4 : 1, out};
+    if (count < all.pieces) all.pieces = 1;
+    cohort_threads_run(threads, all.pieces, gather_piece, &all);
 }
 
 /// Runs the block that follows for all of `count` elements: `i` is the first, `some` how many of a vector's lanes count.

@@ -19,8 +19,9 @@ void cohort_threads_run(struct cohort_threads *threads, size_t pieces, void (*wo
 
 enum cohort_activation { COHORT_LINEAR = 0, COHORT_RELU = 1, COHORT_TANH = 2, COHORT_SIGMOID = 3 };
 
-/// out[i, :] = table[rows[i], :], i < count.
-void cohort_gather(const float *table, size_t width, const uint32_t *rows, size_t count, float *out);
+/// out[i, :] = table[rows[i], :], i < count; many floats are shared out among `threads` (NULL: this one alone).
+void cohort_gather(
+    struct cohort_threads *threads, const float *table, size_t width, const uint32_t *rows, size_t count, float *out);
 
 /// C [rows, columns] = A · B + bias, for small matrices. A's element (i, p) stands at a[i * a_row + p * a_step]; B's element (p, j) at
 /// b[p * b_row + j], or with `b_transposed` at b[j * b_row + p]. `bias` [columns] may be NULL. With `relu`, C becomes max(C, 0). `gate`

@@ -145,7 +145,7 @@ final class SimpleDNN: TrainableModel {
     private func gather(_ table: FeatureTable, _ rows: ArraySlice<UInt32>) {
         rows.withUnsafeBufferPointer { rows in
             guard let indices = rows.baseAddress else { return }
-            cohort_gather(table.features, table.featureCount, indices, rows.count, outputs[0])
+            cohort_gather(threads.pointer, table.features, table.featureCount, indices, rows.count, outputs[0])
             for index in 0..<rows.count { targets[index] = table.targets[Int(indices[index])] }
         }
     }
