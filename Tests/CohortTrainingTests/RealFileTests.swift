@@ -153,7 +153,10 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
             }
         }
         #expect(sides.count == 60 && sides.values.allSatisfy { $0.count == 1 })
-        #expect(refusal(text, options: DataOptions(group: "patients")).contains("did you mean 'patient'?"))
+        for near in ["patients", "paitent", "Patient"] {
+            #expect(refusal(text, options: DataOptions(group: near)).contains("did you mean 'patient'?"), "\(near)")
+        }
+        #expect(!refusal(text, options: DataOptions(group: "weight")).contains("did you mean"))
     }
 }
 
@@ -255,6 +258,37 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         #expect(scaled.count >= 8 && Set(scaled.map(\.scale)).count == 1 && scaled.allSatisfy { $0.shift == $0.mean })
         #expect(scaled.allSatisfy { (20...255).contains($0.scale ?? 0) })
         #expect(finding.warnings.contains { $0.contains("one range, 0 to 255") })
+    }
+}
+
+/// What a file can make the server remember is bounded, however it is made.
+@Suite struct Bounds {
+    private func bytes(_ text: String, _ body: (CellBytes) -> Void) { text.withBytes(body) }
+
+    @Test func `many columns named like ids share what is remembered`() {
+        var scan = DistinctScan(columns: 10_000)
+        for index in 0..<5_000 { bytes("\(index)") { scan.add($0) } }
+        #expect(scan.different == scan.limit && scan.limit * 10_000 <= 10 * DistinctScan.most && scan.allDiffer)
+    }
+
+    @Test func `long groups are counted, and not remembered`() {
+        var groups = GroupScan(seed: 1)
+        let long = String(repeating: "x", count: 10_000)
+        for index in 0..<10 { bytes("\(long)\(index % 2)") { groups.add($0) } }
+        bytes("short") { groups.add($0) }
+        #expect(groups.groups == 3 && groups.known.count == 1)
+    }
+
+    @Test func `columns whose numbers are together too large to square have no common deviation`() throws {
+        // Each alone is just not too large: 1.3e154 squared is 1.7e308.
+        let width = 1_000
+        let rows = (0..<150).map { row in
+            (0..<width).map { $0 % 150 == row ? "1.3e154" : "0" }.joined(separator: ",") + ",\(["p", "q"][row % 2])"
+        }
+        let schema = try infer((0..<width).map { "p\($0)" }.joined(separator: ",") + ",y\n" + rows.joined(separator: "\n")).schema
+        #expect(schema.columns.count { $0.kind == .numeric } > 500)
+        try schema.check()
+        #expect(throws: Never.self) { try CohortJSON.encode(schema) }
     }
 }
 

@@ -134,8 +134,12 @@ extension SystemSuite {
                 let evaluation = try CohortJSON.decode(Evaluation.self, from: measured.output.utf8)
                 #expect(evaluation.samples == 200 && evaluation.accuracy == Double(right) / 200)
                 #expect(try await run("evaluate-text", ["evaluate", model, csv]).output.contains("guessing '"))
+                // A file that happens to have the name of half a file is left alone.
+                let stranger = try world.write("mine", to: "kept.csv.part")
                 let kept = try await run("keep", ["predict", model, csv, "--keep", "-o", "\(world.folder)/kept.csv"])
-                #expect(kept.output.isEmpty && !FileManager.default.fileExists(atPath: "\(world.folder)/kept.csv.part"))
+                let halves = try FileManager.default.contentsOfDirectory(atPath: world.folder).filter { $0.hasSuffix(".part") }
+                #expect(kept.output.isEmpty && halves == ["kept.csv.part"])
+                #expect(try String(contentsOfFile: stranger, encoding: .utf8) == "mine")
                 let lines = try String(contentsOfFile: "\(world.folder)/kept.csv", encoding: .utf8).split(separator: "\n")
                 #expect(lines.count == 201 && lines[0].contains("predicted_"), "\(lines[0])")
                 let full = try await run("full", ["predict", model, csv, "-o", "/dev/full/x"], exit: .exited(2))

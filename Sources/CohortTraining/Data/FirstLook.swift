@@ -24,7 +24,7 @@ struct FirstLook {
         let candidates = target.flatMap(header.names.firstIndex(of:)).map { [$0] } ?? eligible.suffix(3)
         var labels = candidates.map { _ in LabelScan() }
         let watched = header.names.indices.filter { header.unnamed.contains($0) && $0 == 0 || Identifiers.areNamed(by: header.names[$0]) }
-        var identifiers = watched.map { _ in DistinctScan() }
+        var identifiers = watched.map { _ in DistinctScan(columns: watched.count) }
         let group = options.group.flatMap(header.names.firstIndex(of:))
         var groups = group.map { _ in GroupScan(seed: seed) }
         var rows = 0

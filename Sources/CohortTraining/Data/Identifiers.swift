@@ -36,15 +36,20 @@ enum Identifiers {
 
 /// Whether the values of a column are all different; and how many there are, up to a bound.
 struct DistinctScan {
-    /// Values that are remembered; a column whose first million are all different has different ones.
-    private static let most = 1 << 20
+    /// Values that all columns of a file remember together; a column whose remembered ones are all different has different ones.
+    static let most = 1 << 20
 
+    /// Values that this column remembers.
+    let limit: Int
     private var hashes: Set<UInt64> = []
     private(set) var values = 0
     private(set) var allDiffer = true
 
+    /// - Parameter columns: how many share what may be remembered.
+    init(columns: Int) { limit = max(1_000, Self.most / max(1, columns)) }
+
     mutating func add(_ bytes: CellBytes) {
-        guard hashes.count < Self.most, !Cell.isMissing(bytes) else { return }
+        guard hashes.count < limit, !Cell.isMissing(bytes) else { return }
         values += 1
         let hash = bytes.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01b3 }
         if !hashes.insert(hash).inserted { allDiffer = false }

@@ -21,7 +21,7 @@ struct RowSample {
     init(_ schema: TableSchema, total: Int) {
         func columns(_ kind: TableSchema.ColumnKind) -> [Int] { schema.columns.indices.filter { schema.columns[$0].kind == kind } }
         let (numeric, categorical) = (columns(.numeric), columns(.categorical))
-        wanted = min(4_096, max(256, Self.cells / max(1, numeric.count + categorical.count)))
+        wanted = min(4_096, max(64, Self.cells / max(1, numeric.count + categorical.count)))
         self.total = max(1, total)
         comma = schema.takesComma
         numbers = Dictionary(uniqueKeysWithValues: numeric.map { ($0, []) })

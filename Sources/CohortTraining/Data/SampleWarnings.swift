@@ -23,7 +23,8 @@ enum SampleWarnings {
         return telling.prefix(5).map { name, score in
             let how =
                 schema.task == .classification
-                ? "\(Int((score * 100).rounded())) % better than guessing" : "R² \((score * 1_000).rounded() / 1_000)"
+                ? "right in \(Int((score * 100).rounded())) % of the rows that guessing gets wrong"
+                : "R² \((score * 1_000).rounded() / 1_000)"
             return
                 "'\(name)' alone tells '\(schema.target)' (\(how)): is it known beforehand? If it is a copy of it or comes after it, --ignore \(name) leaves it out"
         }

@@ -16,9 +16,8 @@ enum ScalingRules {
         }
         var said: [String] = []
         let pixels = oneRange(numeric, moments)
-        if let (indices, range) = pixels {
+        if let (indices, range, deviation) = pixels {
             // Each keeps its own mean, so that what is missing stays the mean.
-            let deviation = pooledDeviation(indices.sorted().map { moments[$0] })
             for index in indices {
                 (schema.columns[index].shift, schema.columns[index].scale, schema.columns[index].scaling) = (
                     moments[index].mean, deviation, .auto
@@ -80,14 +79,18 @@ enum ScalingRules {
 
     /// Columns that begin at one value and, at least half of them, end at one, where some are so often one value that their others would be
     /// more than ten deviations away.
-    private static func oneRange(_ numeric: [Int], _ moments: [Moments]) -> (indices: Set<Int>, range: ClosedRange<Double>)? {
+    private static func oneRange(_ numeric: [Int], _ moments: [Moments]) -> (
+        indices: Set<Int>, range: ClosedRange<Double>, deviation: Double
+    )? {
         let byLeast = Dictionary(grouping: numeric) { moments[$0].least }
         guard let (least, indices) = byLeast.max(by: { ($0.value.count, $1.key) < ($1.value.count, $0.key) }),
             indices.count >= fewestOfOneRange, let largest = indices.map({ moments[$0].largest }).max(), largest > least,
             indices.count(where: { moments[$0].largest == largest }) * 2 >= indices.count,
             indices.count(where: { reach(moments[$0]) > 10 }) * 20 >= indices.count
         else { return nil }
-        return (Set(indices), least...largest)
+        let deviation = pooledDeviation(indices.map { moments[$0] })
+        // Numbers that are too large to square have none in common.
+        return deviation > 0 && deviation.isFinite ? (Set(indices), least...largest, deviation) : nil
     }
 
     private static func isNearlyOneValue(_ moments: Moments, _ sorted: [Double]) -> Bool {

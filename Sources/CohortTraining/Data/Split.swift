@@ -9,6 +9,9 @@ import CohortCore
 /// With groups, those rows are held out whose group's number is below the threshold: the high 32 bits of the first output of the stream
 /// `group/TEXT`.
 struct Split {
+    /// Groups whose numbers are remembered, and bytes of one: a cell may be a megabyte.
+    static let (mostRemembered, longestRemembered) = (1 << 16, 64)
+
     private struct Progress {
         var left: Int
         var heldOut: Int
@@ -71,6 +74,7 @@ struct GroupScan {
     private let seed: UInt64
     /// By the group's number.
     private var rows: [UInt64: Int] = [:]
+    /// Numbers of short texts.
     private(set) var known: [String: UInt64] = [:]
 
     init(seed: UInt64) { self.seed = seed }
@@ -78,7 +82,7 @@ struct GroupScan {
     mutating func add(_ bytes: CellBytes) {
         let text = String(decoding: bytes, as: UTF8.self)
         let number = known[text] ?? Split.number(ofGroup: text, seed: seed)
-        if known.count < 1 << 16 { known[text] = number }
+        if bytes.count <= Split.longestRemembered, known.count < Split.mostRemembered { known[text] = number }
         if rows.count < Self.most || rows[number] != nil { rows[number, default: 0] += 1 }
     }
 

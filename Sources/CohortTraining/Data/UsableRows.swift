@@ -81,10 +81,11 @@ struct UsableRows {
 
     private mutating func isValidation(_ index: Int, _ record: CSVRecord) -> Bool {
         guard let group else { return split.isValidation(index) }
-        let text = record.text(group)
+        let bytes = record.trimmed(group)
+        let text = String(decoding: bytes, as: UTF8.self)
         if let isHeldOut = groups[text] { return isHeldOut }
         let isHeldOut = Split.number(ofGroup: text, seed: schema.splitSeed) < threshold
-        if groups.count < 1 << 16 { groups[text] = isHeldOut }
+        if bytes.count <= Split.longestRemembered, groups.count < Split.mostRemembered { groups[text] = isHeldOut }
         return isHeldOut
     }
 }

@@ -77,7 +77,7 @@ enum Warnings {
 
 /// Whether a name may be another, misspelt.
 enum Spelling {
-    /// At most two letters are wrong, missing, too many or swapped, and at most one of four (Levenshtein's distance).
+    /// At most two letters are wrong, missing, too many, or two swapped, and at most one of three (Levenshtein's distance).
     static func isNear(_ a: String, _ b: String) -> Bool {
         let (a, b) = (Array(a.lowercased()), Array(b.lowercased()))
         guard abs(a.count - b.count) <= 2, a.count <= 100 else { return false }
@@ -91,6 +91,6 @@ enum Spelling {
                 row[j + 1] = min(replaced, row[j] + 1, row[j + 1] + 1)
             }
         }
-        return row[b.count] <= 2 && row[b.count] * 4 <= max(a.count, b.count)
+        return row[b.count] <= 2 && row[b.count] * 3 <= max(a.count, b.count)
     }
 }

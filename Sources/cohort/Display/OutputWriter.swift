@@ -12,6 +12,8 @@ final class OutputWriter {
     private static let block = 1 << 16
 
     private let path: String?
+    /// Beside the file, and nobody else's.
+    private let temporary: String
     private let descriptor: FileDescriptor
     private var buffer: [UInt8] = []
     private var isOpen = true
@@ -20,13 +22,14 @@ final class OutputWriter {
     /// - Throws: ``CohortError`` `invalid` when the file cannot be made.
     init(to path: String?) throws {
         self.path = path
+        temporary = "\(path ?? "").\(newIdentifier()).part"
         guard let path else {
             descriptor = .standardOutput
             return
         }
         do {
             descriptor = try FileDescriptor.open(
-                "\(path).part", .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite, .groupRead, .otherRead])
+                temporary, .writeOnly, options: [.create, .exclusiveCreate], permissions: [.ownerReadWrite, .groupRead, .otherRead])
         } catch let error as Errno {
             throw CohortError(.invalid, "\(path) cannot be written: \(error)")
         }
@@ -48,16 +51,16 @@ final class OutputWriter {
         } catch let error as Errno {
             throw CohortError(.storageFull, "\(path) cannot be written: \(error)")
         }
-        guard rename("\(path).part", path) == 0 else {
+        guard rename(temporary, path) == 0 else {
             throw CohortError(.invalid, "\(path) cannot be written: \(Errno(rawValue: errno))")
         }
     }
 
     /// Leaves no file.
     func discard() {
-        guard let path else { return }
+        guard path != nil else { return }
         if isOpen { try? descriptor.close() }  // What it holds is not wanted.
-        unlink("\(path).part")
+        unlink(temporary)
     }
 
     private func flush() throws {
