@@ -96,6 +96,7 @@ extension SessionSettings {
             ("activation", activation.rawValue), ("dropout", "\(dropout)"), ("seed", "\(seed)"), ("validation", "\(validation)"),
             ("min_peers", "\(minPeers)"),
         ]
+        if let lrSchedule { fields.append(("lr_schedule", lrSchedule.rawValue)) }
         if let task { fields.append(("task", task.rawValue)) }
         if let target { fields.append(("target", target)) }
         if !perPeer.isEmpty { fields.append(("per_peer", String(decoding: try CohortJSON.encode(perPeer), as: UTF8.self))) }

@@ -84,6 +84,7 @@ struct TrainCommandBuilder {
             command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
             command.classWeights = classWeights
+            command.lrSchedule = session.settings.schedulePosition(round: session.round, epochs: hyperparameters.epochs)
             if session.settings.strategy == "independent" {
                 command.evaluateAfter = true
                 command.earlyStopping = session.settings.earlyStopping

@@ -50,6 +50,7 @@ struct TrainingRun {
             let start = clock.now
             var order = EpochOrder(
                 rows, of: table, batchSize: command.batchSize, seed: command.seed, round: command.round, epoch: epoch - 1)
+            let learningRate = command.lr * (command.lrSchedule?.factor(epoch: epoch - 1) ?? 1)
             var counts = Counts()
             var untilHalf = max(1, (rows.count + command.batchSize - 1) / max(command.batchSize, 1) / 2)
             // Asked before every batch.
@@ -69,7 +70,7 @@ struct TrainingRun {
                 counts =
                     try counts
                     + model.train(
-                        on: table, rows: piece, batchSize: command.batchSize, learningRate: command.lr, shouldContinue: shouldContinue)
+                        on: table, rows: piece, batchSize: command.batchSize, learningRate: learningRate, shouldContinue: shouldContinue)
             }
             let spent = (clock.now - start).inSeconds
             try control.check()

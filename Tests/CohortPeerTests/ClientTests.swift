@@ -77,6 +77,7 @@ struct ClientTests {
                 var settings = SessionSettings(peers: 3, hidden: [], task: .regression, target: "y", earlyStopping: 4, maxNormRatio: 5)
                 settings.data = DataOptions(header: false, use: ["a b"], ignore: ["c", "d"], group: "g", scaling: .range)
                 settings.classWeight = .byLabel(["camelCase": 2])
+                settings.lrSchedule = .cosine
                 settings.perPeer = ["laptop": SessionSettings.Override(batchSize: 4)]
                 await #expect(throws: CohortError(.invalid, "2 peers are ONLINE, 3 were asked for")) {
                     try await CohortClient(server: server, http: http).startSession(settings, file: file) { count, total in
@@ -97,7 +98,7 @@ struct ClientTests {
                 ("target", "y"), ("seed", "0"), ("validation", "0.2"), ("min_peers", "1"), ("per_peer", #"{"laptop":{"batch_size":4}}"#),
                 ("early_stopping", "4"), ("max_norm_ratio", "5.0"), ("class_weight", #"{"camelCase":2}"#), ("momentum", "0.0"),
                 ("weight_decay", "0.0"), ("header", "no"), ("use", #"["a b"]"#), ("ignore", #"["c","d"]"#), ("group", "g"),
-                ("scaling", "range"),
+                ("scaling", "range"), ("lr_schedule", "cosine"),
             ] {
                 #expect(body.contains("--\(boundary)\r\nContent-Disposition: form-data; name=\"\(name)\"\r\n\r\n\(value)\r\n"), "\(name)")
             }

@@ -346,6 +346,33 @@ struct PeerTests {
         }
     }
 
+    @Test("takes each epoch's learning rate from the schedule")
+    func schedule() async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                var command = world.train(epochs: 1)
+                command.lr = 0.004
+                // Epoch 1 of 2: half.
+                command.lrSchedule = SchedulePosition(name: .linear, epoch: 1, epochs: 2)
+                try await server.send(.train(command))
+                try await eventually("it is done") { await server.dones.count == 1 }
+                let scheduled = try #require(await server.objects["/objects/u-0"])
+                command.attempt = (command.attempt ?? 0) + 1
+                command.lrSchedule = nil
+                command.lr = 0.002
+                try await server.send(.train(command))
+                try await eventually("it is done again") { await server.dones.count == 2 }
+                #expect(await server.objects["/objects/u-0"] == scheduled)
+                command.attempt = (command.attempt ?? 0) + 1
+                command.lr = 0.004
+                try await server.send(.train(command))
+                try await eventually("it is done with the whole rate") { await server.dones.count == 3 }
+                #expect(await server.objects["/objects/u-0"] != scheduled)
+            }
+        }
+    }
+
     @Test("waits for a server that is not there yet, and ends when its token is refused")
     func registration() async throws {
         try await withWorld { world in

@@ -17,6 +17,7 @@ import Testing
     }
 
     @Test(arguments: [
+        (["lr_schedule": "step"], "lr_schedule is 'step'; it must be one of constant, linear, cosine, decay"),
         (["header": "maybe"], "header is 'maybe'"),
         (["scaling": "max"], "scaling is 'max'; it must be one of auto, standard, range, robust, none"),
         (["use": "[1]"], "use must be a column's name, or JSON"), (["use": "a", "ignore": "a"], "in both use and ignore"),

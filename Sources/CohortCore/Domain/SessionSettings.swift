@@ -11,6 +11,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var batchSize: Int
     /// Learning rate.
     public var lr: Double
+    /// How `lr` changes over the session's epochs; absent: ``LearningRateSchedule/constant``.
+    public var lrSchedule: LearningRateSchedule?
     public var optimizer: OptimizerSpec
     public var hidden: [Int]
     public var activation: Activation
@@ -54,7 +56,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         optimizer: OptimizerSpec = OptimizerSpec(), hidden: [Int] = [128, 64], activation: Activation = .relu, dropout: Double = 0,
         task: LearningTask? = nil, target: String? = nil, seed: UInt64 = 0, validation: Double = 0.2, minPeers: Int = 1,
         perPeer: [String: Override] = [:], earlyStopping: Int? = nil, maxNormRatio: Double? = nil,
-        classWeight: ClassWeight? = nil, pool: Pool? = nil, data: DataOptions? = nil
+        classWeight: ClassWeight? = nil, pool: Pool? = nil, data: DataOptions? = nil, lrSchedule: LearningRateSchedule? = nil
     ) {
         self.peers = peers
         self.strategy = strategy
@@ -77,6 +79,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         self.classWeight = classWeight
         self.pool = pool
         self.data = data
+        self.lrSchedule = lrSchedule
     }
 
     /// What `peer` trains with: its override by id, else by name, else the session's.
@@ -84,6 +87,12 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         let override = perPeer[peerId] ?? perPeer[name]
         return Hyperparameters(
             batchSize: override?.batchSize ?? batchSize, epochs: override?.epochs ?? epochs, lr: override?.lr ?? lr)
+    }
+
+    /// Of a peer that trains `epochs` epochs a round; nil: `lr` throughout.
+    public func schedulePosition(round: Int, epochs: Int) -> SchedulePosition? {
+        guard let lrSchedule, lrSchedule != .constant else { return nil }
+        return SchedulePosition(name: lrSchedule, epoch: round * epochs, epochs: rounds * epochs)
     }
 
     /// Every range in one place.

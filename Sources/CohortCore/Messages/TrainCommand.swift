@@ -48,6 +48,8 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     public var earlyStopping: Int?
     /// A weight a class, in the order of the schema's classes: the loss trained on is the weighted mean; absent: all count alike.
     public var classWeights: [Double]?
+    /// `lr` times a factor an epoch; absent: `lr` throughout.
+    public var lrSchedule: SchedulePosition?
 
     public init(
         csvLink: String, hyperparameters: Hyperparameters, sessionId: String, generation: Int, round: Int, csvUrl: String,

@@ -8,7 +8,7 @@ enum SettingsForm {
         "beta2", "epsilon",
         "hidden",
         "activation", "dropout", "task", "target", "seed", "validation", "min_peers", "per_peer", "early_stopping", "max_norm_ratio",
-        "class_weight", "pool", "header", "use", "ignore", "group", "scaling",
+        "class_weight", "lr_schedule", "pool", "header", "use", "ignore", "group", "scaling",
     ]
 
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
@@ -47,6 +47,7 @@ enum SettingsForm {
         settings.epochs = try whole("epochs") ?? settings.epochs
         settings.batchSize = try whole("batch_size") ?? settings.batchSize
         settings.lr = try number("lr") ?? settings.lr
+        if given["lr_schedule"] != nil { settings.lrSchedule = try choice("lr_schedule", LearningRateSchedule.constant) }
         let nesterov = given["nesterov"]
         guard nesterov == nil || nesterov == "true" || nesterov == "false" else { throw wrong("nesterov", "true or false") }
         settings.optimizer = OptimizerSpec(

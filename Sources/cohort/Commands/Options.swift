@@ -49,6 +49,10 @@ extension SessionSettings {
         var batchSize = 32
         @Option(help: "Learning rate.")
         var lr = 0.001
+        @Option(
+            name: .customLong("lr-schedule"),
+            help: "How the learning rate changes over the epochs: constant, linear, cosine, or decay (falls over the last third).")
+        var lrSchedule = "constant"
         @Option(help: "sgd, adam or adamw.")
         var optimizer = "adam"
         @Option(help: "SGD: momentum.")
@@ -106,7 +110,7 @@ extension SessionSettings {
                 task: columns.learningTask(), target: columns.target, seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)),
                 validation: validation, minPeers: minPeers, perPeer: overrides, earlyStopping: earlyStopping, maxNormRatio: maxNormRatio,
                 classWeight: try classWeight.flatMap(ClassWeight.parse), pool: choice("pool", pool),
-                data: data == DataOptions() ? nil : data
+                data: data == DataOptions() ? nil : data, lrSchedule: choice("lr-schedule", lrSchedule)
             ).validated()
         }
     }
