@@ -83,10 +83,27 @@ public final class Coordinator: SessionRunner, Service {
         }
     }
 
+    /// Uploads that no session names, a day after: their start was cut short, and nobody was told of them. Copies as well.
+    private func sweepUploads() async {
+        do {
+            try DataFileLoader.sweep(configuration.scratchFolder)
+            let before = Session.uploadKey(at: time.date.addingTimeInterval(-86_400))
+            let old = try await objects.list(prefix: "2").filter { Session.isUploadKey($0) && $0 < before }
+            let used = try await documents.usedUploads(of: old)
+            let strays = old.filter { !used.contains($0) }
+            guard !strays.isEmpty else { return }
+            try await objects.delete(strays)
+            logger.notice("removed \(strays.count) uploads of sessions that were never started")
+        } catch {
+            logger.warning("uploads of sessions that were never started are left over: \(error)")
+        }
+    }
+
     /// At the start, and then once a lease: a session whose coordinator died has no event that says so, and neither has a peer that a crash
     /// has left locked.
     private func sweep() async {
         await sweepUpdates()
+        await sweepUploads()
         while !Task.isCancelled {
             do {
                 for id in try await documents.unfinishedSessions() { await wake(sessionId: id) }

@@ -19,6 +19,7 @@ actor Evaluator {
 
     private let executor: ThreadExecutor
     private let objects: any ObjectStore
+    private let files: DataFileLoader
     private var sample: ValidationSample?
     private var schema: TableSchema?
     private var isLoaded = false
@@ -26,8 +27,9 @@ actor Evaluator {
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-    init(_ objects: any ObjectStore, on executor: ThreadExecutor) {
+    init(_ objects: any ObjectStore, _ files: DataFileLoader, on executor: ThreadExecutor) {
         self.objects = objects
+        self.files = files
         self.executor = executor
     }
 
@@ -91,27 +93,10 @@ actor Evaluator {
             Self.minRows, min(Self.finalWork / max(spec.parameterCount, 1), Self.maxBytes / (4 * max(dataset.features, 1))))
         let schema = try await SchemaObject(of: session, in: objects).schema
         self.schema = schema
-        if let path = session.uploadPath, FileManager.default.fileExists(atPath: path) {
-            sample = try await onOwnThread { try ValidationSample.load(csvAt: path, schema: schema, maxRows: rows, shouldContinue: $0) }
-        } else {
-            // The API server's disk is another machine's: the object, for as long as it is read.
-            let path = "\(FileManager.default.temporaryDirectory.path)/cohort-\(newIdentifier()).csv"
-            defer { try? FileManager.default.removeItem(atPath: path) }  // In the system's temporary folder; it may not have been made.
-            try await copy(dataset.object.key, to: path)
-            sample = try await onOwnThread { try ValidationSample.load(csvAt: path, schema: schema, maxRows: rows, shouldContinue: $0) }
-        }
+        let file = try await files.file(of: dataset.object)
+        sample = try await onOwnThread { try ValidationSample.load(csvAt: file.path, schema: schema, maxRows: rows, shouldContinue: $0) }
+        await files.release()
         isLoaded = true
         return sample
-    }
-
-    private func copy(_ key: String, to path: String) async throws {
-        guard FileManager.default.createFile(atPath: path, contents: nil, attributes: [.posixPermissions: 0o600]),
-            let file = fopen(path, "a")
-        else { throw CohortError(.storageFull, "\(path) cannot be written") }
-        defer { fclose(file) }
-        for try await chunk in try await objects.read(key, from: 0) {
-            guard fwrite(chunk, 1, chunk.count, file) == chunk.count else { throw CohortError(.storageFull, "\(path) cannot be written") }
-        }
-        guard fflush(file) == 0 else { throw CohortError(.storageFull, "\(path) cannot be written") }
     }
 }

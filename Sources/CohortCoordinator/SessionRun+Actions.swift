@@ -191,7 +191,6 @@ extension SessionRun {
         }
         do {
             try await removeWorkings(session)
-            try removeUpload(session)
         } catch let error where givesUp {
             logger.warning("files and objects of the session are left over: \(error)")
         }
@@ -222,17 +221,13 @@ extension SessionRun {
 
     // MARK: Leftovers
 
-    /// Updates, and checkpoints that the document does not name.
+    /// Updates, checkpoints that the document does not name, and an upload that never became a data set.
     private func removeWorkings(_ session: Session) async throws {
         let kept = Set((session.checkpoints.map(\.weights) + [session.weights, session.best?.weights].compactMap { $0 }).map(\.key))
         let checkpoints = try await coordinator.objects.list(prefix: "checkpoints/\(id)/").filter { !kept.contains($0) }
-        let keys = try await coordinator.objects.list(prefix: "updates/\(id)/") + checkpoints
+        var keys = try await coordinator.objects.list(prefix: "updates/\(id)/") + checkpoints
+        // Nothing was made of it, and nothing can be any more.
+        if session.dataset == nil, let upload = session.upload { keys.append(upload.key) }
         if !keys.isEmpty { try await coordinator.objects.delete(keys) }
-    }
-
-    /// The upload is a copy once the data set is an object; without one nothing can be made of it any more.
-    private func removeUpload(_ session: Session) throws {
-        guard let path = session.uploadPath, FileManager.default.fileExists(atPath: path) else { return }
-        try FileManager.default.removeItem(atPath: path)
     }
 }

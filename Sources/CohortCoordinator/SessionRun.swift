@@ -13,6 +13,7 @@ final class SessionRun {
     var logger: Logger
     let updates: UpdateReader
     let evaluator: Evaluator
+    let files: DataFileLoader
     var schema: SchemaObject?
     /// Objects that nobody needs any more, to be removed together.
     var discarded: [String] = []
@@ -34,7 +35,8 @@ final class SessionRun {
         self.coordinator = coordinator
         self.mailbox = mailbox
         updates = UpdateReader(coordinator.objects, on: coordinator.executor)
-        evaluator = Evaluator(coordinator.objects, on: coordinator.executor)
+        files = DataFileLoader(coordinator.objects, folder: coordinator.configuration.scratchFolder, on: coordinator.executor)
+        evaluator = Evaluator(coordinator.objects, files, on: coordinator.executor)
         clock = RunClock(coordinator.time)
         logger = coordinator.logger
         logger[metadataKey: "session"] = "\(id)"
@@ -155,7 +157,7 @@ final class SessionRun {
 
     /// Inspects the data set, with the lease kept; ends early when the session is cancelled meanwhile.
     private func prepare(_ session: Session) async throws -> SessionMachine.Event {
-        let preparation = DatasetPreparation(session: session, objects: coordinator.objects)
+        let preparation = DatasetPreparation(session: session, objects: coordinator.objects, files: files)
         return try await withThrowingTaskGroup(of: SessionMachine.Event?.self) { tasks in
             tasks.addTask {
                 do {

@@ -50,13 +50,7 @@ struct CohortServer: Service {
     }
 
     private func router(metrics: ServerMetrics, presence: PresenceMonitor) async throws -> Router<Context> {
-        let uploads = try UploadReceiver(folder: "\(configuration.dataDirectory)/uploads", limit: configuration.uploadLimit)
-        do {
-            let strays = try await uploads.removeStrays(documents: parts.documents)
-            if strays > 0 { parts.logger.notice("removed \(strays) uploads of sessions that were never started") }
-        } catch {
-            parts.logger.warning("uploads of sessions that were never started are left over: \(error)")
-        }
+        let uploads = UploadReceiver(objects: parts.objects, limit: configuration.uploadLimit, time: parts.time, logger: parts.logger)
         let key = try configuration.jwtSecret.map { [UInt8]($0.utf8) } ?? KeyFile.key(at: "\(configuration.dataDirectory)/jwt.key")
         let tokens = try await Tokens(key: key)
         let authenticator = Authenticator(tokens: tokens, documents: parts.documents, time: parts.time)

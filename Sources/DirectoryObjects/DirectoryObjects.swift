@@ -23,14 +23,6 @@ public final class DirectoryObjects: ServedObjectStore {
         folder = try ObjectFolder(root: root)
     }
 
-    /// A file on the file system of the store is moved, without a copy of its bytes: nobody may change them any more, by another hard
-    /// link either. Any other file is copied, and stays.
-    /// - Throws: ``CohortError`` `storageFull`, `invalid` for a key that cannot be.
-    public func put(fileAt path: String, key: String) async throws -> ObjectReference {
-        let key = try ObjectKey(key)
-        return try await threads.run { [folder] in try folder.put(fileAt: path, key: key) }
-    }
-
     public func put(_ bytes: [UInt8], key: String) async throws -> ObjectReference {
         let key = try ObjectKey(key)
         return try await threads.run { [folder] in
@@ -84,6 +76,19 @@ public final class DirectoryObjects: ServedObjectStore {
         }
     }
 
+    /// - Throws: ``CohortError`` `storageFull`, or what else stands in the way of a new file.
+    public func ready() async throws {
+        try await threads.run { [folder] in
+            do {
+                _ = try IncomingFile(in: folder)
+            } catch let failure as FileFailure {
+                throw failure.error(object: "a new object", bytes: 0)
+            }
+        }
+    }
+
+    public func size(of key: String) async throws -> Int? { try await head(key)?.bytes }
+
     public func head(_ key: String) async throws -> ObjectReference? {
         let key = try ObjectKey(key)
         return try await run(key) { folder in try folder.stored(key)?.reference }
@@ -127,14 +132,9 @@ public final class DirectoryObjects: ServedObjectStore {
 
     public func endLinkedPut(_ key: String, sha256: String?) { gate.end(key, sha256: sha256) }
 
-    /// The path stays good until the object is replaced by other bytes or deleted; a reader that finds no file there asks again.
-    public func file(of key: String) async throws -> (path: String, reference: ObjectReference) {
+    public func localFile(of key: String) async throws -> String? {
         let key = try ObjectKey(key)
-        let stored = try await run(key) { folder in
-            let (file, reference) = try folder.open(key)
-            return ObjectFolder.Stored(path: file.path, reference: reference)
-        }
-        return (stored.path, stored.reference)
+        return try await run(key) { folder in try folder.open(key).file.path }
     }
 
     public func writer(key: String) async throws -> any ObjectWriter {
@@ -151,50 +151,6 @@ public final class DirectoryObjects: ServedObjectStore {
             } catch let failure as FileFailure {
                 throw failure.error(object: key.text, bytes: 0)
             }
-        }
-    }
-}
-
-extension ObjectFolder {
-    /// Blocks.
-    fileprivate func put(fileAt path: String, key: ObjectKey) throws -> ObjectReference {
-        var size = 0
-        do {
-            let source = try OpenFile.reading(path)
-            let status = try source.status()
-            size = status.size
-            guard status.isRegularFile else { throw CohortError(.invalid, "\(path) is not a file that could be stored as \(key.text)") }
-            if try Files.status(path)?.isRegularFile == true, let reference = try moveIn(source, key: key) {
-                return reference
-            }
-            var incoming = try IncomingFile(in: self)
-            while case let bytes = try source.read(at: incoming.count, count: ObjectReading.chunkSize), !bytes.isEmpty {
-                try incoming.append(bytes)
-            }
-            return try incoming.finish(as: key, in: self)
-        } catch let failure as FileFailure {
-            throw failure.error(object: key.text, bytes: size)
-        }
-    }
-
-    /// Makes the file itself the object. It gets its second name before it loses the first: killed at any moment, the file is
-    /// where it was, or the object is there.
-    /// - Returns: nil when this file system cannot give it a name in the store's folder.
-    private func moveIn(_ file: OpenFile, key: ObjectKey) throws -> ObjectReference? {
-        let temporary = temporaryPath()
-        guard try Files.addName(temporary, of: file.path) else { return nil }
-        do {
-            let digest = try FileDigest(file)
-            try Files.makePrivate(temporary)
-            try file.synchronize()
-            let reference = ObjectReference(key: key.text, sha256: digest.sha256, bytes: digest.bytes)
-            try commit(temporary, as: reference, key: key)
-            // The object is stored, whether or not the first name can be taken away.
-            try? Files.remove(file.path)
-            return reference
-        } catch {
-            try Files.remove(temporary)
-            throw error
         }
     }
 }

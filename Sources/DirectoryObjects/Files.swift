@@ -73,6 +73,10 @@ final class OpenFile: Sendable {
         return OpenFile(descriptor: descriptor, path: path)
     }
 
+    /// For as long as the file is open.
+    /// - Returns: false when another has it.
+    func lock() -> Bool { flock(descriptor, LOCK_EX | LOCK_NB) == 0 }
+
     func status() throws(FileFailure) -> stat {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw FileFailure("examined", path) }
@@ -140,13 +144,6 @@ enum Files {
         guard result == 0 else { throw FileFailure("made", new) }
     }
 
-    /// - Returns: false on another file system, or on one without hard links.
-    static func addName(_ new: String, of path: String) throws(FileFailure) -> Bool {
-        if link(path, new) == 0 { return true }
-        guard [EXDEV, EPERM, ENOTSUP, EOPNOTSUPP, EMLINK, ENOSYS].contains(errno) else { throw FileFailure("made", new) }
-        return false
-    }
-
     static func makeLink(_ path: String, to target: String) throws(FileFailure) {
         guard symlink(target, path) == 0 else { throw FileFailure("made", path) }
     }
@@ -191,10 +188,6 @@ enum Files {
 
     static func synchronizeFolder(_ path: String) throws(FileFailure) { try OpenFile.reading(path).synchronize() }
 
-    static func makePrivate(_ path: String) throws(FileFailure) {
-        guard chmod(path, 0o600) == 0 else { throw FileFailure("made private", path) }
-    }
-
     /// - Throws: when it is not.
     static func requireWritable(_ path: String) throws(FileFailure) {
         guard access(path, W_OK) == 0 else { throw FileFailure("written", path) }
@@ -234,6 +227,4 @@ extension stat {
     }
 
     var size: Int { Int(st_size) }
-
-    var isRegularFile: Bool { st_mode & S_IFMT == S_IFREG }
 }

@@ -10,6 +10,8 @@ import Synchronization
 struct ObjectFolder: Sendable {
     let root: String
     private let locks = KeyLocks()
+    /// Locked while this process has the folder.
+    private let temporaryFolder: OpenFile
 
     /// What a key points to.
     struct Stored: Sendable {
@@ -24,9 +26,11 @@ struct ObjectFolder: Sendable {
         do {
             try Files.makeFolders(temporary)
             try Files.requireWritable(temporary)
-            // What a process that died was writing; it never was an object. Younger files may be another process's work.
+            temporaryFolder = try OpenFile.reading(temporary)
+            let isOwner = temporaryFolder.lock()
+            // What a process that died was writing; it never was an object. Where another has the folder, younger files may be its work.
             for name in try FileManager.default.contentsOfDirectory(atPath: temporary) {
-                guard let status = try Files.status("\(temporary)/\(name)"), status.age > 86_400 else { continue }
+                guard let status = try Files.status("\(temporary)/\(name)"), isOwner || status.age > 86_400 else { continue }
                 try Files.remove("\(temporary)/\(name)")
             }
         } catch let failure as FileFailure {

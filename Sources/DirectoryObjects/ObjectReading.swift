@@ -79,20 +79,3 @@ final class ObjectReading: Sendable {
         CohortError(.internal, "object \(reference.key) is damaged: \(how). The file is kept for inspection: \(file.path)")
     }
 }
-
-/// Size and SHA-256 of a whole file. Blocks.
-struct FileDigest {
-    let sha256: String
-    let bytes: Int
-
-    init(_ file: OpenFile) throws(FileFailure) {
-        var digest = SHA256()
-        var count = 0
-        while case let bytes = try file.read(at: count, count: ObjectReading.chunkSize), !bytes.isEmpty {
-            digest.update(data: bytes)
-            count += bytes.count
-        }
-        sha256 = hex(digest.finalize())
-        bytes = count
-    }
-}

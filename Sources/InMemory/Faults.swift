@@ -124,6 +124,9 @@ public struct FaultyDocuments: Documents {
     public func sessionCounts() async throws -> [SessionStatus: Int] {
         try await plan.call("sessionCounts") { try await base.sessionCounts() }
     }
+    public func usedUploads(of keys: [String]) async throws -> Set<String> {
+        try await plan.call("usedUploads") { try await base.usedUploads(of: keys) }
+    }
     public func deleteSession(id: String) async throws { try await plan.call("deleteSession") { try await base.deleteSession(id: id) } }
     public func update(_ session: Session, recording record: SessionRecord) async throws -> Session {
         try await plan.call("update") { try await base.update(session, recording: record) }
@@ -167,8 +170,9 @@ public struct FaultyObjects: ObjectStore {
     }
 
     public var bucket: String { base.bucket }
-    public func put(fileAt path: String, key: String) async throws -> ObjectReference {
-        try await plan.call("put file") { try await base.put(fileAt: path, key: key) }
+    public func ready() async throws { try await plan.call("ready") { try await base.ready() } }
+    public func writer(key: String) async throws -> any ObjectWriter {
+        try await plan.call("writer") { FaultyWriter(base: try await base.writer(key: key), plan: plan) }
     }
     public func put(_ bytes: [UInt8], key: String) async throws -> ObjectReference {
         try await plan.call("put \(key.prefix { $0 != "/" })") { try await base.put(bytes, key: key) }
@@ -177,7 +181,10 @@ public struct FaultyObjects: ObjectStore {
         try await plan.call("read") { try await base.read(key, from: offset) }
     }
     public func get(_ key: String) async throws -> [UInt8] { try await plan.call("get") { try await base.get(key) } }
-    public func head(_ key: String) async throws -> ObjectReference? { try await plan.call("head") { try await base.head(key) } }
+    public func size(of key: String) async throws -> Int? { try await plan.call("size") { try await base.size(of: key) } }
+    public func localFile(of key: String) async throws -> String? {
+        try await plan.call("localFile") { try await base.localFile(of: key) }
+    }
     public func list(prefix: String) async throws -> [String] { try await plan.call("list") { try await base.list(prefix: prefix) } }
     public func delete(_ keys: [String]) async throws { try await plan.call("delete objects") { try await base.delete(keys) } }
     public func presignedGet(_ key: String, expiry: Date) async throws -> String {
@@ -189,6 +196,15 @@ public struct FaultyObjects: ObjectStore {
     public func closeLinks(prefix: String) async throws {
         try await plan.call("closeLinks") { try await base.closeLinks(prefix: prefix) }
     }
+}
+
+private struct FaultyWriter: ObjectWriter {
+    let base: any ObjectWriter
+    let plan: FaultPlan
+
+    func write(_ bytes: [UInt8]) async throws { try await plan.call("write") { try await base.write(bytes) } }
+    func finish() async throws -> ObjectReference { try await plan.call("finish") { try await base.finish() } }
+    func abort() async { await base.abort() }
 }
 
 /// A broker whose calls may go wrong.

@@ -154,7 +154,7 @@ public final class MemoryDocuments: Documents {
         try check(session)
         try state.withLock { state in
             guard state.index(session.id) == nil else { throw CohortError(.conflict, "there is a session \(session.id) already") }
-            if let key = session.datasetKey, state.sessions.contains(where: { $0.datasetKey == key }) {
+            if let key = session.upload?.key, state.sessions.contains(where: { $0.upload?.key == key }) {
                 throw CohortError(.conflict, "the data set key \(key) is taken")
             }
             state.sessions.append(session)
@@ -182,6 +182,11 @@ public final class MemoryDocuments: Documents {
 
     public func sessionCounts() async throws -> [SessionStatus: Int] {
         state.withLock { $0.sessions.reduce(into: [:]) { $0[$1.status, default: 0] += 1 } }
+    }
+
+    public func usedUploads(of keys: [String]) async throws -> Set<String> {
+        let used = state.withLock { Set($0.sessions.compactMap { $0.upload?.key }) }
+        return used.intersection(keys)
     }
 
     public func deleteSession(id: String) async throws {

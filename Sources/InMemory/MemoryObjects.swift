@@ -10,12 +10,11 @@ public final class MemoryObjects: ObjectStore {
 
     public init() {}
 
-    public func put(fileAt path: String, key: String) async throws -> ObjectReference {
+    public func ready() async throws {}
+
+    public func writer(key: String) async throws -> any ObjectWriter {
         try check(key)
-        guard let data = FileManager.default.contents(atPath: path) else {
-            throw CohortError(.storageFull, "\(path) cannot be read")
-        }
-        return try await put([UInt8](data), key: key)
+        return MemoryWriter(key: key, store: self)
     }
 
     public func put(_ bytes: [UInt8], key: String) async throws -> ObjectReference {
@@ -47,9 +46,14 @@ public final class MemoryObjects: ObjectStore {
         return bytes
     }
 
-    public func head(_ key: String) async throws -> ObjectReference? {
+    public func size(of key: String) async throws -> Int? {
         try check(key)
-        return objects.withLock { $0[key] }.map { reference(key, $0) }
+        return objects.withLock { $0[key]?.count }
+    }
+
+    public func localFile(of key: String) async throws -> String? {
+        _ = try await get(key)
+        return nil
     }
 
     public func list(prefix: String) async throws -> [String] {
@@ -96,4 +100,32 @@ public final class MemoryObjects: ObjectStore {
             key: key, sha256: SHA256.hash(data: bytes).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined(),
             bytes: bytes.count)
     }
+}
+
+private final class MemoryWriter: ObjectWriter {
+    private let key: String
+    private let store: MemoryObjects
+    /// nil once finished or aborted.
+    private let bytes = Mutex<[UInt8]?>([])
+
+    init(key: String, store: MemoryObjects) {
+        self.key = key
+        self.store = store
+    }
+
+    func write(_ bytes: [UInt8]) async throws {
+        try self.bytes.withLock { all in
+            guard all != nil else { throw isOver }
+            all?.append(contentsOf: bytes)
+        }
+    }
+
+    func finish() async throws -> ObjectReference {
+        guard let all = bytes.withLock({ $0.take() }) else { throw isOver }
+        return try await store.put(all, key: key)
+    }
+
+    func abort() async { bytes.withLock { $0 = nil } }
+
+    private var isOver: CohortError { CohortError(.internal, "the write of object \(key) has ended: begin a new one") }
 }

@@ -18,7 +18,7 @@ extension SQLiteDocuments {
                     columns.changing + [
                         session.generation, session.lease?.owner, session.lease?.expiresAt.milliseconds, session.cancelRequested,
                         session.id,
-                        session.ownerId, session.createdAt.milliseconds, session.datasetKey,
+                        session.ownerId, session.createdAt.milliseconds, session.upload?.key,
                     ])
             } catch let error as DatabaseError where error.isDuplicate {
                 throw CohortError(.conflict, "there is a session \(session.id) already, or one with its data set key")
@@ -53,6 +53,14 @@ extension SQLiteDocuments {
                 if let status = SessionStatus(rawValue: row["status"]) { counts[status] = row["number"] }
             }
             return counts
+        }
+    }
+
+    public func usedUploads(of keys: [String]) async throws -> Set<String> {
+        try await read { database in
+            var used: Set<String> = []
+            for key in keys where try !database.rows("SELECT 1 FROM sessions WHERE dataset_key = ?", [key]).isEmpty { used.insert(key) }
+            return used
         }
     }
 

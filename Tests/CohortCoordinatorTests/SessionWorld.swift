@@ -17,6 +17,8 @@ struct SessionWorld: Sendable {
     let objects = MemoryObjects()
     let time = FastTime(factor: 500)
     let csv: String
+    /// For copies of data sets.
+    let scratch: String
 
     static let peers = ["a", "b"]
 
@@ -24,9 +26,9 @@ struct SessionWorld: Sendable {
         SessionSettings(peers: 2, strategy: strategy, rounds: 2, epochs: 2, batchSize: 4, hidden: [2], target: "y", seed: 3)
     }
 
-    /// - Parameter csv: on disk, shared by the sessions of a test.
-    init(csv: String) async throws {
+    init(csv: String, scratch: String) async throws {
         self.csv = csv
+        self.scratch = scratch
         for name in Self.peers {
             _ = try await documents.register(
                 Peer(
@@ -42,14 +44,15 @@ struct SessionWorld: Sendable {
     private var configuration: CoordinatorConfiguration {
         CoordinatorConfiguration(
             owner: "coordinator", leaseSeconds: 30,
-            rules: .init(enableWait: 1e9, peerWait: 1e9, roundGrace: 1e9, progressWait: 1e9), startSeconds: 60)
+            rules: .init(enableWait: 1e9, peerWait: 1e9, roundGrace: 1e9, progressWait: 1e9), startSeconds: 60,
+            scratchFolder: scratch)
     }
 
     /// One life of a server: starts the session if it was not started, and coordinates until the session has ended or the plan's crash.
     /// - Returns: whether it lives to the end.
-    func live(_ plan: FaultPlan, starting settings: SessionSettings?, _ check: @Sendable (Session) -> Bool = { _ in true }) async throws
-        -> Bool
-    {
+    func live(
+        _ plan: FaultPlan, starting settings: SessionSettings?, until isOver: @escaping @Sendable () async throws -> Bool = { true }
+    ) async throws -> Bool {
         let broker = MemoryBroker()
         let faultyDocuments = FaultyDocuments(documents, plan)
         let coordinator = try Coordinator(
@@ -74,14 +77,16 @@ struct SessionWorld: Sendable {
                 if let settings {
                     // A start that fails is what its caller is told: the person starts again.
                     for _ in 0..<3 {
+                        let upload = try await objects.put([UInt8](csv.utf8), key: Session.uploadKey(at: time.date))
                         do {
                             let session = try await SessionStart(documents: faultyDocuments, time: time).start(
-                                settings, ownerId: "owner", upload: csv, filename: "f.csv")
+                                settings, ownerId: "owner", upload: upload, filename: "f.csv")
                             await coordinator.wake(sessionId: session.id)
                             break
                         } catch is FaultPlan.Dead {
                             return false
                         } catch let error as CohortError where error.code == .unavailable || error.code == .invalid {
+                            try await objects.delete(upload.key)
                             // Peers of a start that could not be taken back are free once a coordinator has swept.
                             try await eventually("nobody is locked by a start that failed") {
                                 try await documents.availablePeers().count == Self.peers.count
@@ -89,7 +94,10 @@ struct SessionWorld: Sendable {
                         }
                     }
                 }
-                try await eventually("every session has ended") { try await documents.unfinishedSessions().isEmpty }
+                try await eventually("every session has ended") {
+                    guard try await documents.unfinishedSessions().isEmpty else { return false }
+                    return try await isOver()
+                }
                 return true
             }
             // `plan.died` never ends without a crash; the peers never end.

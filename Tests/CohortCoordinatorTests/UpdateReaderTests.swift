@@ -21,7 +21,7 @@ import Testing
                         capabilities: PeerCapabilities(
                             cores: 1, memoryBytes: 1, engine: "native", device: "cpu", samplesPerSecond: 1, platform: "", version: ""),
                         registeredAt: Date(), lastSeen: Date()))
-            }, uploadPath: nil, filename: "f.csv")
+            }, upload: nil, filename: "f.csv")
         session.generation = 1
         session.status = .running
         session.model = model

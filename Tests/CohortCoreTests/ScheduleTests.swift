@@ -27,6 +27,10 @@ import Testing
 
     @Test func `runs over the epochs of all rounds`() {
         var settings = SessionSettings(rounds: 4, epochs: 2)
+        #expect(settings.schedulePosition(round: 1, epochs: 2) == SchedulePosition(name: .decay, epoch: 2, epochs: 8))
+        settings.lrSchedule = nil
+        #expect(settings.schedulePosition(round: 1, epochs: 2)?.name == nil)
+        settings.lrSchedule = .constant
         #expect(settings.schedulePosition(round: 1, epochs: 2)?.name == nil)
         settings.lrSchedule = .linear
         let factors = (0..<4).flatMap { round in

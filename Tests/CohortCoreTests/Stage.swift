@@ -28,7 +28,7 @@ struct Stage: CustomTestStringConvertible {
         change(&settings)
         var session = Session(
             id: "s", ownerId: "o", createdAt: Date(timeIntervalSince1970: 1_000_000), settings: settings,
-            peers: peers.map { SessionPeer(Stage.peer($0)) }, uploadPath: nil,
+            peers: peers.map { SessionPeer(Stage.peer($0)) }, upload: nil,
             filename: "f.csv")
         session.generation = 1
         machine = SessionMachine(session, strategy: FedAvg(), rules: .init(enableWait: 30, peerWait: 60))

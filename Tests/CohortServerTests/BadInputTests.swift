@@ -93,7 +93,7 @@ import Testing
             #expect(try await world.start([], file: nil, token: user).detail.contains("no file"))
             #expect(try await world.start([], file: "", token: user).detail.contains("empty"))
             #expect(try await world.start([], files: 2, token: user).detail.contains("two files"))
-            #expect(try world.uploads.isEmpty)
+            #expect(try await world.stored.isEmpty)
         }
     }
 
@@ -109,9 +109,9 @@ import Testing
             let head =
                 "POST /sessions/start HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \(user)\r\nContent-Type: multipart/form-data; boundary=edge\r\nContent-Length: 90000\r\n\r\n--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\r\n1,2,3\n"
             try await channel.writeAndFlush(ByteBuffer(string: head)).get()
-            try await eventually { try world.uploads.count == 1 }
+            try await eventually { try await world.stored.count == 1 }
             try await channel.close().get()
-            try await eventually { try world.uploads.isEmpty }
+            try await eventually { try await world.stored.isEmpty }
         }
     }
 
@@ -268,21 +268,6 @@ import Testing
             try await world.objects.closeLinks(prefix: "updates/s/")
             #expect(try await put(small, late).status == 403)
             #expect(try await world.objects.list(prefix: "updates/") == ["updates/s/u"])
-        }
-    }
-
-    @Test func `an upload of a start that was cut short is gone after a restart, one of a session is not`() async throws {
-        try await withServer { world in
-            let receiver = try UploadReceiver(folder: "\(world.folder)/uploads", limit: 1)
-            for name in ["stray", "wanted"] {
-                try "x,y\n".write(toFile: "\(receiver.folder)/\(name).csv", atomically: true, encoding: .utf8)
-            }
-            try await world.documents.insert(
-                Session(
-                    id: "s", ownerId: "o", createdAt: Date(), settings: SessionSettings(), peers: [],
-                    uploadPath: "\(receiver.folder)/wanted.csv", filename: "f.csv"))
-            #expect(try await receiver.removeStrays(documents: world.documents) == 1)
-            #expect(try world.uploads == ["wanted.csv"])
         }
     }
 

@@ -83,7 +83,12 @@ struct ServerWorld: Sendable {
         return try await call("POST", "/sessions/start", body + "--edge--\r\n", token: token, type: "multipart/form-data; boundary=edge")
     }
 
-    var uploads: [String] { get throws { try FileManager.default.contentsOfDirectory(atPath: "\(folder)/uploads") } }
+    /// Objects, and what is on its way to become one.
+    var stored: [String] {
+        get async throws {
+            try await objects.list(prefix: "") + FileManager.default.contentsOfDirectory(atPath: "\(folder)/objects/.tmp")
+        }
+    }
 }
 
 func withServer(

@@ -13,7 +13,7 @@ struct ObjectStoreTests {
             let key = "updates/s/g1-r0-p.safetensors"
             let reference = try await store.put([UInt8]("abc".utf8), key: key)
             #expect(reference == ObjectReference(key: key, sha256: Self.abc, bytes: 3))
-            #expect(try await store.head(key) == reference)
+            #expect(try await store.size(of: key) == 3)
             #expect(try await store.get(key) == [UInt8]("abc".utf8))
             #expect(store.bucket == "cohort")
         }
@@ -21,21 +21,25 @@ struct ObjectStoreTests {
 
     @Test("An empty object is an object", arguments: ObjectStoreKind.all)
     func empty(_ kind: ObjectStoreKind) async throws {
-        try await kind.withEmpty { store, place in
+        try await kind.withEmpty { store, _ in
             let reference = try await store.put([], key: "empty")
             #expect(reference.bytes == 0 && reference.sha256.hasPrefix("e3b0c44298fc1c14"))
             #expect(try await store.get("empty") == [])
-            let file = try place.write([], to: "empty.csv")
-            #expect(try await store.put(fileAt: file, key: "empty.csv").sha256 == reference.sha256)
+            #expect(try await store.writer(key: "empty.csv").finish().sha256 == reference.sha256)
             #expect(try await store.get("empty.csv") == [])
+            #expect(try await store.size(of: "empty.csv") == 0)
         }
     }
 
-    @Test("A file of 5 MB is stored, and read in chunks of at most 1 MiB, from any offset", arguments: ObjectStoreKind.all)
+    @Test("5 MB are stored, and read in chunks of at most 1 MiB, from any offset", arguments: ObjectStoreKind.all)
     func large(_ kind: ObjectStoreKind) async throws {
-        try await kind.withEmpty { store, place in
+        try await kind.withEmpty { store, _ in
             let bytes = (0..<5_000_000).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
-            let reference = try await store.put(fileAt: place.write(bytes, to: "upload"), key: "20260131T120000123Z.csv")
+            let writer = try await store.writer(key: "20260131T120000123Z.csv")
+            for start in stride(from: 0, to: bytes.count, by: 65_536) {
+                try await writer.write(Array(bytes[start..<min(start + 65_536, bytes.count)]))
+            }
+            let reference = try await writer.finish()
             #expect(reference.bytes == bytes.count)
             #expect(try await store.put(bytes, key: "again").sha256 == reference.sha256)
             for offset in [0, 1, 1 << 20, 4_999_999, 5_000_000] {
@@ -54,13 +58,12 @@ struct ObjectStoreTests {
 
     @Test("What is not there is not found", arguments: ObjectStoreKind.all)
     func missing(_ kind: ObjectStoreKind) async throws {
-        try await kind.withEmpty { store, place in
-            #expect(try await store.head("nothing/here") == nil)
+        try await kind.withEmpty { store, _ in
+            #expect(try await store.size(of: "nothing/here") == nil)
             await expectError(.notFound) { try await store.get("nothing/here") }
             try await store.delete("nothing/here")
             #expect(try await store.list(prefix: "nothing/") == [])
-            await expectError(.storageFull) { try await store.put(fileAt: place.path("no such file"), key: "a") }
-            #expect(try await store.head("a") == nil)
+            await expectError(.notFound) { try await store.localFile(of: "nothing/here") }
         }
     }
 
@@ -78,7 +81,7 @@ struct ObjectStoreTests {
             try await store.delete("updates/s1/a")
             try await store.delete("updates/s1/a")
             #expect(try await store.list(prefix: "updates/s1/") == ["updates/s1/b"])
-            #expect(try await store.head("updates/s1/a") == nil)
+            #expect(try await store.size(of: "updates/s1/a") == nil)
             await expectError(.notFound) { try await store.get("updates/s1/a") }
             try await store.delete(["updates/s10/a", "not/there", "updates/s2/a", "checkpoints/s1/r1.safetensors"])
             #expect(try await store.list(prefix: "") == ["top.csv", "updates/s1/b"])
@@ -108,8 +111,8 @@ struct ObjectStoreTests {
                 }
                 try await group.waitForAll()
             }
-            let reference = try #require(try await store.head("model"))
-            #expect(try await store.get("model").count == reference.bytes)
+            let size = try await store.size(of: "model")
+            #expect(try await store.get("model").count == size)
             #expect(try await store.list(prefix: "") == ["model"])
         }
     }
@@ -123,11 +126,12 @@ struct ObjectStoreTests {
         ], ObjectStoreKind.all)
     func keys(_ key: String, _ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, place in
-            let file = try place.write([1], to: "file")
+            _ = try place.write([1], to: "file")
             await expectError(.invalid) { try await store.put([1], key: key) }
-            await expectError(.invalid) { try await store.put(fileAt: file, key: key) }
+            await expectError(.invalid) { try await store.writer(key: key) }
+            await expectError(.invalid) { try await store.localFile(of: key) }
             await expectError(.invalid) { try await store.get(key) }
-            await expectError(.invalid) { try await store.head(key) }
+            await expectError(.invalid) { try await store.size(of: key) }
             await expectError(.invalid) { try await store.delete(key) }
             await expectError(.invalid) { try await store.presignedGet(key, expiry: moment()) }
             await expectError(.invalid) { try await store.presignedPut(key, maxBytes: 1, expiry: moment()) }
@@ -152,6 +156,58 @@ struct ObjectStoreTests {
                 return try await store.get("large")
             }
             await #expect(throws: CancellationError.self) { try await task.value }
+        }
+    }
+
+    @Test("Where it has a file on this machine, the file holds the object's bytes", arguments: ObjectStoreKind.all)
+    func localFile(_ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            _ = try await store.put([UInt8]("abc".utf8), key: "a/b.csv")
+            if let path = try await store.localFile(of: "a/b.csv") {
+                #expect(FileManager.default.contents(atPath: path) == Data("abc".utf8))
+            } else {
+                #expect(kind.testDescription != "directory")
+            }
+            await expectError(.notFound) { try await store.localFile(of: "a/c.csv") }
+            try await store.ready()
+        }
+    }
+
+    @Test("A streamed object appears, whole, when its writer finishes", arguments: ObjectStoreKind.all)
+    func stream(_ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            let writer = try await store.writer(key: "streamed")
+            var all: [UInt8] = []
+            for index in 0..<50 {
+                let chunk = [UInt8](repeating: UInt8(index), count: index % 7 == 0 ? 0 : 100_000 + index)
+                try await writer.write(chunk)
+                all += chunk
+                #expect(try await store.size(of: "streamed") == nil)
+            }
+            let reference = try await writer.finish()
+            #expect(try await store.size(of: "streamed") == reference.bytes)
+            #expect(try await store.put(all, key: "at-once").sha256 == reference.sha256)
+            #expect(try await store.get("streamed") == all)
+            await writer.abort()
+            #expect(try await store.size(of: "streamed") == reference.bytes, "aborting after the end is harmless")
+            await expectError(.internal) { try await writer.write([1]) }
+            await expectError(.internal) { try await writer.finish() }
+        }
+    }
+
+    @Test("An aborted or forgotten write leaves nothing, and the old object as it was", arguments: ObjectStoreKind.all)
+    func abort(_ kind: ObjectStoreKind) async throws {
+        try await kind.withEmpty { store, place in
+            let old = try await store.put([1, 2, 3], key: "a")
+            let before = place.files()
+            let writer = try await store.writer(key: "a")
+            try await writer.write([UInt8](repeating: 0, count: 100_000))
+            await writer.abort()
+            await writer.abort()
+            do { try await store.writer(key: "a").write([9]) }
+            #expect(place.files() == before)
+            #expect(try await store.size(of: "a") == old.bytes)
+            #expect(try await store.get("a") == [1, 2, 3])
         }
     }
 }

@@ -81,56 +81,6 @@ struct ServedObjectStoreTests {
         }
     }
 
-    @Test("The file of an object holds its plain bytes", arguments: ServedStoreKind.all)
-    func file(_ kind: ServedStoreKind) async throws {
-        try await kind.withEmpty { store, _ in
-            let reference = try await store.put([UInt8]("abc".utf8), key: "a/b.csv")
-            let file = try await store.file(of: "a/b.csv")
-            #expect(file.reference == reference)
-            #expect(FileManager.default.contents(atPath: file.path) == Data("abc".utf8))
-            await expectError(.notFound) { try await store.file(of: "a/c.csv") }
-            await expectError(.invalid) { try await store.file(of: "../c.csv") }
-        }
-    }
-
-    @Test("A streamed object appears, whole, when its writer finishes", arguments: ServedStoreKind.all)
-    func stream(_ kind: ServedStoreKind) async throws {
-        try await kind.withEmpty { store, _ in
-            let writer = try await store.writer(key: "streamed")
-            var all: [UInt8] = []
-            for index in 0..<50 {
-                let chunk = [UInt8](repeating: UInt8(index), count: index % 7 == 0 ? 0 : 100_000 + index)
-                try await writer.write(chunk)
-                all += chunk
-                #expect(try await store.head("streamed") == nil)
-            }
-            let reference = try await writer.finish()
-            #expect(try await store.head("streamed") == reference)
-            #expect(try await store.put(all, key: "at-once").sha256 == reference.sha256)
-            #expect(try await store.get("streamed") == all)
-            await writer.abort()
-            #expect(try await store.head("streamed") == reference, "aborting after the end is harmless")
-            await expectError(.internal) { try await writer.write([1]) }
-            await expectError(.internal) { try await writer.finish() }
-        }
-    }
-
-    @Test("An aborted or forgotten write leaves nothing, and the old object as it was", arguments: ServedStoreKind.all)
-    func abort(_ kind: ServedStoreKind) async throws {
-        try await kind.withEmpty { store, place in
-            let old = try await store.put([1, 2, 3], key: "a")
-            let before = place.files()
-            let writer = try await store.writer(key: "a")
-            try await writer.write([UInt8](repeating: 0, count: 100_000))
-            await writer.abort()
-            await writer.abort()
-            do { try await store.writer(key: "a").write([9]) }
-            #expect(place.files() == before)
-            #expect(try await store.head("a") == old)
-            #expect(try await store.get("a") == [1, 2, 3])
-        }
-    }
-
     @Test("A link to PUT is good for its size and for one object, and dies when it is closed", arguments: ServedStoreKind.all)
     func put(_ kind: ServedStoreKind) async throws {
         try await kind.withEmpty { store, _ in

@@ -54,7 +54,7 @@ extension SystemSuite {
                 let login = world.start("login", ["login", "--server", url, "--email", "ada@example.org", "--password", "correct horse"])
                 #expect(try await login.end() == .exited(0), "\(login.standardError)")
                 let client = world.start("client", ["train", csv, "--peers", "1"])
-                let uploads = "\(world.folder)/server/uploads"
+                let uploads = "\(world.folder)/server/objects/.tmp"
                 await relay.held()
                 try await eventually("half of it is there") {
                     try FileManager.default.contentsOfDirectory(atPath: uploads).contains {

@@ -214,7 +214,7 @@ extension SystemSuite {
                 _ = try await server.process.end()
                 _ = try await world.server("server-again", port: server.port)
                 #expect(try await person.sessions().isEmpty)
-                let leftovers = try FileManager.default.contentsOfDirectory(atPath: "\(world.folder)/server/uploads")
+                let leftovers = try FileManager.default.contentsOfDirectory(atPath: "\(world.folder)/server/objects/.tmp")
                 #expect(leftovers.isEmpty, "a part that was never whole is gone after the restart: \(leftovers)")
                 try await eventually("the peer is back, and free") { try await person.peers().allSatisfy { $0.status == .online } }
             }

@@ -46,8 +46,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var status: SessionStatus
     public var settings: SessionSettings
     public var peers: [SessionPeer]
-    /// The uploaded CSV on the API server's disk until it is in the object store.
-    public var uploadPath: String?
+    /// The uploaded CSV in the object store. Absent in sessions of versions that kept it elsewhere at first.
+    public var upload: ObjectReference?
     public var filename: String
     public var dataset: DatasetInfo?
     public var model: ModelSpec?
@@ -59,8 +59,6 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var roundStartedAt: Date?
     /// Attempts at work given out so far; the next has this number.
     public var attempts: Int?
-    /// Of its data set in the object store: its own from the start on.
-    public var datasetKey: String?
     /// Its peers are being claimed; nobody was told of it yet.
     public var isStarting: Bool?
     /// Its final status is stored; peers, queue and leftovers are still to be freed.
@@ -87,7 +85,7 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var revision: Int
 
     public init(
-        id: String, ownerId: String, createdAt: Date, settings: SessionSettings, peers: [SessionPeer], uploadPath: String?,
+        id: String, ownerId: String, createdAt: Date, settings: SessionSettings, peers: [SessionPeer], upload: ObjectReference?,
         filename: String
     ) {
         self.id = id
@@ -96,7 +94,7 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
         self.status = .pending
         self.settings = settings
         self.peers = peers
-        self.uploadPath = uploadPath
+        self.upload = upload
         self.filename = filename
         self.generation = 0
         self.round = 0
@@ -104,6 +102,21 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
         self.updateNorms = []
         self.cancelRequested = false
         self.revision = 0
+    }
+
+    /// `20260131T120000123…Z.csv`: the time of an upload, its own from the millisecond on by chance (nine digits).
+    public static func uploadKey(at date: Date) -> String {
+        let text = date.formatted(
+            Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted, includingFractionalSeconds: true))
+        let chance = String(UInt64.random(in: 1_000_000_000..<2_000_000_000)).dropFirst()
+        return text.filter { $0 != "." && $0 != "Z" } + chance + "Z.csv"
+    }
+
+    /// Of keys by ``uploadKey(at:)``, those of the same length: earlier times sort first.
+    public static func isUploadKey(_ key: String) -> Bool {
+        let (text, end) = (key.utf8, key.utf8.dropFirst(27))
+        let isDigits = text.prefix(27).enumerated().allSatisfy { $0 == 8 ? $1 == UInt8(ascii: "T") : (0x30...0x39).contains($1) }
+        return text.count == 32 && isDigits && end.elementsEqual("Z.csv".utf8)
     }
 
     /// The queue its coordinator listens on.

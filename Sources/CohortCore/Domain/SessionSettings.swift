@@ -11,7 +11,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var batchSize: Int
     /// Learning rate.
     public var lr: Double
-    /// How `lr` changes over the session's epochs; absent: ``LearningRateSchedule/constant``.
+    /// How `lr` changes over the session's epochs; absent, in sessions of versions without it: ``LearningRateSchedule/constant``.
     public var lrSchedule: LearningRateSchedule?
     public var optimizer: OptimizerSpec
     public var hidden: [Int]
@@ -56,7 +56,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         optimizer: OptimizerSpec = OptimizerSpec(), hidden: [Int] = [128, 64], activation: Activation = .relu, dropout: Double = 0,
         task: LearningTask? = nil, target: String? = nil, seed: UInt64 = 0, validation: Double = 0.2, minPeers: Int = 1,
         perPeer: [String: Override] = [:], earlyStopping: Int? = nil, maxNormRatio: Double? = nil,
-        classWeight: ClassWeight? = nil, pool: Pool? = nil, data: DataOptions? = nil, lrSchedule: LearningRateSchedule? = nil
+        classWeight: ClassWeight? = nil, pool: Pool? = nil, data: DataOptions? = nil, lrSchedule: LearningRateSchedule? = .decay
     ) {
         self.peers = peers
         self.strategy = strategy

@@ -69,6 +69,8 @@ public protocol SessionDocuments: Sendable {
     func unfinishedSessions() async throws -> [String]
     /// How many sessions there are of each status.
     func sessionCounts() async throws -> [SessionStatus: Int]
+    /// Those of the object keys that a session's upload has.
+    func usedUploads(of keys: [String]) async throws -> Set<String>
     /// Removes a session of which nobody was told, with what stands beside it. Idempotent.
     func deleteSession(id: String) async throws
     /// Stores `session` if the stored revision and generation are the session's; the stored revision then is one more. Its lease and a wish to

@@ -5,10 +5,13 @@ public protocol ObjectStore: Sendable {
     /// For links such as `s3://BUCKET/KEY`.
     var bucket: String { get }
 
-    /// Stores the file's bytes; the file may be moved away. An object of the same key is replaced atomically.
-    func put(fileAt path: String, key: String) async throws -> ObjectReference
+    /// - Throws: ``CohortError`` `unavailable` when the store cannot be used now, in one sentence.
+    func ready() async throws
 
-    /// Stores small bytes (weights, schemas).
+    /// Starts a streamed write. The object appears, whole, when the writer finishes; one of the same key is replaced atomically.
+    func writer(key: String) async throws -> any ObjectWriter
+
+    /// Stores small bytes (weights, schemas), as a writer would.
     func put(_ bytes: [UInt8], key: String) async throws -> ObjectReference
 
     /// The object's bytes from `offset` on, in chunks of at most 1 MiB.
@@ -20,8 +23,13 @@ public protocol ObjectStore: Sendable {
     /// - Throws: as ``read(_:from:)``.
     func get(_ key: String) async throws -> [UInt8]
 
-    /// What is stored; nil when nothing is.
-    func head(_ key: String) async throws -> ObjectReference?
+    /// Bytes of the object; nil when there is none. A store need not know the SHA-256 of what others have put: who needs it reads.
+    func size(of key: String) async throws -> Int?
+
+    /// Path of the object's bytes as a file of this machine, to be read only; good until the object is replaced by other bytes or deleted.
+    /// nil: they are elsewhere.
+    /// - Throws: `notFound`.
+    func localFile(of key: String) async throws -> String?
 
     /// Keys that start with `prefix`, sorted.
     func list(prefix: String) async throws -> [String]
@@ -61,15 +69,11 @@ public protocol ServedObjectStore: ObjectStore {
     /// - Parameter sha256: of the object that is there now; nil: it came to nothing.
     func endLinkedPut(_ key: String, sha256: String?)
 
-    /// Where the object's bytes are on disk, for sending without a copy, and what they are.
-    /// - Throws: `notFound`.
-    func file(of key: String) async throws -> (path: String, reference: ObjectReference)
+    /// What is stored; nil when nothing is.
+    func head(_ key: String) async throws -> ObjectReference?
 
     /// What is stored and its bytes, as ``ObjectStore/read(_:from:)`` gives them, in one step.
     func open(_ key: String) async throws -> (reference: ObjectReference, bytes: AsyncThrowingStream<[UInt8], any Error>)
-
-    /// Starts a streamed write. The object appears, whole, when the writer finishes.
-    func writer(key: String) async throws -> any ObjectWriter
 }
 
 /// A streamed write of one object, from one task.

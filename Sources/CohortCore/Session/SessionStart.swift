@@ -11,14 +11,16 @@ public struct SessionStart: Sendable {
         self.time = time
     }
 
-    /// - Parameters:
-    ///   - upload: path of the CSV on this machine.
+    /// - Parameter upload: the CSV in the object store; the session's from here on, unless this throws.
     /// - Returns: the session as stored, PENDING, with its peers by name, then id.
     /// - Throws: ``CohortError`` `invalid` when there are too few peers; what the store throws, once what was done is undone as far as
     ///   possible: what is left of it is a session that says that it is starting, which a coordinator ends.
-    public func start(_ settings: SessionSettings, ownerId: String, upload: String, filename: String) async throws -> Session {
+    public func start(_ settings: SessionSettings, ownerId: String, upload: ObjectReference, filename: String) async throws -> Session {
         try enough(settings, try await candidates(settings, ownerId).count)
-        var session = try await insert(settings, ownerId, upload, filename)
+        var session = Session(
+            id: newIdentifier(), ownerId: ownerId, createdAt: time.date, settings: settings, peers: [], upload: upload, filename: filename)
+        session.isStarting = true
+        try await documents.insert(session)
         do {
             var claimed: [Peer] = []
             for peer in try await candidates(settings, ownerId) where claimed.count < settings.peers {
@@ -34,32 +36,6 @@ public struct SessionStart: Sendable {
             try? await documents.deleteSession(id: session.id)
             throw error
         }
-    }
-
-    /// With a data set key of its own: a millisecond on while that is taken.
-    private func insert(_ settings: SessionSettings, _ ownerId: String, _ upload: String, _ filename: String) async throws -> Session {
-        var createdAt = time.date
-        for _ in 0..<1_000 {
-            var session = Session(
-                id: newIdentifier(), ownerId: ownerId, createdAt: createdAt, settings: settings, peers: [], uploadPath: upload,
-                filename: filename)
-            session.isStarting = true
-            session.datasetKey = Self.datasetKey(at: createdAt)
-            do {
-                try await documents.insert(session)
-                return session
-            } catch let error as CohortError where error.code == .conflict {
-                createdAt.addTimeInterval(0.001)
-            }
-        }
-        throw CohortError(.unavailable, "too many sessions are started at once: try again in a moment")
-    }
-
-    /// `20260131T120000123Z.csv`.
-    static func datasetKey(at date: Date) -> String {
-        let text = date.formatted(
-            Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted, includingFractionalSeconds: true))
-        return text.filter { $0 != "." } + ".csv"
     }
 
     /// The user's own first, then the fastest.

@@ -28,7 +28,7 @@ struct HealthRoutes: Sendable {
         let checks =
             parts.checks + [
                 ReadinessCheck("documents") { _ = try await parts.documents.joinToken(id: "health") },
-                ReadinessCheck("objects") { _ = try await parts.objects.head("health") },
+                ReadinessCheck("objects") { try await parts.objects.ready() },
             ]
         for check in checks {
             do { try await check.check() } catch { faults.append("\(check.name): \(error)") }

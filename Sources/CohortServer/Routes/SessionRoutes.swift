@@ -82,12 +82,16 @@ struct SessionRoutes: Sendable {
         }
         isAnswered = true
         metrics.count("uploads")
-        var isTaken = false
-        defer { if !isTaken { try? FileManager.default.removeItem(atPath: form.path) } }  // Nobody was told of it.
-        let settings = try SettingsForm.settings(form.fields, strategies: strategies)
-        let session = try await SessionStart(documents: documents, time: parts.time).start(
-            settings, ownerId: caller.userId, upload: form.path, filename: form.filename)
-        isTaken = true
+        let session: Session
+        do {
+            let settings = try SettingsForm.settings(form.fields, strategies: strategies)
+            session = try await SessionStart(documents: documents, time: parts.time).start(
+                settings, ownerId: caller.userId, upload: form.upload, filename: form.filename)
+        } catch {
+            // Nobody was told of it. What cannot be removed now is swept later; the first error is the one to report.
+            try? await parts.objects.delete(form.upload.key)
+            throw error
+        }
         await parts.runner.wake(sessionId: session.id)
         return try .json(API.SessionStarted(session), status: .created)
     }

@@ -1,70 +1,35 @@
 import CohortCore
-import FoundationEssentials
 import Hummingbird
+import Logging
 import NIOCore
-import SystemPackage
 
-#if canImport(Glibc)
-    import Glibc
-#else
-    import Darwin
-#endif
-
-/// Takes a form with one file: fields in memory, the file to disk as it comes. Memory stays flat, and a slow disk slows the sender down.
+/// Takes a form with one file: fields in memory, the file into the object store as it comes. Memory stays flat, and a slow store slows the
+/// sender down.
 struct UploadReceiver: Sendable {
     struct Form: Sendable {
         var fields: [String: String]
-        /// Whole, on disk.
-        var path: String
+        /// The file as it was stored.
+        var upload: ObjectReference
         var filename: String
     }
 
     private static let longestField = 64 << 10
 
-    let folder: String
+    let objects: any ObjectStore
     /// Bytes of the file.
     let limit: Int
-    private let disk = BlockingLanes("uploads", count: 2)
-
-    /// Makes the folder, and removes parts of uploads that a process which is gone never finished: nobody was told that they are there.
-    init(folder: String, limit: Int) throws {
-        self.folder = folder
-        self.limit = limit
-        do {
-            try FileManager.default.createDirectory(
-                atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-            for name in try FileManager.default.contentsOfDirectory(atPath: folder) where name.hasSuffix(".part") {
-                try FileManager.default.removeItem(atPath: "\(folder)/\(name)")
-            }
-        } catch {
-            throw CohortError(.invalid, "the folder \(folder) cannot be used for uploads: \(error)")
-        }
-    }
-
-    /// Removes whole uploads that no unfinished session names: their start was cut short, and nobody was told of them.
-    /// - Returns: how many.
-    func removeStrays(documents: any Documents) async throws -> Int {
-        let names = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".csv") }
-        guard !names.isEmpty else { return 0 }
-        var wanted: Set<String> = []
-        for id in try await documents.unfinishedSessions() {
-            // A session that cannot be read may name any of them.
-            guard let session = try await documents.session(id: id) else { continue }
-            if let path = session.uploadPath { wanted.insert(path.split(separator: "/").last.map(String.init) ?? "") }
-        }
-        let strays = names.filter { !wanted.contains($0) }
-        for name in strays { try FileManager.default.removeItem(atPath: "\(folder)/\(name)") }
-        return strays.count
-    }
+    let time: any TimeSource
+    let logger: Logger
 
     /// - Parameter check: called when the file begins, with the fields before it: a form that cannot be is refused before a long upload.
-    /// - Throws: ``CohortError`` `invalid` for a form that is not as it must be, `tooLarge`, `storageFull`.
+    /// - Returns: the form; whoever has no use for its object deletes it.
+    /// - Throws: ``CohortError`` `invalid` for a form that is not as it must be, `tooLarge`, `storageFull`; then nothing is stored.
     func receive(_ request: Request, check: @Sendable ([String: String]) throws -> Void) async throws -> Form {
         if let length = request.contentLength, length > limit + (1 << 20) { throw tooLarge }
         var parser = try MultipartParser(contentType: request.headers[.contentType])
-        var form = Form(fields: [:], path: "\(folder)/\(newIdentifier()).csv", filename: "")
-        let part = "\(form.path).part"
-        var file: SystemPackage.FileDescriptor?
+        var fields: [String: String] = [:]
+        var filename = ""
+        var writer: (any ObjectWriter)?
         var written = 0
         var current: MultipartParser.Part?
         var field = ByteBuffer()
@@ -72,24 +37,24 @@ struct UploadReceiver: Sendable {
             for try await chunk in request.body {
                 for event in try parser.feed(chunk) {
                     switch event {
-                    case .began(let part_):
-                        current = part_
+                    case .began(let part):
+                        current = part
                         field.clear()
-                        guard part_.name == "file" else {
-                            guard form.fields[part_.name] == nil else {
-                                throw CohortError(.invalid, "the field '\(part_.name.prefix(60))' is there twice")
+                        guard part.name == "file" else {
+                            guard fields[part.name] == nil else {
+                                throw CohortError(.invalid, "the field '\(part.name.prefix(60))' is there twice")
                             }
                             continue
                         }
-                        guard file == nil else { throw CohortError(.invalid, "the form has two files; send one CSV in the field 'file'") }
-                        try check(form.fields)
-                        form.filename = String((part_.filename ?? "").prefix(200))
-                        file = try await open(part)
+                        guard writer == nil else { throw CohortError(.invalid, "the form has two files; send one CSV in the field 'file'") }
+                        try check(fields)
+                        filename = String((part.filename ?? "").prefix(200))
+                        writer = try await objects.writer(key: Session.uploadKey(at: time.date))
                     case .body(let bytes):
-                        if current?.name == "file", let file {
+                        if current?.name == "file", let writer {
                             written += bytes.readableBytes
                             guard written <= limit else { throw tooLarge }
-                            try await write(bytes, to: file, part)
+                            try await writer.write([UInt8](bytes.readableBytesView))
                         } else {
                             field.writeImmutableBuffer(bytes)
                             guard field.readableBytes <= Self.longestField else {
@@ -98,19 +63,21 @@ struct UploadReceiver: Sendable {
                             }
                         }
                     case .ended:
-                        if let name = current?.name, name != "file" { form.fields[name] = String(buffer: field) }
+                        if let name = current?.name, name != "file" { fields[name] = String(buffer: field) }
                     }
                 }
             }
             try parser.end()
-            guard let file else { throw CohortError(.invalid, "the form has no file; send the CSV in the field 'file'") }
+            guard let writer else { throw CohortError(.invalid, "the form has no file; send the CSV in the field 'file'") }
             guard written > 0 else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
-            try await finish(file, part, form.path)
-            return form
+            // Durable before a document names it: after a power cut a session has the whole file, or there is no session.
+            return Form(fields: fields, upload: try await writer.finish(), filename: filename)
         } catch {
-            if let file {
-                try? await disk.run { try file.close() }  // It goes away, whether that works or not.
-                unlinkQuietly(part)
+            await writer?.abort()
+            if let error = error as? CohortError, error.code == .storageFull {
+                // Where it lies on the server is the operator's to know.
+                logger.error("an upload could not be stored: \(error)")
+                throw CohortError(.storageFull, "the server's disk is full, or cannot be written to: the upload could not be stored")
             }
             if error is CohortError || error is CancellationError || error is HTTPProblem { throw error }
             throw CohortError(.invalid, "the upload broke off before its end: send it again")
@@ -119,45 +86,5 @@ struct UploadReceiver: Sendable {
 
     private var tooLarge: CohortError {
         CohortError(.tooLarge, "the file is larger than \(limit) bytes; the server's COHORT_UPLOAD_LIMIT sets that")
-    }
-
-    private func open(_ path: String) async throws -> SystemPackage.FileDescriptor {
-        try await disk.run {
-            try storing(path) {
-                try SystemPackage.FileDescriptor.open(
-                    FilePath(path), .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec], permissions: [.ownerRead, .ownerWrite])
-            }
-        }
-    }
-
-    private func write(_ bytes: ByteBuffer, to file: SystemPackage.FileDescriptor, _ path: String) async throws {
-        try await disk.run { _ = try storing(path) { try file.writeAll(bytes.readableBytesView) } }
-    }
-
-    private func finish(_ file: SystemPackage.FileDescriptor, _ part: String, _ path: String) async throws {
-        try await disk.run {
-            try storing(path) {
-                // Durable before a document names it: after a power cut a session has the whole file, or there is no session.
-                guard fsync(file.rawValue) == 0 else { throw Errno(rawValue: errno) }
-                try file.close()
-                guard rename(part, path) == 0 else { throw Errno(rawValue: errno) }
-                let folder = try SystemPackage.FileDescriptor.open(FilePath(folder), .readOnly, options: .closeOnExec)
-                defer { try? folder.close() }
-                guard fsync(folder.rawValue) == 0 else { throw Errno(rawValue: errno) }
-            }
-        }
-    }
-
-    private func unlinkQuietly(_ path: String) { try? FileManager.default.removeItem(atPath: path) }
-}
-
-/// Says a full disk as such.
-private func storing<Value>(_ path: String, _ body: () throws -> Value) throws -> Value {
-    do {
-        return try body()
-    } catch let error as Errno where error == .noSpace || error == .diskQuotaExceeded {
-        throw CohortError(.storageFull, "the server's disk is full: the upload could not be stored")
-    } catch {
-        throw CohortError(.internal, "\(path) cannot be written: \(error)")
     }
 }

@@ -57,7 +57,8 @@ struct ServerAssembly {
         switch objectsChoice {
         case .directory(let directory): objects = try DirectoryObjects(path: directory, secret: folder.secret("objects.key"))
         }
-        coordination = CoordinatorConfiguration(owner: try folder.identity(), leaseSeconds: lease, rules: rules)
+        coordination = CoordinatorConfiguration(
+            owner: try folder.identity(), leaseSeconds: lease, rules: rules, scratchFolder: "\(path)/scratch")
         self.logger = logger
     }
 

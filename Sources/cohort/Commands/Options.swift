@@ -51,8 +51,8 @@ extension SessionSettings {
         var lr = 0.001
         @Option(
             name: .customLong("lr-schedule"),
-            help: "How the learning rate changes over the epochs: constant, linear, cosine, or decay (falls over the last third).")
-        var lrSchedule = "constant"
+            help: "How the learning rate changes over the epochs: decay (over the last third), constant, linear or cosine.")
+        var lrSchedule = "decay"
         @Option(help: "sgd, adam or adamw.")
         var optimizer = "adam"
         @Option(help: "SGD: momentum.")

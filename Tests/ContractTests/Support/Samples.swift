@@ -32,7 +32,7 @@ extension Session {
         Session(
             id: id, ownerId: owner, createdAt: createdAt,
             settings: SessionSettings(perPeer: ["Lab_machine 1": SessionSettings.Override(batchSize: 7)]), peers: [SessionPeer(.sample())],
-            uploadPath: "/data/uploads/x.csv", filename: "penguins.csv")
+            upload: ObjectReference(key: "\(id).csv", sha256: "ab", bytes: 7), filename: "penguins.csv")
     }
 }
 
