@@ -11,7 +11,7 @@ import Synchronization
 public final class Coordinator: SessionRunner, Service {
     let documents: any Documents
     let objects: any ObjectStore
-    let broker: any Broker
+    let transport: any CoordinatorTransport
     let feed: any SessionFeed
     let configuration: CoordinatorConfiguration
     let time: any TimeSource
@@ -23,12 +23,12 @@ public final class Coordinator: SessionRunner, Service {
 
     /// - Throws: ``CohortError`` `internal` when the system gives no thread.
     public init(
-        documents: any Documents, objects: any ObjectStore, broker: any Broker, feed: any SessionFeed,
+        documents: any Documents, objects: any ObjectStore, transport: any CoordinatorTransport, feed: any SessionFeed,
         configuration: CoordinatorConfiguration, time: any TimeSource = SystemTime(), logger: Logger
     ) throws {
         self.documents = documents
         self.objects = objects
-        self.broker = broker
+        self.transport = transport
         self.feed = feed
         self.configuration = configuration
         self.time = time

@@ -4,7 +4,7 @@ import Synchronization
 /// What a session's one consumer is to look at, in order. Taking it takes all there is, so that a flood is stored once.
 final class Mailbox: Sendable {
     enum Item: Sendable {
-        case delivery(Delivery)
+        case event(ReceivedEvent)
         /// The document or the peers may have changed from outside.
         case look
         case tick
@@ -35,7 +35,7 @@ final class Mailbox: Sendable {
             case .tick:
                 guard !state.ticks else { return nil }
                 state.ticks = true
-            case .delivery, .queueEnded, .leaseLost: break
+            case .event, .queueEnded, .leaseLost: break
             }
             state.items.append(item)
             defer { state.waiter = nil }

@@ -84,9 +84,8 @@ extension SessionRun {
         for command in commands {
             let message: Command
             switch command {
-            case .enable(let peerId, let prepares):
+            case .enable(_, let prepares):
                 if prepares, builder == nil { builder = try await commandBuilder(session) }
-                try await coordinator.broker.declare(.command(peerId: peerId))
                 message = .enable(
                     EnableCommand(
                         queue: session.eventQueue.rawValue, sessionId: id, generation: session.generation,
@@ -107,7 +106,7 @@ extension SessionRun {
                 message = .stop(StopCommand(sessionId: id, reason: reason))
             }
             do {
-                try await coordinator.broker.send(message, to: command.peerId)
+                try await coordinator.transport.send(message, to: command.peerId)
             } catch let error as CohortError where error.code == .notFound || error.code == .conflict {
                 isAnyLost = true
                 step += machine.apply(.peerLost(peerId: command.peerId, why: "cannot be reached: \(error.message)"), now: clock.now())
@@ -170,13 +169,13 @@ extension SessionRun {
             }
         for peer in session.peers where peer.isAlive {
             do {
-                try await coordinator.broker.send(.stop(StopCommand(sessionId: id, reason: reason)), to: peer.id)
+                try await coordinator.transport.send(.stop(StopCommand(sessionId: id, reason: reason)), to: peer.id)
             } catch {
                 logger.warning("\(peer.name) cannot be told that the session is over: \(error)")
             }
         }
         try await documents.freePeers(ofSession: id)
-        try await coordinator.broker.delete(session.eventQueue)
+        try await coordinator.transport.close(session.eventQueue)
         for prefix in ["updates/\(id)/", "checkpoints/\(id)/", session.dataset?.object.key].compactMap({ $0 }) {
             try await coordinator.objects.closeLinks(prefix: prefix)
         }

@@ -7,12 +7,12 @@ extension SessionRun {
     func listen(_ machine: inout SessionMachine, first: SessionMachine.Event) async throws {
         // What an earlier try left: it is delivered again.
         mailbox.drop()
-        try await coordinator.broker.declare(machine.session.eventQueue)
-        let stream = try await coordinator.broker.consume(machine.session.eventQueue)
+        try await coordinator.transport.open(machine.session.eventQueue)
+        let stream = try await coordinator.transport.events(of: machine.session.eventQueue)
         try await withThrowingTaskGroup(of: Void.self) { [mailbox, time, tick = configuration.tickSeconds] tasks in
             tasks.addTask {
                 do {
-                    for try await delivery in stream { mailbox.put(.delivery(delivery)) }
+                    for try await event in stream { mailbox.put(.event(event)) }
                     mailbox.put(.queueEnded("the event queue ended"))
                 } catch {
                     mailbox.put(.queueEnded("\(error)"))
@@ -49,13 +49,13 @@ extension SessionRun {
 
     private func handle(_ items: [Mailbox.Item], _ machine: inout SessionMachine) async throws {
         var step = Step()
-        var taken: [Delivery] = []
+        var taken: [ReceivedEvent] = []
         for item in items {
             switch item {
-            case .delivery(let delivery):
-                if let more = try await hear(delivery, &machine) {
+            case .event(let received):
+                if let more = try await hear(received, &machine) {
                     step += more
-                    taken.append(delivery)
+                    taken.append(received)
                 }
             case .look:
                 try await lookAtLease(&machine)
@@ -72,21 +72,29 @@ extension SessionRun {
         try await carryOut(step, &machine, taken)
     }
 
-    /// - Returns: nil when the delivery is dealt with already (rejected).
-    private func hear(_ delivery: Delivery, _ machine: inout SessionMachine) async throws -> Step? {
+    /// - Returns: nil when the event is dealt with already (refused).
+    private func hear(_ received: ReceivedEvent, _ machine: inout SessionMachine) async throws -> Step? {
         let event: PeerEvent
         do {
-            event = try CohortJSON.decode(PeerEvent.self, from: delivery.body)
+            event = try CohortJSON.decode(PeerEvent.self, from: received.body)
         } catch let unknown as UnknownMessageType {
             logger.debug("\(unknown)")
             return Step()
         } catch let error as CohortError {
-            logger.warning("a malformed event is rejected: \(error)")
-            try await delivery.reject(error)
+            logger.warning("a malformed event of peer \(received.sender.printable(max: 64)) is refused: \(error)")
+            try await refuse(received, error, round: machine.session.round, attempt: 0, machine)
+            return nil
+        }
+        let stale = event.work
+        guard event.peerId == received.sender else {
+            let why = "peer_id is '\(event.peerId.printable(max: 64))', but peer \(received.sender.printable(max: 64)) sent it"
+            logger.warning("an event is refused: \(why)")
+            try await refuse(received, CohortError(.invalid, why), round: stale.round, attempt: stale.attempt, machine)
             return nil
         }
         guard event.sessionId == id, let place = machine.place(of: event.peerId) else {
-            try await delivery.reject(CohortError(.conflict, "this is not an event of a peer of session \(id)"))
+            let error = CohortError(.conflict, "this is not an event of a peer of session \(id)")
+            try await refuse(received, error, round: stale.round, attempt: stale.attempt, machine)
             return nil
         }
         switch event {
@@ -111,12 +119,31 @@ extension SessionRun {
                 return machine.apply(.refused(event, why: error.message), now: clock.now())
             }
         }
-        try await delivery.reject(
-            CohortError(
-                .conflict,
-                "this answers an older round, attempt or generation than round \(machine.session.round), attempt \(place.attempt ?? 0), generation \(machine.session.generation)"
-            ))
+        let error = CohortError(
+            .conflict,
+            "this answers an older round, attempt or generation than round \(machine.session.round), attempt \(place.attempt ?? 0), generation \(machine.session.generation)"
+        )
+        if event.isReport {
+            // Nobody waits for what becomes of a report.
+            try await received.settle(.refused(error))
+        } else {
+            try await refuse(received, error, round: stale.round, attempt: stale.attempt, machine)
+        }
         return nil
+    }
+
+    /// Takes the event out of its queue, and tells its sender why.
+    private func refuse(
+        _ received: ReceivedEvent, _ error: CohortError, round: Int, attempt: Int, _ machine: SessionMachine
+    ) async throws {
+        let command = RefusedCommand(
+            sessionId: id, generation: machine.session.generation, round: round, attempt: attempt, reason: error.message)
+        do {
+            try await coordinator.transport.send(.refused(command), to: received.sender)
+        } catch let error as CohortError {
+            logger.debug("peer \(received.sender.printable(max: 64)) cannot be told of a refusal: \(error)")
+        }
+        try await received.settle(.refused(error))
     }
 
     /// What the documents say of the session's peers.

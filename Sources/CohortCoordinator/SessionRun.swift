@@ -182,17 +182,17 @@ final class SessionRun {
 
     /// Makes the objects, stores what came of it, then carries out the rest, and what comes of that in turn. Objects are made before the
     /// document that names them, so a round that closes is stored once, together with the next one's beginning.
-    func carryOut(_ first: Step, _ machine: inout SessionMachine, _ deliveries: [Delivery]) async throws {
+    func carryOut(_ first: Step, _ machine: inout SessionMachine, _ events: [ReceivedEvent]) async throws {
         var step = first
-        var deliveries = deliveries
+        var events = events
         while true {
             while !step.objects.isEmpty {
                 let task = step.objects.removeFirst()
                 step += try await make(task, &machine)
             }
             try await store(&machine, recording: step.records)
-            for delivery in deliveries { try await delivery.acknowledge() }
-            deliveries = []
+            for event in events { try await event.settle(.accepted) }
+            events = []
             var next = Step()
             try await send(step.commands, &machine, &next)
             for effect in step.effects { next += try await act(on: effect, &machine) }

@@ -40,7 +40,7 @@ final class Outbox: Sendable {
         state.withLock { state in
             state.entries.append(Entry(number: state.count, event: event))
             state.count += 1
-            let heartbeats = state.entries.indices.filter { state.entries[$0].event.isHeartbeat }
+            let heartbeats = state.entries.indices.filter { state.entries[$0].event.isReport }
             if heartbeats.count > Self.heartbeatLimit { state.entries.remove(at: heartbeats[0]) }
             if isFollowed, let hold = state.hold {
                 hold.yield(state.count)
@@ -58,7 +58,7 @@ final class Outbox: Sendable {
 
     /// Sends until the task is cancelled.
     /// - Throws: `unauthenticated` or `forbidden` when the server refuses this peer; `CancellationError`.
-    func deliver(through broker: any Broker) async throws {
+    func deliver(through transport: any PeerTransport) async throws {
         // Buffers one signal: it says only that there is something.
         let (signals, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let (held, hold) = AsyncStream.makeStream(of: Int.self, bufferingPolicy: .bufferingNewest(1))
@@ -78,7 +78,7 @@ final class Outbox: Sendable {
             }
             defer { tasks.cancelAll() }
             for await _ in signals {
-                while let batch = nextBatch() { try await send(batch, through: broker) }
+                while let batch = nextBatch() { try await send(batch, through: transport) }
             }
         }
         try Task.checkCancellation()
@@ -92,7 +92,7 @@ final class Outbox: Sendable {
         }
     }
 
-    private func send(_ batch: ArraySlice<Entry>, through broker: any Broker) async throws {
+    private func send(_ batch: ArraySlice<Entry>, through transport: any PeerTransport) async throws {
         guard let session = batch.first?.event.sessionId, let number = batch.first?.number else { return }
         var backoff = Backoff(first: 0.1, longest: 2)
         var unknown = 0
@@ -100,11 +100,7 @@ final class Outbox: Sendable {
         // After each wait it is looked up again: it may have been dropped meanwhile.
         while state.withLock({ $0.entries.first?.number }) == number {
             do {
-                let messages = try batch.map { try CohortJSON.encode($0.event) }
-                let refusals = try await broker.publish(messages, to: .events(sessionId: session))
-                for (entry, refusal) in zip(batch, refusals) {
-                    if let refusal { tell(refusal, of: entry) }
-                }
+                try await transport.send(batch.map(\.event), to: .events(sessionId: session))
                 return remove(batch)
             } catch let error as CohortError {
                 switch error.code {
@@ -143,14 +139,6 @@ final class Outbox: Sendable {
 }
 
 extension PeerEvent {
-    /// A report of how far the work is: a newer one is as good.
-    var isHeartbeat: Bool {
-        switch self {
-        case .heartbeat, .progress: true
-        default: false
-        }
-    }
-
     /// As the wire calls it.
     var name: String {
         switch self {

@@ -3,18 +3,19 @@ import Logging
 
 /// Commands: one stream, one consumer.
 extension Peer {
-    func listen(_ broker: any Broker, peerId: String) async throws {
+    func listen(_ transport: any PeerTransport, peerId: String) async throws {
         do {
-            for try await delivery in try await broker.consume(.command(peerId: peerId)) {
+            for try await received in try await transport.commands() {
                 do {
-                    let command = try CohortJSON.decode(Command.self, from: delivery.body)
+                    let command = try CohortJSON.decode(Command.self, from: received.body)
                     accept(command, peerId: peerId)
-                    try await acknowledge(delivery)
+                    try await accept(received)
                 } catch let unknown as UnknownMessageType {
                     logger.warning("\(unknown); this version of Cohort passes it over")
-                    try await acknowledge(delivery)
+                    try await accept(received)
                 } catch let malformed as CohortError where malformed.code == .invalid {
-                    try await delivery.reject(malformed)
+                    logger.warning("a command that cannot be understood is passed over: \(malformed)")
+                    try await accept(received)
                 }
             }
         } catch let error as CohortError where error.code == .conflict || error.code == .notFound {
@@ -25,9 +26,9 @@ extension Peer {
     }
 
     /// A lost acknowledgement does no harm: the command is handled as a repeat, or acknowledged when the stream is opened again.
-    private func acknowledge(_ delivery: Delivery) async throws {
+    private func accept(_ received: ReceivedCommand) async throws {
         do {
-            try await delivery.acknowledge()
+            try await received.accept()
         } catch let error as CohortError where error.code == .unavailable || error.code == .internal {
             logger.debug("an acknowledgement was lost: \(error)")
         }

@@ -84,43 +84,19 @@ extension Peer {
     /// Beats, listens and answers under one registration.
     /// - Throws: ``RegistrationLost`` when the server has given it up.
     private func attend(_ client: CohortClient, _ registered: API.Registered) async throws {
-        guard registered.broker.kind == "embedded" else {
-            throw CohortError(
-                .invalid, "the server wants peers to use '\(registered.broker.kind)', which this version of Cohort does not: update it")
-        }
-        let broker = HTTPBroker(client: client, peerId: registered.peerId, registration: registered.registration, logger: logger)
+        let transport = try makeTransport(client, registered, logger)
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await Self.beat(client, registered, broker, self.logger) }
-            group.addTask { try await self.listen(broker, peerId: registered.peerId) }
-            group.addTask { try await self.outbox.deliver(through: broker) }
-            defer { group.cancelAll() }
-            try await group.next()
-        }
-    }
-
-    /// Training runs on a thread of its own, so nothing it does can hold this up.
-    private static func beat(
-        _ client: CohortClient, _ registered: API.Registered, _ broker: HTTPBroker, _ logger: Logger
-    ) async throws {
-        let interval = max(0.01, registered.heartbeatInterval)
-        var isAway = false
-        while true {
-            try await Task.sleep(for: .seconds(interval * Double.random(in: 0.8...1.2)))
-            do {
-                try await client.beat(
-                    peerId: registered.peerId, registration: registered.registration, through: broker.accepted,
-                    timeout: .seconds(max(1, interval * 2)))
-                if isAway { logger.notice("\(client.server) is back") }
-                isAway = false
-            } catch let error as CohortError {
-                switch error.code {
-                case .conflict, .notFound: throw RegistrationLost(reason: error.message)
-                case .unauthenticated, .forbidden: throw error
-                default:
-                    if !isAway { logger.warning("the server does not take this peer's beats: \(error)") }
-                    isAway = true
+            group.addTask {
+                do {
+                    try await transport.run()
+                } catch let error as CohortError where error.code == .conflict || error.code == .notFound {
+                    throw RegistrationLost(reason: error.message)
                 }
             }
+            group.addTask { try await self.listen(transport, peerId: registered.peerId) }
+            group.addTask { try await self.outbox.deliver(through: transport) }
+            defer { group.cancelAll() }
+            try await group.next()
         }
     }
 }

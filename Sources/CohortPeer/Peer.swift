@@ -10,6 +10,7 @@ public actor Peer: Service {
     let configuration: PeerConfiguration
     private let http: HTTPClient
     let logger: Logger
+    let makeTransport: PeerTransportFactory
     private let makeEngine: @Sendable () throws -> any MeasuredEngine
     let outbox: Outbox
     var ledger = CommandLedger()
@@ -29,16 +30,18 @@ public actor Peer: Service {
 
     /// - Parameters:
     ///   - http: one for the process, see ``AsyncHTTPClient/HTTPClient/cohort(eventLoopGroup:silence:)``.
+    ///   - transport: makes the wire of a registration.
     ///   - engine: what trains; called once, on the training thread. nil: the configuration's choice.
     /// - Throws: ``CohortError`` `invalid` for an empty name or token.
     public init(
-        configuration: PeerConfiguration, http: HTTPClient, logger: Logger,
+        configuration: PeerConfiguration, http: HTTPClient, transport: @escaping PeerTransportFactory, logger: Logger,
         engine: (@Sendable () throws -> any MeasuredEngine)? = nil
     ) throws {
         guard !configuration.name.isEmpty else { throw CohortError(.invalid, "the peer's name is empty") }
         guard !configuration.token.isEmpty else { throw CohortError(.invalid, "the join token is empty: get one with `cohort token`") }
         self.configuration = configuration
         self.http = http
+        makeTransport = transport
         self.logger = logger
         makeEngine = engine ?? { configuration.engine.makeEngine(threads: configuration.threads) }
         outbox = Outbox(logger: logger)

@@ -1,5 +1,6 @@
 public import CohortClient
 public import CohortCore
+public import Logging
 
 /// Everything a peer is told when it is started.
 public struct PeerConfiguration: Sendable {
@@ -52,3 +53,7 @@ public struct PeerConfiguration: Sendable {
         self.checkPoint = checkPoint
     }
 }
+
+/// Makes the wire of one registration. The client carries the peer's credential.
+/// - Throws: ``CohortError`` `invalid` for a broker that this version does not know.
+public typealias PeerTransportFactory = @Sendable (CohortClient, API.Registered, Logger) throws -> any PeerTransport

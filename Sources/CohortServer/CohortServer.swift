@@ -21,7 +21,8 @@ struct CohortServer: Service {
     func run() async throws {
         let metrics = ServerMetrics()
         let presence = PresenceMonitor(
-            documents: parts.documents, broker: parts.broker, runner: parts.runner, configuration: configuration, logger: parts.logger)
+            documents: parts.documents, transport: parts.transport, runner: parts.runner, configuration: configuration, logger: parts.logger
+        )
         let router = try await router(metrics: metrics, presence: presence)
         let application = Application(
             router: router,
@@ -61,7 +62,7 @@ struct CohortServer: Service {
         ).routes
         routes +=
             PeerRoutes(
-                documents: parts.documents, broker: parts.broker, presence: presence, configuration: configuration, metrics: metrics,
+                documents: parts.documents, gateway: parts.gateway, presence: presence, configuration: configuration, metrics: metrics,
                 authenticator: authenticator, time: parts.time
             ).routes
         routes +=

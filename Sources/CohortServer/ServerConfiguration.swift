@@ -35,7 +35,7 @@ public struct ServerConfiguration: Sendable {
         objectLimit: Int = (1 << 30) + (1 << 20),
         tokenLifetime: Int = 7 * 24 * 3600, heartbeatInterval: Double = 5, suspectAfter: Double = 15, deadAfter: Double = 30,
         strategies: [String], jwtSecret: String? = nil, bcryptCost: Int = 12,
-        broker: API.BrokerAddress = API.BrokerAddress(kind: "embedded")
+        broker: API.BrokerAddress = API.BrokerAddress(kind: "http")
     ) {
         self.host = host
         self.port = port
@@ -58,8 +58,9 @@ public struct ServerParts: Sendable {
     public var documents: any Documents
     /// A ``ServedObjectStore`` is served at `/objects`.
     public var objects: any ObjectStore
-    /// An ``EmbeddedBroker`` gets the routes by which peers take commands and send events.
-    public var broker: any Broker
+    public var transport: any CoordinatorTransport
+    /// By which peers that speak HTTP with this server take part.
+    public var gateway: any PeerGateway
     public var feed: any SessionFeed
     public var runner: any SessionRunner
     public var time: any TimeSource
@@ -68,13 +69,15 @@ public struct ServerParts: Sendable {
     public var checks: [ReadinessCheck]
 
     public init(
-        documents: any Documents, objects: any ObjectStore, broker: any Broker, feed: any SessionFeed, runner: any SessionRunner,
+        documents: any Documents, objects: any ObjectStore, transport: any CoordinatorTransport, gateway: any PeerGateway,
+        feed: any SessionFeed, runner: any SessionRunner,
         time: any TimeSource = SystemTime(), logger: Logger, checks: [ReadinessCheck] = []
     ) {
         self.time = time
         self.documents = documents
         self.objects = objects
-        self.broker = broker
+        self.transport = transport
+        self.gateway = gateway
         self.feed = feed
         self.runner = runner
         self.logger = logger

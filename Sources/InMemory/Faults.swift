@@ -207,46 +207,41 @@ private struct FaultyWriter: ObjectWriter {
     func abort() async { await base.abort() }
 }
 
-/// A broker whose calls may go wrong.
-public struct FaultyBroker: Broker {
-    let base: any Broker
+/// A transport whose calls may go wrong.
+public struct FaultyTransport: CoordinatorTransport {
+    let base: any CoordinatorTransport
     let plan: FaultPlan
 
-    public init(_ base: any Broker, _ plan: FaultPlan) {
+    public init(_ base: any CoordinatorTransport, _ plan: FaultPlan) {
         self.base = base
         self.plan = plan
     }
 
-    public func declare(_ queue: QueueName) async throws { try await plan.call("declare") { try await base.declare(queue) } }
+    public func open(_ queue: QueueName) async throws { try await plan.call("open queue") { try await base.open(queue) } }
     public func send(_ command: Command, to peerId: String) async throws {
         try await plan.call("send") { try await base.send(command, to: peerId) }
     }
-    public func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
-        try await plan.call("publish") { try await base.publish(messages, to: queue) }
-    }
-    public func consume(_ queue: QueueName) async throws -> AsyncThrowingStream<Delivery, any Error> {
-        let stream = try await plan.call("consume") { try await base.consume(queue) }
-        let (faulty, continuation) = AsyncThrowingStream<Delivery, any Error>.makeStream()
+    public func events(of queue: QueueName) async throws -> AsyncThrowingStream<ReceivedEvent, any Error> {
+        let stream = try await plan.call("events") { try await base.events(of: queue) }
         let plan = plan
-        let pump = Task {
-            do {
-                for try await delivery in stream {
-                    continuation.yield(
-                        Delivery(body: delivery.body, redelivered: delivery.redelivered) {
-                            try await plan.call("acknowledge") { try await delivery.acknowledge() }
-                        } reject: { reason in
-                            try await plan.call("reject") { try await delivery.reject(reason) }
-                        })
-                }
-                continuation.finish()
-            } catch {
-                continuation.finish(throwing: error)
+        // Pulled by its one consumer.
+        let iterator = Iterator(stream)
+        return AsyncThrowingStream {
+            guard let event = try await iterator.next() else { return nil }
+            return ReceivedEvent(body: event.body, sender: event.sender) { settlement in
+                try await plan.call("settle") { try await event.settle(settlement) }
             }
         }
-        continuation.onTermination = { _ in pump.cancel() }
-        return faulty
     }
-    public func delete(_ queue: QueueName) async throws { try await plan.call("delete queue") { try await base.delete(queue) } }
+    public func close(_ queue: QueueName) async throws { try await plan.call("close queue") { try await base.close(queue) } }
+    public func forget(peer peerId: String) async throws { try await plan.call("forget") { try await base.forget(peer: peerId) } }
+
+    private final class Iterator: @unchecked Sendable {
+        // Of the one task that pulls.
+        private var iterator: AsyncThrowingStream<ReceivedEvent, any Error>.AsyncIterator
+        init(_ stream: AsyncThrowingStream<ReceivedEvent, any Error>) { iterator = stream.makeAsyncIterator() }
+        func next() async throws -> ReceivedEvent? { try await iterator.next() }
+    }
 }
 
 /// Time that runs faster than the system's: waits of seconds take milliseconds.

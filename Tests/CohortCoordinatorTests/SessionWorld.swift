@@ -19,6 +19,7 @@ struct SessionWorld: Sendable {
     let csv: String
     /// For copies of data sets.
     let scratch: String
+    let mischief = Mischief()
 
     static let peers = ["a", "b"]
 
@@ -56,7 +57,7 @@ struct SessionWorld: Sendable {
         let broker = MemoryBroker()
         let faultyDocuments = FaultyDocuments(documents, plan)
         let coordinator = try Coordinator(
-            documents: faultyDocuments, objects: FaultyObjects(objects, plan), broker: FaultyBroker(broker, plan),
+            documents: faultyDocuments, objects: FaultyObjects(objects, plan), transport: FaultyTransport(broker, plan),
             feed: SilentFeed(), configuration: configuration, time: time, logger: Self.logger)
         return try await withThrowingTaskGroup(of: Bool.self) { group in
             group.addTask {
@@ -65,7 +66,7 @@ struct SessionWorld: Sendable {
             }
             for name in Self.peers {
                 group.addTask {
-                    try await AnsweringPeer(id: name, broker: broker, objects: objects).run()
+                    try await AnsweringPeer(id: name, broker: broker, objects: objects, mischief: name == "b" ? mischief : nil).run()
                     return true
                 }
             }
@@ -116,6 +117,13 @@ func eventually(_ what: String, _ condition: () async throws -> Bool) async thro
     }
 }
 
+/// What peer b sends before each of its answers, and what it is told of that.
+final class Mischief: @unchecked Sendable {
+    /// Set before the session starts.
+    var next: (@Sendable (DoneEvent) throws -> [UInt8]?)?
+    let refusals = Mutex<[RefusedCommand]>([])
+}
+
 private struct SilentFeed: SessionFeed {
     func publish(_ notice: SessionNotice) async {}
     func subscribe(sessionId: String) async -> AsyncStream<SessionNotice> { AsyncStream { nil } }
@@ -126,11 +134,12 @@ private struct AnsweringPeer {
     let id: String
     let broker: MemoryBroker
     let objects: MemoryObjects
+    let mischief: Mischief?
 
     func run() async throws {
-        for try await delivery in try await broker.consume(.command(peerId: id)) {
-            let command = try CohortJSON.decode(Command.self, from: delivery.body)
-            try await delivery.acknowledge()
+        for try await queued in try await broker.commands(of: id) {
+            let command = try CohortJSON.decode(Command.self, from: queued.body)
+            try await broker.acknowledge(peerId: id, through: queued.id)
             switch command {
             case .enable(let command):
                 try await say(
@@ -143,8 +152,13 @@ private struct AnsweringPeer {
                                 sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round,
                                 epoch: epoch, loss: 1, accuracy: 0.5, samplesPerSecond: 10, progress: nil)))
                 }
-                try await say(.done(try await done(command)))
-            case .refused, .stop: break
+                let done = try await done(command)
+                if let body = try mischief?.next?(done) {
+                    try await broker.publish([body], from: id, to: .events(sessionId: command.sessionId))
+                }
+                try await say(.done(done))
+            case .refused(let command): mischief?.refusals.withLock { $0.append(command) }
+            case .stop: break
             }
         }
     }
@@ -176,7 +190,7 @@ private struct AnsweringPeer {
     private func say(_ event: PeerEvent) async throws {
         while true {
             do {
-                return try await broker.publish(CohortJSON.encode(event), to: .events(sessionId: event.sessionId))
+                return try await broker.publish([CohortJSON.encode(event)], from: id, to: .events(sessionId: event.sessionId))
             } catch let error as CohortError where error.code == .unavailable {
                 try await Task.sleep(for: .milliseconds(1))
             } catch is CohortError {

@@ -45,7 +45,7 @@ private struct World: Sendable {
 
     /// Runs a peer until `body` has returned, then shuts it down gracefully.
     func withPeer(_ body: @Sendable () async throws -> Void) async throws {
-        let peer = try Peer(configuration: configuration, http: http, logger: silent)
+        let peer = try Peer(configuration: configuration, http: http, transport: overHTTP, logger: silent)
         let services = ServiceGroup(configuration: ServiceGroupConfiguration(services: [peer], logger: silent))
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await services.run() }
@@ -386,7 +386,7 @@ struct PeerTests {
             }
             var refused = world.configuration
             refused.token = "revoked"
-            let peer = try Peer(configuration: refused, http: world.http, logger: silent)
+            let peer = try Peer(configuration: refused, http: world.http, transport: overHTTP, logger: silent)
             let error = await #expect(throws: CohortError.self) { try await peer.run() }
             #expect(error?.code == .unauthenticated)
             #expect(error?.message.contains("cohort token") == true)
@@ -399,7 +399,7 @@ struct PeerTests {
             try await world.withPeer {
                 try await eventually("it registers") { await world.server.registrations.count == 1 }
                 let error = await #expect(throws: CohortError.self) {
-                    try await Peer(configuration: world.configuration, http: world.http, logger: silent).run()
+                    try await Peer(configuration: world.configuration, http: world.http, transport: overHTTP, logger: silent).run()
                 }
                 #expect(error?.code == .conflict)
                 #expect(error?.message.contains("another peer is running on the data folder") == true)
@@ -424,7 +424,7 @@ struct PeerTests {
 
             try Data("{".utf8).write(to: URL(filePath: path))
             let error = await #expect(throws: CohortError.self) {
-                try await Peer(configuration: world.configuration, http: world.http, logger: silent).run()
+                try await Peer(configuration: world.configuration, http: world.http, transport: overHTTP, logger: silent).run()
             }
             #expect(error?.message.contains("move it away") == true)
             #expect(contents(of: path) == Array("{".utf8))

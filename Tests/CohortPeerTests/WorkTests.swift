@@ -69,39 +69,27 @@ struct OutboxTests {
     }
 
     /// Answers each publication with what the test says, and remembers what it took.
-    private final class ScriptedBroker: Broker {
+    private final class ScriptedTransport: PeerTransport {
         enum Answer {
             case take
             case fail(CohortError.Code)
-            /// Takes all but the one at this place.
-            case refuse(Int, CohortError.Code)
         }
 
         /// One list a publication.
         let taken = Mutex<[[PeerEvent]]>([])
         let answers: Mutex<[Answer]>
         init(_ answers: [Answer] = []) { self.answers = Mutex(answers) }
-        func declare(_ queue: QueueName) async throws {}
-        func send(_ command: Command, to peerId: String) async throws {}
-        func delete(_ queue: QueueName) async throws {}
-        func consume(_ queue: QueueName) async throws -> AsyncThrowingStream<Delivery, any Error> { AsyncThrowingStream { nil } }
-        func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
+        func run() async throws {}
+        func commands() async throws -> AsyncThrowingStream<ReceivedCommand, any Error> { AsyncThrowingStream { nil } }
+        func send(_ events: [PeerEvent], to queue: QueueName) async throws {
             let answer = answers.withLock { $0.isEmpty ? .take : $0.removeFirst() }
-            var events = try messages.map { try CohortJSON.decode(PeerEvent.self, from: $0) }
-            var refusals = [CohortError?](repeating: nil, count: events.count)
-            switch answer {
-            case .take: break
-            case .fail(let code): throw CohortError(code, "as the test says")
-            case .refuse(let index, let code):
-                events.remove(at: index)
-                refusals[index] = CohortError(code, "as the test says")
-            }
+            if case .fail(let code) = answer { throw CohortError(code, "as the test says") }
+            #expect(events.allSatisfy { queue == .events(sessionId: $0.sessionId) })
             taken.withLock { $0.append(events) }
-            return refusals
         }
     }
 
-    private func deliver(_ outbox: Outbox, through broker: ScriptedBroker, until done: @escaping @Sendable () -> Bool) async throws {
+    private func deliver(_ outbox: Outbox, through broker: ScriptedTransport, until done: @escaping @Sendable () -> Bool) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await outbox.deliver(through: broker) }
             group.addTask { try await eventually("the outbox is delivered") { done() } }
@@ -136,18 +124,18 @@ struct OutboxTests {
         outbox.add(heartbeat(5, session: "other"))
         outbox.add(heartbeat(6))
         outbox.add(heartbeat(7, session: "third"))
-        // The first four are taken at the third attempt, but for the second; the session "other" is over, "third" is malformed.
-        let broker = ScriptedBroker([
-            .fail(.unavailable), .fail(.internal), .refuse(1, .conflict), .fail(.conflict), .take, .fail(.invalid),
+        // The first four are taken at the third attempt; the session "other" is over, "third" is malformed.
+        let broker = ScriptedTransport([
+            .fail(.unavailable), .fail(.internal), .take, .fail(.conflict), .take, .fail(.invalid),
         ])
         try await deliver(outbox, through: broker) { outbox.pending.isEmpty }
-        #expect(broker.taken.withLock { $0 } == [[heartbeat(1), heartbeat(3), heartbeat(4)], [heartbeat(6)]])
+        #expect(broker.taken.withLock { $0 } == [(1...4).map { heartbeat($0) }, [heartbeat(6)]])
     }
 
     @Test("a report that is followed goes with what follows, and alone when nothing does")
     func linger() async throws {
         let outbox = Outbox(logger: silent)
-        let broker = ScriptedBroker()
+        let broker = ScriptedTransport()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await outbox.deliver(through: broker) }
             outbox.add(heartbeat(1))
@@ -167,7 +155,7 @@ struct OutboxTests {
         let outbox = Outbox(logger: silent)
         outbox.add(error)
         await #expect(throws: CohortError(.unauthenticated, "as the test says")) {
-            try await outbox.deliver(through: ScriptedBroker([.fail(.unauthenticated)]))
+            try await outbox.deliver(through: ScriptedTransport([.fail(.unauthenticated)]))
         }
         #expect(outbox.pending == [error])
     }

@@ -105,7 +105,7 @@ func withServer(
     let server = try makeServer(
         configuration: configuration,
         parts: ServerParts(
-            documents: documents, objects: objects, broker: broker, feed: LocalSessionFeed(), runner: SilentRunner(),
+            documents: documents, objects: objects, transport: broker, gateway: broker, feed: LocalSessionFeed(), runner: SilentRunner(),
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     ) { _, port in source.yield(port) }
     let http = HTTPClient.cohort()

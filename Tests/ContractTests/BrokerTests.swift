@@ -14,118 +14,156 @@ struct BrokerTests {
         .refused(RefusedCommand(sessionId: session, generation: 1, round: 0, attempt: 0, reason: why))
     }
 
-    /// The next `count` messages, each settled as `settle` says.
+    /// The next `count` events, each settled as `settle` says.
     private func take(
-        _ count: Int, from stream: AsyncThrowingStream<Delivery, any Error>,
-        _ settle: @Sendable (Delivery) async throws -> Void = { try await $0.acknowledge() }
+        _ count: Int, from stream: AsyncThrowingStream<ReceivedEvent, any Error>,
+        _ settle: @Sendable (ReceivedEvent) async throws -> Void = { try await $0.settle(.accepted) }
     ) async throws -> [[UInt8]] {
         var bodies: [[UInt8]] = []
         guard count > 0 else { return [] }
-        for try await delivery in stream {
-            bodies.append(delivery.body)
-            try await settle(delivery)
+        for try await event in stream {
+            bodies.append(event.body)
+            try await settle(event)
             if bodies.count == count { break }
         }
         return bodies
     }
 
-    @Test("Events come in their order, and a publisher is told when each is settled", arguments: BrokerKind.all)
+    /// The next `count` commands of a peer; none is acknowledged.
+    private func told(_ count: Int, _ peer: String, by broker: any PeerGateway) async throws -> [QueuedCommand] {
+        var commands: [QueuedCommand] = []
+        for try await command in try await broker.commands(of: peer) {
+            commands.append(command)
+            if commands.count == count { break }
+        }
+        return commands
+    }
+
+    @Test("Events come in their order, with who sent them, and are published once each is settled", arguments: BrokerKind.all)
     func order(_ kind: BrokerKind) async throws {
         let broker = kind.make()
-        try await broker.declare(events)
-        try await broker.declare(events)
-        let stream = try await broker.consume(events)
-        async let outcome = broker.publish([[1], [2], [3]], to: events)
-        let bodies = try await take(3, from: stream) { delivery in
-            if delivery.body == [2] {
-                try await delivery.reject(CohortError(.conflict, "too old"))
-            } else {
-                try await delivery.acknowledge()
-            }
+        try await broker.open(events)
+        try await broker.open(events)
+        let stream = try await broker.events(of: events)
+        async let published: Void = broker.publish([[1], [2], [3]], from: "p", to: events)
+        let bodies = try await take(3, from: stream) { event in
+            #expect(event.sender == "p")
+            try await event.settle(event.body == [2] ? .refused(CohortError(.conflict, "too old")) : .accepted)
         }
         #expect(bodies == [[1], [2], [3]])
-        #expect(try await outcome == [nil, CohortError(.conflict, "too old"), nil])
+        try await published
+        async let next: Void = broker.publish([[4]], from: "q", to: events)
+        _ = try await take(1, from: try await broker.events(of: events)) { event in
+            #expect(event.body == [4] && event.sender == "q", "what was refused does not come again")
+            try await event.settle(.accepted)
+        }
+        try await next
+    }
+
+    @Test("What is released comes again", arguments: BrokerKind.all)
+    func release(_ kind: BrokerKind) async throws {
+        let broker = kind.make()
+        try await broker.open(events)
+        let stream = try await broker.events(of: events)
+        async let published: Void = broker.publish([[1]], from: "p", to: events)
+        let tries = Mutex(0)
+        let bodies = try await take(3, from: stream) { event in
+            let count = tries.withLock { tries in
+                tries += 1
+                return tries
+            }
+            try await event.settle(count < 3 ? .released : .accepted)
+        }
+        #expect(bodies == [[1], [1], [1]])
+        try await published
     }
 
     @Test("Nobody takes events: unavailable, so that they are sent again", arguments: BrokerKind.all)
     func nobody(_ kind: BrokerKind) async throws {
         let broker = kind.make()
-        try await broker.declare(events)
-        await expectError(.unavailable) { try await broker.publish([[1]], to: events) }
+        try await broker.open(events)
+        #expect(await !broker.isConsumed(events))
+        await expectError(.unavailable) { try await broker.publish([[1]], from: "p", to: events) }
         // What was given up is not delivered later.
-        let stream = try await broker.consume(events)
-        async let outcome = broker.publish([[2]], to: events)
+        let stream = try await broker.events(of: events)
+        #expect(await broker.isConsumed(events))
+        async let published: Void = broker.publish([[2]], from: "p", to: events)
         #expect(try await take(1, from: stream) == [[2]])
-        #expect(try await outcome == [nil])
+        try await published
     }
 
-    @Test("A command waits for its peer; not acknowledged, it is delivered again to the next consumer", arguments: BrokerKind.all)
+    @Test("A command waits for its peer; not acknowledged, it comes again with the next stream", arguments: BrokerKind.all)
     func redelivery(_ kind: BrokerKind) async throws {
         let broker = kind.make()
-        let queue = QueueName.command(peerId: "p")
-        try await broker.declare(queue)
         for session in ["a", "b", "c"] { try await broker.send(stop(session), to: "p") }
         let wanted = try ["a", "b", "c"].map { try CohortJSON.encode(stop($0)) }
-        let seen = try await take(2, from: try await broker.consume(queue)) { delivery in
-            if delivery.body == wanted[0] { try await delivery.acknowledge() }
-        }
-        #expect(seen == Array(wanted[..<2]))
-        #expect(try await take(2, from: try await broker.consume(queue)) == Array(wanted[1...]))
+        let seen = try await told(2, "p", by: broker)
+        #expect(seen.map(\.body) == Array(wanted[..<2]))
+        #expect(seen[0].id < seen[1].id)
+        try await broker.acknowledge(peerId: "p", through: seen[0].id)
+        #expect(try await told(2, "p", by: broker).map(\.body) == Array(wanted[1...]))
     }
 
     @Test("A newer consumer ends the older one", arguments: BrokerKind.all)
     func newerConsumer(_ kind: BrokerKind) async throws {
         let broker = kind.make()
-        let queue = QueueName.command(peerId: "p")
-        let older = try await broker.consume(queue)
-        let newer = try await broker.consume(queue)
-        for try await _ in older { Issue.record("the older consumer gets nothing") }
+        let older = try await broker.commands(of: "p")
+        let newer = try await broker.commands(of: "p")
+        for try await _ in older { Issue.record("the older stream gets nothing") }
         try await broker.send(stop("a"), to: "p")
-        #expect(try await take(1, from: newer) == [try CohortJSON.encode(stop("a"))])
+        for try await command in newer {
+            #expect(try command.body == CohortJSON.encode(stop("a")))
+            break
+        }
+        let (first, second) = (try await broker.events(of: events), try await broker.events(of: events))
+        for try await _ in first { Issue.record("the older consumer gets nothing") }
+        async let published: Void = broker.publish([[1]], from: "p", to: events)
+        #expect(try await take(1, from: second) == [[1]])
+        try await published
     }
 
     @Test("At most one command of a kind waits for each session, the newest; STOP replaces all of its session", arguments: BrokerKind.all)
     func coalescing(_ kind: BrokerKind) async throws {
         let broker = kind.make()
-        let queue = QueueName.command(peerId: "p")
         for generation in 1...2_000 {
             try await broker.send(enable("a", generation), to: "p")
             try await broker.send(refused("a", "\(generation)"), to: "p")
             try await broker.send(enable("b", generation), to: "p")
         }
         try await broker.send(stop("b"), to: "p")
-        let waiting = try await take(3, from: try await broker.consume(queue)) { _ in }
+        let waiting = try await told(3, "p", by: broker).map(\.body)
         #expect(Set(waiting) == Set(try [enable("a", 2_000), refused("a", "2000"), stop("b")].map { try CohortJSON.encode($0) }))
         // STOP of the session that still had others.
         try await broker.send(stop("a"), to: "p")
-        let last = try await take(2, from: try await broker.consume(queue)) { _ in }
+        let last = try await told(2, "p", by: broker).map(\.body)
         #expect(Set(last) == Set(try [stop("a"), stop("b")].map { try CohortJSON.encode($0) }))
     }
 
-    @Test("A deleted queue ends its consumer and tells its publishers", arguments: BrokerKind.all)
-    func deletion(_ kind: BrokerKind) async throws {
+    @Test("A closed queue ends its consumer and tells its publishers; a forgotten peer's commands are gone", arguments: BrokerKind.all)
+    func closing(_ kind: BrokerKind) async throws {
         let broker = kind.make()
-        try await broker.declare(events)
-        let stream = try await broker.consume(events)
+        try await broker.open(events)
+        let stream = try await broker.events(of: events)
         let queue = events
         await expectError(.unavailable) {
             try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask { _ = try await broker.publish([[1]], to: queue) }
-                for try await _ in stream { try await broker.delete(queue) }
+                group.addTask { try await broker.publish([[1]], from: "p", to: queue) }
+                for try await _ in stream { try await broker.close(queue) }
                 try await group.next()
             }
         }
-        try await broker.delete(events)
+        try await broker.close(events)
 
         try await broker.send(stop("a"), to: "p")
-        try await broker.delete(.command(peerId: "p"))
+        try await broker.forget(peer: "p")
+        try await broker.forget(peer: "p")
         try await broker.send(stop("b"), to: "p")
-        #expect(try await take(1, from: try await broker.consume(.command(peerId: "p"))) == [try CohortJSON.encode(stop("b"))])
+        #expect(try await told(1, "p", by: broker).map(\.body) == [try CohortJSON.encode(stop("b"))])
     }
 
     @Test("Commands are sent, events are published: not the other way round", arguments: BrokerKind.all)
     func kinds(_ kind: BrokerKind) async throws {
         let broker = kind.make()
-        await expectError(.invalid) { try await broker.publish([[1]], to: .command(peerId: "p")) }
+        await expectError(.invalid) { try await broker.publish([[1]], from: "p", to: .command(peerId: "p")) }
     }
 }

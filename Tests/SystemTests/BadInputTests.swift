@@ -123,27 +123,21 @@ private struct LyingPeer {
     func run(_ registered: API.Registered) async throws {
         let id = registered.peerId
         let client = client.authenticated(by: registered.credential)
-        let broker = HTTPBroker(
-            client: client, peerId: id, registration: registered.registration,
-            logger: Logger(label: "liar") { _ in SwiftLogNoOpLogHandler() })
+        let transport = HTTPPeerTransport(
+            client: client, registered: registered, logger: Logger(label: "liar") { _ in SwiftLogNoOpLogHandler() })
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask {
-                while true {
-                    try await Task.sleep(for: .seconds(0.4))
-                    try await client.beat(peerId: id, registration: registered.registration, through: broker.accepted)
-                }
-            }
+            group.addTask { try await transport.run() }
             var tries = 0
-            for try await delivery in try await broker.consume(.command(peerId: id)) {
-                try await delivery.acknowledge()
-                switch try CohortJSON.decode(Command.self, from: delivery.body) {
+            for try await received in try await transport.commands() {
+                try await received.accept()
+                switch try CohortJSON.decode(Command.self, from: received.body) {
                 case .enable(let command):
                     try await say(
                         .enabled(
                             EnabledEvent(sessionId: command.sessionId, peerId: id, generation: command.generation, capabilities: nil)),
-                        through: broker)
+                        through: transport)
                 case .train(let command):
-                    try await say(.done(try lie(tries, to: command, id)), through: broker)
+                    try await say(.done(try lie(tries, to: command, id)), through: transport)
                     tries += 1
                 case .refused, .stop: break
                 }
@@ -152,9 +146,9 @@ private struct LyingPeer {
         }
     }
 
-    private func say(_ event: PeerEvent, through broker: HTTPBroker) async throws {
+    private func say(_ event: PeerEvent, through transport: HTTPPeerTransport) async throws {
         do {
-            try await broker.publish(CohortJSON.encode(event), to: .events(sessionId: event.sessionId))
+            try await transport.send([event], to: .events(sessionId: event.sessionId))
         } catch let error as CohortError where error.code == .conflict {
             // Refused for good, as it should be.
         }

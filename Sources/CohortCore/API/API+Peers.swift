@@ -28,7 +28,7 @@ extension API {
         public var registration: Int
         /// The bearer token of this peer: every other `/peers/{id}/…` request needs it. The join token only registers.
         public var credential: String
-        /// `embedded` (commands stream from and events go to this server), or another transport's name in `broker`.
+        /// What its messages go by.
         public var broker: BrokerAddress
         /// Seconds between presence beats; a peer varies them by ± 20 %.
         public var heartbeatInterval: Double
@@ -42,7 +42,7 @@ extension API {
     }
 
     public struct BrokerAddress: Codable, Sendable {
-        /// `embedded`, `amqp`.
+        /// `http`: commands stream from, and events go to, this server.
         public var kind: String
         public var url: String?
         public init(kind: String, url: String? = nil) {
@@ -59,24 +59,6 @@ extension API {
         public init(registration: Int, through: Int? = nil) {
             self.registration = registration
             self.through = through
-        }
-    }
-
-    /// What became of several events sent together: those not named were taken over.
-    public struct EventsTaken: Codable, Sendable {
-        public var refused: [Refused]
-        public init(refused: [Refused]) { self.refused = refused }
-
-        public struct Refused: Codable, Sendable {
-            /// Line of the body, from 0.
-            public var line: Int
-            public var code: String
-            public var detail: String
-            public init(line: Int, code: String, detail: String) {
-                self.line = line
-                self.code = code
-                self.detail = detail
-            }
         }
     }
 

@@ -28,4 +28,22 @@ public enum PeerEvent: Hashable, Sendable {
         case .error(let event): event.peerId
         }
     }
+
+    /// A report of how far the work is: a newer one is as good, and nobody waits for what becomes of it.
+    public var isReport: Bool {
+        switch self {
+        case .heartbeat, .progress: true
+        case .enabled, .ready, .done, .error: false
+        }
+    }
+
+    /// The round and attempt that it speaks of; 0 where it does not say.
+    public var work: (round: Int, attempt: Int) {
+        switch self {
+        case .enabled, .ready, .progress: (0, 0)
+        case .heartbeat(let event): (event.round, 0)
+        case .done(let event): (event.round, event.attempt ?? 0)
+        case .error(let event): (event.round, 0)
+        }
+    }
 }

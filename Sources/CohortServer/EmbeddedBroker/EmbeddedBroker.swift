@@ -7,7 +7,7 @@ import Synchronization
 ///
 /// Commands wait until they are acknowledged. An event is taken over when its consumer has acknowledged it: until then its publisher
 /// waits, so an event is never only here.
-public final class EmbeddedBroker: Broker {
+public final class EmbeddedBroker: CoordinatorTransport, PeerGateway {
     /// Sessions whose STOP may wait for one peer; of more, the oldest are dropped: such a peer has been away for long.
     static let maxWaiting = 64
 
@@ -35,7 +35,7 @@ public final class EmbeddedBroker: Broker {
         self.answeredWithin = answeredWithin
     }
 
-    public func declare(_ queue: QueueName) async throws {
+    public func open(_ queue: QueueName) async throws {
         state.withLock { state in
             if state.queues[queue] == nil { state.queues[queue] = MessageQueue() }
         }
@@ -49,27 +49,22 @@ public final class EmbeddedBroker: Broker {
             var waiting = state.queues[queue] ?? MessageQueue()
             waiting.replace(with: command)
             if waiting.messages.count >= Self.maxWaiting { waiting.messages.removeFirst(waiting.messages.count - Self.maxWaiting + 1) }
-            waiting.append(body, id: id, command: command.kind, receipt: nil)
+            waiting.append(body, id: id, command: command.kind, sender: nil, receipt: nil)
             state.queues[queue] = waiting
         }
     }
 
-    public func publish(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
-        guard !queue.isForCommands else { throw CohortError(.invalid, "\(queue) takes commands, not events") }
-        return try await publishEvents(messages, to: queue)
-    }
-
-    /// A newer consumer of a queue ends the older one.
-    public func consume(_ queue: QueueName) async throws -> AsyncThrowingStream<Delivery, any Error> {
-        let (stream, continuation) = AsyncThrowingStream<Delivery, any Error>.makeStream()
+    public func events(of queue: QueueName) async throws -> AsyncThrowingStream<ReceivedEvent, any Error> {
+        let (stream, continuation) = AsyncThrowingStream<ReceivedEvent, any Error>.makeStream()
         attach(
             to: queue,
             deliver: { [self] message in
                 continuation.yield(
-                    Delivery(body: message.body, redelivered: message.redelivered) {
-                        self.settle(message.id, in: queue, .success(()))
-                    } reject: { reason in
-                        self.settle(message.id, in: queue, .failure(reason))
+                    ReceivedEvent(body: message.body, sender: message.sender ?? "") { settlement in
+                        switch settlement {
+                        case .accepted, .refused: self.settle(message.id, in: queue, .success(()))
+                        case .released: self.state.withLock { $0.queues[queue]?.deliverAgain(message.id) }
+                        }
                     })
             },
             end: { continuation.finish() },
@@ -77,10 +72,11 @@ public final class EmbeddedBroker: Broker {
         return stream
     }
 
-    /// Whether somebody takes the queue's messages now.
-    func isConsumed(_ queue: QueueName) -> Bool { state.withLock { $0.queues[queue]?.consumer != nil } }
+    public func isConsumed(_ queue: QueueName) async -> Bool { state.withLock { $0.queues[queue]?.consumer != nil } }
 
-    public func delete(_ queue: QueueName) async throws {
+    public func forget(peer peerId: String) async throws { try await close(.command(peerId: peerId)) }
+
+    public func close(_ queue: QueueName) async throws {
         let deleted = state.withLock { $0.queues.removeValue(forKey: queue) }
         deleted?.consumer?.end()
         for message in deleted?.messages ?? [] {
@@ -90,52 +86,42 @@ public final class EmbeddedBroker: Broker {
 
     // MARK: Commands over HTTP
 
-    /// The peer's commands from the first that is not acknowledged on. A newer stream of the peer ends the older one.
-    func commands(peerId: String) -> AsyncStream<StreamedEvent> {
-        let (stream, continuation) = AsyncStream<StreamedEvent>.makeStream()
+    public func commands(of peerId: String) async throws -> AsyncThrowingStream<QueuedCommand, any Error> {
+        let (stream, continuation) = AsyncThrowingStream<QueuedCommand, any Error>.makeStream()
         attach(
             to: .command(peerId: peerId),
-            deliver: { continuation.yield(StreamedEvent(id: $0.id, data: $0.body)) },
+            deliver: { continuation.yield(QueuedCommand(id: $0.id, body: $0.body)) },
             end: { continuation.finish() },
             onTermination: { handler in continuation.onTermination = { _ in handler() } })
         return stream
     }
 
-    /// Takes away the peer's commands up to and including `id`.
-    func acknowledge(peerId: String, through id: Int) {
+    public func acknowledge(peerId: String, through id: Int) async throws {
         state.withLock { $0.queues[.command(peerId: peerId)]?.messages.removeAll { $0.id <= id } }
     }
 
-    // MARK: -
-
-    private func publishEvents(_ messages: [[UInt8]], to queue: QueueName) async throws -> [CohortError?] {
+    public func publish(_ messages: [[UInt8]], from peerId: String, to queue: QueueName) async throws {
+        guard !queue.isForCommands else { throw CohortError(.invalid, "\(queue) takes commands, not events") }
         let receipts = messages.map { _ in Receipt() }
         let ids = state.withLock { state in
             zip(messages, receipts).map { message, receipt in
                 let id = state.newId()
-                state.queues[queue, default: MessageQueue()].append(message, id: id, command: nil, receipt: receipt)
+                state.queues[queue, default: MessageQueue()].append(message, id: id, command: nil, sender: peerId, receipt: receipt)
                 return id
             }
         }
-        return try await withTaskCancellationHandler {
+        try await withTaskCancellationHandler {
             try await withThrowingTaskGroup(of: Void.self) { tasks in
                 tasks.addTask { try await self.giveUp(ids, in: queue) }
                 defer { tasks.cancelAll() }
-                var refusals: [CohortError?] = []
-                for receipt in receipts {
-                    do {
-                        try await receipt.outcome().get()
-                        refusals.append(nil)
-                    } catch let error as CohortError where error.code != .unavailable {
-                        refusals.append(error)
-                    }
-                }
-                return refusals
+                for receipt in receipts { try await receipt.outcome().get() }
             }
         } onCancel: {
             for id in ids { settle(id, in: queue, .failure(CancellationError())) }
         }
     }
+
+    // MARK: -
 
     /// Settles events that nobody consumes, or that their consumer does not answer; ends when cancelled.
     private func giveUp(_ ids: [Int], in queue: QueueName) async throws {

@@ -7,12 +7,12 @@ struct MessageQueue {
         let body: [UInt8]
         /// nil for an event.
         let command: CommandKind?
+        /// The peer that an event is from; nil for a command.
+        let sender: String?
         /// Tells its publisher what became of it; nil for a command.
         let receipt: Receipt?
         /// In the hands of the consumer that there is.
         var isTaken = false
-        /// Was in the hands of one before.
-        var redelivered = false
     }
 
     struct Consumer {
@@ -25,8 +25,8 @@ struct MessageQueue {
     var messages: [Message] = []
     private(set) var consumer: Consumer?
 
-    mutating func append(_ body: [UInt8], id: Int, command: CommandKind?, receipt: Receipt?) {
-        var message = Message(id: id, body: body, command: command, receipt: receipt)
+    mutating func append(_ body: [UInt8], id: Int, command: CommandKind?, sender: String?, receipt: Receipt?) {
+        var message = Message(id: id, body: body, command: command, sender: sender, receipt: receipt)
         message.isTaken = consumer != nil
         messages.append(message)
         consumer?.deliver(message)
@@ -48,6 +48,12 @@ struct MessageQueue {
         // Mostly the oldest.
         if messages.first?.id == id { return messages.removeFirst() }
         return messages.firstIndex { $0.id == id }.map { messages.remove(at: $0) }
+    }
+
+    /// Its consumer has given it back.
+    func deliverAgain(_ id: Int) {
+        guard let message = messages.first(where: { $0.id == id }) else { return }
+        consumer?.deliver(message)
     }
 
     /// Delivers all that waits, in order, to the new consumer.
@@ -73,7 +79,6 @@ struct MessageQueue {
     private mutating func release() {
         for index in messages.indices where messages[index].isTaken {
             messages[index].isTaken = false
-            messages[index].redelivered = true
         }
     }
 }

@@ -18,7 +18,7 @@ final class PresenceMonitor: Service {
     }
 
     private let documents: any Documents
-    private let broker: any Broker
+    private let transport: any CoordinatorTransport
     private let time: any TimeSource
     private let runner: any SessionRunner
     /// Seconds.
@@ -29,11 +29,11 @@ final class PresenceMonitor: Service {
     private let seen = Mutex<[String: Seen]>([:])
 
     init(
-        documents: any Documents, broker: any Broker, runner: any SessionRunner, configuration: ServerConfiguration,
+        documents: any Documents, transport: any CoordinatorTransport, runner: any SessionRunner, configuration: ServerConfiguration,
         time: any TimeSource = SystemTime(), logger: Logger
     ) {
         self.documents = documents
-        self.broker = broker
+        self.transport = transport
         self.runner = runner
         self.time = time
         suspectAfter = configuration.suspectAfter
@@ -82,7 +82,7 @@ final class PresenceMonitor: Service {
     /// What is still to be told to a peer that is gone is told anew when it is back.
     private func removeQueue(of peerId: String) async {
         do {
-            try await broker.delete(.command(peerId: peerId))
+            try await transport.forget(peer: peerId)
         } catch {
             logger.warning("the command queue of peer \(peerId) is left over: \(error)")
         }

@@ -25,10 +25,10 @@ extension Response {
     /// A stream of events that ends when `events` ends, when the other end goes away, or when the server stops. A comment line goes out
     /// in every interval, so that both ends find out about a dead connection.
     /// - Parameter buffering: what becomes of events while the other end is slow to read.
-    static func eventStream(
+    static func eventStream<Events: AsyncSequence & Sendable>(
         _ request: Request, buffering: AsyncStream<StreamedEvent?>.Continuation.BufferingPolicy, every interval: Duration = .seconds(15),
-        _ events: AsyncStream<StreamedEvent>
-    ) -> Response {
+        _ events: Events
+    ) -> Response where Events.Element == StreamedEvent {
         var headers: HTTPFields = [.contentType: "text/event-stream", .cacheControl: "no-store"]
         // Proxies hold answers back otherwise.
         if let name = HTTPField.Name("X-Accel-Buffering") { headers[name] = "no" }
@@ -43,7 +43,7 @@ extension Response {
                         try await writer.write(ByteBuffer(string: ": connected\n\n"))
                         try await withThrowingTaskGroup(of: Void.self) { group in
                             group.addTask {
-                                for await event in events { sink.yield(event) }
+                                for try await event in events { sink.yield(event) }
                                 sink.finish()
                             }
                             group.addTask {

@@ -28,6 +28,7 @@ struct HealthRoutes: Sendable {
         let checks =
             parts.checks + [
                 ReadinessCheck("documents") { _ = try await parts.documents.joinToken(id: "health") },
+                ReadinessCheck("transport") { try await parts.transport.ready() },
                 ReadinessCheck("objects") { try await parts.objects.ready() },
             ]
         for check in checks {

@@ -7,7 +7,7 @@ import Logging
 /// What peers say and are told.
 struct PeerRoutes: Sendable {
     let documents: any Documents
-    let broker: any Broker
+    let gateway: any PeerGateway
     let presence: PresenceMonitor
     let configuration: ServerConfiguration
     let metrics: ServerMetrics
@@ -15,7 +15,7 @@ struct PeerRoutes: Sendable {
     let time: any TimeSource
 
     var routes: [Route] {
-        let routes: [Route] = [
+        [
             .user(.get, "/peers", "List one's own peers, and those that serve everyone") { _, _, caller in
                 try .json(
                     try await documents.peers().filter { $0.mayServe(ownerId: caller.userId, pool: .everyone) }
@@ -24,23 +24,21 @@ struct PeerRoutes: Sendable {
             .peer(.post, "/peers", "Register a peer", register),
             .machine(.post, "/peers/{id}/heartbeat", "A presence beat", beat),
             .machine(.delete, "/peers/{id}", "Say goodbye", leave),
-        ]
-        guard let broker = broker as? EmbeddedBroker else { return routes }
-        return routes + [
             .machine(.get, "/peers/{id}/commands", "Stream of commands") { request, _, caller, peer in
                 try check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
                 if let name = HTTPField.Name.lastEventID, let last = request.headers[name].flatMap({ Int($0) }) {
-                    broker.acknowledge(peerId: peer.id, through: last)
+                    try await gateway.acknowledge(peerId: peer.id, through: last)
                 }
-                return .eventStream(request, buffering: .unbounded, broker.commands(peerId: peer.id))
+                let commands = try await gateway.commands(of: peer.id)
+                return .eventStream(request, buffering: .unbounded, commands.map { StreamedEvent(id: $0.id, data: $0.body) })
             },
             .machine(.post, "/peers/{id}/commands/ack", "Acknowledge commands") { request, _, caller, peer in
                 try check(peer, caller)
-                broker.acknowledge(peerId: peer.id, through: try await request.json(API.CommandAcknowledgement.self).through)
+                try await gateway.acknowledge(peerId: peer.id, through: try await request.json(API.CommandAcknowledgement.self).through)
                 return .noContent
             },
             .machine(.post, "/peers/{id}/events", "Send events") { request, _, caller, peer in
-                try await events(request, caller, peer, broker)
+                try await events(request, caller, peer)
             },
         ]
     }
@@ -73,7 +71,6 @@ struct PeerRoutes: Sendable {
                 id: isBack ? body.id ?? newIdentifier() : newIdentifier(), name: try AccountRules.name(body.name, field: "name"),
                 ownerId: caller.userId,
                 tokenId: caller.tokenId ?? "", capabilities: about, serve: body.serve ?? .mine, registeredAt: now, lastSeen: now))
-        try await broker.declare(.command(peerId: peer.id))
         await presence.registered(peer)
         let credential = try await authenticator.tokens.sign(
             Claims(
@@ -106,7 +103,7 @@ struct PeerRoutes: Sendable {
         else {
             throw CohortError(.conflict, "this registration of peer '\(peer.id)' is not a living one: register again")
         }
-        if let through = body.through, let broker = broker as? EmbeddedBroker { broker.acknowledge(peerId: peer.id, through: through) }
+        if let through = body.through { try await gateway.acknowledge(peerId: peer.id, through: through) }
         metrics.count("presence_beats")
         return .noContent
     }
@@ -122,7 +119,7 @@ struct PeerRoutes: Sendable {
 
     /// One event as JSON, or several of one session as a line each (`application/x-ndjson`).
     private func events(
-        _ request: Request, _ caller: Caller, _ peer: (id: String, registration: Int), _ broker: EmbeddedBroker
+        _ request: Request, _ caller: Caller, _ peer: (id: String, registration: Int)
     ) async throws -> Response {
         try check(peer, caller)
         let id = peer.id
@@ -133,7 +130,7 @@ struct PeerRoutes: Sendable {
         guard lines.count <= Self.maxEvents else {
             throw CohortError(.tooLarge, "there are \(lines.count) events in one request; at most \(Self.maxEvents) are taken")
         }
-        if let through = try request.number("through", in: 0...Int.max) { broker.acknowledge(peerId: id, through: through) }
+        if let through = try request.number("through", in: 0...Int.max) { try await gateway.acknowledge(peerId: id, through: through) }
         var session: String?
         for line in lines {
             guard line.count <= Self.largestEvent else {
@@ -152,22 +149,14 @@ struct PeerRoutes: Sendable {
         guard let session else { throw CohortError(.invalid, "the body holds no event") }
         // Its coordinator fences off what is old and who is not in it; when there is none, the peer's lock tells a session that is over.
         let queue = QueueName.events(sessionId: session)
-        if !broker.isConsumed(queue) {
+        if await !gateway.isConsumed(queue) {
             guard try await documents.peer(id: id)?.sessionId == session else {
                 throw CohortError(.conflict, "session '\(session.prefix(60))' is over, or this peer is not in it")
             }
         }
-        let refusals = try await broker.publish(lines.map { [UInt8]($0) }, to: queue)
+        try await gateway.publish(lines.map { [UInt8]($0) }, from: id, to: queue)
         metrics.count("peer_events", by: lines.count)
-        guard isLines else {
-            if let refusal = refusals.first, let refusal { throw refusal }
-            return .noContent
-        }
-        return try .json(
-            API.EventsTaken(
-                refused: refusals.enumerated().compactMap { line, refusal in
-                    refusal.map { API.EventsTaken.Refused(line: line, code: $0.code.rawValue, detail: $0.message) }
-                }))
+        return .noContent
     }
 
     private static let largestEvent = 64 << 10

@@ -1,4 +1,6 @@
+import CohortClient
 import CohortCore
+import Logging
 
 /// Which implementation a `COHORT_…_URL` names. The only place that switches on a technology.
 enum DocumentsChoice: Equatable {
@@ -21,6 +23,20 @@ enum BrokerChoice: Equatable {
     init(url: String?) throws {
         guard url == nil || url == "embedded:" else { throw unsupported("COHORT_BROKER_URL", url ?? "", "embedded:") }
         self = .embedded
+    }
+}
+
+/// What a peer's messages go by, as registering it was answered.
+enum PeerTransportChoice {
+    @Sendable static func make(_ client: CohortClient, _ registered: API.Registered, _ logger: Logger) throws -> any PeerTransport {
+        switch registered.broker.kind {
+        case "http": return HTTPPeerTransport(client: client, registered: registered, logger: logger)
+        default:
+            throw CohortError(
+                .invalid,
+                "the server wants peers to use '\(registered.broker.kind.printable(max: 40))', which this version of Cohort does not: update it"
+            )
+        }
     }
 }
 

@@ -47,7 +47,7 @@ struct PeerAssembly {
     func run() async throws {
         let http = HTTPClient.cohort()
         do {
-            let peer = try Peer(configuration: configuration, http: http, logger: logger)
+            let peer = try Peer(configuration: configuration, http: http, transport: PeerTransportChoice.make, logger: logger)
             // The peer ends by itself only for good: its token was refused.
             try await ServiceGroup(
                 configuration: .init(

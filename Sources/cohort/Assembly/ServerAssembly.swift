@@ -68,13 +68,15 @@ struct ServerAssembly {
         let broker = EmbeddedBroker()
         let feed = LocalSessionFeed()
         let coordinator = try Coordinator(
-            documents: documents, objects: objects, broker: broker, feed: feed, configuration: coordination, logger: logger)
+            documents: documents, objects: objects, transport: broker, feed: feed, configuration: coordination, logger: logger)
         let server = try makeServer(
             configuration: configuration,
-            parts: ServerParts(documents: documents, objects: objects, broker: broker, feed: feed, runner: coordinator, logger: logger),
+            parts: ServerParts(
+                documents: documents, objects: objects, transport: broker, gateway: broker, feed: feed, runner: coordinator, logger: logger),
             onListening: onListening)
         var group = ServiceGroupConfiguration(
-            services: [.init(service: coordinator), .init(service: server)], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+            services: [.init(service: TransportService(transport: broker)), .init(service: coordinator), .init(service: server)],
+            gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(10)
         group.maximumCancellationDuration = .seconds(5)
         do {
@@ -84,5 +86,14 @@ struct ServerAssembly {
             throw error
         }
         try await documents.close()
+    }
+}
+
+/// A transport's connection, for as long as those that use it run.
+struct TransportService: Service {
+    let transport: any CoordinatorTransport
+
+    func run() async throws {
+        try await cancelWhenGracefulShutdown { try await transport.run() }
     }
 }

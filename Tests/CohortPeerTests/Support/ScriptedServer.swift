@@ -1,4 +1,6 @@
+import CohortClient
 import CohortCore
+import CohortPeer
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
@@ -70,7 +72,7 @@ actor ScriptedServer {
             return try .json(
                 API.Registered(
                     peerId: Self.peerId, registration: registrations.count, credential: "credential",
-                    broker: API.BrokerAddress(kind: "embedded"),
+                    broker: API.BrokerAddress(kind: "http"),
                     heartbeatInterval: 0.05), status: .created)
         case (.post, 3, "heartbeat"):
             let beat = try CohortJSON.decode(API.Beat.self, from: body)
@@ -92,7 +94,7 @@ actor ScriptedServer {
             acknowledged = max(acknowledged, request.uri.queryParameters["through"].flatMap { Int($0) } ?? 0)
             let lines = body.split(separator: UInt8(ascii: "\n"))
             events += try lines.map { try CohortJSON.decode(PeerEvent.self, from: $0) }
-            return try .json(API.EventsTaken(refused: []))
+            return Response(status: .noContent)
         case (.delete, 2, _):
             goodbyes += 1
             return Response(status: .noContent)
@@ -138,3 +140,6 @@ actor ScriptedServer {
 extension HTTPField.Name {
     static let lastEventID = HTTPField.Name("Last-Event-ID")!
 }
+
+/// The wire of every peer of these tests.
+let overHTTP: PeerTransportFactory = { HTTPPeerTransport(client: $0, registered: $1, logger: $2) }

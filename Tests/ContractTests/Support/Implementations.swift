@@ -38,7 +38,7 @@ struct ObjectStoreKind: Sendable, CustomTestStringConvertible {
 /// Every broker that must pass the broker suite.
 struct BrokerKind: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    let make: @Sendable () -> any Broker
+    let make: @Sendable () -> any CoordinatorTransport & PeerGateway
 
     static let all = [
         BrokerKind(testDescription: "embedded") { EmbeddedBroker(takenWithin: .milliseconds(20), answeredWithin: .seconds(60)) },
