@@ -4,7 +4,7 @@ BINARY = .build/release/cohort
 # With Swift's libraries inside, the binary runs on machines that have no Swift.
 STATIC = $(if $(filter Linux,$(shell uname -s)),--static-swift-stdlib)
 
-.PHONY: help setup build run demo test test-fast bench lint format clean
+.PHONY: help setup build run demo test integration test-fast bench lint format clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ test: ## every test, the ones with real processes included
 	@scripts/setup.sh test
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build
+
+integration: setup ## sessions over a real RabbitMQ, which it installs and starts
+	scripts/integration.sh
 
 test-fast: setup ## the pure rooms only: seconds
 	COHORT_ONLY=CohortCore $(SWIFT) test --scratch-path .build-fast

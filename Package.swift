@@ -79,6 +79,9 @@ let package = Package(
         .systemLibrary(name: "CCrypt", providers: [.apt(["libcrypt-dev"])]),
         room("SQLiteDocuments", ["CohortCore", .grdb]),
         room("DirectoryObjects", ["CohortCore", .crypto]),
+        // Opens librabbitmq at run time; its headers are needed to build.
+        .target(name: "CRabbitMQ"),
+        room("RabbitMQTransport", ["CohortCore", "CohortSystem", "CohortClient", "CRabbitMQ", .crypto, .logging]),
 
         // Reference implementations of the ports, for tests.
         room("InMemory", ["CohortCore", .crypto]),
@@ -93,7 +96,8 @@ let package = Package(
         room(
             "CohortServer",
             [
-                "CohortCore", "CohortTraining", "CCrypt", .hummingbird, .httpTypes, .jwtKit, .crypto, .logging, .nioCore, .system,
+                "CohortCore", "CohortTraining", "CohortSystem", "CCrypt", .hummingbird, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,
+                .system,
                 .nioPosix, .nioFileSystem, .serviceLifecycle,
             ]),
 
@@ -101,7 +105,8 @@ let package = Package(
         .executableTarget(
             name: "cohort",
             dependencies: [
-                "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "DirectoryObjects", "CohortClient",
+                "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "DirectoryObjects", "RabbitMQTransport",
+                "CohortClient",
                 "CohortCoordinator", "CohortPeer", "CohortServer", "CohortSystem", .argumentParser, .asyncHTTPClient, .configuration,
                 .crypto,
                 .logging, .nioCore, .nioPosix, .serviceLifecycle, .subprocess, .system, .unixSignals,
@@ -126,10 +131,15 @@ let package = Package(
                 .nioHTTP1, .nioPosix, .serviceLifecycle,
             ])
         + tests("CohortPeerTests", ["CohortPeer", "CohortClient", "CohortCore", "CohortTraining", .asyncHTTPClient, .hummingbird])
-        + tests("ContractTests", ["InMemory", "CohortCore", "SQLiteDocuments", "DirectoryObjects", "CohortServer", .grdb])
+        + tests(
+            "ContractTests",
+            ["InMemory", "CohortCore", "SQLiteDocuments", "DirectoryObjects", "RabbitMQTransport", "CohortServer", .grdb, .logging])
         + tests(
             "SystemTests",
-            ["cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortTraining", .asyncHTTPClient, .subprocess, .nioCore, .system])
+            [
+                "cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortTraining", .asyncHTTPClient, .subprocess, .nioCore, .nioHTTP1,
+                .system,
+            ])
         // Times the engine: only when asked for, COHORT_ONLY=EngineBench.
         + (only == "EngineBench"
             ? [

@@ -80,6 +80,8 @@ public struct FaultyDocuments: Documents {
         self.plan = plan
     }
 
+    public func ready() async throws { try await plan.call("ready") { try await base.ready() } }
+    public func close() async throws { try await base.close() }
     public func insert(_ user: User) async throws { try await plan.call("insert user") { try await base.insert(user) } }
     public func user(id: String) async throws -> User? { try await plan.call("user") { try await base.user(id: id) } }
     public func user(email: String) async throws -> User? { try await plan.call("user") { try await base.user(email: email) } }

@@ -23,6 +23,10 @@ public final class MemoryDocuments: Documents {
 
     public init() {}
 
+    public func ready() async throws {}
+
+    public func close() async throws {}
+
     // MARK: Users
 
     public func insert(_ user: User) async throws {

@@ -51,6 +51,8 @@ public final class SQLiteDocuments: Documents {
         }
     }
 
+    public func ready() async throws { _ = try await joinToken(id: "ready") }
+
     /// Waits for what is under way, then closes the file. Later calls throw `unavailable`. Idempotent.
     public func close() async throws {
         let pool = pool

@@ -4,7 +4,10 @@ import Testing
 
 @Suite("Broker")
 struct BrokerTests {
-    private let events = QueueName.events(sessionId: "s")
+    // Of each test its own: a real server is shared by all.
+    private let session = newIdentifier()
+    private let peer = newIdentifier()
+    private var events: QueueName { .events(sessionId: session) }
 
     private func stop(_ session: String) -> Command { .stop(StopCommand(sessionId: session, reason: .failed)) }
     private func enable(_ session: String, _ generation: Int) -> Command {
@@ -41,129 +44,146 @@ struct BrokerTests {
 
     @Test("Events come in their order, with who sent them, and are published once each is settled", arguments: BrokerKind.all)
     func order(_ kind: BrokerKind) async throws {
-        let broker = kind.make()
-        try await broker.open(events)
-        try await broker.open(events)
-        let stream = try await broker.events(of: events)
-        async let published: Void = broker.publish([[1], [2], [3]], from: "p", to: events)
-        let bodies = try await take(3, from: stream) { event in
-            #expect(event.sender == "p")
-            try await event.settle(event.body == [2] ? .refused(CohortError(.conflict, "too old")) : .accepted)
+        try await kind.with { broker in
+            try await broker.open(events)
+            try await broker.open(events)
+            let stream = try await broker.events(of: events)
+            async let published: Void = broker.publish([[1], [2], [3]], from: peer, to: events)
+            let bodies = try await take(3, from: stream) { event in
+                #expect(event.sender == peer)
+                try await event.settle(event.body == [2] ? .refused(CohortError(.conflict, "too old")) : .accepted)
+            }
+            #expect(bodies == [[1], [2], [3]])
+            try await published
+            async let next: Void = broker.publish([[4]], from: "q", to: events)
+            _ = try await take(1, from: try await broker.events(of: events)) { event in
+                #expect(event.body == [4] && event.sender == "q", "what was refused does not come again")
+                try await event.settle(.accepted)
+            }
+            try await next
         }
-        #expect(bodies == [[1], [2], [3]])
-        try await published
-        async let next: Void = broker.publish([[4]], from: "q", to: events)
-        _ = try await take(1, from: try await broker.events(of: events)) { event in
-            #expect(event.body == [4] && event.sender == "q", "what was refused does not come again")
-            try await event.settle(.accepted)
-        }
-        try await next
     }
 
     @Test("What is released comes again", arguments: BrokerKind.all)
     func release(_ kind: BrokerKind) async throws {
-        let broker = kind.make()
-        try await broker.open(events)
-        let stream = try await broker.events(of: events)
-        async let published: Void = broker.publish([[1]], from: "p", to: events)
-        let tries = Mutex(0)
-        let bodies = try await take(3, from: stream) { event in
-            let count = tries.withLock { tries in
-                tries += 1
-                return tries
+        try await kind.with { broker in
+            try await broker.open(events)
+            let stream = try await broker.events(of: events)
+            async let published: Void = broker.publish([[1]], from: peer, to: events)
+            let tries = Mutex(0)
+            let bodies = try await take(3, from: stream) { event in
+                let count = tries.withLock { tries in
+                    tries += 1
+                    return tries
+                }
+                try await event.settle(count < 3 ? .released : .accepted)
             }
-            try await event.settle(count < 3 ? .released : .accepted)
+            #expect(bodies == [[1], [1], [1]])
+            try await published
         }
-        #expect(bodies == [[1], [1], [1]])
-        try await published
     }
 
-    @Test("Nobody takes events: unavailable, so that they are sent again", arguments: BrokerKind.all)
+    @Test("Nobody takes events: they are kept, or unavailable, so that they are sent again", arguments: BrokerKind.all)
     func nobody(_ kind: BrokerKind) async throws {
-        let broker = kind.make()
-        try await broker.open(events)
-        #expect(await !broker.isConsumed(events))
-        await expectError(.unavailable) { try await broker.publish([[1]], from: "p", to: events) }
-        // What was given up is not delivered later.
-        let stream = try await broker.events(of: events)
-        #expect(await broker.isConsumed(events))
-        async let published: Void = broker.publish([[2]], from: "p", to: events)
-        #expect(try await take(1, from: stream) == [[2]])
-        try await published
+        try await kind.with { broker in
+            try await broker.open(events)
+            #expect(await !broker.isConsumed(events))
+            if kind.keepsEvents {
+                try await broker.publish([[1]], from: peer, to: events)
+            } else {
+                await expectError(.unavailable) { try await broker.publish([[1]], from: peer, to: events) }
+            }
+            // What was given up is not delivered later; what was kept is.
+            let stream = try await broker.events(of: events)
+            if kind.keepsEvents { #expect(try await take(1, from: stream) == [[1]]) }
+            #expect(await broker.isConsumed(events))
+            async let published: Void = broker.publish([[2]], from: peer, to: events)
+            #expect(try await take(1, from: stream) == [[2]])
+            try await published
+        }
     }
 
     @Test("A command waits for its peer; not acknowledged, it comes again with the next stream", arguments: BrokerKind.all)
     func redelivery(_ kind: BrokerKind) async throws {
-        let broker = kind.make()
-        for session in ["a", "b", "c"] { try await broker.send(stop(session), to: "p") }
-        let wanted = try ["a", "b", "c"].map { try CohortJSON.encode(stop($0)) }
-        let seen = try await told(2, "p", by: broker)
-        #expect(seen.map(\.body) == Array(wanted[..<2]))
-        #expect(seen[0].id < seen[1].id)
-        try await broker.acknowledge(peerId: "p", through: seen[0].id)
-        #expect(try await told(2, "p", by: broker).map(\.body) == Array(wanted[1...]))
+        try await kind.with { broker in
+            for session in ["a", "b", "c"] { try await broker.send(stop(session), to: peer) }
+            let wanted = try ["a", "b", "c"].map { try CohortJSON.encode(stop($0)) }
+            let seen = try await told(2, peer, by: broker)
+            #expect(seen.map(\.body) == Array(wanted[..<2]))
+            #expect(seen[0].id < seen[1].id)
+            try await broker.acknowledge(peerId: peer, through: seen[0].id)
+            #expect(try await told(2, peer, by: broker).map(\.body) == Array(wanted[1...]))
+        }
     }
 
     @Test("A newer consumer ends the older one", arguments: BrokerKind.all)
     func newerConsumer(_ kind: BrokerKind) async throws {
-        let broker = kind.make()
-        let older = try await broker.commands(of: "p")
-        let newer = try await broker.commands(of: "p")
-        for try await _ in older { Issue.record("the older stream gets nothing") }
-        try await broker.send(stop("a"), to: "p")
-        for try await command in newer {
-            #expect(try command.body == CohortJSON.encode(stop("a")))
-            break
+        try await kind.with { broker in
+            let older = try await broker.commands(of: peer)
+            let newer = try await broker.commands(of: peer)
+            for try await _ in older { Issue.record("the older stream gets nothing") }
+            try await broker.send(stop("a"), to: peer)
+            for try await command in newer {
+                #expect(try command.body == CohortJSON.encode(stop("a")))
+                break
+            }
+            let (first, second) = (try await broker.events(of: events), try await broker.events(of: events))
+            for try await _ in first { Issue.record("the older consumer gets nothing") }
+            async let published: Void = broker.publish([[1]], from: peer, to: events)
+            #expect(try await take(1, from: second) == [[1]])
+            try await published
         }
-        let (first, second) = (try await broker.events(of: events), try await broker.events(of: events))
-        for try await _ in first { Issue.record("the older consumer gets nothing") }
-        async let published: Void = broker.publish([[1]], from: "p", to: events)
-        #expect(try await take(1, from: second) == [[1]])
-        try await published
     }
 
-    @Test("At most one command of a kind waits for each session, the newest; STOP replaces all of its session", arguments: BrokerKind.all)
+    @Test(
+        "At most one command of a kind waits for each session, the newest; STOP replaces all of its session",
+        arguments: BrokerKind.all.filter { !$0.keepsEvents })
     func coalescing(_ kind: BrokerKind) async throws {
-        let broker = kind.make()
-        for generation in 1...2_000 {
-            try await broker.send(enable("a", generation), to: "p")
-            try await broker.send(refused("a", "\(generation)"), to: "p")
-            try await broker.send(enable("b", generation), to: "p")
+        try await kind.with { broker in
+            for generation in 1...2_000 {
+                try await broker.send(enable("a", generation), to: peer)
+                try await broker.send(refused("a", "\(generation)"), to: peer)
+                try await broker.send(enable("b", generation), to: peer)
+            }
+            try await broker.send(stop("b"), to: peer)
+            let waiting = try await told(3, peer, by: broker).map(\.body)
+            #expect(Set(waiting) == Set(try [enable("a", 2_000), refused("a", "2000"), stop("b")].map { try CohortJSON.encode($0) }))
+            // STOP of the session that still had others.
+            try await broker.send(stop("a"), to: peer)
+            let last = try await told(2, peer, by: broker).map(\.body)
+            #expect(Set(last) == Set(try [stop("a"), stop("b")].map { try CohortJSON.encode($0) }))
         }
-        try await broker.send(stop("b"), to: "p")
-        let waiting = try await told(3, "p", by: broker).map(\.body)
-        #expect(Set(waiting) == Set(try [enable("a", 2_000), refused("a", "2000"), stop("b")].map { try CohortJSON.encode($0) }))
-        // STOP of the session that still had others.
-        try await broker.send(stop("a"), to: "p")
-        let last = try await told(2, "p", by: broker).map(\.body)
-        #expect(Set(last) == Set(try [stop("a"), stop("b")].map { try CohortJSON.encode($0) }))
     }
 
     @Test("A closed queue ends its consumer and tells its publishers; a forgotten peer's commands are gone", arguments: BrokerKind.all)
     func closing(_ kind: BrokerKind) async throws {
-        let broker = kind.make()
-        try await broker.open(events)
-        let stream = try await broker.events(of: events)
-        let queue = events
-        await expectError(.unavailable) {
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask { try await broker.publish([[1]], from: "p", to: queue) }
-                for try await _ in stream { try await broker.close(queue) }
-                try await group.next()
+        try await kind.with { broker in
+            try await broker.open(events)
+            let stream = try await broker.events(of: events)
+            let queue = events
+            func closeAtFirst() async throws {
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask { try await broker.publish([[1]], from: peer, to: queue) }
+                    for try await _ in stream { try await broker.close(queue) }
+                    try await group.next()
+                }
             }
-        }
-        try await broker.close(events)
+            if kind.keepsEvents { try await closeAtFirst() } else { await expectError(.unavailable) { try await closeAtFirst() } }
+            try await broker.close(events)
+            await expectError(.unavailable) { try await broker.publish([[1]], from: peer, to: queue) }
 
-        try await broker.send(stop("a"), to: "p")
-        try await broker.forget(peer: "p")
-        try await broker.forget(peer: "p")
-        try await broker.send(stop("b"), to: "p")
-        #expect(try await told(1, "p", by: broker).map(\.body) == [try CohortJSON.encode(stop("b"))])
+            try await broker.send(stop("a"), to: peer)
+            try await broker.forget(peer: peer)
+            try await broker.forget(peer: peer)
+            try await broker.send(stop("b"), to: peer)
+            #expect(try await told(1, peer, by: broker).map(\.body) == [try CohortJSON.encode(stop("b"))])
+        }
     }
 
     @Test("Commands are sent, events are published: not the other way round", arguments: BrokerKind.all)
     func kinds(_ kind: BrokerKind) async throws {
-        let broker = kind.make()
-        await expectError(.invalid) { try await broker.publish([[1]], from: "p", to: .command(peerId: "p")) }
+        try await kind.with { broker in
+            await expectError(.invalid) { try await broker.publish([[1]], from: peer, to: .command(peerId: peer)) }
+        }
     }
 }

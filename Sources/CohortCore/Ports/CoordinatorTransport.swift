@@ -34,7 +34,6 @@ extension CoordinatorTransport {
         let (stream, continuation) = AsyncStream.makeStream(of: Never.self)
         for await _ in stream {}
         continuation.finish()
-        try Task.checkCancellation()
     }
 
     public func ready() async throws {}

@@ -27,7 +27,7 @@ struct HealthRoutes: Sendable {
         var faults: [String] = []
         let checks =
             parts.checks + [
-                ReadinessCheck("documents") { _ = try await parts.documents.joinToken(id: "health") },
+                ReadinessCheck("documents") { try await parts.documents.ready() },
                 ReadinessCheck("transport") { try await parts.transport.ready() },
                 ReadinessCheck("objects") { try await parts.objects.ready() },
             ]

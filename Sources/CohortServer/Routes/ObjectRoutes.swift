@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import Crypto
 import FoundationEssentials
 import HTTPTypes
@@ -19,7 +20,7 @@ struct ObjectRoutes: Sendable {
 
     private func key(_ request: Request) throws -> String {
         let path = request.uri.path.dropFirst("/objects/".count)
-        guard let key = Self.decode(path), !key.isEmpty else { throw CohortError(.invalid, "the link names no object") }
+        guard let key = path.percentDecoded, !key.isEmpty else { throw CohortError(.invalid, "the link names no object") }
         guard let expires = request.query("expires").flatMap({ Int($0) }), let signature = request.query("signature") else {
             throw CohortError(.forbidden, "this link is not signed: it needs expires and signature, as the message that named it has them")
         }
@@ -27,22 +28,6 @@ struct ObjectRoutes: Sendable {
             method: request.method.rawValue, key: key, expires: expires, maxBytes: request.query("max").flatMap { Int($0) },
             signature: signature, now: time.date)
         return key
-    }
-
-    /// Percent-decoded; nil when that cannot be done.
-    private static func decode(_ path: Substring) -> String? {
-        var bytes: [UInt8] = []
-        var rest = path.utf8[...]
-        while let byte = rest.popFirst() {
-            guard byte == UInt8(ascii: "%") else {
-                bytes.append(byte)
-                continue
-            }
-            guard let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16), rest.count >= 2 else { return nil }
-            bytes.append(value)
-            rest = rest.dropFirst(2)
-        }
-        return String(validating: bytes, as: UTF8.self)
     }
 
     private func read(_ request: Request, _ context: Context) async throws -> Response {

@@ -1,6 +1,10 @@
 import CohortClient
 import CohortCore
+import CohortServer
+import DirectoryObjects
 import Logging
+import RabbitMQTransport
+import SQLiteDocuments
 
 /// Which implementation a `COHORT_…_URL` names. The only place that switches on a technology.
 enum DocumentsChoice: Equatable {
@@ -15,14 +19,38 @@ enum DocumentsChoice: Equatable {
         guard let path = url.pathOf(scheme: "sqlite") else { throw unsupported("COHORT_DATABASE_URL", url, "sqlite:PATH") }
         self = .sqlite(path: path)
     }
+
+    func open() throws -> any Documents {
+        switch self {
+        case .sqlite(let path): try SQLiteDocuments(path: path)
+        }
+    }
 }
 
 enum BrokerChoice: Equatable {
     case embedded
+    case rabbitMQ(RabbitMQAddress)
 
+    /// - Throws: ``CohortError`` `invalid` for a URL of a scheme that is not built in, or one that is not right.
     init(url: String?) throws {
-        guard url == nil || url == "embedded:" else { throw unsupported("COHORT_BROKER_URL", url ?? "", "embedded:") }
-        self = .embedded
+        let url = url ?? "embedded:"
+        if url == "embedded:" {
+            self = .embedded
+        } else if url.hasPrefix("amqp:") || url.hasPrefix("amqps:") {
+            self = .rabbitMQ(try RabbitMQAddress(url, setting: "COHORT_BROKER_URL"))
+        } else {
+            throw unsupported("COHORT_BROKER_URL", url, "embedded:, amqp://… and amqps://…")
+        }
+    }
+
+    /// - Parameter secret: of the signatures of messages; the same on every server and coordinator.
+    func open(secret: @autoclosure () throws -> [UInt8], isQuorum: Bool, logger: Logger) throws -> any CoordinatorTransport & PeerGateway {
+        switch self {
+        case .embedded: EmbeddedBroker()
+        case .rabbitMQ(let address):
+            try RabbitMQTransport(
+                .init(address: address, isQuorum: isQuorum), signatures: MessageSignatures(secret: secret()), logger: logger)
+        }
     }
 }
 
@@ -50,6 +78,13 @@ enum ObjectsChoice: Equatable {
         }
         guard let path = url.pathOf(scheme: "file") else { throw unsupported("COHORT_OBJECTS_URL", url, "file:PATH") }
         self = .directory(path: path)
+    }
+
+    /// - Parameter folder: this process's, with the secret of its links.
+    func open(_ folder: DataFolder) throws -> any ObjectStore {
+        switch self {
+        case .directory(let path): try DirectoryObjects(path: path, secret: folder.secret("objects.key"))
+        }
     }
 }
 

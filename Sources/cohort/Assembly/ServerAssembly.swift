@@ -3,19 +3,18 @@ import CohortCore
 import CohortServer
 import CohortStrategies
 import CohortSystem
-import DirectoryObjects
 import Logging
-import SQLiteDocuments
 import ServiceLifecycle
 import UnixSignals
 
-/// Settings → parts → one service group: the only place that knows every implementation.
+/// Settings → parts → one service group.
 struct ServerAssembly {
     private let configuration: ServerConfiguration
     private let coordination: CoordinatorConfiguration
     private let folder: DataFolder
-    private let documents: SQLiteDocuments
-    private let objects: DirectoryObjects
+    private let documents: any Documents
+    private let objects: any ObjectStore
+    private let broker: any CoordinatorTransport & PeerGateway
     private let logger: Logger
 
     /// Flags are nil where they were not given. The data folder is this process's from here on.
@@ -47,16 +46,19 @@ struct ServerAssembly {
             progressWait: try settings.seconds("progress_wait", in: 1...604_800, default: 60))
         let lease = try settings.seconds("lease_seconds", in: 1...3_600, default: 15)
         let documentsChoice = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: path)
-        _ = try BrokerChoice(url: settings.text("broker_url"))
+        let quorum = settings.text("broker_quorum", default: "no")
+        guard ["no", "yes"].contains(quorum) else {
+            throw CohortError(.invalid, "COHORT_BROKER_QUORUM is '\(quorum.prefix(40))'; it must be yes or no")
+        }
+        let brokerChoice = try BrokerChoice(url: settings.text("broker_url"))
         let objectsChoice = try ObjectsChoice(url: settings.text("objects_url"), dataDirectory: path)
 
         folder = try DataFolder(path: path, of: "server")
-        switch documentsChoice {
-        case .sqlite(let file): documents = try SQLiteDocuments(path: file)
-        }
-        switch objectsChoice {
-        case .directory(let directory): objects = try DirectoryObjects(path: directory, secret: folder.secret("objects.key"))
-        }
+        documents = try documentsChoice.open()
+        objects = try objectsChoice.open(folder)
+        let messageFolder = folder
+        broker = try brokerChoice.open(
+            secret: try secret.map { [UInt8]($0.utf8) } ?? messageFolder.secret("messages.key"), isQuorum: quorum == "yes", logger: logger)
         coordination = CoordinatorConfiguration(
             owner: try folder.identity(), leaseSeconds: lease, rules: rules, scratchFolder: "\(path)/scratch")
         self.logger = logger
@@ -65,7 +67,6 @@ struct ServerAssembly {
     /// Serves until SIGTERM or SIGINT. Started first: the coordinator; stopped first: the server.
     func run(onListening: @escaping @Sendable (_ host: String, _ port: Int) -> Void) async throws {
         raiseDescriptorLimit()
-        let broker = EmbeddedBroker()
         let feed = LocalSessionFeed()
         let coordinator = try Coordinator(
             documents: documents, objects: objects, transport: broker, feed: feed, configuration: coordination, logger: logger)

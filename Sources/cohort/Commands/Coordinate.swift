@@ -14,7 +14,7 @@ struct Coordinate: AsyncParsableCommand {
         let broker = try BrokerChoice(url: settings.text("broker_url"))
         _ = try ObjectsChoice(url: settings.text("objects_url"), dataDirectory: StandardFolder.data())
         switch (documents, broker) {
-        case (.sqlite, .embedded):
+        case (.sqlite, _):
             throw CohortError(
                 .invalid,
                 "the embedded broker and database belong to one `cohort serve`, which coordinates by itself; a coordinator apart needs a shared COHORT_DATABASE_URL, COHORT_BROKER_URL and COHORT_OBJECTS_URL, which this version does not have yet"

@@ -1,7 +1,10 @@
 import CohortCore
 import CohortServer
 import DirectoryObjects
+import Foundation
 import InMemory
+import Logging
+import RabbitMQTransport
 import SQLiteDocuments
 import Testing
 
@@ -35,15 +38,41 @@ struct ObjectStoreKind: Sendable, CustomTestStringConvertible {
     ]
 }
 
-/// Every broker that must pass the broker suite.
+/// Every transport that must pass the broker suite.
 struct BrokerKind: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    let make: @Sendable () -> any CoordinatorTransport & PeerGateway
+    /// An event nobody takes is kept rather than refused.
+    var keepsEvents = false
+    let make: @Sendable () throws -> any CoordinatorTransport & PeerGateway
 
-    static let all = [
-        BrokerKind(testDescription: "embedded") { EmbeddedBroker(takenWithin: .milliseconds(20), answeredWithin: .seconds(60)) },
-        BrokerKind(testDescription: "memory") { MemoryBroker() },
-    ]
+    static let all =
+        [
+            BrokerKind(testDescription: "embedded") { EmbeddedBroker(takenWithin: .milliseconds(20), answeredWithin: .seconds(60)) },
+            BrokerKind(testDescription: "memory") { MemoryBroker() },
+        ] + rabbitMQ("RabbitMQ", "COHORT_TEST_AMQP_URL") + rabbitMQ("RabbitMQ over TLS", "COHORT_TEST_AMQPS_URL")
+
+    /// Those whose server there is: `make integration` starts one.
+    private static func rabbitMQ(_ description: String, _ variable: String) -> [BrokerKind] {
+        guard let url = ProcessInfo.processInfo.environment[variable] else { return [] }
+        return [
+            BrokerKind(testDescription: description, keepsEvents: true) {
+                try RabbitMQTransport(
+                    .init(address: RabbitMQAddress(url, setting: variable)), signatures: MessageSignatures(secret: testSecret),
+                    logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            }
+        ]
+    }
+
+    /// Runs `body` with one that is connected.
+    func with(_ body: @escaping @Sendable (any CoordinatorTransport & PeerGateway) async throws -> Void) async throws {
+        let broker = try make()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await broker.run() }
+            group.addTask { try await body(broker) }
+            try await group.next()
+            group.cancelAll()
+        }
+    }
 }
 
 /// What is opened twice at one place is the same documents.

@@ -1,0 +1,354 @@
+public import CohortCore
+import FoundationEssentials
+public import Logging
+import Synchronization
+
+/// Commands and events through a RabbitMQ that servers, coordinators and peers share. Queues are durable, messages persistent, publications
+/// confirmed; an event is acknowledged when its effect is stored.
+public final class RabbitMQTransport: CoordinatorTransport, PeerGateway {
+    public struct Configuration: Sendable {
+        public var address: RabbitMQAddress
+        /// Quorum queues, for a cluster.
+        public var isQuorum: Bool
+        /// Seconds without a consumer after which a peer's queue goes.
+        public var peerQueueExpiry: Int
+        /// As the server's management pages show it.
+        public var name: String
+
+        public init(address: RabbitMQAddress, isQuorum: Bool = false, peerQueueExpiry: Int = 7 * 86_400, name: String = "cohort") {
+            self.address = address
+            self.isQuorum = isQuorum
+            self.peerQueueExpiry = peerQueueExpiry
+            self.name = name
+        }
+    }
+
+    /// Where events go that nobody can understand, for a person to look at.
+    public static let deadLetters = "cohort.dead-letters"
+    /// The server signs what it passes on for peers that speak HTTP.
+    static let gateway = 0
+
+    let connection: RabbitMQConnection
+    private let signatures: MessageSignatures
+    private let configuration: Configuration
+    private let logger: Logger
+
+    private struct EventConsumer {
+        var name: String
+        var finish: @Sendable () -> Void
+        var unsettled: Unsettled
+    }
+
+    private struct State {
+        var events: [QueueName: EventConsumer] = [:]
+        /// Of peers that speak HTTP, from their first stream on until they are forgotten.
+        var commands: [String: HeldCommands] = [:]
+        /// Peers whose queue this process has made.
+        var known: Set<String> = []
+        /// Ids rise over restarts as well: microseconds since 1970, or one more than the last.
+        var lastId = 0
+    }
+    private let state = Mutex(State())
+    private let time: any TimeSource
+
+    /// - Throws: ``CohortError`` `internal` when the system gives no pipe.
+    public init(
+        _ configuration: Configuration, signatures: MessageSignatures, time: any TimeSource = SystemTime(), logger: Logger
+    ) throws {
+        self.configuration = configuration
+        self.signatures = signatures
+        self.time = time
+        self.logger = logger
+        connection = try RabbitMQConnection(configuration.address, name: configuration.name, logger: logger) { wire throws(WireFault) in
+            try wire.declare(
+                Self.deadLetters, QueueKind(isQuorum: configuration.isQuorum, maxLength: 10_000),
+                channel: RabbitMQConnection.Channel.control)
+        }
+    }
+
+    public func run() async throws { try await connection.run() }
+
+    public func ready() async throws { try connection.ready() }
+
+    private var eventQueue: QueueKind { QueueKind(isQuorum: configuration.isQuorum, deadLetters: Self.deadLetters) }
+
+    /// More than so many commands wait only for a peer that is long gone.
+    static func commandQueue(isQuorum: Bool, expiry: Int) -> QueueKind {
+        QueueKind(isQuorum: isQuorum, expires: expiry, maxLength: 1_000)
+    }
+
+    private var commandQueue: QueueKind {
+        Self.commandQueue(isQuorum: configuration.isQuorum, expiry: configuration.peerQueueExpiry)
+    }
+
+    private func declare(_ queue: QueueName, _ kind: QueueKind) async throws {
+        try await connection.perform(RabbitMQConnection.refusal) { wire throws(WireFault) in
+            try wire.declare(queue.rawValue, kind, channel: RabbitMQConnection.Channel.control)
+        }
+    }
+
+    // MARK: Events
+
+    public func open(_ queue: QueueName) async throws { try await declare(queue, eventQueue) }
+
+    public func events(of queue: QueueName) async throws -> AsyncThrowingStream<ReceivedEvent, any Error> {
+        let (stream, continuation) = AsyncThrowingStream<ReceivedEvent, any Error>.makeStream()
+        let unsettled = Unsettled()
+        let name = try await connection.consume(
+            .init(
+                queue: queue.rawValue, kind: eventQueue, channel: RabbitMQConnection.Channel.events,
+                deliver: { [self] delivery, connection in
+                    unsettled.add(delivery.tag, connection)
+                    guard let sender = verifiedSender(delivery) else {
+                        return reject(delivery, connection, unsettled, "its signature is not that of the peer it names")
+                    }
+                    continuation.yield(
+                        ReceivedEvent(body: delivery.body, sender: sender) { [self] settlement in
+                            unsettled.remove(delivery.tag, connection)
+                            try await self.settle(delivery, connection, settlement)
+                        })
+                }, end: { continuation.finish() }))
+        let consumer = EventConsumer(name: name, finish: { continuation.finish() }, unsettled: unsettled)
+        let older = state.withLock { state in
+            defer { state.events[queue] = consumer }
+            return state.events[queue]
+        }
+        older?.finish()
+        continuation.onTermination = { [weak self] _ in
+            guard let self else { return }
+            state.withLock { state in
+                if state.events[queue]?.name == name { state.events[queue] = nil }
+            }
+            connection.cancel(name) { unsettled.tags(of: $0) }
+        }
+        return stream
+    }
+
+    /// nil: anybody may have sent it.
+    private func verifiedSender(_ delivery: WireDelivery) -> String? {
+        guard let registration = Int(delivery.registration), !delivery.sender.isEmpty,
+            signatures.isGood(delivery.signature, of: delivery.body, peerId: delivery.sender, registration: registration)
+        else { return nil }
+        return delivery.sender
+    }
+
+    private func settle(_ delivery: WireDelivery, _ number: Int, _ settlement: Settlement) async throws {
+        let how: RabbitMQConnection.Settling =
+            switch settlement {
+            case .accepted: .acknowledge
+            case .released: .requeue
+            // What nobody can understand is kept for a person to look at; what comes too late is not.
+            case .refused(let error): error.code == .invalid ? .drop : .acknowledge
+            }
+        if how == .drop { logger.warning("an event of peer \(delivery.sender.printable(max: 64)) is now in \(Self.deadLetters)") }
+        try await connection.settle(delivery.tag, of: number, channel: delivery.channel, how)
+    }
+
+    private func reject(_ delivery: WireDelivery, _ number: Int, _ unsettled: Unsettled, _ why: String) {
+        logger.warning("a message is now in \(Self.deadLetters): \(why)", metadata: ["consumer": "\(delivery.consumer)"])
+        unsettled.remove(delivery.tag, number)
+        connection.drop(delivery, number)
+    }
+
+    public func close(_ queue: QueueName) async throws {
+        state.withLock { $0.events.removeValue(forKey: queue) }?.finish()
+        try await delete(queue)
+    }
+
+    private func delete(_ queue: QueueName) async throws {
+        try await connection.perform(RabbitMQConnection.refusal) { wire throws(WireFault) in
+            try wire.delete(queue.rawValue, channel: RabbitMQConnection.Channel.control)
+        }
+    }
+
+    // MARK: Commands
+
+    public func send(_ command: Command, to peerId: String) async throws {
+        let queue = QueueName.command(peerId: peerId)
+        let message = WireMessage(key: queue.rawValue, body: try CohortJSON.encode(command))
+        if state.withLock({ $0.known.contains(peerId) }) {
+            do {
+                return try await connection.publish([message])
+            } catch let error as CohortError where error.code == .notFound {
+                // It has expired, or another process has removed it.
+            }
+        }
+        try await declare(queue, commandQueue)
+        _ = state.withLock { $0.known.insert(peerId) }
+        try await connection.publish([message])
+    }
+
+    public func forget(peer peerId: String) async throws {
+        let held = state.withLock { state in
+            state.known.remove(peerId)
+            return state.commands.removeValue(forKey: peerId)
+        }
+        if let held {
+            held.end()
+            if let name = held.name() { connection.cancel(name) { held.tags(of: $0) } }
+        }
+        try await delete(.command(peerId: peerId))
+    }
+
+    // MARK: For peers that speak HTTP
+
+    /// The queue is consumed from the peer's first stream on until it is forgotten, so that one that connects again goes on with the same
+    /// ids.
+    public func commands(of peerId: String) async throws -> AsyncThrowingStream<QueuedCommand, any Error> {
+        let (stream, continuation) = AsyncThrowingStream<QueuedCommand, any Error>.makeStream()
+        let (held, isNew) = state.withLock { state in
+            if let held = state.commands[peerId] { return (held, false) }
+            let held = HeldCommands()
+            state.commands[peerId] = held
+            state.known.insert(peerId)
+            return (held, true)
+        }
+        held.attach(continuation)
+        guard isNew else { return stream }
+        do {
+            let name = try await connection.consume(
+                .init(
+                    queue: QueueName.command(peerId: peerId).rawValue, kind: commandQueue, channel: RabbitMQConnection.Channel.commands,
+                    deliver: { [self] delivery, connection in
+                        held.add(QueuedCommand(id: newId(), body: delivery.body), delivery.tag, connection)
+                    },
+                    end: { [weak self] in
+                        self?.letGo(peerId, held)
+                        held.end()
+                    }))
+            held.name(name)
+        } catch {
+            letGo(peerId, held)
+            held.end()
+            throw error
+        }
+        return stream
+    }
+
+    private func letGo(_ peerId: String, _ held: HeldCommands) {
+        state.withLock { state in
+            if state.commands[peerId] === held { state.commands[peerId] = nil }
+        }
+    }
+
+    private func newId() -> Int {
+        let now = Int(time.date.timeIntervalSince1970 * 1e6)
+        return state.withLock { state in
+            state.lastId = max(state.lastId + 1, now)
+            return state.lastId
+        }
+    }
+
+    public func acknowledge(peerId: String, through id: Int) async throws {
+        guard let held = state.withLock({ $0.commands[peerId] }) else { return }
+        for (tag, number) in held.take(through: id) {
+            try await connection.settle(tag, of: number, channel: RabbitMQConnection.Channel.commands, .acknowledge)
+        }
+    }
+
+    public func isConsumed(_ queue: QueueName) async -> Bool { state.withLock { $0.events[queue] != nil } }
+
+    public func publish(_ events: [[UInt8]], from peerId: String, to queue: QueueName) async throws {
+        guard queue.rawValue.hasPrefix("coordinator.") else { throw CohortError(.invalid, "\(queue) takes commands, not events") }
+        let key = signatures.key(peerId: peerId, registration: Self.gateway)
+        do {
+            try await connection.publish(
+                events.map { body in
+                    WireMessage(
+                        key: queue.rawValue, body: body, sender: peerId, registration: "\(Self.gateway)",
+                        signature: MessageSignatures.sign(body, key: key))
+                })
+        } catch let error as CohortError where error.code == .notFound {
+            throw CohortError(.unavailable, "no coordinator takes events of \(queue) just now: send it again")
+        }
+    }
+}
+
+/// Events that are in somebody's hands.
+final class Unsettled: Sendable {
+    private struct Entry {
+        var tag: UInt64
+        var connection: Int
+    }
+
+    private let entries = Mutex<[Entry]>([])
+
+    func add(_ tag: UInt64, _ connection: Int) {
+        entries.withLock { entries in
+            // Those of an earlier connection come again by this one.
+            if let last = entries.last, last.connection != connection { entries.removeAll() }
+            entries.append(Entry(tag: tag, connection: connection))
+        }
+    }
+
+    func remove(_ tag: UInt64, _ connection: Int) {
+        entries.withLock { entries in
+            if let index = entries.firstIndex(where: { $0.tag == tag && $0.connection == connection }) { entries.remove(at: index) }
+        }
+    }
+
+    /// All that came by a connection.
+    func tags(of connection: Int) -> [UInt64] { entries.withLock { $0.filter { $0.connection == connection }.map(\.tag) } }
+}
+
+/// What a peer that speaks HTTP has been told and has not acknowledged, and the stream that it is told by.
+final class HeldCommands: Sendable {
+    typealias Continuation = AsyncThrowingStream<QueuedCommand, any Error>.Continuation
+
+    private struct Entry {
+        var command: QueuedCommand
+        var tag: UInt64
+        var connection: Int
+    }
+
+    private struct State {
+        var entries: [Entry] = []
+        var continuation: Continuation?
+        var name: String?
+        var hasEnded = false
+    }
+
+    private let state = Mutex(State())
+
+    /// The newer stream ends the older, and begins with what is not acknowledged.
+    func attach(_ continuation: Continuation) {
+        let older = state.withLock { state in
+            guard !state.hasEnded else { return continuation as Continuation? }
+            defer { state.continuation = continuation }
+            for entry in state.entries { continuation.yield(entry.command) }
+            return state.continuation
+        }
+        older?.finish()
+    }
+
+    func add(_ command: QueuedCommand, _ tag: UInt64, _ connection: Int) {
+        state.withLock { state in
+            // Those of an earlier connection come again by this one.
+            if let last = state.entries.last, last.connection != connection { state.entries.removeAll() }
+            state.entries.append(Entry(command: command, tag: tag, connection: connection))
+            state.continuation?.yield(command)
+        }
+    }
+
+    func take(through id: Int) -> [(tag: UInt64, connection: Int)] {
+        state.withLock { state in
+            defer { state.entries.removeAll { $0.command.id <= id } }
+            return state.entries.filter { $0.command.id <= id }.map { ($0.tag, $0.connection) }
+        }
+    }
+
+    /// All that came by a connection.
+    func tags(of connection: Int) -> [UInt64] { state.withLock { $0.entries.filter { $0.connection == connection }.map(\.tag) } }
+
+    func name(_ name: String) { state.withLock { $0.name = name } }
+    func name() -> String? { state.withLock { $0.name } }
+
+    func end() {
+        let continuation = state.withLock { state in
+            state.hasEnded = true
+            defer { state.continuation = nil }
+            return state.continuation
+        }
+        continuation?.finish()
+    }
+}

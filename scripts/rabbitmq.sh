@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# A RabbitMQ of its own for tests, on loopback, with TLS and the management API: rabbitmq.sh start|stop|kill|restart FOLDER
+# `start` prints COHORT_TEST_… lines. Everything lies in FOLDER; ports are the first free ones from the given base on.
+set -euo pipefail
+
+fail() {
+    printf 'rabbitmq: %s\n' "$*" >&2
+    exit 1
+}
+
+action=${1:-}
+folder=${2:-}
+[ -n "$action" ] && [ -n "$folder" ] || fail "usage: rabbitmq.sh start|stop|kill|restart FOLDER"
+server=/usr/lib/rabbitmq/bin/rabbitmq-server
+[ -x "$server" ] || fail "RabbitMQ is not on this machine (apt-get install rabbitmq-server)"
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+certificates() {
+    mkdir -p "$folder/tls"
+    cd "$folder/tls"
+    openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=Cohort test CA" -keyout ca.key -out ca.pem 2>/dev/null
+    openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=Another CA" -keyout other.key -out other.pem 2>/dev/null
+    for name in server client; do
+        openssl req -newkey rsa:2048 -nodes -subj "/CN=$name" -keyout "$name.key" -out "$name.csr" 2>/dev/null
+        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' >"$name.ext"
+        openssl x509 -req -in "$name.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile "$name.ext" -out "$name.pem" 2>/dev/null
+    done
+    chmod 644 ./*.key
+    cd - >/dev/null
+}
+
+launch() {
+    # shellcheck disable=SC1091
+    . "$folder/ports"
+    local -a as=()
+    if [ "$(id -u)" -eq 0 ]; then
+        chown -R rabbitmq "$folder"
+        as=(setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups)
+    fi
+    env HOME="$folder" RABBITMQ_NODENAME="cohort$dist@localhost" RABBITMQ_CONFIG_FILE="$folder/rabbitmq" RABBITMQ_MNESIA_BASE="$folder/db" \
+        RABBITMQ_LOG_BASE="$folder/log" RABBITMQ_ENABLED_PLUGINS_FILE="$folder/enabled_plugins" RABBITMQ_DIST_PORT="$dist" \
+        RABBITMQ_PID_FILE="$folder/pid" ERL_EPMD_ADDRESS=127.0.0.1 \
+        "${as[@]}" "$server" >"$folder/out" 2>&1 &
+    for _ in $(seq 300); do
+        if python3 - "$plain" <<'PY' 2>/dev/null
+import socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 1)
+s.settimeout(2)
+s.sendall(b"AMQP\0\0\x09\x01")
+sys.exit(0 if s.recv(8) else 1)
+PY
+        then return 0; fi
+        sleep 0.2
+    done
+    cat "$folder/out" >&2
+    fail "it did not start within 60 s"
+}
+
+finish() {
+    local signal=$1 pid
+    pid=$(cat "$folder/pid" 2>/dev/null) || return 0
+    kill "-$signal" "$pid" 2>/dev/null || return 0
+    for _ in $(seq 150); do
+        kill -0 "$pid" 2>/dev/null || return 0
+        sleep 0.2
+    done
+    kill -KILL "$pid" 2>/dev/null || true
+}
+
+case "$action" in
+start)
+    mkdir -p "$folder/db" "$folder/log"
+    folder=$(cd "$folder" && pwd)
+    certificates
+    plain=$(free_port) tls=$(free_port) management=$(free_port) dist=$(free_port)
+    printf 'plain=%s\ntls=%s\nmanagement=%s\ndist=%s\n' "$plain" "$tls" "$management" "$dist" >"$folder/ports"
+    cat >"$folder/rabbitmq.conf" <<CONF
+listeners.tcp.1 = 127.0.0.1:$plain
+listeners.ssl.1 = 127.0.0.1:$tls
+ssl_options.cacertfile = $folder/tls/ca.pem
+ssl_options.certfile = $folder/tls/server.pem
+ssl_options.keyfile = $folder/tls/server.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = false
+management.tcp.ip = 127.0.0.1
+management.tcp.port = $management
+default_user = cohort
+default_pass = test-secret
+consumer_timeout = ${COHORT_TEST_CONSUMER_TIMEOUT:-10000}
+collect_statistics_interval = 1000
+CONF
+    printf '[rabbitmq_management].\n' >"$folder/enabled_plugins"
+    chmod 755 "$folder"
+    launch
+    printf 'COHORT_TEST_AMQP_URL=amqp://cohort:test-secret@127.0.0.1:%s\n' "$plain"
+    printf 'COHORT_TEST_AMQPS_URL=amqps://cohort:test-secret@localhost:%s?cacertfile=%s\n' "$tls" "$folder/tls/ca.pem"
+    printf 'COHORT_TEST_AMQP_ADMIN_URL=http://cohort:test-secret@127.0.0.1:%s\n' "$management"
+    printf 'COHORT_TEST_RABBITMQ_FOLDER=%s\n' "$folder"
+    ;;
+stop) finish TERM ;;
+kill) finish KILL ;;
+restart)
+    finish "${3:-TERM}"
+    launch
+    ;;
+*) fail "unknown action '$action'" ;;
+esac
