@@ -81,7 +81,7 @@ let package = Package(
         room("DirectoryObjects", ["CohortCore", .crypto]),
         // Opens librabbitmq at run time; its headers are needed to build.
         .target(name: "CRabbitMQ"),
-        room("RabbitMQTransport", ["CohortCore", "CohortSystem", "CohortClient", "CRabbitMQ", .crypto, .logging]),
+        room("RabbitMQTransport", ["CohortCore", "CohortSystem", "CRabbitMQ", .crypto, .logging]),
 
         // Reference implementations of the ports, for tests.
         room("InMemory", ["CohortCore", .crypto]),
@@ -89,7 +89,8 @@ let package = Package(
         // The parts that talk.
         room("CohortClient", ["CohortCore", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioFileSystem]),
         room(
-            "CohortCoordinator", ["CohortCore", "CohortStrategies", "CohortTraining", "CohortSystem", .crypto, .logging, .serviceLifecycle]),
+            "CohortCoordinator",
+            ["CohortCore", "CohortStrategies", "CohortTraining", "CohortSystem", .crypto, .logging, .serviceLifecycle, .system]),
         room(
             "CohortPeer",
             ["CohortCore", "CohortTraining", "CohortSystem", "CohortClient", .crypto, .logging, .serviceLifecycle]),

@@ -34,8 +34,6 @@
     X(amqp_basic_qos)                                                                                                                      \
     X(amqp_queue_declare)                                                                                                                  \
     X(amqp_queue_delete)                                                                                                                   \
-    X(amqp_queue_bind)                                                                                                                     \
-    X(amqp_exchange_declare)                                                                                                               \
     X(amqp_basic_consume)                                                                                                                  \
     X(amqp_basic_cancel)                                                                                                                   \
     X(amqp_basic_publish)                                                                                                                  \
@@ -288,20 +286,6 @@ int cohort_amqp_delete(cohort_amqp *connection, int channel, const char *queue, 
     return outcome(connection, channel, error);
 }
 
-int cohort_amqp_exchange(cohort_amqp *connection, int channel, const char *exchange, cohort_amqp_error *error) {
-    amqp_table_t none = {0, NULL};
-    f_amqp_exchange_declare(
-        connection->state, (amqp_channel_t)channel, text_bytes(exchange), text_bytes("fanout"), 0, 1, 0, 0, none);
-    return outcome(connection, channel, error);
-}
-
-int cohort_amqp_bind(cohort_amqp *connection, int channel, const char *queue, const char *exchange, cohort_amqp_error *error) {
-    amqp_table_t none = {0, NULL};
-    f_amqp_queue_bind(
-        connection->state, (amqp_channel_t)channel, text_bytes(queue), text_bytes(exchange), text_bytes(""), none);
-    return outcome(connection, channel, error);
-}
-
 int cohort_amqp_consume(
     cohort_amqp *connection, int channel, const char *queue, const char *consumer, int32_t priority, cohort_amqp_error *error
 ) {
@@ -323,7 +307,7 @@ int cohort_amqp_cancel(cohort_amqp *connection, int channel, const char *consume
 // MARK: Calls that do not
 
 int cohort_amqp_publish(
-    cohort_amqp *connection, int channel, const char *exchange, const char *key, const uint8_t *body, size_t count, int mandatory,
+    cohort_amqp *connection, int channel, const char *queue, const uint8_t *body, size_t count, int mandatory,
     int persistent, const cohort_amqp_properties *how, cohort_amqp_error *error
 ) {
     amqp_table_entry_t entries[3];
@@ -347,7 +331,7 @@ int cohort_amqp_publish(
     }
     amqp_bytes_t bytes = {count, (void *)body};
     int status = f_amqp_basic_publish(
-        connection->state, (amqp_channel_t)channel, text_bytes(exchange), text_bytes(key), mandatory, 0, &properties, bytes);
+        connection->state, (amqp_channel_t)channel, text_bytes(""), text_bytes(queue), mandatory, 0, &properties, bytes);
     if (status != AMQP_STATUS_OK) return failLibrary(error, status);
     return COHORT_AMQP_OK;
 }

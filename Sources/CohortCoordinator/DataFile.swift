@@ -63,6 +63,7 @@ actor DataFileLoader {
             let file = try FileDescriptor.open(
                 FilePath(copy.path), .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec],
                 permissions: [.ownerRead, .ownerWrite])
+            // Every write has been answered for; the file is read again from its start.
             defer { try? file.close() }
             for try await chunk in try await objects.read(reference.key, from: 0) {
                 digest.update(data: chunk)

@@ -239,7 +239,7 @@ public struct FaultyTransport: CoordinatorTransport {
     public func forget(peer peerId: String) async throws { try await plan.call("forget") { try await base.forget(peer: peerId) } }
 
     private final class Iterator: @unchecked Sendable {
-        // Of the one task that pulls.
+        // @unchecked: of the one task that pulls.
         private var iterator: AsyncThrowingStream<ReceivedEvent, any Error>.AsyncIterator
         init(_ stream: AsyncThrowingStream<ReceivedEvent, any Error>) { iterator = stream.makeAsyncIterator() }
         func next() async throws -> ReceivedEvent? { try await iterator.next() }

@@ -21,15 +21,12 @@ final class RabbitMQConnection: Sendable {
         /// Consumers whose deliveries come many at a time, and one at a time.
         static let events = 3
         static let commands = 4
-        static let notices = 5
     }
 
     struct Consumer: Sendable {
         var queue: String
         var kind: QueueKind
         var channel: Int
-        /// A fan-out exchange that the queue hangs on.
-        var exchange: String?
         /// With the number of the connection it came by: its tag is good for that one.
         var deliver: @Sendable (WireDelivery, _ connection: Int) -> Void
         /// The queue is gone.
@@ -182,16 +179,6 @@ final class RabbitMQConnection: Sendable {
                     for _ in messages { tally.settle(.failure(error)) }
                 })
         }
-    }
-
-    /// Sends what nobody waits for; without a connection it is lost.
-    func tell(_ message: WireMessage) {
-        guard state.withLock({ $0.isConnected }) else { return }
-        add(
-            Job(deadline: .now) { (wire, _) throws(WireFault) in
-                try wire.publish(message, number: 0, channel: Channel.notices)
-            } giveUp: { _ in
-            })
     }
 
     /// Makes the queue if it is not there, and hands its messages on, over reconnections too, until it is cancelled.
@@ -354,7 +341,6 @@ final class RabbitMQConnection: Sendable {
         // Many events are stored together; a peer's commands are few.
         try wire.open(channel: Channel.events, prefetch: 256)
         try wire.open(channel: Channel.commands, prefetch: 16)
-        try wire.open(channel: Channel.notices, prefetch: 1_000)
         try setUp(wire)
         let consumers = state.withLock { state in
             state.number += 1
@@ -367,10 +353,6 @@ final class RabbitMQConnection: Sendable {
 
     private static func begin(_ consumer: Consumer, _ name: String, _ wire: Wire) throws(WireFault) {
         try wire.declare(consumer.queue, consumer.kind, channel: Channel.control)
-        if let exchange = consumer.exchange {
-            try wire.declare(exchange: exchange, channel: Channel.control)
-            try wire.bind(consumer.queue, to: exchange, channel: Channel.control)
-        }
         // A newer consumer of a queue is given its messages before an older one, wherever that runs.
         try wire.consume(consumer.queue, as: name, priority: Int32(truncatingIfNeeded: time(nil) & 0x7fff_ffff), channel: consumer.channel)
     }

@@ -36,7 +36,6 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway {
     private struct EventConsumer {
         var name: String
         var finish: @Sendable () -> Void
-        var unsettled: Unsettled
     }
 
     private struct State {
@@ -108,7 +107,7 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway {
                             try await self.settle(delivery, connection, settlement)
                         })
                 }, end: { continuation.finish() }))
-        let consumer = EventConsumer(name: name, finish: { continuation.finish() }, unsettled: unsettled)
+        let consumer = EventConsumer(name: name, finish: { continuation.finish() })
         let older = state.withLock { state in
             defer { state.events[queue] = consumer }
             return state.events[queue]

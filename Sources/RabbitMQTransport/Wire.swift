@@ -65,7 +65,6 @@ struct WireDelivery: Sendable {
 }
 
 struct WireMessage: Sendable {
-    var exchange = ""
     var key: String
     var body: [UInt8]
     var isPersistent = true
@@ -139,14 +138,6 @@ final class Wire {
         try call { cohort_amqp_delete(connection, Int32(channel), queue, &$0) }
     }
 
-    func declare(exchange: String, channel: Int) throws(WireFault) {
-        try call { cohort_amqp_exchange(connection, Int32(channel), exchange, &$0) }
-    }
-
-    func bind(_ queue: String, to exchange: String, channel: Int) throws(WireFault) {
-        try call { cohort_amqp_bind(connection, Int32(channel), queue, exchange, &$0) }
-    }
-
     func consume(_ queue: String, as consumer: String, priority: Int32, channel: Int) throws(WireFault) {
         try call { cohort_amqp_consume(connection, Int32(channel), queue, consumer, priority, &$0) }
     }
@@ -166,7 +157,7 @@ final class Wire {
                                 sender: sender, registration: registration, signature: signature, user_id: userId, number: number)
                             return message.body.withUnsafeBufferPointer { body in
                                 cohort_amqp_publish(
-                                    connection, Int32(channel), message.exchange, message.key, body.baseAddress, body.count,
+                                    connection, Int32(channel), message.key, body.baseAddress, body.count,
                                     message.isMandatory ? 1 : 0, message.isPersistent ? 1 : 0, &how, &error)
                             }
                         }

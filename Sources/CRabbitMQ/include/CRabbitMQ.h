@@ -111,15 +111,12 @@ int cohort_amqp_descriptor(cohort_amqp *connection);
 int cohort_amqp_channel(cohort_amqp *connection, int channel, int confirms, int prefetch, cohort_amqp_error *error);
 int cohort_amqp_declare(cohort_amqp *connection, int channel, const char *queue, const cohort_amqp_queue *how, cohort_amqp_error *error);
 int cohort_amqp_delete(cohort_amqp *connection, int channel, const char *queue, cohort_amqp_error *error);
-/// A fan-out exchange.
-int cohort_amqp_exchange(cohort_amqp *connection, int channel, const char *exchange, cohort_amqp_error *error);
-int cohort_amqp_bind(cohort_amqp *connection, int channel, const char *queue, const char *exchange, cohort_amqp_error *error);
 /// - Parameter priority: among the consumers of one queue those of the highest are given messages first.
 int cohort_amqp_consume(
     cohort_amqp *connection, int channel, const char *queue, const char *consumer, int32_t priority, cohort_amqp_error *error);
 int cohort_amqp_cancel(cohort_amqp *connection, int channel, const char *consumer, cohort_amqp_error *error);
 int cohort_amqp_publish(
-    cohort_amqp *connection, int channel, const char *exchange, const char *key, const uint8_t *body, size_t count, int mandatory,
+    cohort_amqp *connection, int channel, const char *queue, const uint8_t *body, size_t count, int mandatory,
     int persistent, const cohort_amqp_properties *properties, cohort_amqp_error *error);
 int cohort_amqp_ack(cohort_amqp *connection, int channel, uint64_t tag, cohort_amqp_error *error);
 int cohort_amqp_reject(cohort_amqp *connection, int channel, uint64_t tag, int requeue, cohort_amqp_error *error);
