@@ -49,6 +49,7 @@ public final class Coordinator: SessionRunner, Service {
     /// Takes up what is unfinished, then what it is woken for; ends at a graceful shutdown, leaving sessions to be taken up again.
     public func run() async throws {
         await cancelWhenGracefulShutdown { [self] in
+            sweepCopies()
             await withDiscardingTaskGroup { group in
                 group.addTask { await self.sweep() }
                 for await id in starts {
@@ -83,10 +84,18 @@ public final class Coordinator: SessionRunner, Service {
         }
     }
 
-    /// Uploads that no session names, a day after: their start was cut short, and nobody was told of them. Copies as well.
-    private func sweepUploads() async {
+    /// Copies that a process which is gone has left. Before any session runs here: its own copies are in the same folder.
+    private func sweepCopies() {
         do {
             try DataFileLoader.sweep(configuration.scratchFolder)
+        } catch {
+            logger.warning("copies of data sets in \(configuration.scratchFolder) are left over: \(error)")
+        }
+    }
+
+    /// Uploads that no session names, a day after: their start was cut short, and nobody was told of them.
+    private func sweepUploads() async {
+        do {
             let before = Session.uploadKey(at: time.date.addingTimeInterval(-86_400))
             let old = try await objects.list(prefix: "2").filter { Session.isUploadKey($0) && $0 < before }
             let used = try await documents.usedUploads(of: old)

@@ -23,12 +23,18 @@ public final class FaultPlan: Sendable {
     private let kind: Kind?
     private let number: Int
     private let time: any TimeSource
+    private let willCall: (@Sendable (String) -> Void)?
     private let state = Mutex((count: 0, isDead: false, name: ""))
     public let died: AsyncStream<Void>
     private let dying: AsyncStream<Void>.Continuation
 
-    /// - Parameter kind: nil: calls are only counted.
-    public init(_ kind: Kind?, at number: Int = 0, time: any TimeSource = SystemTime()) {
+    /// - Parameters:
+    ///   - kind: nil: calls are only counted.
+    ///   - willCall: is told the name of each call before it is made.
+    public init(
+        _ kind: Kind?, at number: Int = 0, time: any TimeSource = SystemTime(), willCall: (@Sendable (String) -> Void)? = nil
+    ) {
+        self.willCall = willCall
         self.kind = kind
         self.number = number
         self.time = time
@@ -40,6 +46,7 @@ public final class FaultPlan: Sendable {
     public var name: String { state.withLock { $0.name } }
 
     public func call<Value: Sendable>(_ name: String, _ body: () async throws -> Value) async throws -> Value {
+        willCall?(name)
         let isTheOne = try state.withLock { state in
             if state.isDead { throw Dead() }
             state.count += 1

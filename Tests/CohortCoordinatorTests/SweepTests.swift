@@ -2,6 +2,7 @@ import CohortCore
 import CohortSystem
 import FoundationEssentials
 import InMemory
+import Synchronization
 import Testing
 
 @testable import CohortCoordinator
@@ -30,12 +31,18 @@ import Testing
             for name in ["cohort-copy-x.csv", "notes.txt"] {
                 #expect(FileManager.default.createFile(atPath: "\(world.scratch)/\(name)", contents: nil))
             }
+            let atCalls = Mutex<Set<[String]>>([])
+            let plan = FaultPlan(nil, time: world.time) { _ in
+                let names = (try? FileManager.default.contentsOfDirectory(atPath: world.scratch)) ?? []
+                atCalls.withLock { _ = $0.insert(names) }
+            }
             #expect(
                 try await world.live(
-                    FaultPlan(nil, time: world.time), starting: nil,
+                    plan, starting: nil,
                     until: {
                         try await world.objects.size(of: stray.key) == nil
                     }))
+            #expect(atCalls.withLock { $0 } == [["notes.txt"]], "copies go before anything that could make one")
             #expect(try await world.objects.list(prefix: "") == ([used.key, young.key] + others).sorted())
             #expect(try FileManager.default.contentsOfDirectory(atPath: world.scratch) == ["notes.txt"])
         }
