@@ -26,6 +26,7 @@ extension Target.Dependency {
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
     static let nioFileSystem = product(name: "_NIOFileSystem", package: "swift-nio")
     static let nioHTTP1 = product(name: "NIOHTTP1", package: "swift-nio")
+    static let nioSSL = product(name: "NIOSSL", package: "swift-nio-ssl")
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
     static let unixSignals = product(name: "UnixSignals", package: "swift-service-lifecycle")
     static let system = product(name: "SystemPackage", package: "swift-system")
@@ -57,6 +58,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
@@ -78,7 +80,10 @@ let package = Package(
         // One technology each.
         .systemLibrary(name: "CCrypt", providers: [.apt(["libcrypt-dev"])]),
         room("SQLiteDocuments", ["CohortCore", .grdb]),
-        room("DirectoryObjects", ["CohortCore", .crypto]),
+        room("DirectoryObjects", ["CohortCore", "CohortSystem", .crypto]),
+        room(
+            "S3Objects",
+            ["CohortCore", "CohortSystem", .asyncHTTPClient, .crypto, .logging, .nioCore, .nioHTTP1, .nioSSL, .system]),
         // Opens librabbitmq at run time; its headers are needed to build.
         .target(name: "CRabbitMQ"),
         room("RabbitMQTransport", ["CohortCore", "CohortSystem", "CRabbitMQ", .crypto, .logging]),
@@ -87,7 +92,9 @@ let package = Package(
         room("InMemory", ["CohortCore", .crypto]),
 
         // The parts that talk.
-        room("CohortClient", ["CohortCore", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioFileSystem]),
+        room(
+            "CohortClient",
+            ["CohortCore", "CohortSystem", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioFileSystem]),
         room(
             "CohortCoordinator",
             ["CohortCore", "CohortStrategies", "CohortTraining", "CohortSystem", .crypto, .logging, .serviceLifecycle, .system]),
@@ -106,7 +113,7 @@ let package = Package(
         .executableTarget(
             name: "cohort",
             dependencies: [
-                "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "DirectoryObjects", "RabbitMQTransport",
+                "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "DirectoryObjects", "RabbitMQTransport", "S3Objects",
                 "CohortClient",
                 "CohortCoordinator", "CohortPeer", "CohortServer", "CohortSystem", .argumentParser, .asyncHTTPClient, .configuration,
                 .crypto,
@@ -131,10 +138,15 @@ let package = Package(
                 "CohortServer", "CohortCore", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .asyncHTTPClient, .logging, .nioCore,
                 .nioHTTP1, .nioPosix, .serviceLifecycle,
             ])
-        + tests("CohortPeerTests", ["CohortPeer", "CohortClient", "CohortCore", "CohortTraining", .asyncHTTPClient, .hummingbird])
+        + tests(
+            "CohortPeerTests",
+            ["CohortPeer", "CohortClient", "CohortCore", "CohortSystem", "CohortTraining", .asyncHTTPClient, .hummingbird])
         + tests(
             "ContractTests",
-            ["InMemory", "CohortCore", "SQLiteDocuments", "DirectoryObjects", "RabbitMQTransport", "CohortServer", .grdb, .logging])
+            [
+                "InMemory", "CohortCore", "SQLiteDocuments", "DirectoryObjects", "S3Objects", "RabbitMQTransport", "CohortServer",
+                "CohortClient", .asyncHTTPClient, "CohortSystem", .crypto, .nioCore, .nioPosix, .grdb, .logging,
+            ])
         + tests(
             "SystemTests",
             [

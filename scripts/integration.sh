@@ -6,12 +6,12 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh integration
 folder=$(mktemp -d /tmp/cohort-integration.XXXXXX)
 chmod 755 "$folder"
-trap 'scripts/rabbitmq.sh stop "$folder/rabbitmq" || true; rm -rf "$folder"' EXIT
-scripts/rabbitmq.sh start "$folder/rabbitmq" >"$folder/env"
+trap 'for name in rabbitmq seaweedfs; do scripts/$name.sh stop "$folder/$name" || true; done; rm -rf "$folder"' EXIT
+for name in rabbitmq seaweedfs; do scripts/$name.sh start "$folder/$name" >"$folder/$name.env"; done
 set -a
-# shellcheck disable=SC1091
-. "$folder/env"
+# shellcheck disable=SC1090
+for name in rabbitmq seaweedfs; do . "$folder/$name.env"; done
 set +a
-export COHORT_TEST_RABBITMQ_SCRIPT="$PWD/scripts/rabbitmq.sh"
+export COHORT_TEST_SCRIPTS="$PWD/scripts"
 swift build --build-tests
-timeout 900 swift test --skip-build --filter 'BrokerTests|OverRabbitMQ|RabbitMQ'
+timeout 900 swift test --skip-build --filter 'BrokerTests|RabbitMQ|ObjectStoreTests|S3'

@@ -18,20 +18,6 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-certificates() {
-    mkdir -p "$folder/tls"
-    cd "$folder/tls"
-    openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=Cohort test CA" -keyout ca.key -out ca.pem 2>/dev/null
-    openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=Another CA" -keyout other.key -out other.pem 2>/dev/null
-    for name in server client; do
-        openssl req -newkey rsa:2048 -nodes -subj "/CN=$name" -keyout "$name.key" -out "$name.csr" 2>/dev/null
-        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' >"$name.ext"
-        openssl x509 -req -in "$name.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile "$name.ext" -out "$name.pem" 2>/dev/null
-    done
-    chmod 644 ./*.key
-    cd - >/dev/null
-}
-
 launch() {
     # shellcheck disable=SC1091
     . "$folder/ports"
@@ -74,7 +60,7 @@ case "$action" in
 start)
     mkdir -p "$folder/db" "$folder/log"
     folder=$(cd "$folder" && pwd)
-    certificates
+    "$(dirname "$0")/certificates.sh" "$folder/tls"
     plain=$(free_port) tls=$(free_port) management=$(free_port) dist=$(free_port)
     printf 'plain=%s\ntls=%s\nmanagement=%s\ndist=%s\n' "$plain" "$tls" "$management" "$dist" >"$folder/ports"
     cat >"$folder/rabbitmq.conf" <<CONF

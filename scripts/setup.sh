@@ -19,7 +19,7 @@ packages=(libopenblas0 libsqlite3-dev libcrypt-dev librabbitmq-dev pkg-config)
 # For the tests alone: Python and NumPy run the script of docs/model-file.md.
 if [ "${1:-}" = test ]; then packages+=(python3 python3-numpy); fi
 # The real servers.
-if [ "${1:-}" = integration ]; then packages+=(rabbitmq-server openssl python3 util-linux); fi
+if [ "${1:-}" = integration ]; then packages+=(rabbitmq-server openssl python3 python3-venv util-linux); fi
 
 case "$(uname -s)" in
 Linux)

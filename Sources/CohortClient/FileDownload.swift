@@ -1,5 +1,6 @@
 import AsyncHTTPClient
 import CohortCore
+import CohortSystem
 import Crypto
 import NIOCore
 import _NIOFileSystem
@@ -97,13 +98,5 @@ enum FileDownload {
 extension SHA256 {
     mutating func update(_ buffer: ByteBuffer) {
         buffer.withUnsafeReadableBytes { update(bufferPointer: $0) }
-    }
-}
-
-extension SHA256.Digest {
-    /// Lowercase hexadecimal.
-    var hexadecimal: String {
-        let digits = Array("0123456789abcdef".utf8)
-        return String(decoding: flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
     }
 }

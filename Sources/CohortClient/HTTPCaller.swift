@@ -1,5 +1,6 @@
 import AsyncHTTPClient
 import CohortCore
+import CohortSystem
 import NIOCore
 import NIOHTTP1
 import _NIOFileSystem

@@ -1,5 +1,6 @@
 import AsyncHTTPClient
 public import CohortCore
+import CohortSystem
 public import Logging
 import NIOCore
 import NIOHTTP1

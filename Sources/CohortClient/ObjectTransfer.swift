@@ -1,5 +1,6 @@
 public import AsyncHTTPClient
 import CohortCore
+import CohortSystem
 import Crypto
 public import Logging
 import NIOCore

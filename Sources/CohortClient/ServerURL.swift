@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import FoundationEssentials
 
 /// Where a Cohort server is: `http://HOST:PORT` or `https://…`, with a path when it stands behind a proxy.
@@ -39,24 +40,8 @@ public struct ServerURL: Hashable, Sendable, CustomStringConvertible {
     }
 
     func url(_ segments: [String], query: [(String, String)] = []) -> String {
-        let path = segments.map { "/" + Self.encoded($0) }.joined()
-        let pairs = query.map { "\(Self.encoded($0))=\(Self.encoded($1))" }.joined(separator: "&")
+        let path = segments.map { "/" + $0.percentEncoded() }.joined()
+        let pairs = query.map { "\($0.percentEncoded())=\($1.percentEncoded())" }.joined(separator: "&")
         return text + path + (pairs.isEmpty ? "" : "?\(pairs)")
-    }
-
-    /// Percent-encoded but for the unreserved characters of RFC 3986.
-    static func encoded(_ text: String) -> String {
-        let digits = Array("0123456789ABCDEF".utf8)
-        var bytes: [UInt8] = []
-        for byte in text.utf8 {
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
-                UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"):
-                bytes.append(byte)
-            default:
-                bytes += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
-            }
-        }
-        return String(decoding: bytes, as: UTF8.self)
     }
 }

@@ -96,7 +96,9 @@ public final class Coordinator: SessionRunner, Service {
     /// Uploads that no session names, a day after: their start was cut short, and nobody was told of them.
     private func sweepUploads() async {
         do {
-            let before = Session.uploadKey(at: time.date.addingTimeInterval(-86_400))
+            let yesterday = time.date.addingTimeInterval(-86_400)
+            try await objects.removeUnfinished(before: yesterday)
+            let before = Session.uploadKey(at: yesterday)
             let old = try await objects.list(prefix: "2").filter { Session.isUploadKey($0) && $0 < before }
             let used = try await documents.usedUploads(of: old)
             let strays = old.filter { !used.contains($0) }

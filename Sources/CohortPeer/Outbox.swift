@@ -1,5 +1,6 @@
 import CohortClient
 import CohortCore
+import CohortSystem
 import Logging
 import Synchronization
 

@@ -1,5 +1,6 @@
 import CohortClient
 import CohortCore
+import CohortSystem
 import Logging
 
 /// Being there: registered, beating, listening, answering.

@@ -17,4 +17,19 @@ extension StringProtocol {
         }
         return String(validating: bytes, as: UTF8.self)
     }
+
+    /// RFC 3986: all but the unreserved characters, and the slashes where they are wanted.
+    public func percentEncoded(keepsSlashes: Bool = false) -> String {
+        var text = ""
+        for byte in utf8 {
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"):
+                text.unicodeScalars.append(Unicode.Scalar(byte))
+            case UInt8(ascii: "/") where keepsSlashes: text.append("/")
+            default: text += "%\([byte].hexadecimal.uppercased())"
+            }
+        }
+        return text
+    }
 }

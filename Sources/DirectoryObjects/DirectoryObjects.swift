@@ -123,6 +123,11 @@ public final class DirectoryObjects: ServedObjectStore {
     /// Until this process ends: after a restart they end at their expiry.
     public func closeLinks(prefix: String) async throws { gate.close(prefix: prefix) }
 
+    /// When the folder is opened what a dead process left is removed; the living remove their own.
+    public func removeUnfinished(before date: Date) async throws {}
+
+    public func close() async throws {}
+
     public func verify(method: String, key: String, expires: Int, maxBytes: Int?, signature: String, now: Date) throws {
         try links.verify(method: method, key: key, expires: expires, maxBytes: maxBytes, signature: signature, now: now)
         try gate.check(key)

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import Crypto
 import Synchronization
 
@@ -21,7 +22,7 @@ struct IncomingFile {
 
     func finish(as key: ObjectKey, in folder: ObjectFolder) throws -> ObjectReference {
         try file.open.synchronize()
-        let reference = ObjectReference(key: key.text, sha256: hex(digest.finalize()), bytes: count)
+        let reference = ObjectReference(key: key.text, sha256: digest.finalize().hexadecimal, bytes: count)
         try folder.commit(file.open.path, as: reference, key: key)
         return reference
     }
@@ -88,15 +89,4 @@ final class DirectoryObjectWriter: ObjectWriter {
     }
 
     private var isOver: CohortError { CohortError(.internal, "the write of object \(key.text) has ended: begin a new one") }
-}
-
-/// Lowercase hexadecimal.
-func hex(_ bytes: some Sequence<UInt8>) -> String {
-    let digits = Array("0123456789abcdef".utf8)
-    var text: [UInt8] = []
-    for byte in bytes {
-        text.append(digits[Int(byte >> 4)])
-        text.append(digits[Int(byte & 15)])
-    }
-    return String(decoding: text, as: UTF8.self)
 }

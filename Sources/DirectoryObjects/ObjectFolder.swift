@@ -110,9 +110,8 @@ struct ObjectFolder: Sendable {
     }
 
     func keys(prefix: String) throws -> [String] {
+        try ObjectKey.check(prefix: prefix)
         let parts = prefix.split(separator: "/", omittingEmptySubsequences: false)
-        for part in parts.dropLast() { try ObjectKey.check(part, of: prefix) }
-        if let last = parts.last, !last.isEmpty { try ObjectKey.check(last, of: prefix) }
         var keys: [String] = []
         var folders = [parts.dropLast().joined(separator: "/")]
         while let folder = folders.popLast() {

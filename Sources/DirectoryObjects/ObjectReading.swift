@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import Crypto
 import Synchronization
 
@@ -63,7 +64,7 @@ final class ObjectReading: Sendable {
             let count = min(Self.chunkSize, reference.bytes - position.offset)
             guard count > 0 else {
                 if let digest = position.digest {
-                    guard hex(digest.finalize()) == reference.sha256 else { throw damaged("its bytes do not match its SHA-256") }
+                    guard digest.finalize().hexadecimal == reference.sha256 else { throw damaged("its bytes do not match its SHA-256") }
                 }
                 return nil
             }

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import Crypto
 import FoundationEssentials
 
@@ -17,7 +18,8 @@ struct SignedLinks: Sendable {
     func link(method: String, key: ObjectKey, maxBytes: Int? = nil, expiry: Date) -> String {
         let expires = Int(exactly: expiry.timeIntervalSince1970.rounded(.up)) ?? 0
         let signature = HMAC<SHA256>.authenticationCode(for: message(method, key.text, expires, maxBytes), using: secret)
-        return "/objects/\(percentEncoded(key.text))?expires=\(expires)\(maxBytes.map { "&max=\($0)" } ?? "")&signature=\(hex(signature))"
+        return
+            "/objects/\(key.text.percentEncoded(keepsSlashes: true))?expires=\(expires)\(maxBytes.map { "&max=\($0)" } ?? "")&signature=\(signature.hexadecimal)"
     }
 
     /// The signature comes first: who cannot sign learns nothing else, and the comparison takes the same time wherever they differ.
@@ -53,20 +55,5 @@ struct SignedLinks: Sendable {
         case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
         default: nil
         }
-    }
-
-    /// RFC 3986: all but the unreserved characters and the slashes between parts.
-    private func percentEncoded(_ key: String) -> String {
-        var text = ""
-        for byte in key.utf8 {
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
-                UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"), UInt8(ascii: "/"):
-                text.append(Character(UnicodeScalar(byte)))
-            default:
-                text += "%\(hex([byte]).uppercased())"
-            }
-        }
-        return text
     }
 }

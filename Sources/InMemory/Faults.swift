@@ -205,6 +205,10 @@ public struct FaultyObjects: ObjectStore {
     public func closeLinks(prefix: String) async throws {
         try await plan.call("closeLinks") { try await base.closeLinks(prefix: prefix) }
     }
+    public func removeUnfinished(before date: Date) async throws {
+        try await plan.call("removeUnfinished") { try await base.removeUnfinished(before: date) }
+    }
+    public func close() async throws { try await base.close() }
 }
 
 private struct FaultyWriter: ObjectWriter {

@@ -13,12 +13,12 @@ public final class MemoryObjects: ObjectStore {
     public func ready() async throws {}
 
     public func writer(key: String) async throws -> any ObjectWriter {
-        try check(key)
+        _ = try ObjectKey(key)
         return MemoryWriter(key: key, store: self)
     }
 
     public func put(_ bytes: [UInt8], key: String) async throws -> ObjectReference {
-        try check(key)
+        _ = try ObjectKey(key)
         objects.withLock { $0[key] = bytes }
         return reference(key, bytes)
     }
@@ -40,14 +40,14 @@ public final class MemoryObjects: ObjectStore {
     }
 
     public func get(_ key: String) async throws -> [UInt8] {
-        try check(key)
+        _ = try ObjectKey(key)
         try Task.checkCancellation()
         guard let bytes = objects.withLock({ $0[key] }) else { throw CohortError(.notFound, "there is no object '\(key)'") }
         return bytes
     }
 
     public func size(of key: String) async throws -> Int? {
-        try check(key)
+        _ = try ObjectKey(key)
         return objects.withLock { $0[key]?.count }
     }
 
@@ -57,14 +57,12 @@ public final class MemoryObjects: ObjectStore {
     }
 
     public func list(prefix: String) async throws -> [String] {
-        guard !prefix.hasPrefix("/"), !prefix.hasPrefix("."), !prefix.contains("..") else {
-            throw CohortError(.invalid, "'\(prefix)' is no prefix of keys")
-        }
+        try ObjectKey.check(prefix: prefix)
         return objects.withLock { $0.keys.filter { $0.hasPrefix(prefix) }.sorted() }
     }
 
     public func delete(_ keys: [String]) async throws {
-        for key in keys { try check(key) }
+        for key in keys { _ = try ObjectKey(key) }
         objects.withLock { objects in
             for key in keys { objects[key] = nil }
         }
@@ -76,23 +74,13 @@ public final class MemoryObjects: ObjectStore {
 
     public func closeLinks(prefix: String) async throws {}
 
-    private func link(_ key: String) throws -> String {
-        try check(key)
-        return "memory:\(key)"
-    }
+    public func removeUnfinished(before date: Date) async throws {}
 
-    private func check(_ key: String) throws {
-        let parts = key.split(separator: "/", omittingEmptySubsequences: false)
-        let isGood =
-            key.utf8.count <= 512
-            && parts.allSatisfy { part in
-                (1...128).contains(part.utf8.count) && !part.hasPrefix(".")
-                    && part.utf8.allSatisfy { byte in
-                        (0x30...0x39).contains(byte) || (0x41...0x5a).contains(byte) || (0x61...0x7a).contains(byte)
-                            || [0x2d, 0x2e, 0x5f].contains(byte)
-                    }
-            }
-        guard isGood else { throw CohortError(.invalid, "'\(key.prefix(100))' is no key of an object") }
+    public func close() async throws {}
+
+    private func link(_ key: String) throws -> String {
+        _ = try ObjectKey(key)
+        return "memory:\(key)"
     }
 
     private func reference(_ key: String, _ bytes: [UInt8]) -> ObjectReference {

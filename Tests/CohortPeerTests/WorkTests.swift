@@ -1,5 +1,6 @@
 import CohortClient
 import CohortCore
+import CohortSystem
 import FoundationEssentials
 import Synchronization
 import Testing

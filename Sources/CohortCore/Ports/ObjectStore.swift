@@ -48,6 +48,12 @@ public protocol ObjectStore: Sendable {
 
     /// Ends the links to all keys that start with `prefix`, where the store can; those of others end at their expiry.
     func closeLinks(prefix: String) async throws
+
+    /// Removes what writes have left that were begun before `date` and cut short.
+    func removeUnfinished(before date: Date) async throws
+
+    /// Nothing is asked of it after this. Idempotent.
+    func close() async throws
 }
 
 extension ObjectStore {

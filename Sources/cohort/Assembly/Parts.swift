@@ -2,8 +2,10 @@ import CohortClient
 import CohortCore
 import CohortServer
 import DirectoryObjects
+import FoundationEssentials
 import Logging
 import RabbitMQTransport
+import S3Objects
 import SQLiteDocuments
 
 /// Which implementation a `COHORT_…_URL` names. The only place that switches on a technology.
@@ -70,19 +72,27 @@ enum PeerTransportChoice {
 
 enum ObjectsChoice: Equatable {
     case directory(path: String)
+    case s3(S3Address)
 
+    /// - Throws: ``CohortError`` `invalid` for a URL of a scheme that is not built in, or one that is not right.
     init(url: String?, dataDirectory: String) throws {
         guard let url else {
             self = .directory(path: "\(dataDirectory)/objects")
             return
         }
-        guard let path = url.pathOf(scheme: "file") else { throw unsupported("COHORT_OBJECTS_URL", url, "file:PATH") }
-        self = .directory(path: path)
+        if url.hasPrefix("s3:") {
+            self = .s3(try S3Address(url, setting: "COHORT_OBJECTS_URL"))
+        } else if let path = url.pathOf(scheme: "file") {
+            self = .directory(path: path)
+        } else {
+            throw unsupported("COHORT_OBJECTS_URL", url, "file:PATH and s3://BUCKET")
+        }
     }
 
     /// - Parameter folder: this process's, with the secret of its links.
-    func open(_ folder: DataFolder) throws -> any ObjectStore {
+    func open(_ folder: DataFolder, logger: Logger) throws -> any ObjectStore {
         switch self {
+        case .s3(let address): try S3Objects(address, environment: ProcessInfo.processInfo.environment, logger: logger)
         case .directory(let path): try DirectoryObjects(path: path, secret: folder.secret("objects.key"))
         }
     }

@@ -55,7 +55,7 @@ struct ServerAssembly {
 
         folder = try DataFolder(path: path, of: "server")
         documents = try documentsChoice.open()
-        objects = try objectsChoice.open(folder)
+        objects = try objectsChoice.open(folder, logger: logger)
         let messageFolder = folder
         broker = try brokerChoice.open(
             secret: try secret.map { [UInt8]($0.utf8) } ?? messageFolder.secret("messages.key"), isQuorum: quorum == "yes", logger: logger)
@@ -67,6 +67,28 @@ struct ServerAssembly {
     /// Serves until SIGTERM or SIGINT. Started first: the coordinator; stopped first: the server.
     func run(onListening: @escaping @Sendable (_ host: String, _ port: Int) -> Void) async throws {
         raiseDescriptorLimit()
+        do {
+            // What is wrong with a setting is said at the start, not by the first session.
+            try await documents.ready()
+            try await objects.ready()
+            try await serve(onListening)
+        } catch {
+            await close()  // The first error is the one to tell.
+            throw error
+        }
+        await close()
+    }
+
+    private func close() async {
+        do {
+            try await objects.close()
+            try await documents.close()
+        } catch {
+            logger.warning("closing what was open: \(error)")
+        }
+    }
+
+    private func serve(_ onListening: @escaping @Sendable (_ host: String, _ port: Int) -> Void) async throws {
         let feed = LocalSessionFeed()
         let coordinator = try Coordinator(
             documents: documents, objects: objects, transport: broker, feed: feed, configuration: coordination, logger: logger)
@@ -80,13 +102,7 @@ struct ServerAssembly {
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(10)
         group.maximumCancellationDuration = .seconds(5)
-        do {
-            try await ServiceGroup(configuration: group).run()
-        } catch {
-            try? await documents.close()  // The first error is the one to tell.
-            throw error
-        }
-        try await documents.close()
+        try await ServiceGroup(configuration: group).run()
     }
 }
 

@@ -4,6 +4,8 @@ import CohortCore
 import FoundationEssentials
 import UnixSignals
 
+import struct CohortSystem.Backoff
+
 struct Train: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Upload a CSV, train on it with peers, and show it live.")
 

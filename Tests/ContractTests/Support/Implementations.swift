@@ -5,6 +5,7 @@ import Foundation
 import InMemory
 import Logging
 import RabbitMQTransport
+import S3Objects
 import SQLiteDocuments
 import Testing
 
@@ -30,12 +31,25 @@ struct ObjectStoreKind: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let open: @Sendable (_ place: TemporaryFolder) async throws -> Opened<any ObjectStore>
 
-    static let all = [
-        ObjectStoreKind(testDescription: "directory") { place in
-            Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret)) {}
-        },
-        ObjectStoreKind(testDescription: "memory") { _ in Opened(part: MemoryObjects()) {} },
-    ]
+    static let all =
+        [
+            ObjectStoreKind(testDescription: "directory") { place in
+                Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret)) {}
+            },
+            ObjectStoreKind(testDescription: "memory") { _ in Opened(part: MemoryObjects()) {} },
+        ] + s3("S3", TestS3.url) + s3("S3 over TLS", TestS3.tlsURL)
+
+    /// Those whose server there is: `make integration` starts one.
+    private static func s3(_ description: String, _ url: String?) -> [ObjectStoreKind] {
+        guard url != nil else { return [] }
+        return [
+            ObjectStoreKind(testDescription: description) { _ in
+                let store = try TestS3.store(url)
+                try await store.ready()
+                return Opened(part: store) { try await store.close() }
+            }
+        ]
+    }
 }
 
 /// Every transport that must pass the broker suite.
@@ -125,7 +139,10 @@ extension ObjectStoreKind {
     func withEmpty(_ body: (any ObjectStore, TemporaryFolder) async throws -> Void) async throws {
         try await TemporaryFolder.with { place in
             let opened = try await open(place)
-            try await body(opened.part, place)
+            do { try await body(opened.part, place) } catch {
+                try await opened.close()
+                throw error
+            }
             try await opened.close()
         }
     }
@@ -135,7 +152,10 @@ extension ServedStoreKind {
     func withEmpty(_ body: (any ServedObjectStore, TemporaryFolder) async throws -> Void) async throws {
         try await TemporaryFolder.with { place in
             let opened = try await open(place)
-            try await body(opened.part, place)
+            do { try await body(opened.part, place) } catch {
+                try await opened.close()
+                throw error
+            }
             try await opened.close()
         }
     }

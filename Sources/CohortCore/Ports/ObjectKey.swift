@@ -1,16 +1,14 @@
-import CohortCore
-
 /// A key that was checked: it names a place inside the store on every file system, and never one outside.
-struct ObjectKey: Hashable, Sendable {
-    let text: String
+public struct ObjectKey: Hashable, Sendable {
+    public let text: String
     /// The part before the last slash; empty for a key at the top.
-    let folder: String
+    public let folder: String
     /// The part after it.
-    let name: String
+    public let name: String
 
     /// - Throws: ``CohortError`` `invalid` unless `text` is 1 to 512 characters in parts of 1 to 128 between single slashes, of the
     ///   letters a-z and A-Z, digits, `.`, `_`, `-`, `+`, `=`, `@`, and no part begins with a dot (so neither `..` nor one of the store's own files).
-    init(_ text: String) throws {
+    public init(_ text: String) throws {
         guard !text.isEmpty, text.utf8.count <= 512 else {
             throw CohortError(.invalid, "an object key has 1 to 512 characters; this one has \(text.utf8.count)")
         }
@@ -21,7 +19,14 @@ struct ObjectKey: Hashable, Sendable {
         folder = parts.dropLast().joined(separator: "/")
     }
 
-    static func check(_ part: Substring, of text: String) throws {
+    /// - Throws: ``CohortError`` `invalid` for what no key can begin with; an empty prefix is fine.
+    public static func check(prefix: String) throws {
+        let parts = prefix.split(separator: "/", omittingEmptySubsequences: false)
+        for part in parts.dropLast() { try check(part, of: prefix) }
+        if let last = parts.last, !last.isEmpty { try check(last, of: prefix) }
+    }
+
+    private static func check(_ part: Substring, of text: String) throws {
         guard !part.isEmpty, part.utf8.count <= 128, part.utf8.first != UInt8(ascii: "."), part.utf8.allSatisfy(isAllowed) else {
             throw CohortError(
                 .invalid,

