@@ -26,7 +26,7 @@ test: ## every test, the ones with real processes included
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build
 
-integration: setup ## sessions over a real RabbitMQ and S3, which it installs and starts
+integration: setup ## sessions over a real RabbitMQ, S3 and MongoDB protocol, which it installs and starts
 	scripts/integration.sh
 
 test-fast: setup ## the pure rooms only: seconds

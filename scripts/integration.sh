@@ -6,12 +6,12 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh integration
 folder=$(mktemp -d /tmp/cohort-integration.XXXXXX)
 chmod 755 "$folder"
-trap 'for name in rabbitmq seaweedfs; do scripts/$name.sh stop "$folder/$name" || true; done; rm -rf "$folder"' EXIT
-for name in rabbitmq seaweedfs; do scripts/$name.sh start "$folder/$name" >"$folder/$name.env"; done
+trap 'for name in rabbitmq seaweedfs mongodb; do scripts/$name.sh stop "$folder/$name" || true; done; rm -rf "$folder"' EXIT
+for name in rabbitmq seaweedfs mongodb; do scripts/$name.sh start "$folder/$name" >"$folder/$name.env"; done
 set -a
 # shellcheck disable=SC1090
-for name in rabbitmq seaweedfs; do . "$folder/$name.env"; done
+for name in rabbitmq seaweedfs mongodb; do . "$folder/$name.env"; done
 set +a
 export COHORT_TEST_SCRIPTS="$PWD/scripts"
 swift build --build-tests
-timeout 900 swift test --skip-build --filter 'BrokerTests|RabbitMQ|ObjectStoreTests|S3'
+timeout 1200 swift test --skip-build --filter 'BrokerTests|RabbitMQ|ObjectStoreTests|S3|DocumentsTests|DurabilityTests|Mongo|RealServers'

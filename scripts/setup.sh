@@ -14,8 +14,8 @@ if ((major < 6 || (major == 6 && minor < 2))); then
     fail "Swift ${major}.${minor} is too old: 6.2 or newer is needed, from https://www.swift.org/install."
 fi
 
-# What it is for: BLAS for training large nets, SQLite for documents, libxcrypt for bcrypt, librabbitmq for RabbitMQ; pkg-config finds SQLite.
-packages=(libopenblas0 libsqlite3-dev libcrypt-dev librabbitmq-dev pkg-config)
+# What it is for: BLAS for training large nets, SQLite for documents, libxcrypt for bcrypt, the headers of librabbitmq and libmongoc for RabbitMQ and MongoDB; pkg-config finds SQLite.
+packages=(libopenblas0 libsqlite3-dev libcrypt-dev librabbitmq-dev libmongoc-dev pkg-config)
 # For the tests alone: Python and NumPy run the script of docs/model-file.md.
 if [ "${1:-}" = test ]; then packages+=(python3 python3-numpy); fi
 # The real servers.
@@ -39,8 +39,8 @@ Linux)
         "${run[@]}" apt-get update -qq
         "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
     else
-        pkg-config --exists sqlite3 librabbitmq 2>/dev/null && { [ "${1:-}" != test ] || python3 -c 'import numpy' 2>/dev/null; } && exit 0
-        fail "this is not Debian or Ubuntu: install OpenBLAS, the development files of SQLite 3, libxcrypt and librabbitmq (rabbitmq-c), pkg-config, and for the tests Python 3 with NumPy, with your package manager (Fedora: dnf install openblas sqlite-devel libxcrypt-devel librabbitmq-devel pkgconf python3-numpy)."
+        pkg-config --exists sqlite3 librabbitmq libmongoc-1.0 2>/dev/null && { [ "${1:-}" != test ] || python3 -c 'import numpy' 2>/dev/null; } && exit 0
+        fail "this is not Debian or Ubuntu: install OpenBLAS, the development files of SQLite 3, libxcrypt, librabbitmq (rabbitmq-c) and libmongoc (mongo-c-driver 1.x), pkg-config, and for the tests Python 3 with NumPy, with your package manager (Fedora: dnf install openblas sqlite-devel libxcrypt-devel librabbitmq-devel mongo-c-driver-devel pkgconf python3-numpy)."
     fi
     ;;
 *)

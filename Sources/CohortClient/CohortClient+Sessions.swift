@@ -71,7 +71,7 @@ extension CohortClient {
     @discardableResult
     public func downloadModel(id: String, to path: String) async throws -> Int {
         let response = try await caller.open(.get("sessions", id, "model"))
-        return try await FileDownload.write(response.body, to: path, server: server)
+        return try await FileDownload.write(response.body, to: path, remote: .server(server))
     }
 
     public func predict(id: String, rows: [[String: API.Value]]) async throws -> API.Prediction {

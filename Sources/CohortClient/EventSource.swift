@@ -23,7 +23,7 @@ actor EventSource {
                 var iterator = self.iterator
                 chunk = try await iterator.next(isolation: self)
             } catch {
-                throw BrokenConnection(error, server: server).error
+                throw BrokenConnection(error, remote: .server(server)).error
             }
             guard let chunk else { return nil }
             ready = try parser.feed(chunk.readableBytesView)[...]

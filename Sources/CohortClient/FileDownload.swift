@@ -14,7 +14,7 @@ import _NIOFileSystem
 /// Bytes from the network into a file that appears whole or not at all. File work runs on NIO's threads for blocking work.
 enum FileDownload {
     /// Writes a body beside `path` and renames it.
-    static func write(_ body: HTTPClientResponse.Body, to path: String, server: ServerURL) async throws -> Int {
+    static func write(_ body: HTTPClientResponse.Body, to path: String, remote: Remote) async throws -> Int {
         let temporary = FilePath("\(path).\(newIdentifier()).part")
         do {
             return try await FileSystem.shared.withFileHandle(
@@ -24,7 +24,7 @@ enum FileDownload {
                     existingFile: .none, newFile: OpenOptions.NewFile(permissions: nil, transactionalCreation: false))
             ) { handle in
                 var offset: Int64 = 0
-                try await append(body, to: handle, offset: &offset, server: server)
+                try await append(body, to: handle, offset: &offset, remote: remote)
                 try await publish(handle, from: temporary, to: path)
                 return Int(offset)
             }
@@ -37,7 +37,7 @@ enum FileDownload {
     /// Appends a body at `offset`, which is kept up to date also when it throws.
     static func append(
         _ body: HTTPClientResponse.Body, to handle: some WritableFileHandleProtocol, offset: inout Int64, limit: Int64 = .max,
-        server: ServerURL, each: (ByteBuffer) -> Void = { _ in }
+        remote: Remote, each: (ByteBuffer) -> Void = { _ in }
     ) async throws {
         var iterator = body.makeAsyncIterator()
         while true {
@@ -45,7 +45,7 @@ enum FileDownload {
             do {
                 chunk = try await iterator.next()
             } catch {
-                throw BrokenConnection(error, server: server).error
+                throw BrokenConnection(error, remote: remote).error
             }
             guard let chunk else {
                 // A cancelled task ends the body early, without an error.
@@ -53,7 +53,7 @@ enum FileDownload {
                 return
             }
             guard offset + Int64(chunk.readableBytes) <= limit else {
-                throw CohortError(.invalid, "more than the \(limit) bytes that were announced came from \(server)")
+                throw CohortError(.invalid, "more than the \(limit) bytes that were announced came from \(remote)")
             }
             try await handle.write(contentsOf: chunk, toAbsoluteOffset: offset)
             offset += Int64(chunk.readableBytes)

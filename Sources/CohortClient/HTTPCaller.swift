@@ -50,7 +50,7 @@ struct HTTPCaller: Sendable {
         while true {
             do {
                 let response = try await execute(request, timeout: call.timeout)
-                try await Self.check(response, from: server)
+                try await Self.check(response, from: .server(server))
                 return response
             } catch let error as BrokenConnection {
                 guard retries > 0, error.mayHaveWorked else { throw error.error }
@@ -79,7 +79,7 @@ struct HTTPCaller: Sendable {
         do {
             return try await response.body.collect(upTo: Self.largestAnswer)
         } catch {
-            throw BrokenConnection(error, server: server).error
+            throw BrokenConnection(error, remote: .server(server)).error
         }
     }
 
@@ -87,12 +87,12 @@ struct HTTPCaller: Sendable {
         do {
             return try await http.execute(request, timeout: timeout)
         } catch {
-            throw BrokenConnection(error, server: server)
+            throw BrokenConnection(error, remote: .server(server))
         }
     }
 
     /// - Throws: what the problem document of an error status says, else what the status means.
-    static func check(_ response: HTTPClientResponse, from server: ServerURL) async throws {
+    static func check(_ response: HTTPClientResponse, from server: Remote) async throws {
         let status = response.status
         guard !(200..<300).contains(status.code) else { return }
         if (300..<400).contains(status.code), let target = response.headers.first(name: "Location") {
@@ -130,9 +130,9 @@ struct BrokenConnection: Error {
     /// Whether there was a connection, which broke: trying again at once can help.
     let mayHaveWorked: Bool
 
-    init(_ cause: any Error, server: ServerURL) {
+    init(_ cause: any Error, remote server: Remote) {
         func unreachable(_ detail: String = "") -> CohortError {
-            CohortError(.unavailable, "cannot reach \(server)\(detail): is `cohort serve` running?")
+            CohortError(.unavailable, "cannot reach \(server)\(detail): \(server.hint)")
         }
         mayHaveWorked = Self.isBroken(cause)
         switch cause {

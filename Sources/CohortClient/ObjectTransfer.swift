@@ -71,7 +71,7 @@ public struct ObjectTransfer: Sendable {
             } catch is NIOTooManyBytesError {
                 throw CohortError(.tooLarge, "the object at \(address(url)) is larger than \(limit) bytes")
             } catch {
-                throw BrokenConnection(error, server: server).error
+                throw BrokenConnection(error, remote: Remote(url, from: server)).error
             }
             if let sha256 {
                 var hash = SHA256()
@@ -109,7 +109,7 @@ public struct ObjectTransfer: Sendable {
                     do {
                         _ = try await response.body.collect(upTo: 1 << 20)
                     } catch {
-                        throw BrokenConnection(error, server: server).error
+                        throw BrokenConnection(error, remote: Remote(url, from: server)).error
                     }
                 }
                 tasks.addTask {
@@ -153,7 +153,7 @@ public struct ObjectTransfer: Sendable {
                     hash = SHA256()
                 }
                 var seen = offset
-                try await FileDownload.append(response.body, to: handle, offset: &offset, limit: bytes, server: server) {
+                try await FileDownload.append(response.body, to: handle, offset: &offset, limit: bytes, remote: Remote(url, from: server)) {
                     hash.update($0)
                     seen += Int64($0.readableBytes)
                     onProgress(Double(seen) / Double(max(bytes, 1)))
@@ -182,10 +182,10 @@ public struct ObjectTransfer: Sendable {
     private func execute(_ request: HTTPClientRequest, timeout: TimeAmount = .seconds(60)) async throws -> HTTPClientResponse {
         do {
             let response = try await http.execute(request, timeout: timeout)
-            try await HTTPCaller.check(response, from: server)
+            try await HTTPCaller.check(response, from: Remote(request.url, from: server))
             return response
         } catch {
-            throw BrokenConnection(error, server: server).error
+            throw BrokenConnection(error, remote: Remote(request.url, from: server)).error
         }
     }
 

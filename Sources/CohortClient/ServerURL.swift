@@ -45,3 +45,34 @@ public struct ServerURL: Hashable, Sendable, CustomStringConvertible {
         return text + path + (pairs.isEmpty ? "" : "?\(pairs)")
     }
 }
+
+/// Who is at the other end of a connection, for errors.
+enum Remote: CustomStringConvertible, Sendable {
+    case server(ServerURL)
+    /// A store that a link of the server's leads to, as `https://HOST:PORT`.
+    case store(String)
+
+    /// - Parameter url: resolved.
+    init(_ url: String, from server: ServerURL) {
+        if url.hasPrefix("\(server.text)/") {
+            self = .server(server)
+        } else {
+            self = .store(url.split(separator: "/", omittingEmptySubsequences: false).prefix(3).joined(separator: "/"))
+        }
+    }
+
+    var description: String {
+        switch self {
+        case .server(let url): url.text
+        case .store(let origin): origin
+        }
+    }
+
+    /// What to look at when it cannot be reached.
+    var hint: String {
+        switch self {
+        case .server: "is `cohort serve` running?"
+        case .store: "it is the store that the server's links lead to, and this machine must reach it as well"
+        }
+    }
+}

@@ -1,4 +1,5 @@
 public import CohortCore
+import CohortSystem
 public import FoundationEssentials
 
 /// The object store in a folder of this machine, served by this server under signed, expiring links.
@@ -9,7 +10,7 @@ public final class DirectoryObjects: ServedObjectStore {
     public let bucket: String
     private let folder: ObjectFolder
     private let links: SignedLinks
-    private let threads = BlockingThreads()
+    private let threads = BlockingLanes("objects", count: 8)
     private let gate = LinkGate()
 
     /// Opens the folder at `path`, or makes it, and removes what a dead process left unfinished there more than a day ago.

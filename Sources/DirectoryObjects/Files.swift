@@ -8,7 +8,7 @@ import CohortCore
     import Glibc
 #endif
 
-/// A call to the operating system that failed. Every function of this file blocks: call them on ``BlockingThreads``.
+/// A call to the operating system that failed. Every function of this file blocks: call them on ``BlockingLanes``.
 struct FileFailure: Error {
     let doing: String
     let path: String

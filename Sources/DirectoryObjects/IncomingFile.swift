@@ -41,11 +41,11 @@ private final class TemporaryFile: Sendable {
 final class DirectoryObjectWriter: ObjectWriter {
     private let key: ObjectKey
     private let folder: ObjectFolder
-    private let threads: BlockingThreads
+    private let threads: BlockingLanes
     /// nil once finished or aborted. A mutex rather than an actor: it is locked on the blocking threads only, by one task.
     private let incoming: Mutex<IncomingFile?>
 
-    init(key: ObjectKey, folder: ObjectFolder, threads: BlockingThreads) throws(FileFailure) {
+    init(key: ObjectKey, folder: ObjectFolder, threads: BlockingLanes) throws(FileFailure) {
         self.key = key
         self.folder = folder
         self.threads = threads

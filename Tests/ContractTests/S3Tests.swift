@@ -218,6 +218,58 @@ enum TestS3 {
         }
     }
 
+    private static func answer(_ body: String) -> FaultyProxy.Fault {
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\nConnection: close\r\n\r\n\(body)")
+    }
+
+    private static func temporary(_ id: String, seconds: Double) -> FaultyProxy.Fault {
+        let expiry = Date().addingTimeInterval(seconds).formatted(.iso8601)
+        return answer(#"{"Code":"Success","AccessKeyId":"\#(id)","SecretAccessKey":"s","Token":"t","Expiration":"\#(expiry)"}"#)
+    }
+
+    @Test func `an instance's role is asked for with a token, and again shortly before its credentials end`() async throws {
+        try await FaultyProxy.with(
+            [
+                Self.answer("the-token"), Self.answer("role"), Self.temporary("one", seconds: 200), Self.answer("the-token"),
+                Self.answer("role"), Self.temporary("two", seconds: 3_600),
+            ], target: 1
+        ) { proxy, port in
+            let http = HTTPClient.cohort()
+            let source = try S3CredentialSource(
+                environment: ["AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:\(port)/"], http: http, now: { Date() })
+            let result = await Result { [try await source.credentials(), try await source.credentials(), try await source.credentials()] }
+            try await http.shutdown()
+            #expect(try result.get().map(\.accessKeyId) == ["one", "two", "two"])
+            #expect(try result.get().allSatisfy { $0.secretAccessKey == "s" && $0.sessionToken == "t" })
+            #expect(
+                proxy.requests.prefix(3).map { $0.split(separator: " HTTP").first } == [
+                    "PUT /latest/api/token", "GET /latest/meta-data/iam/security-credentials/",
+                    "GET /latest/meta-data/iam/security-credentials/role",
+                ])
+            #expect(proxy.requests[0].lowercased().contains("x-aws-ec2-metadata-token-ttl-seconds: 21600"))
+            #expect(proxy.requests[1...2].allSatisfy { $0.lowercased().contains("x-aws-ec2-metadata-token: the-token") })
+        }
+    }
+
+    @Test func `a container's address is asked with its authorization, and where there is nothing the places are named`() async throws {
+        try await FaultyProxy.with([Self.temporary("one", seconds: 3_600)], target: 1) { proxy, port in
+            let http = HTTPClient.cohort()
+            let source = try S3CredentialSource(
+                environment: [
+                    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:\(port)/creds", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "auth",
+                ], http: http, now: { Date() })
+            let nowhere = try S3CredentialSource(
+                environment: ["AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"], http: http, now: { Date() })
+            let result = await Result { try await source.credentials() }
+            let none = await Result { try await nowhere.credentials() }
+            try await http.shutdown()
+            #expect(try result.get().accessKeyId == "one")
+            #expect(proxy.requests.first?.hasPrefix("GET /creds ") == true)
+            #expect(proxy.requests.first?.lowercased().contains("authorization: auth\r\n") == true)
+            #expect(await expectError(.unavailable) { try none.get() }.contains("set AWS_ACCESS_KEY_ID"))
+        }
+    }
+
     @Test func `credentials come from the shared file, and are read again when they have changed`() async throws {
         try await TemporaryFolder.with { folder in
             let keys = TestS3.credentials()
@@ -245,5 +297,11 @@ enum TestS3 {
                 #expect(await expectError(.unavailable) { try await store.ready() }.contains("[none]"))
             }
         }
+    }
+}
+
+extension Result where Failure == any Error {
+    fileprivate init(_ body: () async throws -> Success) async {
+        do { self = .success(try await body()) } catch { self = .failure(error) }
     }
 }

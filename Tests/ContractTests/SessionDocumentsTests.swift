@@ -22,7 +22,7 @@ struct SessionDocumentsTests {
             session.ledger?.add(RowRange(start: 10, end: 20), epochs: 2)
             session.updateNorms = [0.1, 2.5e-7]
             session.lastRound = RoundSummary(
-                round: 0, seconds: 1.5, training: nil, answered: ["a"], dropped: ["Slow_laptop b": "too late"])
+                round: 0, seconds: 1.5, training: nil, answered: ["a"], dropped: ["$slow.laptop %b": "too late"])
             let stored = try await documents.update(session)
             session.revision = 1
             #expect(stored == session)

@@ -1,5 +1,6 @@
 import CCrypt
 import CohortCore
+import CohortSystem
 
 /// bcrypt (`$2b$`) on two threads of its own: at cost 12 one check takes about a quarter of a second.
 struct Passwords: Sendable {

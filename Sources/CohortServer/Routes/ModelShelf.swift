@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import CohortTraining
 
 /// The models that were last predicted with, in memory, so that a prediction does not read its model each time.

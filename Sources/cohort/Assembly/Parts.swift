@@ -4,6 +4,7 @@ import CohortServer
 import DirectoryObjects
 import FoundationEssentials
 import Logging
+import MongoDocuments
 import RabbitMQTransport
 import S3Objects
 import SQLiteDocuments
@@ -11,6 +12,10 @@ import SQLiteDocuments
 /// Which implementation a `COHORT_…_URL` names. The only place that switches on a technology.
 enum DocumentsChoice: Equatable {
     case sqlite(path: String)
+    case mongo(uri: String)
+
+    /// Whether other processes can use it beside this one.
+    var isShared: Bool { if case .sqlite = self { false } else { true } }
 
     /// - Throws: ``CohortError`` `invalid` for a URL of a scheme that is not built in.
     init(url: String?, dataDirectory: String) throws {
@@ -18,12 +23,18 @@ enum DocumentsChoice: Equatable {
             self = .sqlite(path: "\(dataDirectory)/cohort.sqlite")
             return
         }
-        guard let path = url.pathOf(scheme: "sqlite") else { throw unsupported("COHORT_DATABASE_URL", url, "sqlite:PATH") }
-        self = .sqlite(path: path)
+        if url.hasPrefix("mongodb:") || url.hasPrefix("mongodb+srv:") {
+            self = .mongo(uri: url)
+        } else if let path = url.pathOf(scheme: "sqlite") {
+            self = .sqlite(path: path)
+        } else {
+            throw unsupported("COHORT_DATABASE_URL", url, "sqlite:PATH, mongodb://… and mongodb+srv://…")
+        }
     }
 
-    func open() throws -> any Documents {
+    func open() async throws -> any Documents {
         switch self {
+        case .mongo(let uri): try await MongoDocuments(uri: uri, setting: "COHORT_DATABASE_URL")
         case .sqlite(let path): try SQLiteDocuments(path: path)
         }
     }
@@ -32,6 +43,9 @@ enum DocumentsChoice: Equatable {
 enum BrokerChoice: Equatable {
     case embedded
     case rabbitMQ(RabbitMQAddress)
+
+    /// Whether other processes can use it beside this one.
+    var isShared: Bool { if case .embedded = self { false } else { true } }
 
     /// - Throws: ``CohortError`` `invalid` for a URL of a scheme that is not built in, or one that is not right.
     init(url: String?) throws {
@@ -73,6 +87,9 @@ enum PeerTransportChoice {
 enum ObjectsChoice: Equatable {
     case directory(path: String)
     case s3(S3Address)
+
+    /// Whether other processes can use it beside this one.
+    var isShared: Bool { if case .directory = self { false } else { true } }
 
     /// - Throws: ``CohortError`` `invalid` for a URL of a scheme that is not built in, or one that is not right.
     init(url: String?, dataDirectory: String) throws {

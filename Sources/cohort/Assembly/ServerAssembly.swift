@@ -19,7 +19,7 @@ struct ServerAssembly {
 
     /// Flags are nil where they were not given. The data folder is this process's from here on.
     /// - Throws: ``CohortError`` for a setting that cannot be, or a folder that another server has.
-    init(settings: Settings, host: String?, port: Int?, dataDirectory: String?, logger: Logger) throws {
+    init(settings: Settings, host: String?, port: Int?, dataDirectory: String?, logger: Logger) async throws {
         let path = settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/server")
         let deadAfter = try settings.seconds("dead_after", in: 0.5...86_400, default: 30)
         let secret = settings.text("jwt_secret")
@@ -54,7 +54,7 @@ struct ServerAssembly {
         let objectsChoice = try ObjectsChoice(url: settings.text("objects_url"), dataDirectory: path)
 
         folder = try DataFolder(path: path, of: "server")
-        documents = try documentsChoice.open()
+        documents = try await documentsChoice.open()
         objects = try objectsChoice.open(folder, logger: logger)
         let messageFolder = folder
         broker = try brokerChoice.open(

@@ -9,16 +9,16 @@ struct Coordinate: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try await common.settings()
-        // Throws for the URLs that this version does not understand.
-        let documents = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: StandardFolder.data())
+        let data = StandardFolder.data()
+        let documents = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: data)
         let broker = try BrokerChoice(url: settings.text("broker_url"))
-        _ = try ObjectsChoice(url: settings.text("objects_url"), dataDirectory: StandardFolder.data())
-        switch (documents, broker) {
-        case (.sqlite, _):
+        let objects = try ObjectsChoice(url: settings.text("objects_url"), dataDirectory: data)
+        guard documents.isShared, broker.isShared, objects.isShared else {
             throw CohortError(
                 .invalid,
-                "the embedded broker and database belong to one `cohort serve`, which coordinates by itself; a coordinator apart needs a shared COHORT_DATABASE_URL, COHORT_BROKER_URL and COHORT_OBJECTS_URL, which this version does not have yet"
+                "an embedded database, broker or object store belongs to one `cohort serve`, which coordinates by itself; a coordinator apart needs a shared COHORT_DATABASE_URL, COHORT_BROKER_URL and COHORT_OBJECTS_URL"
             )
         }
+        throw CohortError(.invalid, "this version of Cohort cannot run coordinators apart from servers yet: `cohort serve` coordinates")
     }
 }

@@ -19,7 +19,7 @@ struct Serve: AsyncParsableCommand {
     func run() async throws {
         let settings = try await common.settings()
         let logger = try common.logger(settings, label: "cohort.serve")
-        let assembly = try ServerAssembly(settings: settings, host: host, port: port, dataDirectory: dataDir, logger: logger)
+        let assembly = try await ServerAssembly(settings: settings, host: host, port: port, dataDirectory: dataDir, logger: logger)
         try await assembly.run { host, port in
             Terminal.say("listening on http://\(host.contains(":") ? "[\(host)]" : host):\(port)")
         }

@@ -12,6 +12,7 @@ final class FaultyProxy: Sendable {
     }
 
     private let faults: Mutex<[Fault]>
+    private let asked = Mutex<[String]>([])
     let target: Int
 
     private init(_ faults: [Fault], target: Int) {
@@ -21,6 +22,9 @@ final class FaultyProxy: Sendable {
 
     /// Faults that have not happened yet.
     var left: Int { faults.withLock { $0.count } }
+
+    /// What was answered in the server's stead, as it was asked.
+    var requests: [String] { asked.withLock { $0 } }
 
     /// Runs `body` with the proxy and its port.
     static func with(_ faults: [Fault], target: Int, _ body: @escaping @Sendable (FaultyProxy, Int) async throws -> Void) async throws {
@@ -48,7 +52,8 @@ final class FaultyProxy: Sendable {
         let fault = faults.withLock { $0.isEmpty ? nil : $0.removeFirst() }
         try await client.executeThenClose { fromClient, toClient in
             if case .answer(let text) = fault {
-                for try await _ in fromClient {
+                for try await bytes in fromClient {
+                    asked.withLock { $0.append(String(buffer: bytes)) }
                     try await toClient.write(ByteBuffer(string: text))
                     return
                 }

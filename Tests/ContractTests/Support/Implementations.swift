@@ -4,6 +4,7 @@ import DirectoryObjects
 import Foundation
 import InMemory
 import Logging
+import MongoDocuments
 import RabbitMQTransport
 import S3Objects
 import SQLiteDocuments
@@ -15,15 +16,30 @@ struct DocumentStore: Sendable, CustomTestStringConvertible {
     /// Opens what is kept at a place; a second opening, at the same time or later, sees the same documents.
     let open: @Sendable (_ place: TemporaryFolder) async throws -> Opened<any Documents>
 
-    static let all = [
-        DocumentStore(testDescription: "SQLite") { place in
-            let documents = try SQLiteDocuments(path: place.path("cohort.sqlite"))
-            return Opened(part: documents) { try await documents.close() }
-        },
-        DocumentStore(testDescription: "memory") { place in
-            Opened(part: await MemoryPlaces.shared.documents(at: place.path("documents"))) {}
-        },
-    ]
+    static let all =
+        [
+            DocumentStore(testDescription: "SQLite") { place in
+                let documents = try SQLiteDocuments(path: place.path("cohort.sqlite"))
+                return Opened(part: documents) { try await documents.close() }
+            },
+            DocumentStore(testDescription: "memory") { place in
+                Opened(part: await MemoryPlaces.shared.documents(at: place.path("documents"))) {}
+            },
+        ] + mongo("MongoDB", "COHORT_TEST_MONGODB_URL") + mongo("mongoeco", "COHORT_TEST_MONGOECO_URL")
+        + mongo("nx-27017", "COHORT_TEST_NX27017_URL")
+
+    /// Those whose server there is: `make integration` starts two.
+    private static func mongo(_ description: String, _ variable: String) -> [DocumentStore] {
+        guard let url = ProcessInfo.processInfo.environment[variable] else { return [] }
+        return [
+            DocumentStore(testDescription: description) { place in
+                // The last part of a place's path is its own.
+                let name = "cohort_test_\(place.path.suffix(12).lowercased())"
+                let documents = try await MongoDocuments(uri: TestMongo.uri(url, database: name), setting: variable)
+                return Opened(part: documents) { try await documents.close() }
+            }
+        ]
+    }
 }
 
 /// Every object store that must pass the object suite.

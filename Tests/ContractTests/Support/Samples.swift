@@ -31,7 +31,8 @@ extension Session {
     static func sample(id: String = newIdentifier(), owner: String = "ada", createdAt: Date = moment()) -> Session {
         Session(
             id: id, ownerId: owner, createdAt: createdAt,
-            settings: SessionSettings(perPeer: ["Lab_machine 1": SessionSettings.Override(batchSize: 7)]), peers: [SessionPeer(.sample())],
+            settings: SessionSettings(seed: 9_007_199_254_740_991, perPeer: ["$lab.machine 50%": SessionSettings.Override(batchSize: 7)]),
+            peers: [SessionPeer(.sample())],
             upload: ObjectReference(key: "\(id).csv", sha256: "ab", bytes: 7), filename: "penguins.csv")
     }
 }

@@ -111,20 +111,25 @@ final class CheckPoints: Sendable {
                 if errno == EINTR { continue }
                 return
             }
-            guard let (rule, held) = read(connection) else {
-                _ = Glibc.close(connection)
-                continue
-            }
-            let (isHeld, waiter) = state.withLock { state -> (Bool, CheckedContinuation<Void, Never>?) in
-                let wanted = [rule, Rule(process: rule.process, name: rule.name, round: nil)].first { state.rules.contains($0) }
-                guard let wanted, !state.isClosed else { return (false, nil) }
-                state.rules.remove(wanted)
-                state.held[wanted] = held
-                return (true, state.waiters.removeValue(forKey: wanted))
-            }
-            if !isHeld { held.release() }
-            waiter?.resume()
+            // A peer may be stopped between connecting and saying where it is: that keeps no other waiting.
+            Thread.start { [self] in answer(connection) }
         }
+    }
+
+    private func answer(_ connection: Int32) {
+        guard let (rule, held) = read(connection) else {
+            _ = Glibc.close(connection)
+            return
+        }
+        let (isHeld, waiter) = state.withLock { state -> (Bool, CheckedContinuation<Void, Never>?) in
+            let wanted = [rule, Rule(process: rule.process, name: rule.name, round: nil)].first { state.rules.contains($0) }
+            guard let wanted, !state.isClosed else { return (false, nil) }
+            state.rules.remove(wanted)
+            state.held[wanted] = held
+            return (true, state.waiters.removeValue(forKey: wanted))
+        }
+        if !isHeld { held.release() }
+        waiter?.resume()
     }
 
     /// `PROCESS NAME ROUND EPOCH` and a line feed.

@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import CohortCore
 import FoundationEssentials
 import Glibc
 import NIOCore
@@ -62,6 +63,34 @@ enum S3Server {
             "AWS_ACCESS_KEY_ID": environment["COHORT_TEST_S3_KEY"] ?? "",
             "AWS_SECRET_ACCESS_KEY": secret ?? environment["COHORT_TEST_S3_SECRET"] ?? "",
         ]
+    }
+}
+
+/// A server of MongoDB's wire protocol.
+enum MongoServer {
+    static let server = RealServer("mongodb.sh", folderIn: "COHORT_TEST_MONGODB_FOLDER")
+    /// Each by its name, the one that ``server`` stops and starts first.
+    static let urls = [
+        ("mongoeco", environment["COHORT_TEST_MONGOECO_URL"]), ("nx-27017", environment["COHORT_TEST_NX27017_URL"]),
+        ("MongoDB", environment["COHORT_TEST_MONGODB_URL"]),
+    ].compactMap { name, url in url.map { (name: name, url: $0) } }
+    static let isThere = !urls.isEmpty && server != nil
+
+    /// A database that nobody else uses.
+    static func settings(_ url: String) -> [String: String] {
+        let parts = url.split(separator: "?", maxSplits: 1)
+        let base = parts[0].hasSuffix("/") ? parts[0] : parts[0] + "/"
+        return ["COHORT_DATABASE_URL": "\(base)cohort_\(newIdentifier().suffix(12))\(parts.count > 1 ? "?\(parts[1])" : "")"]
+    }
+}
+
+/// All three at once.
+enum RealServers {
+    static let isThere = RabbitMQServer.isThere && S3Server.isThere && MongoServer.isThere
+
+    static func settings(mongo: String) -> [String: String] {
+        S3Server.settings(prefix: newIdentifier()).merging(MongoServer.settings(mongo)) { $1 }
+            .merging(["COHORT_BROKER_URL": RabbitMQServer.tlsURL ?? ""]) { $1 }
     }
 }
 

@@ -31,9 +31,11 @@ struct World: Sendable {
     }
 
     /// A server on a free port, or on `port`, with short times.
-    func server(_ name: String = "server", port: Int = 0, environment: [String: String] = [:]) async throws -> Server {
+    func server(_ name: String = "server", data: String = "server", port: Int = 0, environment: [String: String] = [:]) async throws
+        -> Server
+    {
         let process = start(
-            name, ["serve", "--host", "127.0.0.1", "--port", "\(port)", "--data-dir", "\(folder)/server"],
+            name, ["serve", "--host", "127.0.0.1", "--port", "\(port)", "--data-dir", "\(folder)/\(data)"],
             environment: Self.fast.merging(environment) { _, given in given })
         let line = try await process.firstLine(startingWith: "listening on ")
         return Server(process: process, url: String(line.dropFirst("listening on ".count)))
@@ -45,10 +47,12 @@ struct World: Sendable {
         var port: Int { url.split(separator: ":").last.flatMap { Int($0) } ?? 0 }
     }
 
+    static let password = "correct horse"
+
     /// Signs somebody up.
     func person(_ server: Server, email: String = "ada@example.org") async throws -> CohortClient {
         let client = try CohortClient(server: ServerURL(server.url), http: http)
-        let token = try await client.signup(email: email, password: "correct horse", name: "Ada")
+        let token = try await client.signup(email: email, password: Self.password, name: "Ada")
         return client.authenticated(by: token.accessToken)
     }
 

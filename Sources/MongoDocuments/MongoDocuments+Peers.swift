@@ -1,0 +1,124 @@
+public import CohortCore
+import FoundationEssentials
+
+extension MongoDocuments {
+    /// Of a peer that was deleted: one that comes back counts on from it, so that a late beat of its former life is still refused.
+    private struct Deleted: Decodable { var registration: Int }
+
+    private static let atOnce = 1_000
+
+    public func register(_ peer: Peer) async throws -> Peer {
+        // Each turn is lost to somebody who has changed the peer meanwhile.
+        for _ in 0..<100 {
+            let earlier = try await self.peer(id: peer.id)
+            if let earlier, earlier.ownerId != peer.ownerId {
+                throw CohortError(
+                    .conflict, "the peer id \(peer.id) belongs to somebody else: start the peer with a data folder of its own")
+            }
+            var stored = peer
+            stored.sessionId = earlier?.sessionId
+            stored.status = stored.sessionId == nil ? .online : .training
+            if let earlier {
+                stored.registration = earlier.registration + 1
+                let filter: MongoJSON =
+                    "{\"_id\":\(peer.id),\"registration\":\(earlier.registration),\"session_id\":\(earlier.sessionId)}"
+                guard try await update("peers", filter, try .document(stored.id, stored)) == 1 else { continue }
+            } else {
+                let deleted = try await one(Deleted.self, "deleted_peers", "{\"_id\":\(peer.id)}")
+                stored.registration = deleted.map { $0.registration + 1 } ?? peer.registration
+                do {
+                    try await insert(try .document(stored.id, stored), into: "peers")
+                } catch let fault as MongoFault where fault.code == MongoFault.duplicate {
+                    continue
+                }
+                if deleted != nil { try await delete("deleted_peers", "{\"_id\":\(peer.id)}") }
+            }
+            return stored
+        }
+        throw CohortError(.unavailable, "the peer \(peer.id) is being changed by others all the time: try again")
+    }
+
+    public func peer(id: String) async throws -> Peer? { try await one(Peer.self, "peers", "{\"_id\":\(id)}") }
+
+    public func peers() async throws -> [Peer] { try await peers("{}") }
+
+    public func peers(ofSession sessionId: String) async throws -> [Peer] { try await peers("{\"session_id\":\(sessionId)}") }
+
+    public func availablePeers() async throws -> [Peer] { try await peers("{\"status\":\"ONLINE\",\"session_id\":null}") }
+
+    /// One that cannot be read keeps no other from being found.
+    private func peers(_ filter: MongoJSON) async throws -> [Peer] {
+        try await connection.find("peers", filter, "{\"sort\":{\"name\":1,\"_id\":1}}").compactMap { try? decode(Peer.self, $0) }
+    }
+
+    public func freeStrayPeers() async throws -> [String] {
+        struct Locked: Decodable {
+            var id: String
+            var sessionId: String
+        }
+        struct Named: Decodable { var id: String }
+        // In this order: a session is stored before its first peer is claimed.
+        let locked = try await connection.find("peers", "{\"session_id\":{\"$gt\":\"\"}}", "{\"projection\":{\"id\":1,\"session_id\":1}}")
+            .map { try decode(Locked.self, $0) }
+        let sessions = Array(Set(locked.map(\.sessionId))).sorted()
+        guard !sessions.isEmpty else { return [] }
+        let alive = Set(
+            try await connection.find(
+                "sessions", "{\"_id\":{\"$in\":\(sessions)},\"_store.unfinished\":true}", "{\"projection\":{\"id\":1}}"
+            ).map { try decode(Named.self, $0).id })
+        let strays = locked.filter { !alive.contains($0.sessionId) }
+        for stray in strays { try await free(peerId: stray.id, sessionId: stray.sessionId) }
+        return strays.map(\.id).sorted()
+    }
+
+    public func touch(_ beats: [PeerBeat]) async throws {
+        var rest = beats[...]
+        while !rest.isEmpty {
+            let some = rest.prefix(Self.atOnce)
+            rest = rest.dropFirst(some.count)
+            let updates = try some.map { beat -> MongoJSON in
+                """
+                {"q":{"_id":\(beat.peerId),"registration":\(beat.registration),"status":{"$ne":"OFFLINE"}},
+                 "u":{"$set":{"last_seen":\(try MongoJSON(beat.seen))}}}
+                """
+            }
+            _ = try await write("{\"update\":\"peers\",\"updates\":\(updates),\"ordered\":false}")
+        }
+    }
+
+    public func claim(peerId: String, sessionId: String) async throws -> Bool {
+        try await update(
+            "peers", "{\"_id\":\(peerId),\"status\":\"ONLINE\",\"session_id\":null}",
+            "{\"$set\":{\"session_id\":\(sessionId),\"status\":\"TRAINING\"}}") == 1
+    }
+
+    public func free(peerId: String, sessionId: String) async throws {
+        try await free("\"_id\":\(peerId),\"session_id\":\(sessionId)")
+    }
+
+    public func freePeers(ofSession sessionId: String) async throws { try await free("\"session_id\":\(sessionId)") }
+
+    /// In two steps: whom the second finds still locked to the session is not training.
+    private func free(_ filter: MongoJSON) async throws {
+        try await update(
+            "peers", "{\(filter),\"status\":\"TRAINING\"}", "{\"$set\":{\"status\":\"ONLINE\"},\"$unset\":{\"session_id\":\"\"}}",
+            many: true)
+        try await update("peers", "{\(filter)}", "{\"$unset\":{\"session_id\":\"\"}}", many: true)
+    }
+
+    public func setOffline(peerId: String, registration: Int?) async throws {
+        let filter: MongoJSON =
+            if let registration { "{\"_id\":\(peerId),\"registration\":\(registration)}" } else { "{\"_id\":\(peerId)}" }
+        try await update("peers", filter, "{\"$set\":{\"status\":\"OFFLINE\"}}")
+    }
+
+    public func deletePeer(id: String) async throws {
+        guard let peer = try await one(Deleted.self, "peers", "{\"_id\":\(id)}", fields: "{\"registration\":1}") else { return }
+        // Its number first: it is not forgotten, whatever happens between.
+        _ = try await write(
+            """
+            {"update":"deleted_peers","updates":[{"q":{"_id":\(id)},"u":{"$max":{"registration":\(peer.registration)}},"upsert":true}]}
+            """)
+        try await delete("peers", "{\"_id\":\(id)}")
+    }
+}

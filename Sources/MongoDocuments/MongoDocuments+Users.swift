@@ -1,0 +1,43 @@
+public import CohortCore
+public import FoundationEssentials
+
+extension MongoDocuments {
+    public func insert(_ user: User) async throws {
+        var user = user
+        user.email = user.email.lowercased()
+        do {
+            try await insert(try .document(user.id, user), into: "users")
+        } catch let fault as MongoFault where fault.code == MongoFault.duplicate {
+            throw CohortError(.conflict, "\(user.email) is already registered")
+        }
+    }
+
+    public func user(id: String) async throws -> User? { try await one(User.self, "users", "{\"_id\":\(id)}") }
+
+    public func user(email: String) async throws -> User? { try await one(User.self, "users", "{\"email\":\(email.lowercased())}") }
+
+    public func insert(_ token: JoinToken) async throws {
+        do {
+            try await insert(try .document(token.id, token), into: "join_tokens")
+        } catch let fault as MongoFault where fault.code == MongoFault.duplicate {
+            throw CohortError(.conflict, "there is a join token \(token.id) already")
+        }
+    }
+
+    public func joinToken(id: String) async throws -> JoinToken? { try await one(JoinToken.self, "join_tokens", "{\"_id\":\(id)}") }
+
+    /// Oldest first.
+    public func joinTokens(userId: String) async throws -> [JoinToken] {
+        try await connection.find("join_tokens", "{\"user_id\":\(userId)}", "{\"sort\":{\"created_at\":1,\"_id\":1}}")
+            .map { try decode(JoinToken.self, $0) }
+    }
+
+    /// A token that is revoked already keeps its first date.
+    public func revokeJoinToken(id: String, userId: String, at date: Date) async throws -> Bool {
+        let mine: MongoJSON = "\"_id\":\(id),\"user_id\":\(userId)"
+        if try await update("join_tokens", "{\(mine),\"revoked_at\":null}", "{\"$set\":{\"revoked_at\":\(try MongoJSON(date))}}") == 1 {
+            return true
+        }
+        return try await one(JoinToken.self, "join_tokens", "{\(mine)}") != nil
+    }
+}

@@ -1,0 +1,71 @@
+import CohortCore
+import Foundation
+import Testing
+
+@testable import MongoDocuments
+
+enum TestMongo {
+    /// With a database's name in its place.
+    static func uri(_ url: String, database: String) -> String {
+        let parts = url.split(separator: "?", maxSplits: 1)
+        let base = parts[0].hasSuffix("/") ? parts[0] : parts[0] + "/"
+        return "\(base)\(database)\(parts.count > 1 ? "?\(parts[1])" : "")"
+    }
+}
+
+@Suite("JSON that BSON can hold") struct BSONSafeTests {
+    private func roundTrip(_ text: String) -> (stored: String, read: String) {
+        let stored = BSONSafe.stored([UInt8](text.utf8))
+        return (String(decoding: stored, as: UTF8.self), String(decoding: BSONSafe.read(stored), as: UTF8.self))
+    }
+
+    @Test(arguments: [
+        (#"{"a":1,"b":[true,null,"x.y$%"]}"#, #"{"a":1,"b":[true,null,"x.y$%"]}"#),
+        (#"{"lab.pc 1":{"$set":{"50%":1}}}"#, #"{"lab%2Epc 1":{"%24set":{"50%25":1}}}"#),
+        (#"{"%24":1,"%2E%25":2,"a$b":3,"$":4}"#, #"{"%2524":1,"%252E%2525":2,"a$b":3,"%24":4}"#),
+        (#"{"a\"b.c":"d\\","e" : 1.5e-300}"#, #"{"a\"b%2Ec":"d\\","e" : 1.5e-300}"#),
+        ("", ""), ("{", "{"), (#"{"a"#, #"{"a"#), (#"{"a\"#, #"{"a\"#),
+    ])
+    func `keys come back as they were`(_ text: String, _ stored: String) {
+        let result = roundTrip(text)
+        #expect(result.stored == stored)
+        if text.hasSuffix("}") { #expect(result.read == text) }
+    }
+
+    @Test func `what is interpolated is a value, never syntax`() {
+        let evil = #"x", "$where": "1"#
+        let json: MongoJSON = "{\"_id\":\(evil),\"b\":\(true),\"n\":\(3),\"l\":\(["a\"", "\u{1}"]),\"o\":\(nil as String?)}"
+        #expect(json.text == #"{"_id":"x\", \"$where\": \"1","b":true,"n":3,"l":["a\"","\u0001"],"o":null}"#)
+    }
+}
+
+@Suite("What stands in the way of MongoDB") struct MongoErrorTests {
+    @Test(arguments: [
+        ("mongodb://", "COHORT_DATABASE_URL"), ("mongodb://user:p@ss/word@host", "COHORT_DATABASE_URL"),
+        ("mongodb://user:topsecret@host:port/db", "COHORT_DATABASE_URL"), ("mongodb://host/db?authMechanism=none", "COHORT_DATABASE_URL"),
+    ])
+    func `a URI that cannot be is refused, without its password`(_ uri: String, _ part: String) async {
+        let sentence = await expectError(.invalid) { try await MongoDocuments(uri: uri, setting: "COHORT_DATABASE_URL") }
+        #expect(
+            sentence.contains(part) && !sentence.contains("p@ss") && !sentence.contains("word@") && !sentence.contains("topsecret"),
+            "\(sentence)")
+    }
+
+    @Test func `nobody there is said soon, with the host and without the password`() async {
+        let sentence = await expectError(.unavailable) {
+            try await MongoDocuments(uri: "mongodb://ada:topsecret@127.0.0.1:1/db?serverSelectionTimeoutMS=200", setting: "X")
+        }
+        #expect(
+            sentence.contains("MongoDB at 127.0.0.1:1, database 'db' cannot be reached") && !sentence.contains("topsecret"), "\(sentence)")
+    }
+
+    @Test(
+        .enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_MONGOECO_URL"] != nil, "no mongoeco: `make integration` starts one"))
+    func `a wrong password is said`() async throws {
+        let url = ProcessInfo.processInfo.environment["COHORT_TEST_MONGOECO_URL"] ?? ""
+        let sentence = await expectError(.unavailable) {
+            try await MongoDocuments(uri: url.replacing("test-secret", with: "wrong-secret"), setting: "X")
+        }
+        #expect(sentence.contains("refuses the user or the password") && !sentence.contains("secret"), "\(sentence)")
+    }
+}
