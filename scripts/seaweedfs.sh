@@ -46,7 +46,7 @@ launch() {
     . "$folder/ports"
     "$weed" server -dir="$folder/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.port="$master" -volume.port="$volume" -filer.port="$filer" \
         -s3 -s3.port="$plain" -s3.port.https="$tls" -s3.cert.file="$folder/tls/server.pem" -s3.key.file="$folder/tls/server.key" \
-        -s3.config="$folder/s3.json" -s3.autoCreateBucket=false -s3.port.iceberg=0 -volume.max=20 -master.volumeSizeLimitMB=256 -master.electionTimeout=1s \
+        -s3.config="$folder/s3.json" -s3.autoCreateBucket=false -s3.port.iceberg=0 -s3.port.lance=0 -volume.max=20 -master.volumeSizeLimitMB=256 -master.electionTimeout=1s \
         -master.telemetry=false >"$folder/out" 2>&1 &
     echo $! >"$folder/pid"
     for _ in $(seq 300); do

@@ -32,6 +32,8 @@
     X(amqp_channel_open)                                                                                                                   \
     X(amqp_confirm_select)                                                                                                                 \
     X(amqp_basic_qos)                                                                                                                      \
+    X(amqp_exchange_declare)                                                                                                               \
+    X(amqp_queue_bind)                                                                                                                     \
     X(amqp_queue_declare)                                                                                                                  \
     X(amqp_queue_delete)                                                                                                                   \
     X(amqp_basic_consume)                                                                                                                  \
@@ -281,13 +283,28 @@ int cohort_amqp_declare(cohort_amqp *connection, int channel, const char *queue,
     return outcome(connection, channel, error);
 }
 
+static const amqp_table_t none = {0, NULL};
+
+int cohort_amqp_exchange(cohort_amqp *connection, int channel, const char *exchange, cohort_amqp_error *error) {
+    f_amqp_exchange_declare(
+        connection->state, (amqp_channel_t)channel, text_bytes(exchange), text_bytes("fanout"), 0, 1, 0, 0, none);
+    return outcome(connection, channel, error);
+}
+
+int cohort_amqp_bind(cohort_amqp *connection, int channel, const char *queue, const char *exchange, cohort_amqp_error *error) {
+    f_amqp_queue_bind(
+        connection->state, (amqp_channel_t)channel, text_bytes(queue), text_bytes(exchange), text_bytes(""), none);
+    return outcome(connection, channel, error);
+}
+
 int cohort_amqp_delete(cohort_amqp *connection, int channel, const char *queue, cohort_amqp_error *error) {
     f_amqp_queue_delete(connection->state, (amqp_channel_t)channel, text_bytes(queue), 0, 0);
     return outcome(connection, channel, error);
 }
 
 int cohort_amqp_consume(
-    cohort_amqp *connection, int channel, const char *queue, const char *consumer, int32_t priority, cohort_amqp_error *error
+    cohort_amqp *connection, int channel, const char *queue, const char *consumer, int32_t priority, int settled,
+    cohort_amqp_error *error
 ) {
     amqp_table_entry_t entries[1];
     entries[0].key = text_bytes("x-priority");
@@ -295,7 +312,7 @@ int cohort_amqp_consume(
     entries[0].value.value.i32 = priority;
     amqp_table_t arguments = {priority ? 1 : 0, entries};
     f_amqp_basic_consume(
-        connection->state, (amqp_channel_t)channel, text_bytes(queue), text_bytes(consumer), 0, 0, 0, arguments);
+        connection->state, (amqp_channel_t)channel, text_bytes(queue), text_bytes(consumer), 0, settled, 0, arguments);
     return outcome(connection, channel, error);
 }
 
@@ -307,7 +324,7 @@ int cohort_amqp_cancel(cohort_amqp *connection, int channel, const char *consume
 // MARK: Calls that do not
 
 int cohort_amqp_publish(
-    cohort_amqp *connection, int channel, const char *queue, const uint8_t *body, size_t count, int mandatory,
+    cohort_amqp *connection, int channel, const char *exchange, const char *queue, const uint8_t *body, size_t count, int mandatory,
     int persistent, const cohort_amqp_properties *how, cohort_amqp_error *error
 ) {
     amqp_table_entry_t entries[3];
@@ -331,7 +348,7 @@ int cohort_amqp_publish(
     }
     amqp_bytes_t bytes = {count, (void *)body};
     int status = f_amqp_basic_publish(
-        connection->state, (amqp_channel_t)channel, text_bytes(""), text_bytes(queue), mandatory, 0, &properties, bytes);
+        connection->state, (amqp_channel_t)channel, text_bytes(exchange), text_bytes(queue), mandatory, 0, &properties, bytes);
     if (status != AMQP_STATUS_OK) return failLibrary(error, status);
     return COHORT_AMQP_OK;
 }

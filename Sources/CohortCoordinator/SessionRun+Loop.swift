@@ -86,6 +86,8 @@ extension SessionRun {
             return nil
         }
         let stale = event.work
+        // For another coordinator, if that has the session by now.
+        if event.generation > machine.session.generation { try await lookAtLease(&machine) }
         guard event.peerId == received.sender else {
             let why = "peer_id is '\(event.peerId.printable(max: 64))', but peer \(received.sender.printable(max: 64)) sent it"
             logger.warning("an event is refused: \(why)")

@@ -29,6 +29,8 @@ public struct ServerConfiguration: Sendable {
     public var bcryptCost: Int
     /// What peers are told to talk to.
     public var broker: API.BrokerAddress
+    /// Whether other servers use the same documents.
+    public var isShared = false
 
     public init(
         host: String = "127.0.0.1", port: Int = 8080, dataDirectory: String, uploadLimit: Int = 1 << 30,

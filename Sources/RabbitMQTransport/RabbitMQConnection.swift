@@ -21,10 +21,14 @@ final class RabbitMQConnection: Sendable {
         /// Consumers whose deliveries come many at a time, and one at a time.
         static let events = 3
         static let commands = 4
+        /// What may be lost: published without confirms, consumed without acknowledgements.
+        static let signals = 5
     }
 
     struct Consumer: Sendable {
         var queue: String
+        /// A fan-out exchange: the queue is this connection's alone and bound to it, and what it delivers needs no settling.
+        var exchange: String?
         var kind: QueueKind
         var channel: Int
         /// With the number of the connection it came by: its tag is good for that one.
@@ -188,13 +192,25 @@ final class RabbitMQConnection: Sendable {
         do {
             try await perform(Self.refusal) { wire throws(WireFault) in
                 self.state.withLock { $0.consumers[name] = consumer }
-                try Self.begin(consumer, name, wire)
+                try Self.begin(consumer, name, wire, number: self.state.withLock { $0.number })
             }
         } catch {
             state.withLock { $0.consumers[name] = nil }
             throw error
         }
         return name
+    }
+
+    /// Hands messages on from the next connection on, and over reconnections.
+    func attach(_ consumer: Consumer) { state.withLock { $0.consumers["cohort-\(newIdentifier())"] = consumer } }
+
+    /// Sends what may be lost: nothing tells whether it came.
+    func broadcast(_ message: WireMessage) {
+        add(
+            Job(deadline: .now + Self.patience) { (wire, _) throws(WireFault) in
+                try wire.publish(message, number: 0, channel: Channel.signals)
+            } giveUp: { _ in
+            })
     }
 
     /// Nothing of it is delivered any more; what it was given and has not settled goes back to the queue.
@@ -341,20 +357,31 @@ final class RabbitMQConnection: Sendable {
         // Many events are stored together; a peer's commands are few.
         try wire.open(channel: Channel.events, prefetch: 256)
         try wire.open(channel: Channel.commands, prefetch: 16)
+        try wire.open(channel: Channel.signals)
         try setUp(wire)
-        let consumers = state.withLock { state in
+        let (consumers, number) = state.withLock { state in
             state.number += 1
-            return state.consumers
+            return (state.consumers, state.number)
         }
-        for (name, consumer) in consumers { try Self.begin(consumer, name, wire) }
+        for (name, consumer) in consumers { try Self.begin(consumer, name, wire, number: number) }
         state.withLock { $0.isConnected = true }
         logger.log(level: isFirst ? .info : .notice, "connected to RabbitMQ at \(address)")
     }
 
-    private static func begin(_ consumer: Consumer, _ name: String, _ wire: Wire) throws(WireFault) {
+    private static func begin(_ consumer: Consumer, _ name: String, _ wire: Wire, number: Int) throws(WireFault) {
+        if let exchange = consumer.exchange {
+            // Of another name each time: the server may not have noticed yet that the connection of the last one is gone.
+            let queue = "\(consumer.queue).\(number)"
+            try wire.declare(fanout: exchange, channel: Channel.control)
+            try wire.declare(queue, consumer.kind, channel: Channel.control)
+            try wire.bind(queue, to: exchange, channel: Channel.control)
+            return try wire.consume(queue, as: name, priority: 0, isSettled: true, channel: consumer.channel)
+        }
         try wire.declare(consumer.queue, consumer.kind, channel: Channel.control)
         // A newer consumer of a queue is given its messages before an older one, wherever that runs.
-        try wire.consume(consumer.queue, as: name, priority: Int32(truncatingIfNeeded: time(nil) & 0x7fff_ffff), channel: consumer.channel)
+        try wire.consume(
+            consumer.queue, as: name, priority: Int32(truncatingIfNeeded: time(nil) & 0x7fff_ffff), isSettled: false,
+            channel: consumer.channel)
     }
 
     /// Until it is stopped.

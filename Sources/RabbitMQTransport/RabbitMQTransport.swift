@@ -5,7 +5,7 @@ import Synchronization
 
 /// Commands and events through a RabbitMQ that servers, coordinators and peers share. Queues are durable, messages persistent, publications
 /// confirmed; an event is acknowledged when its effect is stored.
-public final class RabbitMQTransport: CoordinatorTransport, PeerGateway {
+public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalBus {
     public struct Configuration: Sendable {
         public var address: RabbitMQAddress
         /// Quorum queues, for a cluster.
@@ -25,6 +25,8 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway {
 
     /// Where events go that nobody can understand, for a person to look at.
     public static let deadLetters = "cohort.dead-letters"
+    /// News for every process.
+    static let signals = "cohort.signals"
     /// The server signs what it passes on for peers that speak HTTP.
     static let gateway = 0
 
@@ -46,9 +48,12 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway {
         var known: Set<String> = []
         /// Ids rise over restarts as well: microseconds since 1970, or one more than the last.
         var lastId = 0
+        var listeners: [AsyncStream<Signal>.Continuation] = []
     }
     private let state = Mutex(State())
     private let time: any TimeSource
+    /// Who this is among those that signal.
+    private let process = newIdentifier()
 
     /// - Throws: ``CohortError`` `internal` when the system gives no pipe.
     public init(
@@ -62,7 +67,12 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway {
             try wire.declare(
                 Self.deadLetters, QueueKind(isQuorum: configuration.isQuorum, maxLength: 10_000),
                 channel: RabbitMQConnection.Channel.control)
+            try wire.declare(fanout: Self.signals, channel: RabbitMQConnection.Channel.control)
         }
+        connection.attach(
+            .init(
+                queue: "\(Self.signals).\(process)", exchange: Self.signals, kind: QueueKind(isExclusive: true, maxLength: 10_000),
+                channel: RabbitMQConnection.Channel.signals, deliver: { [weak self] delivery, _ in self?.hear(delivery) }, end: {}))
     }
 
     public func run() async throws { try await connection.run() }
@@ -178,15 +188,63 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway {
     }
 
     public func forget(peer peerId: String) async throws {
-        let held = state.withLock { state in
-            state.known.remove(peerId)
-            return state.commands.removeValue(forKey: peerId)
-        }
-        if let held {
-            held.end()
-            if let name = held.name() { connection.cancel(name) { held.tags(of: $0) } }
-        }
+        _ = state.withLock { $0.known.remove(peerId) }
+        letGo(ofCommandsFor: peerId)
         try await delete(.command(peerId: peerId))
+    }
+
+    /// What it has been told and has not acknowledged goes back to its queue.
+    private func letGo(ofCommandsFor peerId: String) {
+        guard let held = state.withLock({ $0.commands.removeValue(forKey: peerId) }) else { return }
+        held.end()
+        if let name = held.name() { connection.cancel(name) { held.tags(of: $0) } }
+    }
+
+    // MARK: Signals
+
+    /// What goes over the exchange.
+    private enum News: Codable {
+        case signal(Signal)
+        /// The peer is told its commands by the sender from now on.
+        case streams(peerId: String)
+    }
+
+    public func send(_ signal: Signal) async { tell(.signal(signal)) }
+
+    private func tell(_ news: News) {
+        do {
+            let body = try CohortJSON.encode(news)
+            let key = signatures.key(peerId: process, registration: Self.gateway)
+            connection.broadcast(
+                WireMessage(
+                    exchange: Self.signals, key: "", body: body, isPersistent: false, isMandatory: false, sender: process,
+                    registration: "\(Self.gateway)", signature: MessageSignatures.sign(body, key: key)))
+        } catch {
+            logger.warning("other servers are not told: \(error)")
+        }
+    }
+
+    private func hear(_ delivery: WireDelivery) {
+        guard delivery.sender != process else { return }
+        guard delivery.registration == "\(Self.gateway)", verifiedSender(delivery) != nil,
+            let news = try? CohortJSON.decode(News.self, from: delivery.body)
+        else {
+            return logger.warning(
+                "news from another server is passed over: it is signed by nobody of this deployment. Do all have the same COHORT_JWT_SECRET?"
+            )
+        }
+        switch news {
+        case .signal(let signal):
+            for listener in state.withLock({ $0.listeners }) { listener.yield(signal) }
+        case .streams(let peerId):
+            letGo(ofCommandsFor: peerId)
+        }
+    }
+
+    public func signals() async -> AsyncStream<Signal> {
+        let (stream, continuation) = AsyncStream<Signal>.makeStream(bufferingPolicy: .bufferingNewest(10_000))
+        state.withLock { $0.listeners.append(continuation) }
+        return stream
     }
 
     // MARK: For peers that speak HTTP
@@ -204,6 +262,8 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway {
         }
         held.attach(continuation)
         guard isNew else { return stream }
+        // It was at another server before, perhaps, which would be told what it does not hear any more.
+        tell(.streams(peerId: peerId))
         do {
             let name = try await connection.consume(
                 .init(

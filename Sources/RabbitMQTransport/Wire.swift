@@ -65,6 +65,8 @@ struct WireDelivery: Sendable {
 }
 
 struct WireMessage: Sendable {
+    /// Empty: straight to the queue that the key names.
+    var exchange = ""
     var key: String
     var body: [UInt8]
     var isPersistent = true
@@ -134,12 +136,22 @@ final class Wire {
         }
     }
 
+    /// A durable exchange that gives every queue bound to it what is published to it.
+    func declare(fanout exchange: String, channel: Int) throws(WireFault) {
+        try call { cohort_amqp_exchange(connection, Int32(channel), exchange, &$0) }
+    }
+
+    func bind(_ queue: String, to exchange: String, channel: Int) throws(WireFault) {
+        try call { cohort_amqp_bind(connection, Int32(channel), queue, exchange, &$0) }
+    }
+
     func delete(_ queue: String, channel: Int) throws(WireFault) {
         try call { cohort_amqp_delete(connection, Int32(channel), queue, &$0) }
     }
 
-    func consume(_ queue: String, as consumer: String, priority: Int32, channel: Int) throws(WireFault) {
-        try call { cohort_amqp_consume(connection, Int32(channel), queue, consumer, priority, &$0) }
+    /// - Parameter isSettled: what is delivered counts as acknowledged.
+    func consume(_ queue: String, as consumer: String, priority: Int32, isSettled: Bool, channel: Int) throws(WireFault) {
+        try call { cohort_amqp_consume(connection, Int32(channel), queue, consumer, priority, isSettled ? 1 : 0, &$0) }
     }
 
     func cancel(_ consumer: String, channel: Int) throws(WireFault) {
@@ -157,7 +169,7 @@ final class Wire {
                                 sender: sender, registration: registration, signature: signature, user_id: userId, number: number)
                             return message.body.withUnsafeBufferPointer { body in
                                 cohort_amqp_publish(
-                                    connection, Int32(channel), message.key, body.baseAddress, body.count,
+                                    connection, Int32(channel), message.exchange, message.key, body.baseAddress, body.count,
                                     message.isMandatory ? 1 : 0, message.isPersistent ? 1 : 0, &how, &error)
                             }
                         }

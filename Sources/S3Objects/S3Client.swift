@@ -17,7 +17,7 @@ struct S3Call: Sendable {
     var query: [(String, String)] = []
     /// Lowercase names.
     var headers: [(String, String)] = []
-    var body: [UInt8] = []
+    var body = ByteBuffer()
     /// SHA-256 of the body, in hexadecimal; nil: it is computed.
     var payload: String?
     /// What is wanted, for errors: "object a/b.csv cannot be stored".
@@ -78,14 +78,13 @@ struct S3Client: Sendable {
     /// The head of a 2xx answer, its body still to come.
     /// - Throws: ``S3Refusal`` for what the store answers at last, ``CohortError`` `unavailable` when it cannot be reached.
     func open(_ call: S3Call) async throws -> HTTPClientResponse {
-        let payload = call.payload ?? SHA256.hash(data: call.body).hexadecimal
-        let body = call.body.isEmpty ? nil : ByteBuffer(bytes: call.body)
+        let payload = call.payload ?? Self.hash(call.body)
         var backoff = Backoff(first: 0.1, longest: 5)
         var hasRenewed = false
         for attempt in 1... {
             let failure: any Error
             do {
-                let response = try await http.execute(try await request(call, payload: payload, body: body), timeout: .minutes(10))
+                let response = try await http.execute(try await request(call, payload: payload), timeout: .minutes(10))
                 guard !(200..<300).contains(response.status.code) else { return response }
                 let refusal = try await refusal(response)
                 if refusal.isAboutCredentials, !hasRenewed {
@@ -111,6 +110,12 @@ struct S3Client: Sendable {
             try await Task.sleep(for: backoff.next())
         }
         throw CancellationError()
+    }
+
+    private static func hash(_ body: ByteBuffer) -> String {
+        var digest = SHA256()
+        body.withUnsafeReadableBytes { digest.update(bufferPointer: $0) }
+        return digest.finalize().hexadecimal
     }
 
     /// The whole answer.
@@ -173,7 +178,7 @@ struct S3Client: Sendable {
         }
     }
 
-    private func request(_ call: S3Call, payload: String, body: ByteBuffer?) async throws -> HTTPClientRequest {
+    private func request(_ call: S3Call, payload: String) async throws -> HTTPClientRequest {
         let (endpoint, path) = place(of: call.key, isPublic: false)
         let signature = SignatureV4(credentials: try await source.credentials(), region: region)
         let headers = signature.headers(
@@ -183,7 +188,7 @@ struct S3Client: Sendable {
         var request = HTTPClientRequest(url: "\(endpoint)\(path)\(query)")
         request.method = HTTPMethod(rawValue: call.method)
         for (name, value) in headers { request.headers.add(name: name, value: value) }
-        if let body { request.body = .bytes(body) }
+        if call.body.readableBytes > 0 { request.body = .bytes(call.body) }
         return request
     }
 

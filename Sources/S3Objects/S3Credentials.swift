@@ -152,21 +152,28 @@ actor S3CredentialSource {
     }
 
     private struct Answer: Decodable {
-        // As the services spell them.
-        var AccessKeyId: String
-        var SecretAccessKey: String
-        var Token: String?
-        var Expiration: String?
+        var accessKeyId: String
+        var secretAccessKey: String
+        var token: String?
+        var expiration: String?
+
+        /// As the services spell them.
+        enum CodingKeys: String, CodingKey {
+            case accessKeyId = "AccessKeyId"
+            case secretAccessKey = "SecretAccessKey"
+            case token = "Token"
+            case expiration = "Expiration"
+        }
     }
 
     private static func decode(_ bytes: [UInt8], from place: String) throws -> S3Credentials {
         guard let answer = try? JSONDecoder().decode(Answer.self, from: Data(bytes)) else {
             throw CohortError(.unavailable, "\(place) answered something else than S3 credentials")
         }
-        let expiry = answer.Expiration.flatMap { try? Date($0, strategy: .iso8601) }
+        let expiry = answer.expiration.flatMap { try? Date($0, strategy: .iso8601) }
         return try checked(
             S3Credentials(
-                accessKeyId: answer.AccessKeyId, secretAccessKey: answer.SecretAccessKey, sessionToken: answer.Token, expiry: expiry), place
+                accessKeyId: answer.accessKeyId, secretAccessKey: answer.secretAccessKey, sessionToken: answer.token, expiry: expiry), place
         )
     }
 

@@ -4,6 +4,7 @@ import CohortSystem
 import Crypto
 public import FoundationEssentials
 public import Logging
+import NIOCore
 import NIOHTTP1
 
 /// The object store in a bucket of Amazon S3 or of what speaks its API.
@@ -51,7 +52,7 @@ public final class S3Objects: ObjectStore {
             ? ""
             : "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><LocationConstraint>\(client.region)</LocationConstraint></CreateBucketConfiguration>"
         do {
-            _ = try await client.send(S3Call(method: "PUT", body: [UInt8](place.utf8), purpose: purpose))
+            _ = try await client.send(S3Call(method: "PUT", body: ByteBuffer(string: place), purpose: purpose))
             client.logger.notice("made the bucket '\(client.address.bucket)'")
         } catch let refusal as S3Refusal where ["BucketAlreadyOwnedByYou", "BucketAlreadyExists"].contains(refusal.code) {
             // Another server was quicker.
@@ -152,11 +153,13 @@ public final class S3Objects: ObjectStore {
         let purpose = "\(keys.count == 1 ? "object \(keys.first ?? "")" : "\(keys.count) objects") cannot be deleted"
         // Keys are of letters, digits and a few signs, none of them XML's.
         let list = keys.map { "<Object><Key>\(client.address.prefix)\($0)</Key></Object>" }.joined()
-        let body = [UInt8]("<Delete><Quiet>true</Quiet>\(list)</Delete>".utf8)
-        let md5 = Data(Insecure.MD5.hash(data: body)).base64EncodedString()
+        let body = "<Delete><Quiet>true</Quiet>\(list)</Delete>"
+        let md5 = Data(Insecure.MD5.hash(data: Data(body.utf8))).base64EncodedString()
         do {
             let answer = try await client.ask(
-                S3Call(method: "POST", query: [("delete", "")], headers: [("content-md5", md5)], body: body, purpose: purpose))
+                S3Call(
+                    method: "POST", query: [("delete", "")], headers: [("content-md5", md5)], body: ByteBuffer(string: body),
+                    purpose: purpose))
             if let error = answer.all("Error").first(where: { $0["Code"] != "NoSuchKey" }) {
                 throw S3Refusal(status: 403, code: error["Code"] ?? "", message: "\(error["Key"] ?? ""): \(error["Message"] ?? "")")
             }

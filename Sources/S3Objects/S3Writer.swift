@@ -3,6 +3,7 @@ import CohortSystem
 import Crypto
 import FoundationEssentials
 import Logging
+import NIOCore
 import NIOHTTP1
 
 /// A streamed write into a bucket: one PUT for what fits into a part, a multipart upload for more. At most four parts are in memory.
@@ -20,7 +21,7 @@ actor S3Writer: ObjectWriter {
 
     private var digest = SHA256()
     private var partDigest = SHA256()
-    private var buffer: [UInt8] = []
+    private var buffer = ByteBuffer()
     private var count = 0
     private var uploadId: String?
     private var started = 0
@@ -42,10 +43,10 @@ actor S3Writer: ObjectWriter {
         var rest = bytes[...]
         while !rest.isEmpty {
             // A full part waits for a byte after it: the last part is never empty.
-            if buffer.count == partBytes { try await end(orAbort: sendPart) }
-            let some = rest.prefix(partBytes - buffer.count)
+            if buffer.readableBytes == partBytes { try await end(orAbort: sendPart) }
+            let some = rest.prefix(partBytes - buffer.readableBytes)
             some.withUnsafeBytes { partDigest.update(bufferPointer: $0) }
-            buffer += some
+            buffer.writeBytes(some)
             rest = rest.dropFirst(some.count)
         }
     }
@@ -55,14 +56,14 @@ actor S3Writer: ObjectWriter {
         let sha256 = digest.finalize().hexadecimal
         try await end(orAbort: { try await self.store(sha256) })
         isOver = true
-        buffer = []
+        buffer = ByteBuffer()
         return ObjectReference(key: key, sha256: sha256, bytes: count)
     }
 
     func abort() async {
         guard !isOver else { return }
         isOver = true
-        buffer = []
+        buffer = ByteBuffer()
         for task in tasks { task.cancel() }
         for task in tasks { _ = await task.result }
         tasks = []
@@ -98,7 +99,7 @@ actor S3Writer: ObjectWriter {
         let list = parts.map { "<Part><PartNumber>\($0.number)</PartNumber><ETag>\($0.etag)</ETag></Part>" }.joined()
         let call = S3Call(
             method: "POST", key: key, query: [("uploadId", uploadId)],
-            body: [UInt8]("<CompleteMultipartUpload>\(list)</CompleteMultipartUpload>".utf8), purpose: purpose)
+            body: ByteBuffer(string: "<CompleteMultipartUpload>\(list)</CompleteMultipartUpload>"), purpose: purpose)
         do {
             let answer = try await client.ask(call)
             // The status is sent before the work is done: a failure may come in the body of a 200.
@@ -130,8 +131,7 @@ actor S3Writer: ObjectWriter {
         let call = S3Call(
             method: "PUT", key: key, query: [("partNumber", "\(number)"), ("uploadId", id)], body: buffer,
             payload: partDigest.finalize().hexadecimal, purpose: purpose)
-        buffer = []
-        buffer.reserveCapacity(partBytes)
+        buffer = ByteBuffer()
         partDigest = SHA256()
         tasks.append(
             Task { [client] in

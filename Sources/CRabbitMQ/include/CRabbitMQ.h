@@ -111,12 +111,18 @@ int cohort_amqp_descriptor(cohort_amqp *connection);
 int cohort_amqp_channel(cohort_amqp *connection, int channel, int confirms, int prefetch, cohort_amqp_error *error);
 int cohort_amqp_declare(cohort_amqp *connection, int channel, const char *queue, const cohort_amqp_queue *how, cohort_amqp_error *error);
 int cohort_amqp_delete(cohort_amqp *connection, int channel, const char *queue, cohort_amqp_error *error);
-/// - Parameter priority: among the consumers of one queue those of the highest are given messages first.
+/// A durable fan-out exchange: what is published to it goes to every queue that is bound to it.
+int cohort_amqp_exchange(cohort_amqp *connection, int channel, const char *exchange, cohort_amqp_error *error);
+int cohort_amqp_bind(cohort_amqp *connection, int channel, const char *queue, const char *exchange, cohort_amqp_error *error);
+/// - priority: among the consumers of one queue those of the highest are given messages first.
+/// - settled: what is delivered counts as acknowledged.
 int cohort_amqp_consume(
-    cohort_amqp *connection, int channel, const char *queue, const char *consumer, int32_t priority, cohort_amqp_error *error);
+    cohort_amqp *connection, int channel, const char *queue, const char *consumer, int32_t priority, int settled,
+    cohort_amqp_error *error);
 int cohort_amqp_cancel(cohort_amqp *connection, int channel, const char *consumer, cohort_amqp_error *error);
+/// - exchange: empty: straight to the queue.
 int cohort_amqp_publish(
-    cohort_amqp *connection, int channel, const char *queue, const uint8_t *body, size_t count, int mandatory,
+    cohort_amqp *connection, int channel, const char *exchange, const char *queue, const uint8_t *body, size_t count, int mandatory,
     int persistent, const cohort_amqp_properties *properties, cohort_amqp_error *error);
 int cohort_amqp_ack(cohort_amqp *connection, int channel, uint64_t tag, cohort_amqp_error *error);
 int cohort_amqp_reject(cohort_amqp *connection, int channel, uint64_t tag, int requeue, cohort_amqp_error *error);

@@ -37,6 +37,20 @@ public enum PeerEvent: Hashable, Sendable {
         }
     }
 
+    /// Of the coordinator that it answers; 0 where it does not say.
+    public var generation: Int {
+        let generation: Int? =
+            switch self {
+            case .enabled(let event): event.generation
+            case .ready(let event): event.generation
+            case .progress(let event): event.generation
+            case .error(let event): event.generation
+            case .heartbeat(let event): event.generation
+            case .done(let event): event.generation
+            }
+        return generation ?? 0
+    }
+
     /// The round and attempt that it speaks of; 0 where it does not say.
     public var work: (round: Int, attempt: Int) {
         switch self {

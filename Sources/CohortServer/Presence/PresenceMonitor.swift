@@ -5,6 +5,9 @@ import ServiceLifecycle
 import Synchronization
 
 /// Who is there: last beats in memory, written to the documents in one go every few seconds; who is silent too long is set OFFLINE.
+///
+/// Where other servers share the documents, a peer may beat at any of them: the documents say of its newest beat, and a peer is silent when neither
+/// this server nor they have heard of it. Times of other clocks are never compared, only whether they change.
 final class PresenceMonitor: Service {
     private struct Seen {
         var registration: Int
@@ -13,18 +16,30 @@ final class PresenceMonitor: Service {
         var last: Double
         /// Silent too long, and not yet stored as OFFLINE: its beats do not count any more.
         var isGivenUp = false
-        var isWritten: Bool
-        var isSuspected: Bool
+        var isWritten = true
+        var isSuspected = false
+        /// When it was last seen, as its document says.
+        var stored: Date
+
+        init(_ peer: Peer, at now: Double) {
+            registration = peer.registration
+            ownerId = peer.ownerId
+            last = now
+            stored = peer.lastSeen
+        }
     }
 
     private let documents: any Documents
     private let transport: any CoordinatorTransport
     private let time: any TimeSource
     private let runner: any SessionRunner
+    private let isShared: Bool
     /// Seconds.
     private let suspectAfter: Double
     private let deadAfter: Double
     private let lookedAt: Mutex<Double>
+    /// When peers of other servers were looked for.
+    private let searchedAt: Mutex<Double>
     private let logger: Logger
     private let seen = Mutex<[String: Seen]>([:])
 
@@ -36,23 +51,27 @@ final class PresenceMonitor: Service {
         self.transport = transport
         self.runner = runner
         self.time = time
+        isShared = configuration.isShared
         suspectAfter = configuration.suspectAfter
         deadAfter = configuration.deadAfter
         lookedAt = Mutex(time.monotonic)
+        searchedAt = Mutex(time.monotonic)
         self.logger = logger
     }
 
     /// A registration: from now on its beats count.
     func registered(_ peer: Peer) async {
-        seen.withLock {
-            $0[peer.id] = Seen(
-                registration: peer.registration, ownerId: peer.ownerId, last: time.monotonic, isWritten: true, isSuspected: false)
-        }
+        seen.withLock { $0[peer.id] = Seen(peer, at: time.monotonic) }
         await runner.peersChanged()
     }
 
     /// - Returns: false when this registration is not (or no longer) a living one: the peer must register again.
-    func beat(peerId: String, registration: Int, ownerId: String) -> Bool {
+    func beat(peerId: String, registration: Int, ownerId: String) async throws -> Bool {
+        if heard(peerId, registration, ownerId) { return true }
+        return try await adopt(peerId) && heard(peerId, registration, ownerId)
+    }
+
+    private func heard(_ peerId: String, _ registration: Int, _ ownerId: String) -> Bool {
         seen.withLock { seen in
             guard var known = seen[peerId], known.registration == registration, known.ownerId == ownerId, !known.isGivenUp else {
                 return false
@@ -66,10 +85,26 @@ final class PresenceMonitor: Service {
     }
 
     /// Whether it is a living peer of this owner.
-    func knows(_ peerId: String, ownerId: String, registration: Int?) -> Bool {
+    func knows(_ peerId: String, ownerId: String, registration: Int) async throws -> Bool {
+        if isLiving(peerId, ownerId, registration) { return true }
+        return try await adopt(peerId) && isLiving(peerId, ownerId, registration)
+    }
+
+    private func isLiving(_ peerId: String, _ ownerId: String, _ registration: Int) -> Bool {
         seen.withLock { seen in
             guard let known = seen[peerId], known.ownerId == ownerId, !known.isGivenUp else { return false }
-            return registration == nil || registration == known.registration
+            return registration == known.registration
+        }
+    }
+
+    /// It may have registered at another server.
+    /// - Returns: whether that is so.
+    private func adopt(_ peerId: String) async throws -> Bool {
+        guard isShared, let peer = try await documents.peer(id: peerId), peer.status != .offline else { return false }
+        return seen.withLock { seen in
+            guard seen[peerId].map({ $0.registration < peer.registration }) ?? true else { return false }
+            seen[peerId] = Seen(peer, at: time.monotonic)
+            return true
         }
     }
 
@@ -92,10 +127,7 @@ final class PresenceMonitor: Service {
         // Everybody gets a fresh grace: it was the server that was away.
         for peer in try await documents.peers() where peer.status != .offline {
             seen.withLock { seen in
-                if seen[peer.id] == nil {
-                    seen[peer.id] = Seen(
-                        registration: peer.registration, ownerId: peer.ownerId, last: time.monotonic, isWritten: true, isSuspected: false)
-                }
+                if seen[peer.id] == nil { seen[peer.id] = Seen(peer, at: time.monotonic) }
             }
         }
         let interval = min(max(deadAfter / 10, 0.1), 2)
@@ -121,6 +153,14 @@ final class PresenceMonitor: Service {
                 for id in seen.keys { seen[id]?.last += away }
             }
         }
+        if isShared {
+            do {
+                try await hearOthers(now)
+            } catch {
+                // Nobody is given up on what this server alone knows.
+                return logger.error("the peers' presence at other servers cannot be read: \(error)")
+            }
+        }
         let (beats, suspects, dead) = seen.withLock { seen in
             var beats: [PeerBeat] = []
             var suspects: [String] = []
@@ -135,9 +175,10 @@ final class PresenceMonitor: Service {
                     seen[id]?.isSuspected = true
                 }
                 if !known.isWritten {
-                    beats.append(
-                        PeerBeat(peerId: id, registration: known.registration, seen: date.addingTimeInterval(-silence)))
+                    let beat = PeerBeat(peerId: id, registration: known.registration, seen: date.addingTimeInterval(-silence))
+                    beats.append(beat)
                     seen[id]?.isWritten = true
+                    seen[id]?.stored = beat.seen
                 }
             }
             return (beats, suspects, dead)
@@ -160,5 +201,37 @@ final class PresenceMonitor: Service {
             logger.error("the peers' presence cannot be stored: \(error)")
         }
         if !dead.isEmpty { await runner.peersChanged() }
+    }
+
+    /// What other servers have written of peers that are silent here, and of those that are not known here.
+    private func hearOthers(_ now: Double) async throws {
+        let silent = seen.withLock { seen in seen.filter { $0.value.isWritten && now - $0.value.last > suspectAfter }.map(\.key) }
+        let isSearching = searchedAt.withLock { searched in
+            guard now - searched >= deadAfter / 2 else { return false }
+            searched = now
+            return true
+        }
+        guard isSearching || !silent.isEmpty else { return }
+        var found: [String: Peer] = [:]
+        if isSearching || silent.count > 16 {
+            for peer in try await documents.peers() { found[peer.id] = peer }
+        } else {
+            for id in silent { found[id] = try await documents.peer(id: id) }
+        }
+        seen.withLock { seen in
+            for id in silent {
+                guard let peer = found[id], peer.status != .offline else {
+                    // Another server has given it up, or it has left there.
+                    seen[id] = nil
+                    continue
+                }
+                // A store keeps milliseconds.
+                guard let known = seen[id],
+                    known.registration < peer.registration || abs(peer.lastSeen.timeIntervalSince(known.stored)) > 0.002
+                else { continue }
+                seen[id] = Seen(peer, at: now)
+            }
+            for (id, peer) in found where isSearching && seen[id] == nil && peer.status != .offline { seen[id] = Seen(peer, at: now) }
+        }
     }
 }

@@ -25,7 +25,7 @@ struct PeerRoutes: Sendable {
             .machine(.post, "/peers/{id}/heartbeat", "A presence beat", beat),
             .machine(.delete, "/peers/{id}", "Say goodbye", leave),
             .machine(.get, "/peers/{id}/commands", "Stream of commands") { request, _, caller, peer in
-                try check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
+                try await check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
                 if let name = HTTPField.Name.lastEventID, let last = request.headers[name].flatMap({ Int($0) }) {
                     try await gateway.acknowledge(peerId: peer.id, through: last)
                 }
@@ -33,7 +33,7 @@ struct PeerRoutes: Sendable {
                 return .eventStream(request, buffering: .unbounded, commands.map { StreamedEvent(id: $0.id, data: $0.body) })
             },
             .machine(.post, "/peers/{id}/commands/ack", "Acknowledge commands") { request, _, caller, peer in
-                try check(peer, caller)
+                try await check(peer, caller)
                 try await gateway.acknowledge(peerId: peer.id, through: try await request.json(API.CommandAcknowledgement.self).through)
                 return .noContent
             },
@@ -44,9 +44,9 @@ struct PeerRoutes: Sendable {
     }
 
     /// - Throws: ``CohortError`` `conflict` when this registration is not a living one: the peer must register again.
-    private func check(_ peer: (id: String, registration: Int), _ caller: Caller, registration: Int? = nil) throws {
+    private func check(_ peer: (id: String, registration: Int), _ caller: Caller, registration: Int? = nil) async throws {
         guard registration ?? peer.registration == peer.registration,
-            presence.knows(peer.id, ownerId: caller.userId, registration: peer.registration)
+            try await presence.knows(peer.id, ownerId: caller.userId, registration: peer.registration)
         else {
             throw CohortError(.conflict, "this registration of peer '\(peer.id)' was given up, or replaced by a newer one: register again")
         }
@@ -99,7 +99,7 @@ struct PeerRoutes: Sendable {
     ) async throws -> Response {
         let body = try await request.json(API.Beat.self)
         guard body.registration == peer.registration,
-            presence.beat(peerId: peer.id, registration: body.registration, ownerId: caller.userId)
+            try await presence.beat(peerId: peer.id, registration: body.registration, ownerId: caller.userId)
         else {
             throw CohortError(.conflict, "this registration of peer '\(peer.id)' is not a living one: register again")
         }
@@ -111,7 +111,7 @@ struct PeerRoutes: Sendable {
     private func leave(
         _ request: Request, _ context: Context, _ caller: Caller, _ peer: (id: String, registration: Int)
     ) async throws -> Response {
-        try check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
+        try await check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
         try await documents.setOffline(peerId: peer.id, registration: peer.registration)
         await presence.left(peerId: peer.id)
         return .noContent
@@ -121,7 +121,7 @@ struct PeerRoutes: Sendable {
     private func events(
         _ request: Request, _ caller: Caller, _ peer: (id: String, registration: Int)
     ) async throws -> Response {
-        try check(peer, caller)
+        try await check(peer, caller)
         let id = peer.id
         let isLines = request.headers[.contentType]?.hasPrefix("application/x-ndjson") == true
         let body = try await request.bytes(upTo: isLines ? 1 << 20 : Self.largestEvent).readableBytesView

@@ -46,6 +46,12 @@ struct Settings {
         return value
     }
 
+    func yesOrNo(_ name: String, default standard: Bool) throws -> Bool {
+        guard let text = text(name) else { return standard }
+        guard ["yes", "no"].contains(text) else { throw wrong(name, String(text.prefix(40)), "yes or no") }
+        return text == "yes"
+    }
+
     func seconds(_ name: String, in range: ClosedRange<Double>, default standard: Double) throws -> Double {
         guard let text = text(name) else { return standard }
         guard let value = Double(text), range.contains(value) else {

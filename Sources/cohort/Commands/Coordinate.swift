@@ -1,5 +1,6 @@
 import ArgumentParser
 import CohortCore
+import ServiceLifecycle
 
 struct Coordinate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -7,18 +8,27 @@ struct Coordinate: AsyncParsableCommand {
 
     @OptionGroup var common: CommonOptions
 
+    @Option(name: .customLong("data-dir"), help: "Where its identity and copies of data sets are kept (COHORT_DATA_DIR).")
+    var dataDir: String?
+
     func run() async throws {
         let settings = try await common.settings()
-        let data = StandardFolder.data()
-        let documents = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: data)
-        let broker = try BrokerChoice(url: settings.text("broker_url"))
-        let objects = try ObjectsChoice(url: settings.text("objects_url"), dataDirectory: data)
-        guard documents.isShared, broker.isShared, objects.isShared else {
-            throw CohortError(
-                .invalid,
-                "an embedded database, broker or object store belongs to one `cohort serve`, which coordinates by itself; a coordinator apart needs a shared COHORT_DATABASE_URL, COHORT_BROKER_URL and COHORT_OBJECTS_URL"
-            )
+        let logger = try common.logger(settings, label: "cohort.coordinate")
+        let path = settings.text("data_dir", flag: dataDir, default: "\(StandardFolder.data())/coordinator")
+        let parts = try await CommonParts(settings: settings, path: path, of: "coordinator", isApart: true, logger: logger)
+        guard let signals = parts.makeSignals() else {
+            throw CohortError(.invalid, "the broker of COHORT_BROKER_URL cannot tell servers and coordinators of each other")
         }
-        throw CohortError(.invalid, "this version of Cohort cannot run coordinators apart from servers yet: `cohort serve` coordinates")
+        let coordinator = try parts.makeCoordinator(feed: signals)
+        signals.runs(coordinator)
+        try await parts.run([signals, coordinator, Announcement()])
+    }
+
+    /// Says that it runs, for people and for those who start it.
+    private struct Announcement: Service {
+        func run() async throws {
+            Terminal.say("coordinating")
+            try? await gracefulShutdown()  // Cancelled: it ends as well.
+        }
     }
 }

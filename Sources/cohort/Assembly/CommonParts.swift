@@ -1,0 +1,113 @@
+import CohortCoordinator
+import CohortCore
+import CohortServer
+import CohortSystem
+import Logging
+import ServiceLifecycle
+import UnixSignals
+
+/// What servers and coordinators alike stand on, made from the settings.
+struct CommonParts {
+    let documents: any Documents
+    let objects: any ObjectStore
+    let broker: any CoordinatorTransport & PeerGateway
+    let coordination: CoordinatorConfiguration
+    /// Whether other processes use all three beside this one.
+    let isShared: Bool
+    let folder: DataFolder
+    let logger: Logger
+
+    /// The data folder at `path` is this process's from here on.
+    /// - Parameter isApart: whether it must be able to run beside others.
+    /// - Throws: ``CohortError`` for a setting that cannot be, or a folder that another process has.
+    init(settings: Settings, path: String, of what: String, isApart: Bool = false, logger: Logger) async throws {
+        let secret = settings.text("jwt_secret")
+        if let secret, secret.utf8.count < 32 {
+            throw CohortError(.invalid, "COHORT_JWT_SECRET has \(secret.utf8.count) bytes; it must have at least 32")
+        }
+        let rules = SessionMachine.Rules(
+            enableWait: try settings.deadAfter, peerWait: try settings.seconds("peer_wait", in: 0...604_800, default: 60),
+            roundGrace: try settings.seconds("round_grace", in: 0.1...86_400, default: 5),
+            progressWait: try settings.seconds("progress_wait", in: 1...604_800, default: 60))
+        let lease = try settings.seconds("lease_seconds", in: 1...3_600, default: 15)
+        let documentsChoice = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: path)
+        let isQuorum = try settings.yesOrNo("broker_quorum", default: false)
+        let brokerChoice = try BrokerChoice(url: settings.text("broker_url"))
+        let objectsChoice = try ObjectsChoice(url: settings.text("objects_url"), dataDirectory: path)
+        isShared = documentsChoice.isShared && brokerChoice.isShared && objectsChoice.isShared
+        if isApart {
+            guard isShared else {
+                throw CohortError(
+                    .invalid,
+                    "servers and coordinators apart from each other need a shared COHORT_DATABASE_URL, COHORT_BROKER_URL and COHORT_OBJECTS_URL: an embedded one belongs to one `cohort serve`, which coordinates by itself"
+                )
+            }
+            guard secret != nil else {
+                throw CohortError(
+                    .invalid, "COHORT_JWT_SECRET is missing: servers and coordinators sign what they tell each other, with the same secret")
+            }
+        }
+        let folder = try DataFolder(path: path, of: what)
+        documents = try await documentsChoice.open()
+        objects = try objectsChoice.open(folder, logger: logger)
+        broker = try brokerChoice.open(
+            secret: try secret.map { [UInt8]($0.utf8) } ?? folder.secret("messages.key"), isQuorum: isQuorum, logger: logger)
+        coordination = CoordinatorConfiguration(
+            owner: try folder.identity(), leaseSeconds: lease, rules: rules, scratchFolder: "\(path)/scratch")
+        self.folder = folder
+        self.logger = logger
+    }
+
+    /// nil where no other process could hear.
+    func makeSignals() -> SharedSignals? {
+        guard isShared, let bus = broker as? any SignalBus else { return nil }
+        return SharedSignals(bus: bus)
+    }
+
+    func makeCoordinator(feed: any SessionFeed) throws -> Coordinator {
+        try Coordinator(
+            documents: documents, objects: objects, transport: broker, feed: feed, configuration: coordination, logger: logger)
+    }
+
+    /// Runs until SIGTERM or SIGINT; the services stop in the opposite order, and then the stores are closed.
+    func run(_ services: [any Service]) async throws {
+        do {
+            // What is wrong with a setting is said at the start, not by the first session.
+            try await documents.ready()
+            try await objects.ready()
+            var group = ServiceGroupConfiguration(
+                services: ([TransportService(transport: broker)] + services).map { .init(service: $0) },
+                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+            group.maximumGracefulShutdownDuration = .seconds(10)
+            group.maximumCancellationDuration = .seconds(5)
+            try await ServiceGroup(configuration: group).run()
+        } catch {
+            await close()  // The first error is the one to tell.
+            throw error
+        }
+        await close()
+    }
+
+    private func close() async {
+        do {
+            try await objects.close()
+            try await documents.close()
+        } catch {
+            logger.warning("closing what was open: \(error)")
+        }
+    }
+}
+
+extension Settings {
+    /// Of a peer's silence: servers give it up, coordinators no longer wait for it to answer.
+    var deadAfter: Double { get throws { try seconds("dead_after", in: 0.5...86_400, default: 30) } }
+}
+
+/// A transport's connection, for as long as those that use it run.
+struct TransportService: Service {
+    let transport: any CoordinatorTransport
+
+    func run() async throws {
+        try await cancelWhenGracefulShutdown { try await transport.run() }
+    }
+}
