@@ -80,4 +80,72 @@ import Testing
             group.cancelAll()
         }
     }
+
+    private static func broker(secret: [UInt8] = testSecret) throws -> RabbitMQTransport {
+        let address = try RabbitMQAddress(ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] ?? "", setting: "X")
+        return try RabbitMQTransport(
+            .init(address: address), signatures: MessageSignatures(secret: secret),
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    }
+
+    /// Runs `body` while all of them are connected.
+    private static func run(_ brokers: [RabbitMQTransport], _ body: @escaping @Sendable () async throws -> Void) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for broker in brokers { group.addTask { try await broker.run() } }
+            group.addTask {
+                for broker in brokers {
+                    while (try? await broker.ready()) == nil { try await Task.sleep(for: .milliseconds(5)) }
+                }
+                try await body()
+            }
+            try await group.next()
+            group.cancelAll()
+        }
+    }
+
+    @Test(.enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] != nil, "no RabbitMQ: `make integration` starts one"))
+    func `what one process signals all others hear, and not itself, nor who has another secret`() async throws {
+        let (one, two, stranger) = (try Self.broker(), try Self.broker(), try Self.broker(secret: [UInt8](repeating: 8, count: 32)))
+        try await Self.run([one, two, stranger]) {
+            let (atOne, atTwo, atStranger) = (await one.signals(), await two.signals(), await stranger.signals())
+            // Another test's signals go over the same exchange: these are told apart by their session.
+            let (a, b, c) = (newIdentifier(), newIdentifier(), newIdentifier())
+            var notice = SessionNotice(sessionId: a, kind: .epoch, time: moment(0.5), message: "epoch 1")
+            notice.loss = 0.5
+            await stranger.send(.wake(sessionId: c))
+            await one.send(.notice(notice))
+            await two.send(.wake(sessionId: b))
+            func first(of stream: AsyncStream<Signal>) async -> Signal? {
+                for await signal in stream where [.notice(notice), .wake(sessionId: b), .wake(sessionId: c)].contains(signal) {
+                    return signal
+                }
+                return nil
+            }
+            #expect(await first(of: atTwo) == .notice(notice))
+            #expect(await first(of: atOne) == .wake(sessionId: b))
+            await stranger.send(.peersChanged)
+            _ = atStranger
+        }
+    }
+
+    @Test(.enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] != nil, "no RabbitMQ: `make integration` starts one"))
+    func `a peer that goes over to another server is told there what it has not acknowledged`() async throws {
+        let (one, two) = (try Self.broker(), try Self.broker())
+        let peer = newIdentifier()
+        let command = Command.stop(StopCommand(sessionId: newIdentifier(), reason: .completed))
+        try await Self.run([one, two]) {
+            let atOne = try await one.commands(of: peer)
+            try await two.send(command, to: peer)
+            for try await queued in atOne {
+                #expect(try CohortJSON.decode(Command.self, from: queued.body) == command)
+                break
+            }
+            for try await queued in try await two.commands(of: peer) {
+                #expect(try CohortJSON.decode(Command.self, from: queued.body) == command)
+                try await two.acknowledge(peerId: peer, through: queued.id)
+                break
+            }
+            try await two.forget(peer: peer)
+        }
+    }
 }

@@ -2,7 +2,9 @@ import CohortClient
 import CohortCore
 import CohortPeer
 import Foundation
+import Glibc
 import Subprocess
+import Synchronization
 import Testing
 
 extension SystemSuite {
@@ -85,6 +87,129 @@ extension SystemSuite {
                     #expect(!process.standardError.contains("secret"), "\(process.standardError)")
                 }
             }
+        }
+
+        /// Two servers that only serve, two coordinators, and four peers, two at each server.
+        private struct Deployment {
+            var servers: [World.Server] = []
+            var coordinators: [TestProcess] = []
+            var persons: [CohortClient] = []
+            var peers: [TestProcess] = []
+        }
+
+        private func deploy(_ world: World) async throws -> Deployment {
+            let environment = RealServers.settings(mongo: try #require(MongoServer.urls.first?.url)).merging(
+                ["COHORT_JWT_SECRET": String(repeating: "s", count: 32), "COHORT_COORDINATE": "no"]
+            ) { $1 }
+            var all = Deployment()
+            for name in ["x", "y"] {
+                let coordinator = world.start(
+                    "coordinator-\(name)", ["coordinate", "--data-dir", "\(world.folder)/coordinator-\(name)"],
+                    environment: World.fast.merging(environment) { _, given in given })
+                _ = try await coordinator.firstLine(startingWith: "coordinating")
+                all.coordinators.append(coordinator)
+            }
+            for name in ["a", "b"] {
+                all.servers.append(try await world.server("server-\(name)", data: "server-\(name)", environment: environment))
+            }
+            let first = try await world.person(all.servers[0])
+            // What one server has signed the other believes.
+            let token = try await CohortClient(server: try ServerURL(all.servers[1].url), http: world.http)
+                .signin(email: "ada@example.org", password: World.password)
+            let second = CohortClient(server: try ServerURL(all.servers[1].url), token: token.accessToken, http: world.http)
+            all.persons = [first, second]
+            all.peers = try await world.peers(2, of: all.servers[0], for: first, prefix: "at-a")
+            all.peers += try await world.peers(2, of: all.servers[1], for: second, prefix: "at-b")
+            try await eventually("both servers know all four") { [persons = all.persons] in
+                for person in persons where try await person.peers().count(where: { $0.status == .online }) != 4 { return false }
+                return true
+            }
+            return all
+        }
+
+        @Test func `a server, a coordinator and a peer are killed in mid-session: what is left completes it`() async throws {
+            try await withWorld { world in
+                let all = try await deploy(world)
+                var settings = Self.settings
+                settings.peers = 4
+                settings.rounds = 6
+                let point = try await world.points.hold(.firstBatch, of: all.peers[0], round: 1)
+                let started = try await all.persons[0].startSession(settings, file: try world.blobs(rows: 600))
+                let seen = Seen()
+                let watching = Task { [person = all.persons[1]] in
+                    for try await notice in try await person.events(id: started.sessionId) { seen.add(notice) }
+                }
+                let held = try await world.points.reached(point)
+                // Of the other peers' epochs in round 1, at the server that the session was not started at.
+                try await eventually("the watcher at the other server is told") { seen.kinds.contains(.epoch) }
+                let runs = all.coordinators.filter { $0.standardError.contains("Training starts") }
+                #expect(runs.count == 1, "one coordinator runs a session")
+                let run = try #require(runs.first)
+                try await run.send(SIGKILL)
+                try await all.servers[1].process.send(SIGKILL)
+                try await all.peers[1].send(SIGKILL)
+                held.release()
+                let status = try await all.persons[0].final(started.sessionId)
+                #expect(status.status == .completed, "\(status.error ?? "")")
+                let results = try await all.persons[0].results(id: started.sessionId)
+                let rows = try #require(results.rows)
+                // Six rounds of two epochs; in round 1 shares may be missing.
+                #expect(rows.least >= 10 && rows.most <= 12, "\(rows)")
+                #expect(try #require(results.metrics.accuracy) > 0.9)
+                #expect(results.peers.first { $0.name == "at-a-1" }?.state != .lost)
+                try await eventually("those that are gone are given up, and nobody stays locked") {
+                    try await all.persons[0].peers().allSatisfy { $0.status == ($0.name == "at-a-1" ? .online : .offline) }
+                }
+                watching.cancel()
+            }
+        }
+
+        @Test func `a session is cancelled at the other server, and its peers are free for the next, whichever coordinator runs it`()
+            async throws
+        {
+            try await withWorld { world in
+                let all = try await deploy(world)
+                var settings = Self.settings
+                settings.peers = 4
+                let point = try await world.points.hold(.firstBatch, of: all.peers[3], round: 1)
+                let started = try await all.persons[0].startSession(settings, file: try world.blobs(rows: 300))
+                let held = try await world.points.reached(point)
+                try await all.persons[1].cancel(id: started.sessionId)
+                #expect(try await all.persons[1].final(started.sessionId).status == .cancelled)
+                held.release()
+                try await eventually("all are free") { try await all.persons[1].peers().allSatisfy { $0.status == .online } }
+                settings.rounds = 2
+                let next = try await all.persons[1].startSession(settings, file: try world.blobs(rows: 300))
+                #expect(try await all.persons[0].final(next.sessionId).status == .completed)
+                let rows = try #require(try await all.persons[0].results(id: next.sessionId).rows)
+                #expect(rows.least == 4 && rows.most == 4, "\(rows)")
+            }
+        }
+
+        @Test func `a coordinator apart needs shared stores and the secret`() async throws {
+            try await withWorld { world in
+                let shared = RealServers.settings(mongo: try #require(MongoServer.urls.first?.url))
+                for (name, command, environment, sentence) in [
+                    ("no-stores", ["coordinate"], [:], "need a shared COHORT_DATABASE_URL"),
+                    ("no-secret", ["coordinate"], shared, "COHORT_JWT_SECRET is missing"),
+                    ("alone", ["serve", "--port", "0"], ["COHORT_COORDINATE": "no"], "need a shared COHORT_DATABASE_URL"),
+                    (
+                        "maybe", ["serve", "--port", "0"], ["COHORT_COORDINATE": "maybe"],
+                        "COHORT_COORDINATE is 'maybe'; it must be yes or no"
+                    ),
+                ] as [(String, [String], [String: String], String)] {
+                    let process = world.start(name, command + ["--data-dir", "\(world.folder)/\(name)"], environment: environment)
+                    let status = try await process.end()
+                    #expect(status != .exited(0))
+                    #expect(process.standardError.contains(sentence), "\(name): \(process.standardError)")
+                }
+            }
+        }
+
+        private final class Seen: Sendable {
+            private let all = Mutex<[SessionNotice]>([])
+            func add(_ notice: SessionNotice) { all.withLock { $0.append(notice) } }
+            var kinds: Set<SessionNotice.Kind> { all.withLock { Set($0.map(\.kind)) } }
         }
     }
 }
