@@ -141,7 +141,8 @@ let package = Package(
         + tests(
             "CohortServerTests",
             [
-                "CohortServer", "CohortCore", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .asyncHTTPClient, .logging, .nioCore,
+                "CohortServer", "CohortCore", "InMemory", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .asyncHTTPClient, .logging,
+                .nioCore,
                 .nioHTTP1, .nioPosix, .serviceLifecycle,
             ])
         + tests(
