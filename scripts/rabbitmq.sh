@@ -26,7 +26,7 @@ launch() {
         chown -R rabbitmq "$folder"
         as=(setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups)
     fi
-    env HOME="$folder" RABBITMQ_NODENAME="cohort$dist@localhost" RABBITMQ_CONFIG_FILE="$folder/rabbitmq" RABBITMQ_MNESIA_BASE="$folder/db" \
+    env HOME="$folder" RABBITMQ_NODENAME="cohort$dist@localhost" RABBITMQ_CONFIG_FILE="$folder/rabbitmq" RABBITMQ_ADVANCED_CONFIG_FILE="$folder/advanced.config" RABBITMQ_MNESIA_BASE="$folder/db" \
         RABBITMQ_LOG_BASE="$folder/log" RABBITMQ_ENABLED_PLUGINS_FILE="$folder/enabled_plugins" RABBITMQ_DIST_PORT="$dist" \
         RABBITMQ_PID_FILE="$folder/pid" ERL_EPMD_ADDRESS=127.0.0.1 \
         "${as[@]}" "$server" >"$folder/out" 2>&1 &
@@ -78,6 +78,8 @@ default_pass = test-secret
 consumer_timeout = ${COHORT_TEST_CONSUMER_TIMEOUT:-10000}
 collect_statistics_interval = 1000
 CONF
+    # How often a channel looks whether a delivery is held for too long; there is no line of the other file for it.
+    printf '[{rabbit, [{channel_tick_interval, 1000}]}].\n' >"$folder/advanced.config"
     printf '[rabbitmq_management].\n' >"$folder/enabled_plugins"
     chmod 755 "$folder"
     launch

@@ -285,15 +285,17 @@ int cohort_amqp_declare(cohort_amqp *connection, int channel, const char *queue,
 
 static const amqp_table_t none = {0, NULL};
 
-int cohort_amqp_exchange(cohort_amqp *connection, int channel, const char *exchange, cohort_amqp_error *error) {
+int cohort_amqp_exchange(cohort_amqp *connection, int channel, const char *exchange, const char *type, cohort_amqp_error *error) {
     f_amqp_exchange_declare(
-        connection->state, (amqp_channel_t)channel, text_bytes(exchange), text_bytes("fanout"), 0, 1, 0, 0, none);
+        connection->state, (amqp_channel_t)channel, text_bytes(exchange), text_bytes(type), 0, 1, 0, 0, none);
     return outcome(connection, channel, error);
 }
 
-int cohort_amqp_bind(cohort_amqp *connection, int channel, const char *queue, const char *exchange, cohort_amqp_error *error) {
+int cohort_amqp_bind(
+    cohort_amqp *connection, int channel, const char *queue, const char *exchange, const char *key, cohort_amqp_error *error
+) {
     f_amqp_queue_bind(
-        connection->state, (amqp_channel_t)channel, text_bytes(queue), text_bytes(exchange), text_bytes(""), none);
+        connection->state, (amqp_channel_t)channel, text_bytes(queue), text_bytes(exchange), text_bytes(key), none);
     return outcome(connection, channel, error);
 }
 

@@ -58,7 +58,7 @@ extension Peer {
                 let registered = try await client.register(
                     API.Registration(
                         id: record.peerId, name: configuration.name, capabilities: capabilities, serve: configuration.serve,
-                        credential: record.credential))
+                        credential: record.credential, transport: configuration.transport))
                 record.peerId = registered.peerId
                 record.credential = registered.credential
                 return registered

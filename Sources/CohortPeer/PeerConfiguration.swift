@@ -35,9 +35,13 @@ public struct PeerConfiguration: Sendable {
     /// - Parameters:
     ///   - name: nil for the host's name.
     ///   - threads: nil for one a core.
+    /// What messages go by: `http` or `amqp`; nil: as the server says.
+    public var transport: String?
+
     public init(
         server: ServerURL, token: String, name: String? = nil, dataDirectory: String, threads: Int? = nil,
-        engine: EngineChoice = .auto, cacheLimitBytes: Int = 10 << 30, serve: Pool = .mine, maxLoad: Int = 100, version: String,
+        engine: EngineChoice = .auto, cacheLimitBytes: Int = 10 << 30, serve: Pool = .mine, maxLoad: Int = 100, transport: String? = nil,
+        version: String,
         checkPoint: (@Sendable (CheckPoint) -> Void)? = nil
     ) {
         self.server = server
@@ -49,6 +53,7 @@ public struct PeerConfiguration: Sendable {
         self.cacheLimitBytes = cacheLimitBytes
         self.serve = serve
         self.maxLoad = maxLoad
+        self.transport = transport
         self.version = version
         self.checkPoint = checkPoint
     }

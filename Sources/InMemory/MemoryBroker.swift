@@ -52,6 +52,8 @@ public final class MemoryBroker: CoordinatorTransport, PeerGateway {
         }
     }
 
+    public func admit(peerId: String, registration: Int) async throws -> API.BrokerAddress? { nil }
+
     public func isConsumed(_ queue: QueueName) async -> Bool { state.withLock { $0.queues[queue]?.consumer != nil } }
 
     public func publish(_ messages: [[UInt8]], from peerId: String, to queue: QueueName) async throws {

@@ -109,4 +109,12 @@ public struct RabbitMQAddress: Equatable, Sendable, CustomStringConvertible {
         guard (certificateFile == nil) == (keyFile == nil) else { throw wrong("certfile and keyfile go together") }
         if isTLS, caFile == nil { caFile = Self.systemBundles.first { FileManager.default.fileExists(atPath: $0) } }
     }
+
+    /// The URL of another account, without the paths of files, which are this machine's.
+    func url(user: String, password: String) -> String {
+        let place = host.contains(":") ? "[\(host)]" : host
+        let path = vhost == "/" ? "" : "/\(vhost.percentEncoded())"
+        return "\(isTLS ? "amqps" : "amqp")://\(user.percentEncoded()):\(password.percentEncoded())@\(place):\(port)\(path)"
+            + "?heartbeat=\(heartbeat)\(isTLS && !verifiesPeer ? "&verify=verify_none" : "")"
+    }
 }

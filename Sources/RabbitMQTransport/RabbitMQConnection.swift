@@ -29,7 +29,8 @@ final class RabbitMQConnection: Sendable {
         var queue: String
         /// A fan-out exchange: the queue is this connection's alone and bound to it, and what it delivers needs no settling.
         var exchange: String?
-        var kind: QueueKind
+        /// nil: somebody else makes the queue.
+        var kind: QueueKind?
         var channel: Int
         /// With the number of the connection it came by: its tag is good for that one.
         var deliver: @Sendable (WireDelivery, _ connection: Int) -> Void
@@ -88,18 +89,23 @@ final class RabbitMQConnection: Sendable {
     private let address: RabbitMQAddress
     private let name: String
     private let logger: Logger
+    private let commandPrefetch: Int
     private let setUp: @Sendable (Wire) throws(WireFault) -> Void
     private let state = Mutex(State())
     private let pipe: (reading: Int32, writing: Int32)
 
-    /// - Parameter setUp: what every new connection begins with, once its channels are open.
+    /// - Parameters:
+    ///   - commandPrefetch: how many commands are in hand, not acknowledged, at most.
+    ///   - setUp: what every new connection begins with, once its channels are open.
     init(
-        _ address: RabbitMQAddress, name: String, logger: Logger, setUp: @escaping @Sendable (Wire) throws(WireFault) -> Void = { _ in }
+        _ address: RabbitMQAddress, name: String, commandPrefetch: Int = 16, logger: Logger,
+        setUp: @escaping @Sendable (Wire) throws(WireFault) -> Void = { _ in }
     ) throws {
         self.address = address
         self.name = name
         self.logger = logger
         self.setUp = setUp
+        self.commandPrefetch = commandPrefetch
         var ends: [Int32] = [0, 0]
         guard Self.makePipe(&ends) else { throw CohortError(.internal, "no pipe: \(String(cString: strerror(errno)))") }
         pipe = (ends[0], ends[1])
@@ -202,7 +208,23 @@ final class RabbitMQConnection: Sendable {
     }
 
     /// Hands messages on from the next connection on, and over reconnections.
-    func attach(_ consumer: Consumer) { state.withLock { $0.consumers["cohort-\(newIdentifier())"] = consumer } }
+    /// - Returns: the consumer's name.
+    @discardableResult
+    func attach(_ consumer: Consumer) -> String {
+        let name = "cohort-\(newIdentifier())"
+        let isConnected = state.withLock { state in
+            state.consumers[name] = consumer
+            return state.isConnected
+        }
+        if isConnected {
+            add(
+                Job(deadline: .now + Self.patience) { (wire, _) throws(WireFault) in
+                    try self.resume(consumer, name, wire, number: self.state.withLock { $0.number })
+                } giveUp: { _ in
+                })
+        }
+        return name
+    }
 
     /// Sends what may be lost: nothing tells whether it came.
     func broadcast(_ message: WireMessage) {
@@ -356,28 +378,38 @@ final class RabbitMQConnection: Sendable {
         try wire.open(channel: Channel.control)
         // Many events are stored together; a peer's commands are few.
         try wire.open(channel: Channel.events, prefetch: 256)
-        try wire.open(channel: Channel.commands, prefetch: 16)
+        try wire.open(channel: Channel.commands, prefetch: commandPrefetch)
         try wire.open(channel: Channel.signals)
         try setUp(wire)
         let (consumers, number) = state.withLock { state in
             state.number += 1
             return (state.consumers, state.number)
         }
-        for (name, consumer) in consumers { try Self.begin(consumer, name, wire, number: number) }
+        for (name, consumer) in consumers { try resume(consumer, name, wire, number: number) }
         state.withLock { $0.isConnected = true }
         logger.log(level: isFirst ? .info : .notice, "connected to RabbitMQ at \(address)")
+    }
+
+    /// A queue that somebody else makes may be gone for good.
+    private func resume(_ consumer: Consumer, _ name: String, _ wire: Wire, number: Int) throws(WireFault) {
+        do throws(WireFault) {
+            try Self.begin(consumer, name, wire, number: number)
+        } catch {
+            guard consumer.kind == nil, error.kind == .channel, [403, 404].contains(error.code) else { throw error }
+            state.withLock { $0.consumers.removeValue(forKey: name) }?.end()
+        }
     }
 
     private static func begin(_ consumer: Consumer, _ name: String, _ wire: Wire, number: Int) throws(WireFault) {
         if let exchange = consumer.exchange {
             // Of another name each time: the server may not have noticed yet that the connection of the last one is gone.
             let queue = "\(consumer.queue).\(number)"
-            try wire.declare(fanout: exchange, channel: Channel.control)
-            try wire.declare(queue, consumer.kind, channel: Channel.control)
+            try wire.declare(exchange: exchange, .fanout, channel: Channel.control)
+            if let kind = consumer.kind { try wire.declare(queue, kind, channel: Channel.control) }
             try wire.bind(queue, to: exchange, channel: Channel.control)
             return try wire.consume(queue, as: name, priority: 0, isSettled: true, channel: consumer.channel)
         }
-        try wire.declare(consumer.queue, consumer.kind, channel: Channel.control)
+        if let kind = consumer.kind { try wire.declare(consumer.queue, kind, channel: Channel.control) }
         // A newer consumer of a queue is given its messages before an older one, wherever that runs.
         try wire.consume(
             consumer.queue, as: name, priority: Int32(truncatingIfNeeded: time(nil) & 0x7fff_ffff), isSettled: false,

@@ -14,8 +14,14 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
         public var peerQueueExpiry: Int
         /// As the server's management pages show it.
         public var name: String
+        /// How peers that speak AMQP themselves get in; nil: all speak HTTP with a server.
+        public var access: PeerAccess?
 
-        public init(address: RabbitMQAddress, isQuorum: Bool = false, peerQueueExpiry: Int = 7 * 86_400, name: String = "cohort") {
+        public init(
+            address: RabbitMQAddress, isQuorum: Bool = false, peerQueueExpiry: Int = 7 * 86_400, name: String = "cohort",
+            access: PeerAccess? = nil
+        ) {
+            self.access = access
             self.address = address
             self.isQuorum = isQuorum
             self.peerQueueExpiry = peerQueueExpiry
@@ -25,6 +31,8 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
 
     /// Where events go that nobody can understand, for a person to look at.
     public static let deadLetters = "cohort.dead-letters"
+    /// Where peers publish their events, by the name of the session's queue.
+    public static let eventExchange = "cohort.events"
     /// News for every process.
     static let signals = "cohort.signals"
     /// The server signs what it passes on for peers that speak HTTP.
@@ -67,7 +75,8 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
             try wire.declare(
                 Self.deadLetters, QueueKind(isQuorum: configuration.isQuorum, maxLength: 10_000),
                 channel: RabbitMQConnection.Channel.control)
-            try wire.declare(fanout: Self.signals, channel: RabbitMQConnection.Channel.control)
+            try wire.declare(exchange: Self.signals, .fanout, channel: RabbitMQConnection.Channel.control)
+            try wire.declare(exchange: Self.eventExchange, .topic, channel: RabbitMQConnection.Channel.control)
         }
         connection.attach(
             .init(
@@ -75,9 +84,20 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
                 channel: RabbitMQConnection.Channel.signals, deliver: { [weak self] delivery, _ in self?.hear(delivery) }, end: {}))
     }
 
-    public func run() async throws { try await connection.run() }
+    public func run() async throws {
+        do {
+            try await connection.run()
+        } catch {
+            await configuration.access?.close()
+            throw error
+        }
+        await configuration.access?.close()
+    }
 
     public func ready() async throws { try connection.ready() }
+
+    /// Bytes.
+    private static let largestEvent = 64 << 10
 
     private var eventQueue: QueueKind { QueueKind(isQuorum: configuration.isQuorum, deadLetters: Self.deadLetters) }
 
@@ -98,7 +118,14 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
 
     // MARK: Events
 
-    public func open(_ queue: QueueName) async throws { try await declare(queue, eventQueue) }
+    public func open(_ queue: QueueName) async throws {
+        let kind = eventQueue
+        try await connection.perform(RabbitMQConnection.refusal) { wire throws(WireFault) in
+            try wire.declare(queue.rawValue, kind, channel: RabbitMQConnection.Channel.control)
+            try wire.bind(
+                queue.rawValue, to: Self.eventExchange, key: queue.rawValue, channel: RabbitMQConnection.Channel.control)
+        }
+    }
 
     public func events(of queue: QueueName) async throws -> AsyncThrowingStream<ReceivedEvent, any Error> {
         let (stream, continuation) = AsyncThrowingStream<ReceivedEvent, any Error>.makeStream()
@@ -110,6 +137,11 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
                     unsettled.add(delivery.tag, connection)
                     guard let sender = verifiedSender(delivery) else {
                         return reject(delivery, connection, unsettled, "its signature is not that of the peer it names")
+                    }
+                    guard delivery.body.count <= Self.largestEvent else {
+                        return reject(
+                            delivery, connection, unsettled,
+                            "it has \(delivery.body.count) bytes; an event has at most \(Self.largestEvent)")
                     }
                     continuation.yield(
                         ReceivedEvent(body: delivery.body, sender: sender) { [self] settlement in
@@ -136,7 +168,9 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
     /// nil: anybody may have sent it.
     private func verifiedSender(_ delivery: WireDelivery) -> String? {
         guard let registration = Int(delivery.registration), !delivery.sender.isEmpty,
-            signatures.isGood(delivery.signature, of: delivery.body, peerId: delivery.sender, registration: registration)
+            signatures.isGood(delivery.signature, of: delivery.body, peerId: delivery.sender, registration: registration),
+            // An account of a peer's own speaks for nobody else.
+            !delivery.userId.hasPrefix(PeerAccess.accountPrefix) || delivery.userId == PeerAccess.account(of: delivery.sender)
         else { return nil }
         return delivery.sender
     }
@@ -190,7 +224,19 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
     public func forget(peer peerId: String) async throws {
         _ = state.withLock { $0.known.remove(peerId) }
         letGo(ofCommandsFor: peerId)
+        try await configuration.access?.revoke(peerId: peerId)
         try await delete(.command(peerId: peerId))
+    }
+
+    public func admit(peerId: String, registration: Int) async throws -> API.BrokerAddress? {
+        guard let access = configuration.access else { return nil }
+        let queue = QueueName.command(peerId: peerId)
+        // The peer may not make it itself.
+        try await declare(queue, commandQueue)
+        _ = state.withLock { $0.known.insert(peerId) }
+        return API.BrokerAddress(
+            kind: "amqp", url: try await access.admit(peerId: peerId, queue: queue), commandQueue: queue.rawValue,
+            eventExchange: Self.eventExchange, key: signatures.key(peerId: peerId, registration: registration))
     }
 
     /// What it has been told and has not acknowledged goes back to its queue.

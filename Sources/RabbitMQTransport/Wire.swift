@@ -62,6 +62,8 @@ struct WireDelivery: Sendable {
     var sender: String
     var registration: String
     var signature: String
+    /// The account that sent it, as the server has checked; empty: the sender did not say.
+    var userId: String
 }
 
 struct WireMessage: Sendable {
@@ -136,13 +138,20 @@ final class Wire {
         }
     }
 
-    /// A durable exchange that gives every queue bound to it what is published to it.
-    func declare(fanout exchange: String, channel: Int) throws(WireFault) {
-        try call { cohort_amqp_exchange(connection, Int32(channel), exchange, &$0) }
+    enum ExchangeType: String {
+        /// Every queue bound to it gets what is published to it.
+        case fanout
+        /// Those that are bound by the message's key.
+        case topic
     }
 
-    func bind(_ queue: String, to exchange: String, channel: Int) throws(WireFault) {
-        try call { cohort_amqp_bind(connection, Int32(channel), queue, exchange, &$0) }
+    /// A durable one.
+    func declare(exchange: String, _ type: ExchangeType, channel: Int) throws(WireFault) {
+        try call { cohort_amqp_exchange(connection, Int32(channel), exchange, type.rawValue, &$0) }
+    }
+
+    func bind(_ queue: String, to exchange: String, key: String = "", channel: Int) throws(WireFault) {
+        try call { cohort_amqp_bind(connection, Int32(channel), queue, exchange, key, &$0) }
     }
 
     func delete(_ queue: String, channel: Int) throws(WireFault) {
@@ -201,7 +210,7 @@ final class Wire {
                 WireDelivery(
                     channel: Int(event.channel), tag: event.tag, consumer: text(&event.consumer),
                     body: [UInt8](UnsafeBufferPointer(start: event.body, count: event.count)), sender: text(&event.sender),
-                    registration: text(&event.registration), signature: text(&event.signature)))
+                    registration: text(&event.registration), signature: text(&event.signature), userId: text(&event.user_id)))
         case COHORT_AMQP_CONFIRMED: return .confirmed(tag: event.tag, multiple: event.multiple != 0, isTaken: true)
         case COHORT_AMQP_DENIED: return .confirmed(tag: event.tag, multiple: event.multiple != 0, isTaken: false)
         case COHORT_AMQP_RETURNED: return .returned(number: event.number)

@@ -81,11 +81,12 @@ import Testing
         }
     }
 
-    private static func broker(secret: [UInt8] = testSecret) throws -> RabbitMQTransport {
+    private static func broker(secret: [UInt8] = testSecret, admin: String? = nil) throws -> RabbitMQTransport {
         let address = try RabbitMQAddress(ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] ?? "", setting: "X")
+        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        let access = try admin.map { try PeerAccess(address: address, admin: $0, setting: "X", logger: logger) }
         return try RabbitMQTransport(
-            .init(address: address), signatures: MessageSignatures(secret: secret),
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            .init(address: address, access: access), signatures: MessageSignatures(secret: secret), logger: logger)
     }
 
     /// Runs `body` while all of them are connected.
@@ -146,6 +147,93 @@ import Testing
                 break
             }
             try await two.forget(peer: peer)
+        }
+    }
+
+    @Test(
+        .enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_ADMIN_URL"] != nil, "no RabbitMQ: `make integration` starts one")
+    )
+    func `a peer's own account reads its commands and sends its events, and can do nothing else`() async throws {
+        let broker = try Self.broker(admin: ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_ADMIN_URL"])
+        let (peer, other) = (newIdentifier(), newIdentifier())
+        let session = QueueName.events(sessionId: newIdentifier())
+        try await Self.run([broker]) {
+            let address = try #require(try await broker.admit(peerId: peer, registration: 1))
+            _ = try await broker.admit(peerId: other, registration: 1)
+            let events = try await broker.events(of: session)
+            try await broker.open(session)
+            let registered = API.Registered(peerId: peer, registration: 1, credential: "", broker: address, heartbeatInterval: 1)
+            let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+            let transport = try RabbitMQPeerTransport(registered, caFile: nil, logger: logger) {
+                try await Task.sleep(for: .seconds(3_600))
+            }
+            let own = try RabbitMQConnection(
+                RabbitMQAddress(try #require(address.url), setting: "X"), name: "another of the peer's", logger: logger)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { try await transport.run() }
+                group.addTask { try await own.run() }
+                group.addTask {
+                    while (try? own.ready()) == nil { try await Task.sleep(for: .milliseconds(5)) }
+                    let command = Command.stop(StopCommand(sessionId: newIdentifier(), reason: .completed))
+                    try await broker.send(command, to: peer)
+                    for try await received in try await transport.commands() {
+                        #expect(try CohortJSON.decode(Command.self, from: received.body) == command)
+                        try await received.accept()
+                        break
+                    }
+                    let progress = ProgressEvent(sessionId: "s", peerId: peer, generation: 1, phase: .loading, progress: 0.5)
+                    try await transport.send([.progress(progress)], to: session)
+                    for try await event in events {
+                        #expect(event.sender == peer)
+                        #expect(try CohortJSON.decode(PeerEvent.self, from: event.body) == .progress(progress))
+                        try await event.settle(.accepted)
+                        break
+                    }
+                    // In another's name, with the other's header or none of the account: no coordinator is given it.
+                    let key = try #require(address.key)
+                    for (sender, registration) in [(other, "1"), (peer, "2"), (other, "0")] {
+                        try await own.publish([
+                            WireMessage(
+                                exchange: RabbitMQTransport.eventExchange, key: session.rawValue, body: [1], sender: sender,
+                                registration: registration, signature: MessageSignatures.sign([1], key: key))
+                        ])
+                    }
+                    // What its account may not do closes a channel: a connection for each.
+                    for message in [
+                        WireMessage(key: QueueName.command(peerId: other).rawValue, body: [1]),
+                        WireMessage(key: session.rawValue, body: [1]),
+                        WireMessage(exchange: RabbitMQTransport.eventExchange, key: "peer.\(other).command", body: [1]),
+                        WireMessage(exchange: "cohort.signals", key: "", body: [1]),
+                        WireMessage(
+                            exchange: RabbitMQTransport.eventExchange, key: session.rawValue, body: [1], userId: "cohort.peer.\(other)"),
+                    ] {
+                        await expectError(.unavailable) { try await own.publish([message]) }
+                        while (try? own.ready()) == nil { try await Task.sleep(for: .milliseconds(5)) }
+                    }
+                    for queue in [QueueName.command(peerId: other).rawValue, session.rawValue, RabbitMQTransport.deadLetters] {
+                        await expectError(.forbidden) {
+                            try await own.consume(
+                                .init(
+                                    queue: queue, kind: nil, channel: RabbitMQConnection.Channel.commands, deliver: { _, _ in }, end: {}))
+                        }
+                        await expectError(.forbidden) {
+                            try await own.perform(RabbitMQConnection.refusal) { wire throws(WireFault) in
+                                try wire.delete(queue, channel: RabbitMQConnection.Channel.control)
+                            }
+                        }
+                    }
+                    // With the peer its account goes.
+                    try await broker.forget(peer: peer)
+                    try await broker.forget(peer: peer)
+                    try await broker.forget(peer: other)
+                    try await broker.close(session)
+                }
+                try await group.next()
+                group.cancelAll()
+            }
+            let gone = try RabbitMQConnection(
+                RabbitMQAddress(try #require(address.url), setting: "X"), name: "too late", logger: logger)
+            await expectError(.unauthenticated) { try await gone.run() }
         }
     }
 }

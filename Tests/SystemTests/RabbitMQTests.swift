@@ -60,6 +60,88 @@ extension SystemSuite {
             }
         }
 
+        private static let amqp = ["COHORT_TRANSPORT": "amqp", "COHORT_BROKER_CA_FILE": RabbitMQServer.caFile ?? ""]
+        private static let server = [
+            "COHORT_BROKER_URL": RabbitMQServer.tlsURL ?? "", "COHORT_BROKER_ADMIN_URL": RabbitMQServer.adminURL ?? "",
+        ]
+
+        @Test(arguments: ["fedavg", "independent"]) func `peers that speak AMQP, with accounts of their own, and one that speaks HTTP`(
+            strategy: String
+        ) async throws {
+            try await withWorld { world in
+                let server = try await world.server(environment: Self.server)
+                let person = try await world.person(server)
+                let peers = try await world.peers(2, of: server, for: person, prefix: "amqp", environment: Self.amqp)
+                _ = try await world.peers(1, of: server, for: person, prefix: "http")
+                var settings = Self.settings
+                settings.strategy = strategy
+                settings.peers = 3
+                let started = try await person.startSession(settings, file: try world.blobs(rows: 300))
+                let status = try await person.final(started.sessionId)
+                #expect(status.status == .completed, "\(status.error ?? "")")
+                let results = try await person.results(id: started.sessionId)
+                let times = strategy == "fedavg" ? 8 : 6
+                #expect(results.rows?.least == times && results.rows?.most == times, "\(String(describing: results.rows))")
+                #expect(results.peers.allSatisfy { $0.trainedSamples > 0 })
+                try await eventually("nobody stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
+                #expect(peers.allSatisfy { $0.standardError.contains("connected to RabbitMQ") })
+                #expect(!peers.contains { $0.standardError.contains("amqps://cohort.peer") }, "no password in a log")
+            }
+        }
+
+        @Test func `RabbitMQ is killed under peers that speak AMQP: the session completes, and nothing is lost`() async throws {
+            let rabbit = try #require(RabbitMQServer.server)
+            try await withWorld { world in
+                let server = try await world.server(environment: Self.server)
+                let person = try await world.person(server)
+                let peers = try await world.peers(2, of: server, for: person, environment: Self.amqp)
+                let point = try await world.points.hold(.firstBatch, of: peers[0], round: 1)
+                let started = try await person.startSession(Self.settings, file: try world.blobs(rows: 300))
+                let held = try await world.points.reached(point)
+                try rabbit.act("kill")
+                try await eventually("the server says that it is not ready") { try await world.ready(server) == 503 }
+                held.release()
+                try rabbit.act("restart")
+                let status = try await person.final(started.sessionId)
+                #expect(status.status == .completed, "\(status.error ?? "")")
+                let rows = try #require(try await person.results(id: started.sessionId).rows)
+                #expect(rows.least == 8 && rows.most == 8, "\(rows)")
+            }
+        }
+
+        @Test func `work that takes longer than RabbitMQ lets a delivery be held loses nothing`() async throws {
+            try await withWorld { world in
+                let server = try await world.server(environment: Self.server)
+                let person = try await world.person(server)
+                let peers = try await world.peers(2, of: server, for: person, environment: Self.amqp)
+                let point = try await world.points.hold(.firstBatch, of: peers[0], round: 1)
+                let started = try await person.startSession(Self.settings, file: try world.blobs(rows: 300))
+                let held = try await world.points.reached(point)
+                // The script's consumer_timeout is 10 s, looked at every second.
+                try await Task.sleep(for: .seconds(13))
+                held.release()
+                let status = try await person.final(started.sessionId)
+                #expect(status.status == .completed, "\(status.error ?? "")")
+                let rows = try #require(try await person.results(id: started.sessionId).rows)
+                #expect(rows.least == 8 && rows.most == 8, "\(rows)")
+                for log in [server.process.standardError] + peers.map(\.standardError) {
+                    #expect(!log.contains("is away"), "no channel was closed: \(log)")
+                }
+            }
+        }
+
+        @Test func `a server whose peers speak HTTP says so to one that wants AMQP`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                let person = try await world.person(server)
+                let token = try #require(try await person.createToken(API.NewToken(name: "test")).token)
+                let peer = world.peer("amqp", of: server, token: token, environment: Self.amqp)
+                let status = try await peer.end()
+                #expect(status != .exited(0))
+                #expect(peer.standardError.contains("this server's peers speak http"), "\(peer.standardError)")
+            }
+        }
+
         @Test func `a wrong password, a CA that does not know the server and a bad URL end the start, without the password`() async throws {
             let (url, tls, folder) = (RabbitMQServer.url ?? "", RabbitMQServer.tlsURL ?? "", RabbitMQServer.server?.folder ?? "")
             try await withWorld { world in

@@ -111,9 +111,10 @@ int cohort_amqp_descriptor(cohort_amqp *connection);
 int cohort_amqp_channel(cohort_amqp *connection, int channel, int confirms, int prefetch, cohort_amqp_error *error);
 int cohort_amqp_declare(cohort_amqp *connection, int channel, const char *queue, const cohort_amqp_queue *how, cohort_amqp_error *error);
 int cohort_amqp_delete(cohort_amqp *connection, int channel, const char *queue, cohort_amqp_error *error);
-/// A durable fan-out exchange: what is published to it goes to every queue that is bound to it.
-int cohort_amqp_exchange(cohort_amqp *connection, int channel, const char *exchange, cohort_amqp_error *error);
-int cohort_amqp_bind(cohort_amqp *connection, int channel, const char *queue, const char *exchange, cohort_amqp_error *error);
+/// A durable exchange; what is published to it goes to every queue that is bound to it (`fanout`), or bound by the message's key (`topic`).
+int cohort_amqp_exchange(cohort_amqp *connection, int channel, const char *exchange, const char *type, cohort_amqp_error *error);
+int cohort_amqp_bind(
+    cohort_amqp *connection, int channel, const char *queue, const char *exchange, const char *key, cohort_amqp_error *error);
 /// - priority: among the consumers of one queue those of the highest are given messages first.
 /// - settled: what is delivered counts as acknowledged.
 int cohort_amqp_consume(

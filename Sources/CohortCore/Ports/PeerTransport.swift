@@ -36,6 +36,11 @@ public protocol PeerGateway: Sendable {
     /// Takes away the peer's commands up to and including `id`.
     func acknowledge(peerId: String, through id: Int) async throws
 
+    /// Lets a peer in that speaks with the broker itself.
+    /// - Returns: what it needs for that; nil where every peer speaks HTTP.
+    /// - Throws: ``CohortError`` `unavailable`.
+    func admit(peerId: String, registration: Int) async throws -> API.BrokerAddress?
+
     /// Whether somebody takes the queue's events now, as far as this process knows.
     func isConsumed(_ queue: QueueName) async -> Bool
 

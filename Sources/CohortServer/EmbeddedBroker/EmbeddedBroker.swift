@@ -72,6 +72,8 @@ public final class EmbeddedBroker: CoordinatorTransport, PeerGateway {
         return stream
     }
 
+    public func admit(peerId: String, registration: Int) async throws -> API.BrokerAddress? { nil }
+
     public func isConsumed(_ queue: QueueName) async -> Bool { state.withLock { $0.queues[queue]?.consumer != nil } }
 
     public func forget(peer peerId: String) async throws { try await close(.command(peerId: peerId)) }

@@ -64,6 +64,10 @@ struct PeerRoutes: Sendable {
         guard about.platform.utf8.count <= 200, about.version.utf8.count <= 64 else {
             throw CohortError(.invalid, "capabilities: platform and version must be short")
         }
+        let transport = body.transport ?? "http"
+        guard ["http", "amqp"].contains(transport) else {
+            throw CohortError(.invalid, "transport is '\(transport.printable(max: 40))'; it must be http or amqp")
+        }
         let isBack = if let id = body.id { try await isKnown(id, body.credential, caller) } else { false }
         let now = time.date
         let peer = try await documents.register(
@@ -71,6 +75,15 @@ struct PeerRoutes: Sendable {
                 id: isBack ? body.id ?? newIdentifier() : newIdentifier(), name: try AccountRules.name(body.name, field: "name"),
                 ownerId: caller.userId,
                 tokenId: caller.tokenId ?? "", capabilities: about, serve: body.serve ?? .mine, registeredAt: now, lastSeen: now))
+        var broker = configuration.broker
+        if transport == "amqp" {
+            guard let address = try await gateway.admit(peerId: peer.id, registration: peer.registration) else {
+                throw CohortError(
+                    .invalid,
+                    "transport is amqp, but this server's peers speak http with it: it has no RabbitMQ for them (COHORT_BROKER_PEER_URL)")
+            }
+            broker = address
+        }
         await presence.registered(peer)
         let credential = try await authenticator.tokens.sign(
             Claims(
@@ -78,7 +91,7 @@ struct PeerRoutes: Sendable {
                 registration: peer.registration))
         return try .json(
             API.Registered(
-                peerId: peer.id, registration: peer.registration, credential: credential, broker: configuration.broker,
+                peerId: peer.id, registration: peer.registration, credential: credential, broker: broker,
                 heartbeatInterval: configuration.heartbeatInterval), status: .created)
     }
 

@@ -32,7 +32,8 @@ struct CommonParts {
         let lease = try settings.seconds("lease_seconds", in: 1...3_600, default: 15)
         let documentsChoice = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: path)
         let isQuorum = try settings.yesOrNo("broker_quorum", default: false)
-        let brokerChoice = try BrokerChoice(url: settings.text("broker_url"))
+        let brokerChoice = try BrokerChoice(
+            url: settings.text("broker_url"), peerURL: settings.text("broker_peer_url"), adminURL: settings.text("broker_admin_url"))
         let objectsChoice = try ObjectsChoice(url: settings.text("objects_url"), dataDirectory: path)
         isShared = documentsChoice.isShared && brokerChoice.isShared && objectsChoice.isShared
         if isApart {

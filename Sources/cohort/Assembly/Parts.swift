@@ -42,18 +42,28 @@ enum DocumentsChoice: Equatable {
 
 enum BrokerChoice: Equatable {
     case embedded
-    case rabbitMQ(RabbitMQAddress)
+    case rabbitMQ(RabbitMQAddress, forPeers: RabbitMQAddress?, admin: String?)
 
     /// Whether other processes can use it beside this one.
     var isShared: Bool { if case .embedded = self { false } else { true } }
 
+    /// - Parameters:
+    ///   - peerURL: how peers reach the RabbitMQ.
+    ///   - adminURL: of its management API.
     /// - Throws: ``CohortError`` `invalid` for a URL of a scheme that is not built in, or one that is not right.
-    init(url: String?) throws {
+    init(url: String?, peerURL: String?, adminURL: String?) throws {
         let url = url ?? "embedded:"
         if url == "embedded:" {
+            guard peerURL == nil, adminURL == nil else {
+                throw CohortError(.invalid, "COHORT_BROKER_PEER_URL and COHORT_BROKER_ADMIN_URL are for a RabbitMQ in COHORT_BROKER_URL")
+            }
             self = .embedded
         } else if url.hasPrefix("amqp:") || url.hasPrefix("amqps:") {
-            self = .rabbitMQ(try RabbitMQAddress(url, setting: "COHORT_BROKER_URL"))
+            let address = try RabbitMQAddress(url, setting: "COHORT_BROKER_URL")
+            // With an account each, peers may reach it where the server does.
+            let forPeers =
+                try peerURL.map { try RabbitMQAddress($0, setting: "COHORT_BROKER_PEER_URL") } ?? (adminURL == nil ? nil : address)
+            self = .rabbitMQ(address, forPeers: forPeers, admin: adminURL)
         } else {
             throw unsupported("COHORT_BROKER_URL", url, "embedded:, amqp://… and amqps://…")
         }
@@ -63,18 +73,28 @@ enum BrokerChoice: Equatable {
     func open(secret: @autoclosure () throws -> [UInt8], isQuorum: Bool, logger: Logger) throws -> any CoordinatorTransport & PeerGateway {
         switch self {
         case .embedded: EmbeddedBroker()
-        case .rabbitMQ(let address):
+        case .rabbitMQ(let address, let forPeers, let admin):
             try RabbitMQTransport(
-                .init(address: address, isQuorum: isQuorum), signatures: MessageSignatures(secret: secret()), logger: logger)
+                .init(
+                    address: address, isQuorum: isQuorum,
+                    access: forPeers.map { try PeerAccess(address: $0, admin: admin, setting: "COHORT_BROKER_ADMIN_URL", logger: logger) }),
+                signatures: MessageSignatures(secret: secret()), logger: logger)
         }
     }
 }
 
 /// What a peer's messages go by, as registering it was answered.
-enum PeerTransportChoice {
-    @Sendable static func make(_ client: CohortClient, _ registered: API.Registered, _ logger: Logger) throws -> any PeerTransport {
+struct PeerTransportChoice: Sendable {
+    /// Of the authorities that signed a RabbitMQ's certificate; nil: the system's.
+    var caFile: String?
+
+    @Sendable func make(_ client: CohortClient, _ registered: API.Registered, _ logger: Logger) throws -> any PeerTransport {
         switch registered.broker.kind {
         case "http": return HTTPPeerTransport(client: client, registered: registered, logger: logger)
+        case "amqp":
+            return try RabbitMQPeerTransport(registered, caFile: caFile, logger: logger) {
+                try await PresenceBeats(client: client, registered: registered, logger: logger).run()
+            }
         default:
             throw CohortError(
                 .invalid,

@@ -9,13 +9,14 @@ import UnixSignals
 /// Settings → a peer → one service group.
 struct PeerAssembly {
     private let configuration: PeerConfiguration
+    private let transport: PeerTransportChoice
     private let logger: Logger
 
     /// Flags are nil where they were not given.
     /// - Throws: ``CohortError`` `invalid` for a setting that cannot be, or one that is missing.
     init(
         settings: Settings, server: String?, token: String?, name: String?, dataDirectory: String?, threads: Int?, engine: String?,
-        serve: String?, maxLoad: Int?, logger: Logger
+        serve: String?, maxLoad: Int?, transport: String?, logger: Logger
     ) throws {
         guard let server = settings.text("server", flag: server) else {
             throw CohortError(.invalid, "--server (or COHORT_SERVER) is missing: the server's URL, such as http://192.168.1.20:8080")
@@ -33,12 +34,18 @@ struct PeerAssembly {
             throw CohortError(
                 .invalid, "COHORT_SERVE is '\(serveName)'; it must be one of \(Pool.allCases.map(\.rawValue).joined(separator: ", "))")
         }
+        let transportName = settings.text("transport", flag: transport, default: "http")
+        guard ["http", "amqp"].contains(transportName) else {
+            throw CohortError(.invalid, "COHORT_TRANSPORT is '\(transportName.printable(max: 40))'; it must be http or amqp")
+        }
+        self.transport = PeerTransportChoice(caFile: settings.text("broker_ca_file"))
         configuration = PeerConfiguration(
             server: try ServerURL(server), token: token, name: settings.text("name", flag: name),
             dataDirectory: settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/peer"),
             threads: try settings.whole("threads", flag: threads, in: 0...1_024, default: 0).nonZero, engine: engine,
             cacheLimitBytes: try settings.bytes("cache_limit", default: 10 << 30),
-            serve: serve, maxLoad: try settings.whole("max_load", flag: maxLoad, in: 1...100, default: 100), version: Version.text,
+            serve: serve, maxLoad: try settings.whole("max_load", flag: maxLoad, in: 1...100, default: 100), transport: transportName,
+            version: Version.text,
             checkPoint: try CheckPointSocket.hook(settings))
         self.logger = logger
     }
@@ -47,7 +54,7 @@ struct PeerAssembly {
     func run() async throws {
         let http = HTTPClient.cohort()
         do {
-            let peer = try Peer(configuration: configuration, http: http, transport: PeerTransportChoice.make, logger: logger)
+            let peer = try Peer(configuration: configuration, http: http, transport: transport.make, logger: logger)
             // The peer ends by itself only for good: its token was refused.
             try await ServiceGroup(
                 configuration: .init(

@@ -32,12 +32,15 @@ struct PeerCommand: AsyncParsableCommand {
         help: ArgumentHelp("The most of its cores' time to use, 1 to 100 (COHORT_MAX_LOAD).", valueName: "percent"))
     var maxLoad: Int?
 
+    @Option(help: "What messages go by: http with the server, or amqp with its RabbitMQ (COHORT_TRANSPORT).")
+    var transport: String?
+
     func run() async throws {
         let settings = try await common.settings()
         let logger = try common.logger(settings, label: "cohort.peer")
         try await PeerAssembly(
             settings: settings, server: server, token: token, name: name, dataDirectory: dataDir, threads: threads, engine: engine,
-            serve: serve, maxLoad: maxLoad, logger: logger
+            serve: serve, maxLoad: maxLoad, transport: transport, logger: logger
         ).run()
     }
 }

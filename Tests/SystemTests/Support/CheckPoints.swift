@@ -22,7 +22,11 @@ final class CheckPoints: Sendable {
         fileprivate let descriptor: Int32
         let round: Int
         let epoch: Int
-        func release() { _ = Glibc.close(descriptor) }
+        func release() {
+            // A process that the test has started meanwhile may have inherited the connection: closing it here alone would not end it.
+            shutdown(descriptor, Int32(SHUT_RDWR))
+            _ = Glibc.close(descriptor)
+        }
     }
 
     private struct State {

@@ -46,6 +46,8 @@ struct RealServer: Sendable {
 enum RabbitMQServer {
     static let url = environment["COHORT_TEST_AMQP_URL"]
     static let tlsURL = environment["COHORT_TEST_AMQPS_URL"]
+    static let adminURL = environment["COHORT_TEST_AMQP_ADMIN_URL"]
+    static let caFile = server.map { "\($0.folder)/tls/ca.pem" }
     static let server = RealServer("rabbitmq.sh", folderIn: "COHORT_TEST_RABBITMQ_FOLDER")
     static let isThere = url != nil && tlsURL != nil && server != nil
 }

@@ -63,11 +63,14 @@ struct World: Sendable {
     }
 
     /// `count` peers named `prefix-1`…, online.
-    func peers(_ count: Int, of server: Server, for person: CohortClient, prefix: String = "peer") async throws -> [TestProcess] {
+    func peers(
+        _ count: Int, of server: Server, for person: CohortClient, prefix: String = "peer", environment: [String: String] = [:]
+    ) async throws -> [TestProcess] {
+        let before = try await person.peers().count { $0.status == .online }
         let token = try #require(try await person.createToken(API.NewToken(name: "test")).token)
-        let peers = (1...count).map { peer("\(prefix)-\($0)", of: server, token: token) }
+        let peers = (1...count).map { peer("\(prefix)-\($0)", of: server, token: token, environment: environment) }
         try await eventually("\(count) peers online") {
-            try await person.peers().count { $0.status == .online } >= count
+            try await person.peers().count { $0.status == .online } >= before + count
         }
         return peers
     }

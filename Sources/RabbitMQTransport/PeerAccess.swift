@@ -1,0 +1,113 @@
+import AsyncHTTPClient
+import CohortCore
+import CohortSystem
+import FoundationEssentials
+public import Logging
+import NIOCore
+import NIOHTTP1
+
+/// How peers that speak AMQP themselves get into the RabbitMQ: each by an account of its own, made through the management API, that can read its
+/// command queue and publish events, and nothing else; or all by one account that they share.
+public final class PeerAccess: Sendable {
+    static let accountPrefix = "cohort.peer."
+    static func account(of peerId: String) -> String { accountPrefix + peerId }
+
+    private let address: RabbitMQAddress
+    private let admin: Admin?
+
+    private struct Admin: Sendable {
+        var url: String
+        var authorization: String
+        var http: HTTPClient
+    }
+
+    /// - Parameters:
+    ///   - address: as peers reach the RabbitMQ; without `admin` with the account that they share.
+    ///   - admin: `http(s)://USER:PASSWORD@HOST:PORT` of the management API.
+    ///   - setting: its setting's name, for errors.
+    /// - Throws: ``CohortError`` `invalid` for a URL that cannot be.
+    public init(address: RabbitMQAddress, admin: String?, setting: String, logger: Logger) throws {
+        self.address = address
+        guard let admin else {
+            self.admin = nil
+            logger.notice(
+                "peers that speak AMQP share the account '\(address.user)': each of them can read what the others are told. COHORT_BROKER_ADMIN_URL gives each an account of its own"
+            )
+            return
+        }
+        guard let components = URLComponents(string: admin), let scheme = components.scheme, ["http", "https"].contains(scheme),
+            let host = components.host, !host.isEmpty, let user = components.user, let password = components.password
+        else {
+            throw CohortError(
+                .invalid, "\(setting) must look like https://USER:PASSWORD@HOST:15671, the management API of the RabbitMQ")
+        }
+        let login = Data("\(user.percentDecoded ?? user):\(password.percentDecoded ?? password)".utf8).base64EncodedString()
+        let place = host.contains(":") && !host.hasPrefix("[") ? "[\(host)]" : host
+        var configuration = HTTPClient.Configuration(
+            redirectConfiguration: .disallow, timeout: .init(connect: .seconds(5), read: .seconds(10)))
+        configuration.httpVersion = .http1Only
+        self.admin = Admin(
+            url: "\(scheme)://\(place)\(components.port.map { ":\($0)" } ?? "")", authorization: "Basic \(login)",
+            http: HTTPClient(eventLoopGroup: HTTPClient.defaultEventLoopGroup, configuration: configuration))
+    }
+
+    deinit {
+        // Without a run of the transport nobody has closed it.
+        if let admin { admin.http.shutdown { _ in } }
+    }
+
+    func close() async {
+        // It has no calls under way any more; a second end of it is none.
+        try? await admin?.http.shutdown()
+    }
+
+    /// - Returns: the URL that the peer logs in by.
+    func admit(peerId: String, queue: QueueName) async throws -> String {
+        guard let admin else { return address.url(user: address.user, password: address.password) }
+        let account = Self.account(of: peerId)
+        let password = (0..<32).map { _ in UInt8.random(in: 0...255) }.hexadecimal
+        try await call(admin, .PUT, ["users", account], #"{"password":"\#(password)","tags":""}"#)
+        // Regular expressions. Ids are of letters, digits and hyphens.
+        try await call(
+            admin, .PUT, ["permissions", address.vhost, account],
+            #"{"configure":"^$","write":"^cohort\\.events$","read":"^peer\\.\#(peerId)\\.command$"}"#)
+        try await call(
+            admin, .PUT, ["topic-permissions", address.vhost, account],
+            #"{"exchange":"\#(RabbitMQTransport.eventExchange)","write":"^coordinator\\.[0-9a-zA-Z-]+\\.events$","read":"^$"}"#)
+        return address.url(user: account, password: password)
+    }
+
+    func revoke(peerId: String) async throws {
+        guard let admin else { return }
+        try await call(admin, .DELETE, ["users", Self.account(of: peerId)], nil)
+    }
+
+    private func call(_ admin: Admin, _ method: HTTPMethod, _ path: [String], _ body: String?) async throws {
+        var request = HTTPClientRequest(url: "\(admin.url)/api/\(path.map { $0.percentEncoded() }.joined(separator: "/"))")
+        request.method = method
+        request.headers = ["Authorization": admin.authorization, "Content-Type": "application/json"]
+        if let body { request.body = .bytes(ByteBuffer(string: body)) }
+        let status: HTTPResponseStatus
+        do {
+            let response = try await admin.http.execute(request, timeout: .seconds(15))
+            status = response.status
+            _ = try await response.body.collect(upTo: 1 << 20)
+        } catch is CancellationError {
+            throw CancellationError()
+        } catch {
+            throw CohortError(.unavailable, "RabbitMQ's management API at \(admin.url) cannot be reached: \(error)")
+        }
+        switch status.code {
+        case 200..<300: return
+        case 404 where method == .DELETE: return
+        case 401, 403:
+            throw CohortError(
+                .unavailable,
+                "RabbitMQ's management API at \(admin.url) refuses the account of COHORT_BROKER_ADMIN_URL: it needs the tag administrator")
+        default:
+            throw CohortError(
+                .unavailable,
+                "RabbitMQ's management API at \(admin.url) answered \(status.code) to \(method) \(path[0]) of a peer's account")
+        }
+    }
+}
