@@ -72,8 +72,10 @@ public final class Coordinator: SessionRunner, Service {
     /// Updates of sessions that are over: put by a link that outlived its session over a restart.
     private func sweepUpdates() async {
         do {
+            // In this order: a session whose updates are listed was stored before.
+            let keys = try await objects.list(prefix: "updates/")
             let unfinished = Set(try await documents.unfinishedSessions())
-            let strays = try await objects.list(prefix: "updates/").filter { key in
+            let strays = keys.filter { key in
                 key.split(separator: "/").dropFirst().first.map { !unfinished.contains(String($0)) } ?? false
             }
             guard !strays.isEmpty else { return }

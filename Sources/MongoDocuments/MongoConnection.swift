@@ -17,7 +17,7 @@ final class MongoConnection: Sendable {
     /// Hosts and database, without credentials: for errors.
     let place: String
     private let database: String
-    private let lanes = BlockingLanes("documents", count: connections)
+    private let lanes = BlockingLanes("documents", count: connections, limit: 10_000)
     private let state: Mutex<State>
 
     /// - Parameters:

@@ -135,8 +135,30 @@ struct SessionRoutes: Sendable {
             }
             sink.finish()
         }
-        sink.onTermination = { _ in pump.cancel() }
+        // What another server's coordinator tells may be lost on its way; the end is not.
+        let watch = configuration.isShared && !session.status.isFinal ? Task { try await tellEnd(of: id, to: sink) } : nil
+        sink.onTermination = { _ in
+            pump.cancel()
+            watch?.cancel()
+        }
         return .eventStream(request, buffering: .bufferingNewest(1_000), stream)
+    }
+
+    /// Ends a stream whose session has ended without a word of it.
+    private func tellEnd(of id: String, to sink: AsyncStream<StreamedEvent>.Continuation) async throws {
+        while true {
+            try await parts.time.sleep(seconds: 15)
+            // A store that is away just now is asked again.
+            guard let session = try? await documents.session(id: id), session.status.isFinal else { continue }
+            // What is on its way comes first.
+            try await parts.time.sleep(seconds: 2)
+            var last = SessionNotice(sessionId: id, kind: .status, time: parts.time.date, message: API.TrainingStatus(session).message)
+            last.status = session.status
+            last.progress = session.progress
+            last.round = session.round
+            sink.yield(try event(last))
+            return sink.finish()
+        }
     }
 
     private func event(_ notice: SessionNotice) throws -> StreamedEvent {
