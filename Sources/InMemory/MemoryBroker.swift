@@ -110,8 +110,11 @@ public final class MemoryBroker: CoordinatorTransport, PeerGateway {
             return (number, older)
         }
         continuation.onTermination = { [weak self] _ in
-            self?.state.withLock { state in
-                if state.queues[queue]?.consumer?.number == number { state.queues[queue]?.consumer = nil }
+            // Not from within the end itself: that holds a lock which a delivery, under this one, needs as well.
+            Task {
+                self?.state.withLock { state in
+                    if state.queues[queue]?.consumer?.number == number { state.queues[queue]?.consumer = nil }
+                }
             }
         }
         older?.end()

@@ -148,8 +148,9 @@ public final class EmbeddedBroker: CoordinatorTransport, PeerGateway {
         onTermination: (@escaping @Sendable () -> Void) -> Void
     ) {
         let token = newIdentifier()
+        // Not from within the end itself: that holds a lock of the task which a delivery, under this broker's lock, needs as well.
         onTermination { [weak self] in
-            self?.state.withLock { $0.queues[queue]?.detach(token) }
+            Task { self?.state.withLock { $0.queues[queue]?.detach(token) } }
         }
         // Delivered under the lock, so that what is published meanwhile comes after what waits.
         let older = state.withLock { state in
