@@ -27,13 +27,18 @@ actor S3CredentialSource {
     private let place: Place
     private let http: HTTPClient
     private let now: @Sendable () -> Date
+    private let patience: TimeAmount
     private var known: S3Credentials?
 
+    /// - Parameter patience: how long an address of the container or the instance may take to answer.
     /// - Throws: ``CohortError`` `invalid` when the environment names credentials that cannot be used.
-    init(environment: [String: String], http: HTTPClient, now: @escaping @Sendable () -> Date) throws {
+    init(
+        environment: [String: String], http: HTTPClient, patience: TimeAmount = .seconds(10), now: @escaping @Sendable () -> Date
+    ) throws {
         place = try Self.place(environment)
         self.http = http
         self.now = now
+        self.patience = patience
     }
 
     /// - Throws: ``CohortError`` `unavailable` when there are none, saying where they can be put.
@@ -135,8 +140,7 @@ actor S3CredentialSource {
         for (name, value) in headers { request.headers.add(name: name, value: value) }
         let place = url.prefix { $0 != "?" }
         do {
-            // These addresses are on this machine: who does not answer soon is not there.
-            let response = try await http.execute(request, timeout: .seconds(2))
+            let response = try await http.execute(request, timeout: patience)
             let body = try await response.body.collect(upTo: 64 << 10)
             guard response.status == .ok else {
                 throw CohortError(.unavailable, "\(place) answered \(response.status.code) when it was asked for S3 credentials")

@@ -186,4 +186,23 @@ struct BrokerTests {
             await expectError(.invalid) { try await broker.publish([[1]], from: peer, to: .command(peerId: peer)) }
         }
     }
+
+    /// Its end and a delivery may not wait for each other.
+    @Test("A stream that is cancelled while messages come stops nothing", .timeLimit(.minutes(2)), arguments: BrokerKind.all)
+    func cancelledWhileDelivering(_ kind: BrokerKind) async throws {
+        try await kind.with { broker in
+            for _ in 0..<200 {
+                let peer = newIdentifier()
+                let consumer = Task { for try await _ in try await broker.commands(of: peer) {} }
+                let sender = Task {
+                    for _ in 0..<4 { try await broker.send(.stop(StopCommand(sessionId: newIdentifier(), reason: .completed)), to: peer) }
+                }
+                await Task.yield()
+                consumer.cancel()
+                _ = await consumer.result
+                _ = try await sender.value
+                try await broker.forget(peer: peer)
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@ import CohortCore
 import Crypto
 import Foundation
 import Logging
+import NIOCore
 import Testing
 
 @testable import S3Objects
@@ -236,7 +237,8 @@ enum TestS3 {
         ) { proxy, port in
             let http = HTTPClient.cohort()
             let source = try S3CredentialSource(
-                environment: ["AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:\(port)/"], http: http, now: { Date() })
+                environment: ["AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:\(port)/"], http: http, patience: .minutes(2),
+                now: { Date() })
             let result = await Result { [try await source.credentials(), try await source.credentials(), try await source.credentials()] }
             try await http.shutdown()
             #expect(try result.get().map(\.accessKeyId) == ["one", "two", "two"])
@@ -257,9 +259,10 @@ enum TestS3 {
             let source = try S3CredentialSource(
                 environment: [
                     "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:\(port)/creds", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "auth",
-                ], http: http, now: { Date() })
+                ], http: http, patience: .minutes(2), now: { Date() })
             let nowhere = try S3CredentialSource(
-                environment: ["AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"], http: http, now: { Date() })
+                environment: ["AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"], http: http, patience: .minutes(2), now: { Date() }
+            )
             let result = await Result { try await source.credentials() }
             let none = await Result { try await nowhere.credentials() }
             try await http.shutdown()
