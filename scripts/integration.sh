@@ -14,4 +14,6 @@ for name in rabbitmq seaweedfs mongodb; do . "$folder/$name.env"; done
 set +a
 export COHORT_TEST_SCRIPTS="$PWD/scripts"
 swift build --build-tests
-timeout 1200 swift test --skip-build --filter 'BrokerTests|RabbitMQ|ObjectStoreTests|S3|DocumentsTests|DurabilityTests|Mongo|RealServers'
+# First the suites that need the servers there, then those that kill them.
+timeout 600 swift test --skip-build --filter ContractTests
+timeout 900 swift test --skip-build --filter 'OverRabbitMQ|OverS3|OverRealServers'
