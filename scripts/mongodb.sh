@@ -1,19 +1,15 @@
 #!/usr/bin/env bash
 # Servers of MongoDB's wire protocol of its own for tests, on loopback: mongodb.sh start|stop|kill|restart FOLDER
 # Debian packages no mongod, so these are two independent servers of the protocol from PyPI: mongoeco (Python 3.13 or newer), with a password,
-# and nx-27017. `start` prints COHORT_TEST_… lines; with COHORT_TEST_MONGODB_URL set, the tests use that server as well. stop, kill and restart
+# and nx-27017. `start` prints COHORT_TEST_… lines; with COHORT_TEST_MONGODB_URL set, the tests use that server as well. stop ends both; kill and restart
 # are for mongoeco, or for nx-27017 where there is no Python for it. Everything lies in FOLDER, but for the programs, kept in .build-tools.
 set -euo pipefail
 
-fail() {
-    printf 'mongodb: %s\n' "$*" >&2
-    exit 1
-}
-
 action=${1:-}
 folder=${2:-}
-[ -n "$action" ] && [ -n "$folder" ] || fail "usage: mongodb.sh start|stop|kill|restart FOLDER"
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=scripts/server.sh
+. "$here/server.sh"
 tools="$here/../.build-tools"
 
 # The newest Python that mongoeco runs on; nothing when there is none.
@@ -31,10 +27,6 @@ install_package() { # NAME PYTHON PACKAGE
     [ -x "$tools/$1/bin/python" ] && "$tools/$1/bin/python" -m pip show -q "${3%%[\[=<>]*}" >/dev/null 2>&1 && return
     { "$2" -m venv "$tools/$1" && "$tools/$1/bin/python" -m pip install --quiet --disable-pip-version-check "$3"; } >&2 ||
         fail "$3 cannot be installed from PyPI"
-}
-
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
 wait_for() { # NAME PORT
@@ -82,17 +74,6 @@ PY
     esac
 }
 
-finish() { # NAME SIGNAL
-    local pid
-    pid=$(cat "$folder/$1.pid" 2>/dev/null) || return 0
-    kill "-$2" "$pid" 2>/dev/null || return 0
-    for _ in $(seq 50); do
-        kill -0 "$pid" 2>/dev/null || return 0
-        sleep 0.2
-    done
-    kill -KILL "$pid" 2>/dev/null || true
-}
-
 case "$action" in
 start)
     mkdir -p "$folder"
@@ -115,10 +96,10 @@ start)
     fi
     printf 'COHORT_TEST_MONGODB_FOLDER=%s\n' "$folder"
     ;;
-stop) for name in mongoeco nx; do finish "$name" TERM; done ;;
-kill) finish "$(cat "$folder/first")" KILL ;;
+stop) for name in mongoeco nx; do end "$folder/$name.pid" TERM; done ;;
+kill) end "$folder/$(cat "$folder/first").pid" KILL ;;
 restart)
-    finish "$(cat "$folder/first")" TERM
+    end "$folder/$(cat "$folder/first").pid" TERM
     launch "$(cat "$folder/first")"
     ;;
 *) fail "unknown action '$action'" ;;

@@ -3,20 +3,13 @@
 # `start` prints COHORT_TEST_… lines. Everything lies in FOLDER; ports are the first free ones from the given base on.
 set -euo pipefail
 
-fail() {
-    printf 'rabbitmq: %s\n' "$*" >&2
-    exit 1
-}
-
 action=${1:-}
 folder=${2:-}
-[ -n "$action" ] && [ -n "$folder" ] || fail "usage: rabbitmq.sh start|stop|kill|restart FOLDER"
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=scripts/server.sh
+. "$here/server.sh"
 server=/usr/lib/rabbitmq/bin/rabbitmq-server
 [ -x "$server" ] || fail "RabbitMQ is not on this machine (apt-get install rabbitmq-server)"
-
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
 
 launch() {
     # shellcheck disable=SC1091
@@ -45,22 +38,11 @@ PY
     fail "it did not start within 60 s"
 }
 
-finish() {
-    local signal=$1 pid
-    pid=$(cat "$folder/pid" 2>/dev/null) || return 0
-    kill "-$signal" "$pid" 2>/dev/null || return 0
-    for _ in $(seq 150); do
-        kill -0 "$pid" 2>/dev/null || return 0
-        sleep 0.2
-    done
-    kill -KILL "$pid" 2>/dev/null || true
-}
-
 case "$action" in
 start)
     mkdir -p "$folder/db" "$folder/log"
     folder=$(cd "$folder" && pwd)
-    "$(dirname "$0")/certificates.sh" "$folder/tls"
+    "$here/certificates.sh" "$folder/tls"
     plain=$(free_port) tls=$(free_port) management=$(free_port) dist=$(free_port)
     printf 'plain=%s\ntls=%s\nmanagement=%s\ndist=%s\n' "$plain" "$tls" "$management" "$dist" >"$folder/ports"
     cat >"$folder/rabbitmq.conf" <<CONF
@@ -88,10 +70,10 @@ CONF
     printf 'COHORT_TEST_AMQP_ADMIN_URL=http://cohort:test-secret@127.0.0.1:%s\n' "$management"
     printf 'COHORT_TEST_RABBITMQ_FOLDER=%s\n' "$folder"
     ;;
-stop) finish TERM ;;
-kill) finish KILL ;;
+stop) end "$folder/pid" TERM ;;
+kill) end "$folder/pid" KILL ;;
 restart)
-    finish "${3:-TERM}"
+    end "$folder/pid" TERM
     launch
     ;;
 *) fail "unknown action '$action'" ;;

@@ -3,15 +3,11 @@
 # `start` prints COHORT_TEST_… lines. Everything lies in FOLDER, but for the program, which is kept in .build-tools.
 set -euo pipefail
 
-fail() {
-    printf 'seaweedfs: %s\n' "$*" >&2
-    exit 1
-}
-
 action=${1:-}
 folder=${2:-}
-[ -n "$action" ] && [ -n "$folder" ] || fail "usage: seaweedfs.sh start|stop|kill|restart FOLDER"
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=scripts/server.sh
+. "$here/server.sh"
 tools="$here/../.build-tools"
 weed="$tools/bin/weed"
 
@@ -69,17 +65,6 @@ PY
     fail "it did not start within 60 s"
 }
 
-finish() {
-    local signal=$1 pid
-    pid=$(cat "$folder/pid" 2>/dev/null) || return 0
-    kill "-$signal" "$pid" 2>/dev/null || return 0
-    for _ in $(seq 150); do
-        kill -0 "$pid" 2>/dev/null || return 0
-        sleep 0.2
-    done
-    kill -KILL "$pid" 2>/dev/null || true
-}
-
 case "$action" in
 start)
     install_weed
@@ -98,10 +83,10 @@ JSON
     printf 'COHORT_TEST_S3_KEY=cohort-test\nCOHORT_TEST_S3_SECRET=test-secret-of-s3\n'
     printf 'COHORT_TEST_S3_FOLDER=%s\n' "$folder"
     ;;
-stop) finish TERM ;;
-kill) finish KILL ;;
+stop) end "$folder/pid" TERM ;;
+kill) end "$folder/pid" KILL ;;
 restart)
-    finish "${3:-TERM}"
+    end "$folder/pid" TERM
     launch
     ;;
 *) fail "unknown action '$action'" ;;

@@ -32,6 +32,7 @@ for number in 0..<repeats {
     var count = 0
     for try await bytes in try await store.read(key, from: 0) { count += bytes.count }
     let end = ContinuousClock.now
+    // A number of a store that loses bytes is worth nothing.
     guard count == megabytes << 20 else { fatalError("\(count) bytes came back") }
     print("{\"put_s\": \(seconds(middle - start)), \"get_s\": \(seconds(end - middle))}")
     try await store.delete(key)

@@ -122,6 +122,7 @@ final class MongoConnection: Sendable {
     private func call<Value: Sendable>(
         _ body: @escaping @Sendable (OpaquePointer, inout cohort_mongo_error) -> Value
     ) async throws -> Value {
+        // libmongoc's pools are for any number of threads, and this one is not closed while `calls` counts a call.
         nonisolated(unsafe) let pool = try state.withLock { state in
             guard let pool = state.pool, !state.isClosing else { throw CohortError(.unavailable, "\(place) is closed") }
             state.calls += 1

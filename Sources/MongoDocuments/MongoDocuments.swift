@@ -73,7 +73,6 @@ public final class MongoDocuments: Documents {
         var writeConcernError: Failure.Concern?
     }
 
-    /// Inserts, ``Written`` in any order.
     /// - Throws: ``MongoFault`` of code 11000 for a duplicate.
     func insert(_ document: MongoJSON, into collection: String) async throws {
         let written = try await write("{\"insert\":\(collection),\"documents\":[\(document)]}")

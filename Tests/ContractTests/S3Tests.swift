@@ -164,8 +164,7 @@ enum TestS3 {
         try await TestS3.with { direct in
             try await direct.ready()
             let bytes = Self.bytes(6_000_000)
-            let proxied = FaultyProxy.self
-            try await proxied.with([.cut(after: 1_000_000), .cut(after: 2_500_000)], target: try TestS3.port()) { proxy, port in
+            try await FaultyProxy.with([.cut(after: 1_000_000), .cut(after: 2_500_000)], target: try TestS3.port()) { proxy, port in
                 try await TestS3.with(port: port) { store in
                     // Through a connection of its own, so that the first two are those of the reading.
                     let key = "\(newIdentifier()).csv"

@@ -147,11 +147,10 @@ struct SessionRoutes: Sendable {
     /// Ends a stream whose session has ended without a word of it.
     private func tellEnd(of id: String, to sink: AsyncStream<StreamedEvent>.Continuation) async throws {
         while true {
+            // Nothing tells that something was lost; the coordinators' sweep looks as seldom.
             try await parts.time.sleep(seconds: 15)
             // A store that is away just now is asked again.
             guard let session = try? await documents.session(id: id), session.status.isFinal else { continue }
-            // What is on its way comes first.
-            try await parts.time.sleep(seconds: 2)
             var last = SessionNotice(sessionId: id, kind: .status, time: parts.time.date, message: API.TrainingStatus(session).message)
             last.status = session.status
             last.progress = session.progress
