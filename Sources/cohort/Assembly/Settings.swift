@@ -4,13 +4,15 @@ import FoundationEssentials
 import Logging
 import SystemPackage
 
-/// Everything that can be set, each from a flag, else `COHORT_…` in the environment, else the configuration file, else its default.
-/// docs/settings.md has a row for each.
+/// Everything that can be set, each from a flag, else `COHORT_…` in the environment or in the file that `COHORT_…_FILE` names, else the
+/// configuration file, else its default. docs/settings.md has a row for each.
 struct Settings {
     private let reader: ConfigReader
 
     /// - Parameter file: lines of `COHORT_NAME=value`, as in an environment file; nil: `COHORT_CONFIG`, else none.
+    /// - Throws: ``CohortError`` `invalid` for a file that cannot be read, or a setting that is given twice.
     init(file: String?, environment: [String: String] = ProcessInfo.processInfo.environment) async throws {
+        let environment = try Self.withSecrets(environment)
         var providers: [any ConfigProvider] = [EnvironmentVariablesProvider(environmentVariables: environment)]
         if let file = file ?? environment["COHORT_CONFIG"] {
             do {
@@ -21,6 +23,27 @@ struct Settings {
         }
         reader = ConfigReader(providers: providers)
     }
+
+    /// With what stands in the files that `COHORT_…_FILE` names, as containers are given secrets; a line break at its end does not count.
+    private static func withSecrets(_ environment: [String: String]) throws -> [String: String] {
+        var result = environment
+        for (name, path) in environment
+        where name.hasPrefix("COHORT_") && name.hasSuffix("_FILE") && !ownFiles.contains(name) && !path.isEmpty {
+            let setting = String(name.dropLast(5))
+            guard environment[setting, default: ""].isEmpty else {
+                throw CohortError(.invalid, "\(setting) and \(name) are both set: leave one out")
+            }
+            do {
+                result[setting] = try String(contentsOfFile: path, encoding: .utf8).trimmingTrailingNewlines
+            } catch {
+                throw CohortError(.invalid, "\(name): the file \(path) cannot be read")
+            }
+        }
+        return result
+    }
+
+    /// Settings that are themselves paths.
+    private static let ownFiles = ["COHORT_BROKER_CA_FILE"]
 
     /// `data_dir` is `COHORT_DATA_DIR`.
     func text(_ name: String, flag: String? = nil) -> String? {
@@ -99,5 +122,11 @@ enum StandardFolder {
     private static func folder(_ base: String?, else standard: String, _ environment: [String: String]) -> String {
         let base = base.flatMap { $0.hasPrefix("/") ? $0 : nil } ?? "\(environment["HOME"] ?? "/tmp")/\(standard)"
         return "\(base)/cohort"
+    }
+}
+
+extension String {
+    fileprivate var trimmingTrailingNewlines: String {
+        String(self[..<(lastIndex { !$0.isNewline }.map(index(after:)) ?? startIndex)])
     }
 }
