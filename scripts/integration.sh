@@ -12,7 +12,11 @@ set -a
 # shellcheck disable=SC1090
 for name in rabbitmq seaweedfs mongodb; do . "$folder/$name.env"; done
 set +a
-export COHORT_TEST_SCRIPTS="$PWD/scripts"
+export COHORT_TEST_SCRIPTS="$PWD/scripts" COHORT_TEST_PYTHON="$PWD/.build-tools/python-peer/bin/python"
+if ! "$COHORT_TEST_PYTHON" -c 'import jsonschema, numpy, pika' 2>/dev/null; then
+    python3 -m venv .build-tools/python-peer
+    "$COHORT_TEST_PYTHON" -m pip install --quiet --disable-pip-version-check -r Examples/python-peer/requirements.txt jsonschema
+fi
 swift build --build-tests
 # First the suites that need the servers there, then those that kill them.
 timeout 600 swift test --skip-build --filter ContractTests

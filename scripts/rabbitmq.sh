@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A RabbitMQ of its own for tests, on loopback, with TLS and the management API: rabbitmq.sh start|stop|kill|restart FOLDER
+# A RabbitMQ of its own for tests, on loopback, with TLS and the management API: rabbitmq.sh start|stop|kill|restart|trace_on|trace_off FOLDER
 # `start` prints COHORT_TEST_… lines. Everything lies in FOLDER; ports are the first free ones from the given base on.
 set -euo pipefail
 
@@ -11,18 +11,20 @@ here=$(cd "$(dirname "$0")" && pwd)
 server=/usr/lib/rabbitmq/bin/rabbitmq-server
 [ -x "$server" ] || fail "RabbitMQ is not on this machine (apt-get install rabbitmq-server)"
 
+# The account that RabbitMQ runs as, in front of a command.
+as_rabbitmq() {
+    if [ "$(id -u)" -eq 0 ]; then set -- setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups "$@"; fi
+    exec "$@"
+}
+
 launch() {
     # shellcheck disable=SC1091
     . "$folder/ports"
-    local -a as=()
-    if [ "$(id -u)" -eq 0 ]; then
-        chown -R rabbitmq "$folder"
-        as=(setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups)
-    fi
-    env HOME="$folder" RABBITMQ_NODENAME="cohort$dist@localhost" RABBITMQ_CONFIG_FILE="$folder/rabbitmq" RABBITMQ_ADVANCED_CONFIG_FILE="$folder/advanced.config" RABBITMQ_MNESIA_BASE="$folder/db" \
+    [ "$(id -u)" -ne 0 ] || chown -R rabbitmq "$folder"
+    HOME="$folder" RABBITMQ_NODENAME="cohort$dist@localhost" RABBITMQ_CONFIG_FILE="$folder/rabbitmq" RABBITMQ_ADVANCED_CONFIG_FILE="$folder/advanced.config" RABBITMQ_MNESIA_BASE="$folder/db" \
         RABBITMQ_LOG_BASE="$folder/log" RABBITMQ_ENABLED_PLUGINS_FILE="$folder/enabled_plugins" RABBITMQ_DIST_PORT="$dist" \
         RABBITMQ_PID_FILE="$folder/pid" ERL_EPMD_ADDRESS=127.0.0.1 \
-        "${as[@]}" "$server" >"$folder/out" 2>&1 &
+        as_rabbitmq "$server" >"$folder/out" 2>&1 &
     for _ in $(seq 300); do
         if python3 - "$plain" <<'PY' 2>/dev/null
 import socket, sys
@@ -75,6 +77,12 @@ kill) end "$folder/pid" KILL ;;
 restart)
     end "$folder/pid" TERM
     launch
+    ;;
+trace_on | trace_off)
+    # Copies of all messages go to the exchange amq.rabbitmq.trace.
+    # shellcheck disable=SC1091
+    . "$folder/ports"
+    (HOME="$folder" as_rabbitmq /usr/lib/rabbitmq/bin/rabbitmqctl -q -n "cohort$dist@localhost" "$action")
     ;;
 *) fail "unknown action '$action'" ;;
 esac

@@ -66,6 +66,74 @@ import Testing
     }
 }
 
+/// docs/messages: an example of each message, with every field that it can have.
+@Suite struct MessageExamples {
+    private static let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../docs/messages").standardized
+
+    private func example(_ type: String) throws -> Data { try Data(contentsOf: Self.folder.appending(path: "\(type).json")) }
+
+    @Test(arguments: ["ENABLE", "TRAIN", "REFUSED", "STOP"]) func `a command's example is read and written without loss`(type: String)
+        throws
+    {
+        let bytes = try example(type)
+        let command = try CohortJSON.decode(Command.self, from: bytes)
+        try expectSame(bytes, try CohortJSON.encode(command))
+        switch command {
+        case .enable(let message): expectWhole(message)
+        case .train(let message): expectWhole(message)
+        case .refused(let message): expectWhole(message)
+        case .stop(let message): expectWhole(message)
+        }
+    }
+
+    @Test(arguments: ["ENABLED", "READY", "PROGRESS", "HEARTBEAT", "DONE", "ERROR"])
+    func `an event's example is read and written without loss`(type: String) throws {
+        let bytes = try example(type)
+        let event = try CohortJSON.decode(PeerEvent.self, from: bytes)
+        try expectSame(bytes, try CohortJSON.encode(event))
+        switch event {
+        case .enabled(let message): expectWhole(message)
+        case .ready(let message): expectWhole(message)
+        case .progress(let message): expectWhole(message)
+        case .heartbeat(let message): expectWhole(message)
+        case .done(let message): expectWhole(message)
+        case .error(let message): expectWhole(message)
+        }
+    }
+
+    /// Nothing that can be in the message is left out of its example.
+    private func expectWhole(_ message: Any) {
+        for child in Mirror(reflecting: message).children {
+            let mirror = Mirror(reflecting: child.value)
+            #expect(mirror.displayStyle != .optional || mirror.children.first != nil, "\(child.label ?? "") is not in the example")
+        }
+    }
+
+    private func expectSame(_ example: Data, _ written: [UInt8]) throws {
+        let (a, b) = (try JSONDecoder().decode(JSON.self, from: example), try JSONDecoder().decode(JSON.self, from: Data(written)))
+        #expect(a == b)
+    }
+
+    private enum JSON: Decodable, Equatable {
+        case object([String: JSON]), array([JSON]), text(String), number(Double), truth(Bool)
+
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.singleValueContainer()
+            if let value = try? container.decode(Bool.self) {
+                self = .truth(value)
+            } else if let value = try? container.decode(Double.self) {
+                self = .number(value)
+            } else if let value = try? container.decode(String.self) {
+                self = .text(value)
+            } else if let value = try? container.decode([JSON].self) {
+                self = .array(value)
+            } else {
+                self = .object(try container.decode([String: JSON].self))
+            }
+        }
+    }
+}
+
 @Suite struct Settings {
     @Test(arguments: [
         (SessionSettings(peers: 0), "peers is 0"), (SessionSettings(peers: 1_000_000), "peers is 1000000"),

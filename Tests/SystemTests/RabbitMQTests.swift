@@ -89,6 +89,42 @@ extension SystemSuite {
             }
         }
 
+        @Test(.enabled(if: PythonPeer.isThere, "no Python with pika and jsonschema: `make integration` makes one"))
+        func `every message that is sent fits the schema of the protocol`() async throws {
+            let rabbit = try #require(RabbitMQServer.server)
+            try await withWorld { world in
+                try rabbit.act("trace_on")
+                let tap = world.start(
+                    "tap", executable: PythonPeer.interpreter,
+                    [
+                        PythonPeer.file("scripts/message-tap.py"), RabbitMQServer.url ?? "",
+                        PythonPeer.file("docs/messages/messages.schema.json"),
+                    ])
+                _ = try await tap.firstLine(startingWith: "listening")
+                let server = try await world.server(environment: Self.server)
+                let person = try await world.person(server)
+                _ = try await world.peers(1, of: server, for: person, prefix: "amqp", environment: Self.amqp)
+                _ = try await world.peers(1, of: server, for: person, prefix: "http")
+                for strategy in ["fedavg", "independent"] {
+                    var settings = Self.settings
+                    settings.strategy = strategy
+                    settings.earlyStopping = 3
+                    settings.classWeight = strategy == "fedavg" ? .balanced : nil
+                    settings.target = "species"
+                    let started = try await person.startSession(settings, file: PythonPeer.file("Examples/penguins.csv"))
+                    let status = try await person.final(started.sessionId)
+                    #expect(status.status == .completed, "\(status.error ?? "")")
+                }
+                try await tap.send(SIGTERM)
+                #expect(try await tap.end() == .exited(0), "\(tap.lines)\n\(tap.standardError)")
+                let seen = tap.lines.first { $0.hasPrefix("{") } ?? ""
+                for type in ["ENABLE", "ENABLED", "TRAIN", "HEARTBEAT", "DONE", "STOP"] {
+                    #expect(seen.contains("\"\(type)\""), "\(type) in \(seen)")
+                }
+                try rabbit.act("trace_off")
+            }
+        }
+
         @Test func `RabbitMQ is killed under peers that speak AMQP: the session completes, and nothing is lost`() async throws {
             let rabbit = try #require(RabbitMQServer.server)
             try await withWorld { world in

@@ -52,6 +52,17 @@ enum RabbitMQServer {
     static let isThere = url != nil && tlsURL != nil && server != nil
 }
 
+/// The peer of `Examples/python-peer`, with an interpreter that has what it needs.
+enum PythonPeer {
+    static let interpreter = environment["COHORT_TEST_PYTHON"]
+    static let isThere = interpreter != nil && RabbitMQServer.isThere
+
+    /// A file of the repository.
+    static func file(_ path: String) -> String {
+        URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../../\(path)").standardized.path
+    }
+}
+
 enum S3Server {
     static let url = environment["COHORT_TEST_S3_URL"]
     static let tlsURL = environment["COHORT_TEST_S3_TLS_URL"]

@@ -25,7 +25,8 @@ final class TestProcess: Sendable {
     private let log: String
     private let state = Mutex(State())
 
-    init(name: String, arguments: [String], environment: [String: String], log: String) {
+    /// - Parameter executable: nil: ``binary``.
+    init(name: String, executable: String? = nil, arguments: [String], environment: [String: String], log: String) {
         self.name = name
         self.log = log
         var variables: [Environment.Key: String?] = [Environment.Key(stringLiteral: "COHORT_ENDS_WITH_PARENT"): "1"]
@@ -33,7 +34,8 @@ final class TestProcess: Sendable {
         var options = PlatformOptions()
         options.teardownSequence = [.send(signal: .kill, allowedDurationToNextStep: .seconds(1))]
         configuration = Configuration(
-            executable: .path(FilePath(Self.binary)), arguments: Arguments(arguments), environment: .inherit.updating(variables),
+            executable: .path(FilePath(executable ?? Self.binary)), arguments: Arguments(arguments),
+            environment: .inherit.updating(variables),
             platformOptions: options)
     }
 

@@ -21,11 +21,13 @@ struct World: Sendable {
         "COHORT_ROUND_GRACE": "3600",
     ]
 
-    func start(_ name: String, _ arguments: [String], environment: [String: String] = [:]) -> TestProcess {
+    /// - Parameter executable: nil: `cohort`.
+    func start(_ name: String, executable: String? = nil, _ arguments: [String], environment: [String: String] = [:]) -> TestProcess {
         let environment = environment.merging(["HOME": folder, "XDG_CONFIG_HOME": "\(folder)/config", "XDG_DATA_HOME": "\(folder)/share"]) {
             given, _ in given
         }
-        let process = TestProcess(name: name, arguments: arguments, environment: environment, log: "\(folder)/\(name).log")
+        let process = TestProcess(
+            name: name, executable: executable, arguments: arguments, environment: environment, log: "\(folder)/\(name).log")
         requests.yield(process)
         return process
     }

@@ -1,0 +1,104 @@
+import CohortClient
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+import Glibc
+import Subprocess
+import Testing
+
+extension SystemSuite.OverRabbitMQ {
+    /// A peer in another language, by the public protocol alone, beside ours.
+    @Suite(.serialized, .enabled(if: PythonPeer.isThere, "no Python with pika and NumPy: `make integration` makes one"))
+    struct InPython {
+        private static let server = [
+            "COHORT_BROKER_URL": RabbitMQServer.tlsURL ?? "", "COHORT_BROKER_ADMIN_URL": RabbitMQServer.adminURL ?? "",
+            // It trains in Python, and must not be taken for dead on a busy machine.
+            "COHORT_SUSPECT_AFTER": "30", "COHORT_DEAD_AFTER": "60",
+        ]
+
+        private static func peer(_ world: World, _ server: World.Server, _ person: CohortClient) async throws -> TestProcess {
+            let token = try #require(try await person.createToken(API.NewToken(name: "python")).token)
+            let before = try await person.peers().count { $0.status == .online }
+            let peer = world.start(
+                "python", executable: PythonPeer.interpreter,
+                [PythonPeer.file("Examples/python-peer/peer.py"), "--server", server.url, "--name", "python"],
+                environment: ["COHORT_TOKEN": token, "COHORT_BROKER_CA_FILE": RabbitMQServer.caFile ?? "", "OMP_NUM_THREADS": "1"])
+            try await eventually("the peer in Python is online") {
+                try await person.peers().count { $0.status == .online } > before
+            }
+            return peer
+        }
+
+        /// Numbers, words, missing values.
+        private static var settings: SessionSettings {
+            var settings = SessionSettings(peers: 3, rounds: 4, epochs: 3, batchSize: 8, lr: 0.01, hidden: [16], seed: 5)
+            settings.target = "species"
+            return settings
+        }
+
+        @Test(arguments: ["fedavg", "independent"]) func `it trains beside two of ours, and goes with a goodbye`(strategy: String)
+            async throws
+        {
+            try await withWorld { world in
+                let server = try await world.server(environment: Self.server)
+                let person = try await world.person(server)
+                _ = try await world.peers(2, of: server, for: person)
+                let python = try await Self.peer(world, server, person)
+                var settings = Self.settings
+                settings.strategy = strategy
+                let started = try await person.startSession(settings, file: PythonPeer.file("Examples/penguins.csv"))
+                let status = try await person.final(started.sessionId)
+                #expect(status.status == .completed, "\(status.error ?? "")")
+                let results = try await person.results(id: started.sessionId)
+                // Every row as often as asked for: what it says it trained on was believed.
+                let times = strategy == "fedavg" ? 12 : 9
+                #expect(results.rows?.least == times && results.rows?.most == times, "\(String(describing: results.rows))")
+                let own = try #require(results.peers.first { $0.name == "python" })
+                #expect(own.trainedSamples > 0 && own.engine == "numpy")
+                // What the server measures itself agrees with what it said.
+                #expect(own.message == nil, "\(own.message ?? "")")
+                #expect(try #require(results.metrics.accuracy) > 0.95)
+                #expect(!python.standardError.contains("refused"), "\(python.standardError)")
+                try await python.send(SIGTERM)
+                #expect(try await python.end() == .exited(0), "\(python.standardError)")
+                #expect(try await person.peers().first { $0.name == "python" }?.status == .offline)
+            }
+        }
+
+        @Test(arguments: ["adam", "sgd", "adamw"]) func `in whole batches it comes to our own peer's weights`(optimizer: String)
+            async throws
+        {
+            try await withWorld { world in
+                let server = try await world.server(environment: Self.server)
+                let person = try await world.person(server)
+                var settings = Self.settings
+                settings.peers = 1
+                settings.batchSize = 10_000
+                settings.lr = optimizer == "sgd" ? 0.1 : 0.01
+                settings.optimizer = OptimizerSpec(
+                    name: try #require(OptimizerName(rawValue: optimizer)), momentum: optimizer == "sgd" ? 0.9 : 0)
+                settings.activation = .tanh
+                let ours = try await world.peers(1, of: server, for: person)
+                let a = try await model(world, person, settings, "ours")
+                try await ours[0].send(SIGTERM)
+                _ = try await ours[0].end()
+                _ = try await Self.peer(world, server, person)
+                let b = try await model(world, person, settings, "python")
+                #expect(a.schema == b.schema && a.spec == b.spec)
+                let farthest = zip(a.parameters, b.parameters).map { abs($0 - $1) }.max() ?? .infinity
+                // 12 steps: the same rows, features, first weights and rule; sums in another order.
+                #expect(farthest < 1e-4, "the farthest weights are \(farthest) apart")
+                #expect(try #require(a.metrics?.accuracy) > 0.7, "it has learnt something")
+            }
+        }
+
+        private func model(_ world: World, _ person: CohortClient, _ settings: SessionSettings, _ name: String) async throws -> ModelFile {
+            let started = try await person.startSession(settings, file: PythonPeer.file("Examples/penguins.csv"))
+            let status = try await person.final(started.sessionId)
+            #expect(status.status == .completed, "\(status.error ?? "")")
+            let path = "\(world.folder)/\(name).safetensors"
+            _ = try await person.downloadModel(id: started.sessionId, to: path)
+            return try ModelFile.read(path)
+        }
+    }
+}
