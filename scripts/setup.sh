@@ -18,6 +18,12 @@ fi
 packages=(libopenblas0 libsqlite3-dev libcrypt-dev librabbitmq-dev libmongoc-dev pkg-config)
 # For the tests alone: Python and NumPy run the script of docs/model-file.md.
 if [ "${1:-}" = test ]; then packages+=(python3 python3-numpy); fi
+# Docker Compose, and what makes base images where none can be pulled.
+if [ "${1:-}" = docker ]; then
+    packages+=(debootstrap openssl python3 python3-venv)
+    command -v dockerd >/dev/null 2>&1 || [ -x /usr/sbin/dockerd ] || docker info >/dev/null 2>&1 || packages+=(docker.io)
+    command -v docker-compose >/dev/null 2>&1 || docker compose version >/dev/null 2>&1 || packages+=(docker-compose)
+fi
 # The real servers.
 if [ "${1:-}" = integration ]; then packages+=(rabbitmq-server openssl python3 python3-venv util-linux); fi
 

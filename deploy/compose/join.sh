@@ -1,0 +1,10 @@
+#!/bin/sh
+# Makes the join token that the peers of docker-compose.yml come in by, once: an account of their own at the server, and a token of it.
+set -eu
+email=peers@compose.invalid
+[ ! -s /secrets/peer/token ] || exit 0
+cohort signup --server "$COHORT_SERVER" --email "$email" --name "Compose" </secrets/account/password ||
+    cohort login --server "$COHORT_SERVER" --email "$email" </secrets/account/password
+umask 077
+cohort token --name "docker-compose" >/secrets/peer/token.new
+mv /secrets/peer/token.new /secrets/peer/token
