@@ -10,7 +10,9 @@ public enum CohortJSON {
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         encoder.dateEncodingStrategy = .custom { date, encoder in
             var container = encoder.singleValueContainer()
-            try container.encode(date.formatted(dateFormat))
+            // The format cuts, and a Date seldom is a whole millisecond: without this, one that is read and written again would lose one each time.
+            let milliseconds = (date.timeIntervalSinceReferenceDate * 1000).rounded()
+            try container.encode(Date(timeIntervalSinceReferenceDate: (milliseconds + 0.25) / 1000).formatted(dateFormat))
         }
         return encoder
     }

@@ -162,6 +162,20 @@ public struct FaultyDocuments: Documents {
     public func requestCancel(sessionId: String) async throws -> Session? {
         try await plan.call("requestCancel") { try await base.requestCancel(sessionId: sessionId) }
     }
+    public func users(after id: String?, limit: Int) async throws -> [User] {
+        try await plan.call("users") { try await base.users(after: id, limit: limit) }
+    }
+    public func peers(after id: String?, limit: Int) async throws -> [Peer] {
+        try await plan.call("peers after") { try await base.peers(after: id, limit: limit) }
+    }
+    public func deletedPeers(after id: String?, limit: Int) async throws -> [DeletedPeer] {
+        try await plan.call("deletedPeers") { try await base.deletedPeers(after: id, limit: limit) }
+    }
+    public func sessions(after id: String?, limit: Int) async throws -> [Session] {
+        try await plan.call("sessions after") { try await base.sessions(after: id, limit: limit) }
+    }
+    public func restore(_ peer: Peer) async throws { try await plan.call("restore") { try await base.restore(peer) } }
+    public func restore(_ peer: DeletedPeer) async throws { try await plan.call("restore") { try await base.restore(peer) } }
     public func append(_ points: [MetricPoint]) async throws { try await plan.call("append") { try await base.append(points) } }
     public func metrics(sessionId: String) async throws -> [MetricPoint] {
         try await plan.call("metrics") { try await base.metrics(sessionId: sessionId) }

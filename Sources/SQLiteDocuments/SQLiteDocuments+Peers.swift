@@ -19,20 +19,23 @@ extension SQLiteDocuments {
             stored.sessionId = earlier?["session_id"]
             stored.status = stored.sessionId == nil ? .online : .training
             stored.registration = (earlier?["registration"] as Int?).map { $0 + 1 } ?? peer.registration
-            try database.run(
-                """
-                INSERT OR REPLACE INTO peers
-                    (id, name, owner_id, token_id, capabilities, serve, status, session_id, registration, registered_at, last_seen)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                """,
-                [
-                    stored.id, stored.name, stored.ownerId, stored.tokenId, capabilities, stored.serve.rawValue, stored.status.rawValue,
-                    stored.sessionId,
-                    stored.registration, stored.registeredAt.milliseconds, stored.lastSeen.milliseconds,
-                ])
+            try Self.replace(stored, capabilities: capabilities, in: database)
             try database.run("DELETE FROM deleted_peers WHERE id = ?", [peer.id])
             return stored
         }
+    }
+
+    static func replace(_ peer: Peer, capabilities: String, in database: Database) throws {
+        try database.run(
+            """
+            INSERT OR REPLACE INTO peers
+                (id, name, owner_id, token_id, capabilities, serve, status, session_id, registration, registered_at, last_seen)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [
+                peer.id, peer.name, peer.ownerId, peer.tokenId, capabilities, peer.serve.rawValue, peer.status.rawValue, peer.sessionId,
+                peer.registration, peer.registeredAt.milliseconds, peer.lastSeen.milliseconds,
+            ])
     }
 
     public func peer(id: String) async throws -> Peer? {
@@ -120,7 +123,7 @@ extension SQLiteDocuments {
 }
 
 extension Peer {
-    fileprivate init(row: Row) throws {
+    init(row: Row) throws {
         let id: String = row["id"]
         let capabilities: String = row["capabilities"]
         guard let status = PeerStatus(rawValue: row["status"]),

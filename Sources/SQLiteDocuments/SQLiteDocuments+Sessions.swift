@@ -133,7 +133,7 @@ extension SQLiteDocuments {
     }
 
     /// The document, and the columns that are true in its stead.
-    private static let stored = "document, revision, generation, lease_owner, lease_expires_at, cancel_requested"
+    static let stored = "document, revision, generation, lease_owner, lease_expires_at, cancel_requested"
 
     /// - Throws: ``CohortError`` `notFound` when there is no such session.
     public func takeLease(sessionId: String, owner: String, now: Date, expiresAt: Date) async throws -> Session? {
@@ -227,7 +227,7 @@ private struct Columns: Sendable {
 }
 
 extension Session {
-    fileprivate init(row: Row) throws {
+    init(row: Row) throws {
         let document: String = row["document"]
         do {
             self = try CohortJSON.decode(Session.self, from: document.utf8)

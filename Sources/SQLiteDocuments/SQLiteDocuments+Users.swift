@@ -62,7 +62,7 @@ extension SQLiteDocuments {
 }
 
 extension User {
-    fileprivate init(row: Row) {
+    init(row: Row) {
         self.init(
             id: row["id"], email: row["email"], name: row["name"], passwordHash: row["password_hash"],
             createdAt: Date(milliseconds: row["created_at"]))

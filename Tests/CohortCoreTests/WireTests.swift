@@ -60,6 +60,16 @@ import Testing
         #expect(error?.code == .invalid && error?.message.contains(sentence) == true, "\(error?.message ?? "")")
     }
 
+    @Test func `a date that is read and written again stays what it is`() throws {
+        for milliseconds in stride(from: 0, to: 10_000, by: 7) {
+            let first = try CohortJSON.encode([Date(timeIntervalSince1970: 1_795_680_970 + Double(milliseconds) / 1000)])
+            let text = String(decoding: first, as: UTF8.self)
+            let digits = String(milliseconds % 1000)
+            #expect(text.hasSuffix("." + String(repeating: "0", count: 3 - digits.count) + digits + "Z\"]"), "\(text)")
+            #expect(try CohortJSON.encode(CohortJSON.decode([Date].self, from: first)) == first)
+        }
+    }
+
     @Test func `per-peer overrides keep the peers' names as they are`() throws {
         let settings = SessionSettings(perPeer: ["lena_mbp": .init(batchSize: 8), "lenaMBP": .init(lr: 0.1)])
         #expect(try CohortJSON.decode(SessionSettings.self, from: CohortJSON.encode(settings)) == settings)

@@ -1,7 +1,7 @@
 public import FoundationEssentials
 
 /// The document store: users, tokens, peers, sessions, metrics. Every method is atomic and durable when it returns.
-public protocol Documents: UserDocuments, PeerDocuments, SessionDocuments, MetricDocuments {
+public protocol Documents: UserDocuments, PeerDocuments, SessionDocuments, MetricDocuments, TransferDocuments {
     /// - Throws: ``CohortError`` `unavailable` when the store cannot be used now, in one sentence.
     func ready() async throws
     /// Waits for what is under way, then lets go of the store. Later calls throw `unavailable`. Idempotent.
