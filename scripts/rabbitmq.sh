@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A RabbitMQ of its own for tests, on loopback, with TLS and the management API: rabbitmq.sh start|stop|kill|restart|trace_on|trace_off FOLDER
+# A RabbitMQ of its own for tests, on loopback, with TLS and the management API: rabbitmq.sh start|stop|kill|restart|trace_on|trace_off|alarm_on|alarm_off FOLDER
 # `start` prints COHORT_TEST_… lines. Everything lies in FOLDER; ports are the first free ones from the given base on.
 set -euo pipefail
 
@@ -83,6 +83,14 @@ trace_on | trace_off)
     # shellcheck disable=SC1091
     . "$folder/ports"
     (HOME="$folder" as_rabbitmq /usr/lib/rabbitmq/bin/rabbitmqctl -q -n "cohort$dist@localhost" "$action")
+    ;;
+alarm_on | alarm_off)
+    # As if memory were short: it takes nothing from those that publish.
+    # shellcheck disable=SC1091
+    . "$folder/ports"
+    share=0.4
+    [ "$action" = alarm_off ] || share=0.0000001
+    (HOME="$folder" as_rabbitmq /usr/lib/rabbitmq/bin/rabbitmqctl -q -n "cohort$dist@localhost" set_vm_memory_high_watermark "$share")
     ;;
 *) fail "unknown action '$action'" ;;
 esac

@@ -144,6 +144,12 @@ static int outcome(cohort_amqp *connection, int channel, cohort_amqp_error *erro
     }
 }
 
+static void addText(amqp_table_entry_t *entry, const char *key, const char *value) {
+    entry->key = text_bytes(key);
+    entry->value.kind = AMQP_FIELD_KIND_UTF8;
+    entry->value.value.bytes = text_bytes(value);
+}
+
 // MARK: Connections
 
 static struct timeval interval(double seconds) {
@@ -201,11 +207,17 @@ cohort_amqp *cohort_amqp_open(const cohort_amqp_options *options, cohort_amqp_er
         failLibrary(error, status);
         goto over;
     }
-    amqp_table_entry_t entries[1];
-    entries[0].key = text_bytes("connection_name");
-    entries[0].value.kind = AMQP_FIELD_KIND_UTF8;
-    entries[0].value.value.bytes = text_bytes(options->name);
-    amqp_table_t properties = {1, entries};
+    // Without it the server would not say that it takes nothing just now.
+    amqp_table_entry_t capability;
+    capability.key = text_bytes("connection.blocked");
+    capability.value.kind = AMQP_FIELD_KIND_BOOLEAN;
+    capability.value.value.boolean = 1;
+    amqp_table_entry_t entries[2];
+    addText(&entries[0], "connection_name", options->name);
+    entries[1].key = text_bytes("capabilities");
+    entries[1].value.kind = AMQP_FIELD_KIND_TABLE;
+    entries[1].value.value.table = (amqp_table_t){1, &capability};
+    amqp_table_t properties = {2, entries};
     amqp_rpc_reply_t reply = f_amqp_login_with_properties(
         state, options->vhost, 0, 131072, options->heartbeat, &properties, AMQP_SASL_METHOD_PLAIN, options->user, options->password);
     if (reply.reply_type == AMQP_RESPONSE_NORMAL) return connection;
@@ -253,12 +265,6 @@ int cohort_amqp_channel(cohort_amqp *connection, int channel, int confirms, int 
         fault = outcome(connection, channel, error);
     }
     return fault;
-}
-
-static void addText(amqp_table_entry_t *entry, const char *key, const char *value) {
-    entry->key = text_bytes(key);
-    entry->value.kind = AMQP_FIELD_KIND_UTF8;
-    entry->value.value.bytes = text_bytes(value);
 }
 
 static void addNumber(amqp_table_entry_t *entry, const char *key, int64_t value) {
@@ -465,6 +471,15 @@ int cohort_amqp_next(cohort_amqp *connection, cohort_amqp_event *event, cohort_a
             copy(event->text, sizeof event->text, close->reply_text);
             return 1;
         }
+        case AMQP_CONNECTION_BLOCKED_METHOD: {
+            amqp_connection_blocked_t *blocked = frame.payload.method.decoded;
+            event->kind = COHORT_AMQP_BLOCKED;
+            copy(event->text, sizeof event->text, blocked->reason);
+            return 1;
+        }
+        case AMQP_CONNECTION_UNBLOCKED_METHOD:
+            event->kind = COHORT_AMQP_UNBLOCKED;
+            return 1;
         case AMQP_CONNECTION_CLOSE_METHOD: {
             amqp_connection_close_t *close = frame.payload.method.decoded;
             char text[256];

@@ -83,6 +83,8 @@ final class RabbitMQConnection: Sendable {
         var hasEnded = false
         /// Why there is no connection.
         var reason = "not connected yet"
+        /// Why the server takes nothing, while there is one.
+        var blocked: String?
         var isAwake = false
     }
 
@@ -140,7 +142,7 @@ final class RabbitMQConnection: Sendable {
     }
 
     func ready() throws {
-        if let reason = state.withLock({ $0.isConnected ? nil : $0.reason }) { throw away(reason) }
+        if let reason = state.withLock({ $0.isConnected ? $0.blocked : $0.reason }) { throw away(reason) }
     }
 
     /// Runs `body` on the connection's thread.
@@ -348,6 +350,7 @@ final class RabbitMQConnection: Sendable {
                     wire.close(politely: false)
                     state.withLock { state in
                         state.isConnected = false
+                        state.blocked = nil
                         state.reason = "\(error)"
                     }
                     confirms.fail(away("\(error)"))
@@ -419,9 +422,11 @@ final class RabbitMQConnection: Sendable {
     /// Until it is stopped.
     private func serve(_ wire: Wire, _ confirms: inout Confirms) throws(WireFault) {
         while true {
-            let (jobs, isStopping) = state.withLock { state in
+            let (jobs, isStopping, blocked) = state.withLock { state in
+                // It would not even read what they send.
+                guard state.blocked == nil || state.isStopping else { return ([Job](), false, state.blocked) }
                 defer { state.jobs = [] }
-                return (state.jobs, state.isStopping)
+                return (state.jobs, state.isStopping, nil)
             }
             for (index, job) in jobs.enumerated() {
                 do throws(WireFault) {
@@ -440,7 +445,10 @@ final class RabbitMQConnection: Sendable {
                 try take(event, &confirms)
             }
             isBusy = isBusy || count > 0
-            if !isBusy { wait(for: wire.descriptor, .milliseconds(address.heartbeat * 250)) }
+            guard !isBusy else { continue }
+            var limit = Duration.milliseconds(address.heartbeat * 250)
+            if let blocked, let next = giveUpLate(blocked) { limit = min(limit, max(.zero, next - .now) + .milliseconds(1)) }
+            wait(for: wire.descriptor, limit)
         }
     }
 
@@ -462,6 +470,12 @@ final class RabbitMQConnection: Sendable {
             confirms.settle(number, .failure(CohortError(.notFound, "there is no such queue any more")))
         case .cancelled(let name):
             state.withLock { $0.consumers.removeValue(forKey: name) }?.end()
+        case .blocked(let reason):
+            logger.warning("RabbitMQ at \(address) takes nothing just now (\(reason)): messages wait until it has room")
+            state.withLock { $0.blocked = "it takes nothing just now (\(reason))" }
+        case .unblocked:
+            logger.notice("RabbitMQ at \(address) takes messages again")
+            state.withLock { $0.blocked = nil }
         case .closed(let code, let text):
             throw WireFault(kind: .away, code: code, text: "the server closed a channel: \(text)")
         }
@@ -492,17 +506,25 @@ final class RabbitMQConnection: Sendable {
         state.withLock { $0.isAwake = false }
     }
 
-    /// Without a connection: jobs that have waited long enough are given up.
+    /// Jobs that have waited long enough are given up.
+    /// - Returns: when the next of them will have.
+    private func giveUpLate(_ reason: String) -> ContinuousClock.Instant? {
+        let now = ContinuousClock.now
+        let (late, next) = state.withLock { state in
+            let late = state.jobs.filter { $0.deadline <= now }
+            state.jobs.removeAll { $0.deadline <= now }
+            return (late, state.jobs.map(\.deadline).min())
+        }
+        for job in late { job.giveUp(away(reason)) }
+        return next
+    }
+
+    /// Without a connection.
     private func rest(_ duration: Duration) {
         let end = ContinuousClock.now + duration
         while !state.withLock({ $0.isStopping }) {
             let now = ContinuousClock.now
-            let (late, reason, next) = state.withLock { state in
-                let late = state.jobs.filter { $0.deadline <= now }
-                state.jobs.removeAll { $0.deadline <= now }
-                return (late, state.reason, state.jobs.map(\.deadline).min())
-            }
-            for job in late { job.giveUp(away(reason)) }
+            let next = giveUpLate(state.withLock { $0.reason })
             guard now < end else { return }
             wait(for: -1, min(end, next ?? end) - now + .milliseconds(1))
         }

@@ -72,9 +72,14 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
         self.time = time
         self.logger = logger
         connection = try RabbitMQConnection(configuration.address, name: configuration.name, logger: logger) { wire throws(WireFault) in
-            try wire.declare(
-                Self.deadLetters, QueueKind(isQuorum: configuration.isQuorum, maxLength: 10_000),
-                channel: RabbitMQConnection.Channel.control)
+            do throws(WireFault) {
+                try wire.declare(
+                    Self.deadLetters, QueueKind(isQuorum: configuration.isQuorum, maxLength: 10_000),
+                    channel: RabbitMQConnection.Channel.control)
+            } catch {
+                // One of another kind, made while COHORT_BROKER_QUORUM was another, keeps what nobody understands as well.
+                guard error.kind == .channel, error.code == 406 else { throw error }
+            }
             try wire.declare(exchange: Self.signals, .fanout, channel: RabbitMQConnection.Channel.control)
             try wire.declare(exchange: Self.eventExchange, .topic, channel: RabbitMQConnection.Channel.control)
         }

@@ -52,6 +52,9 @@ enum WireEvent {
     case returned(number: UInt64)
     case cancelled(consumer: String)
     case closed(code: Int, String)
+    /// The server takes nothing from this connection: it is low on something.
+    case blocked(String)
+    case unblocked
 }
 
 struct WireDelivery: Sendable {
@@ -215,6 +218,8 @@ final class Wire {
         case COHORT_AMQP_DENIED: return .confirmed(tag: event.tag, multiple: event.multiple != 0, isTaken: false)
         case COHORT_AMQP_RETURNED: return .returned(number: event.number)
         case COHORT_AMQP_CANCELLED: return .cancelled(consumer: text(&event.consumer))
+        case COHORT_AMQP_BLOCKED: return .blocked(text(&event.text).printable(max: 200))
+        case COHORT_AMQP_UNBLOCKED: return .unblocked
         default: return .closed(code: Int(event.tag), text(&event.text).printable(max: 200))
         }
     }

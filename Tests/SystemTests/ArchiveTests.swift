@@ -124,9 +124,8 @@ extension SystemSuite {
 }
 
 extension SystemSuite.OverRealServers {
-    @Test(arguments: MongoServer.urls.map { $0.name }) func `all of it goes from one machine's files to MongoDB and S3, and back`(name: String)
-        async throws
-    {
+    @Test(arguments: MongoServer.urls.map { $0.name })
+    func `everything goes from files to MongoDB and S3, and back`(name: String) async throws {
         let url = try #require(MongoServer.urls.first { $0.name == name }?.url)
         try await withWorld { world in
             let server = try await world.server()

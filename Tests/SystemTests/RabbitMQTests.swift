@@ -125,6 +125,30 @@ extension SystemSuite {
             }
         }
 
+        @Test func `a RabbitMQ that is short of memory is said, and when it has room again the session goes on`() async throws {
+            let rabbit = try #require(RabbitMQServer.server)
+            try await withWorld { world in
+                let server = try await world.server(environment: Self.server)
+                let person = try await world.person(server)
+                let peers = try await world.peers(2, of: server, for: person, environment: Self.amqp)
+                let point = try await world.points.hold(.firstBatch, of: peers[0], round: 1)
+                let started = try await person.startSession(Self.settings, file: try world.blobs(rows: 300))
+                let held = try await world.points.reached(point)
+                try rabbit.act("alarm_on")
+                held.release()
+                try await eventually("somebody is told to wait") {
+                    ([server.process] + peers).contains { $0.standardError.contains("takes nothing just now (low on memory)") }
+                }
+                try rabbit.act("alarm_off")
+                let status = try await person.final(started.sessionId)
+                #expect(status.status == .completed, "\(status.error ?? "")")
+                let rows = try #require(try await person.results(id: started.sessionId).rows)
+                #expect(rows.least == 8 && rows.most == 8, "\(rows)")
+                #expect(([server.process] + peers).contains { $0.standardError.contains("takes messages again") })
+                #expect(try await world.ready(server) == 200)
+            }
+        }
+
         @Test func `RabbitMQ is killed under peers that speak AMQP: the session completes, and nothing is lost`() async throws {
             let rabbit = try #require(RabbitMQServer.server)
             try await withWorld { world in

@@ -81,6 +81,9 @@ enum cohort_amqp_kind {
     COHORT_AMQP_CANCELLED = 5,
     /// The server closed the channel.
     COHORT_AMQP_CLOSED = 6,
+    /// The server is short of memory or disk and takes nothing from this connection; `text` says which.
+    COHORT_AMQP_BLOCKED = 7,
+    COHORT_AMQP_UNBLOCKED = 8,
 };
 
 typedef struct {

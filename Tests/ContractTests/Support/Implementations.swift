@@ -80,14 +80,16 @@ struct BrokerKind: Sendable, CustomTestStringConvertible {
             BrokerKind(testDescription: "embedded") { EmbeddedBroker(takenWithin: .milliseconds(20), answeredWithin: .seconds(60)) },
             BrokerKind(testDescription: "memory") { MemoryBroker() },
         ] + rabbitMQ("RabbitMQ", "COHORT_TEST_AMQP_URL") + rabbitMQ("RabbitMQ over TLS", "COHORT_TEST_AMQPS_URL")
+        + rabbitMQ("RabbitMQ, quorum queues", "COHORT_TEST_AMQP_URL", isQuorum: true)
 
     /// Those whose server there is: `make integration` starts one.
-    private static func rabbitMQ(_ description: String, _ variable: String) -> [BrokerKind] {
+    private static func rabbitMQ(_ description: String, _ variable: String, isQuorum: Bool = false) -> [BrokerKind] {
         guard let url = ProcessInfo.processInfo.environment[variable] else { return [] }
         return [
             BrokerKind(testDescription: description, keepsEvents: true) {
                 try RabbitMQTransport(
-                    .init(address: RabbitMQAddress(url, setting: variable)), signatures: MessageSignatures(secret: testSecret),
+                    .init(address: RabbitMQAddress(url, setting: variable), isQuorum: isQuorum),
+                    signatures: MessageSignatures(secret: testSecret),
                     logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
             }
         ]
