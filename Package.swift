@@ -138,7 +138,7 @@ let package = Package(
             "CohortCoordinatorTests",
             [
                 "InMemory", .logging, .serviceLifecycle, .crypto, "CohortCoordinator", "CohortSystem", "DirectoryObjects", "CohortCore",
-                "CohortStrategies", "CohortTraining",
+                "CohortStrategies", "CohortTraining", "MongoDocuments", "RabbitMQTransport", "S3Objects",
             ])
         + tests(
             "CohortServerTests",
@@ -168,6 +168,13 @@ let package = Package(
             ? [
                 .executableTarget(
                     name: "EngineBench", dependencies: ["CohortTraining", "CohortCore", "CKernels"], path: "Benchmarks/EngineBench",
+                    swiftSettings: settings)
+            ] : [])
+        // Times a real RabbitMQ: only when asked for, COHORT_ONLY=BrokerBench.
+        + (only == "BrokerBench"
+            ? [
+                .executableTarget(
+                    name: "BrokerBench", dependencies: ["RabbitMQTransport", "CohortCore", .logging], path: "Benchmarks/BrokerBench",
                     swiftSettings: settings)
             ] : [])
         // Times a real S3: only when asked for, COHORT_ONLY=StoreBench.

@@ -20,4 +20,5 @@ fi
 swift build --build-tests
 # First the suites that need the servers there, then those that kill them.
 timeout 600 swift test --skip-build --filter ContractTests
+timeout 900 swift test --skip-build --filter OnRealServers
 timeout 900 swift test --skip-build --filter 'OverRabbitMQ|OverS3|OverRealServers'

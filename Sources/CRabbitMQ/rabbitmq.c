@@ -225,6 +225,9 @@ cohort_amqp *cohort_amqp_open(const cohort_amqp_options *options, cohort_amqp_er
         // A server that knows no better way to refuse hangs up.
         if (reply.library_error == AMQP_STATUS_CONNECTION_CLOSED) {
             fail(error, COHORT_AMQP_AWAY, 0, "the server hung up during the login");
+        } else if (reply.library_error == AMQP_STATUS_SSL_ERROR && options->certificate_file) {
+            // With TLS 1.3 the server looks at it after the handshake.
+            fail(error, COHORT_AMQP_TLS, reply.library_error, "the server does not take the client certificate %s", options->certificate_file);
         } else {
             failLibrary(error, reply.library_error);
         }

@@ -153,7 +153,7 @@ extension MongoDocuments {
     }
 
     /// A coordinator that was fenced off between its look and its write replaces nothing that its successor has written.
-    private func store(_ record: SessionRecord, sessionId: String, generation: Int) async throws {
+    func store(_ record: SessionRecord, sessionId: String, generation: Int) async throws {
         try await append(record.points)
         let mine: MongoJSON = "\"session_id\":\(sessionId),\"_store\":{\"generation\":\(generation)}"
         try await put(

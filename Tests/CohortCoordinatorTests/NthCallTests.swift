@@ -10,17 +10,17 @@ import Testing
 @Suite struct NthCallTests {
     private static let csv = "x,z,y\n" + (0..<24).map { "\($0),\($0 * 7 % 5),\($0 % 2 == 0 ? "even" : "odd")\n" }.joined()
 
-    private func withFolder(_ body: (String) async throws -> Void) async throws {
+    fileprivate static func withFolder(_ body: (String) async throws -> Void) async throws {
         let path = "\(FileManager.default.temporaryDirectory.path)/cohort-nth-\(newIdentifier())"
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: path) }
         try await body(path)
     }
 
-    private func session(_ strategy: String, _ kind: FaultPlan.Kind?, at number: Int, in folder: String) async throws -> (
-        calls: Int, name: String, problems: [String]
-    ) {
-        let world = try await SessionWorld(csv: Self.csv, scratch: "\(folder)/scratch")
+    fileprivate static func session(
+        _ strategy: String, _ kind: FaultPlan.Kind?, at number: Int, in folder: String, on parts: SessionWorld.Parts = .inMemory
+    ) async throws -> (calls: Int, name: String, problems: [String]) {
+        let world = try await SessionWorld(csv: csv, scratch: "\(folder)/scratch", parts: parts)
         let plan = FaultPlan(kind, at: number, time: world.time)
         var lives = try await world.live(plan, starting: SessionWorld.settings(strategy)) ? 1 : 2
         if lives == 2 {
@@ -33,7 +33,7 @@ import Testing
     }
 
     /// What is not as it should be at the end.
-    private func problems(_ world: SessionWorld, _ strategy: String, isCrash: Bool) async throws -> [String] {
+    private static func problems(_ world: SessionWorld, _ strategy: String, isCrash: Bool) async throws -> [String] {
         var problems: [String] = []
         func check(_ holds: Bool, _ what: @autoclosure () -> String) { if !holds { problems.append(what()) } }
         for peer in try await world.documents.peers() {
@@ -84,18 +84,39 @@ import Testing
 
     @Test(arguments: StrategyCatalogue.names, FaultPlan.Kind.allCases)
     func `whichever call goes wrong, the session ends right`(strategy: String, kind: FaultPlan.Kind) async throws {
-        try await withFolder { folder in
-            let clean = try await session(strategy, nil, at: 0, in: folder)
+        try await Self.withFolder { folder in
+            let clean = try await Self.session(strategy, nil, at: 0, in: folder)
             #expect(clean.problems.isEmpty, "\(clean.problems)")
             #expect(clean.calls > 50, "a session makes calls: \(clean.calls)")
             var cases = 0
             // Calls that come of ticks are as many as there is time: what a session itself makes is within this.
             for number in 1...clean.calls {
-                let outcome = try await session(strategy, kind, at: number, in: folder)
+                let outcome = try await Self.session(strategy, kind, at: number, in: folder)
                 cases += 1
                 #expect(outcome.problems.isEmpty, "call \(number), \(outcome.name): \(outcome.problems)")
             }
             print("\(strategy), \(kind): \(cases) cases")
+        }
+    }
+
+    /// One after the other: what a server does for one session is not the time of another.
+    @Suite(.serialized) struct OnRealServers {
+        @Test(
+            .enabled(if: SharedParts.areThere, "no RabbitMQ, S3 and nx-27017: `make integration` starts them"),
+            arguments: StrategyCatalogue.names, FaultPlan.Kind.allCases)
+        func `whichever call to real servers goes wrong, the session ends right`(strategy: String, kind: FaultPlan.Kind) async throws {
+            try await NthCallTests.withFolder { folder in
+                let clean = try await SharedParts.with { try await NthCallTests.session(strategy, nil, at: 0, in: folder, on: $0) }
+                #expect(clean.problems.isEmpty, "\(clean.problems)")
+                // Some: other ones for each kind.
+                let first = 1 + (FaultPlan.Kind.allCases.firstIndex(of: kind) ?? 0) % SharedParts.step
+                for number in stride(from: first, through: clean.calls, by: SharedParts.step) {
+                    let outcome = try await SharedParts.with {
+                        try await NthCallTests.session(strategy, kind, at: number, in: folder, on: $0)
+                    }
+                    #expect(outcome.problems.isEmpty, "call \(number), \(outcome.name): \(outcome.problems)")
+                }
+            }
         }
     }
 }

@@ -13,27 +13,48 @@ import Testing
 /// A whole session in one process: real coordinator, in-memory parts, peers that answer at once. No sleep decides anything: time runs
 /// fast, and waits for peers are longer than any test.
 struct SessionWorld: Sendable {
-    let documents = MemoryDocuments()
-    let objects = MemoryObjects()
-    let time = FastTime(factor: 500)
+    /// What the session stands on.
+    struct Parts: Sendable {
+        var documents: any Documents
+        var objects: any ObjectStore
+        /// One for each life of the server.
+        var makeBroker: @Sendable () throws -> any CoordinatorTransport & PeerGateway
+        /// The key that a link of the objects leads to.
+        var key: @Sendable (String) -> String
+        /// Ids of peers `a` and `b`.
+        var peers: [String]
+        /// How much faster than the clock time runs: no start of a session may seem to take a minute.
+        var speed: Double
+
+        static var inMemory: Parts {
+            Parts(
+                documents: MemoryDocuments(), objects: MemoryObjects(), makeBroker: { MemoryBroker() },
+                key: { String($0.dropFirst("memory:".count)) }, peers: ["a", "b"], speed: 500)
+        }
+    }
+
+    let parts: Parts
+    var documents: any Documents { parts.documents }
+    var objects: any ObjectStore { parts.objects }
+    let time: FastTime
     let csv: String
     /// For copies of data sets.
     let scratch: String
     let mischief = Mischief()
 
-    static let peers = ["a", "b"]
-
     static func settings(_ strategy: String) -> SessionSettings {
         SessionSettings(peers: 2, strategy: strategy, rounds: 2, epochs: 2, batchSize: 4, hidden: [2], target: "y", seed: 3)
     }
 
-    init(csv: String, scratch: String) async throws {
+    init(csv: String, scratch: String, parts: Parts = .inMemory) async throws {
         self.csv = csv
         self.scratch = scratch
-        for name in Self.peers {
+        self.parts = parts
+        time = FastTime(factor: parts.speed)
+        for (id, name) in zip(parts.peers, ["a", "b"]) {
             _ = try await documents.register(
                 Peer(
-                    id: name, name: name, ownerId: "owner", tokenId: "t",
+                    id: id, name: name, ownerId: "owner", tokenId: "t",
                     capabilities: PeerCapabilities(
                         cores: 1, memoryBytes: 1 << 30, engine: "native", device: "cpu", samplesPerSecond: 1_000, platform: "", version: ""),
                     registeredAt: Date(), lastSeen: Date()))
@@ -54,7 +75,7 @@ struct SessionWorld: Sendable {
     func live(
         _ plan: FaultPlan, starting settings: SessionSettings?, until isOver: @escaping @Sendable () async throws -> Bool = { true }
     ) async throws -> Bool {
-        let broker = MemoryBroker()
+        let broker = try parts.makeBroker()
         let faultyDocuments = FaultyDocuments(documents, plan)
         let coordinator = try Coordinator(
             documents: faultyDocuments, objects: FaultyObjects(objects, plan), transport: FaultyTransport(broker, plan),
@@ -64,9 +85,13 @@ struct SessionWorld: Sendable {
                 try await coordinator.run()
                 return true
             }
-            for name in Self.peers {
+            group.addTask {
+                try await broker.run()
+                return true
+            }
+            for (id, name) in zip(parts.peers, ["a", "b"]) {
                 group.addTask {
-                    try await AnsweringPeer(id: name, broker: broker, objects: objects, mischief: name == "b" ? mischief : nil).run()
+                    try await AnsweringPeer(id: id, name: name, broker: broker, parts: parts, mischief: name == "b" ? mischief : nil).run()
                     return true
                 }
             }
@@ -86,11 +111,12 @@ struct SessionWorld: Sendable {
                             break
                         } catch is FaultPlan.Dead {
                             return false
-                        } catch let error as CohortError where error.code == .unavailable || error.code == .invalid {
+                        } catch let error as CohortError where [.unavailable, .invalid, .conflict].contains(error.code) {
+                            // Conflict: it took so long that a coordinator has ended it as one that died.
                             try await objects.delete(upload.key)
                             // Peers of a start that could not be taken back are free once a coordinator has swept.
                             try await eventually("nobody is locked by a start that failed") {
-                                try await documents.availablePeers().count == Self.peers.count
+                                try await documents.availablePeers().count == parts.peers.count
                             }
                         }
                     }
@@ -132,8 +158,9 @@ private struct SilentFeed: SessionFeed {
 /// Speaks the protocol: answers each TRAIN with the weights it was given, moved a little.
 private struct AnsweringPeer {
     let id: String
-    let broker: MemoryBroker
-    let objects: MemoryObjects
+    let name: String
+    let broker: any CoordinatorTransport & PeerGateway
+    let parts: SessionWorld.Parts
     let mischief: Mischief?
 
     func run() async throws {
@@ -176,14 +203,14 @@ private struct AnsweringPeer {
         }
         var parameters = initialParameters(command.model, seed: command.modelSeed)
         if let link = command.weightsUrl {
-            parameters = try Weights.decode(try await objects.get(String(link.dropFirst("memory:".count))), spec: command.model)
+            parameters = try Weights.decode(try await parts.objects.get(parts.key(link)), spec: command.model)
         }
         let bytes = try Weights.encode(command.model, parameters.map { $0 + 0.001 })
         // One peer's come in the message, the other's as an object.
-        let update = try await id == "a" ? MemoryObjects().put(bytes, key: key) : objects.put(bytes, key: key)
+        let update = try await name == "a" ? MemoryObjects().put(bytes, key: key) : parts.objects.put(bytes, key: key)
         return DoneEvent(
             sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round, attempt: command.attempt,
-            results: results, update: update, updateData: id == "a" ? Data(bytes) : nil)
+            results: results, update: update, updateData: name == "a" ? Data(bytes) : nil)
     }
 
     /// Until it is taken, or refused for good.

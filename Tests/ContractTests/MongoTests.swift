@@ -69,3 +69,33 @@ enum TestMongo {
         #expect(sentence.contains("refuses the user or the password") && !sentence.contains("secret"), "\(sentence)")
     }
 }
+
+@Suite("What a coordinator that was fenced off has recorded") struct MongoFencingTests {
+    @Test(arguments: DocumentStore.all)
+    func `what was written under an older generation, after its look, replaces nothing`(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            guard let documents = documents as? MongoDocuments else { return }
+            func record(_ generation: Int) -> SessionRecord {
+                SessionRecord(
+                    rounds: [RoundSummary(round: 0, seconds: Double(generation), training: nil, answered: ["a"], dropped: [:])],
+                    answers: [
+                        RecordedAnswer(
+                            peerId: "a", generation: generation,
+                            answer: PeerAnswer(
+                                round: 0, results: DoneResults(loss: nil, accuracy: nil, samples: 0, epochs: 0, seconds: 0), update: nil,
+                                answeredAt: moment()),
+                            updateData: nil)
+                    ])
+            }
+            try await documents.insert(Session.sample(id: "s"))
+            // As two coordinators' writes arrive, each after its own look at the generation.
+            try await documents.store(record(2), sessionId: "s", generation: 2)
+            try await documents.store(record(1), sessionId: "s", generation: 1)
+            #expect(try await documents.rounds(sessionId: "s").map(\.seconds) == [2])
+            #expect(try await documents.answers(sessionId: "s").map(\.generation) == [2])
+            try await documents.store(record(3), sessionId: "s", generation: 3)
+            #expect(try await documents.rounds(sessionId: "s").map(\.seconds) == [3])
+            #expect(try await documents.answers(sessionId: "s").map(\.generation) == [3])
+        }
+    }
+}

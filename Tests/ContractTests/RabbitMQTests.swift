@@ -104,6 +104,32 @@ import Testing
         }
     }
 
+    @Test(.enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_AMQPS_URL"] != nil, "no RabbitMQ: `make integration` starts one"))
+    func `a client certificate is shown, and one that the server does not trust ends the start`() async throws {
+        let environment = ProcessInfo.processInfo.environment
+        let (url, folder) = (environment["COHORT_TEST_AMQPS_URL"] ?? "", "\(environment["COHORT_TEST_RABBITMQ_FOLDER"] ?? "")/tls")
+        func broker(_ name: String) throws -> RabbitMQTransport {
+            let address = try RabbitMQAddress("\(url)&certfile=\(folder)/\(name).pem&keyfile=\(folder)/\(name).key", setting: "X")
+            return try RabbitMQTransport(
+                .init(address: address), signatures: MessageSignatures(secret: testSecret),
+                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        }
+        try await Self.run([try broker("client")]) {}
+        let stranger = try broker("other")
+        let error = await #expect(throws: CohortError.self) {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { try await stranger.run() }
+                group.addTask {
+                    // It would be let in, or kept waiting.
+                    for _ in 0..<1_000 where (try? await stranger.ready()) == nil { try await Task.sleep(for: .milliseconds(20)) }
+                }
+                defer { group.cancelAll() }
+                try await group.next()
+            }
+        }
+        #expect(error?.message.contains("does not take the client certificate") == true, "\(error?.message ?? "")")
+    }
+
     @Test(.enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] != nil, "no RabbitMQ: `make integration` starts one"))
     func `what one process signals all others hear, and not itself, nor who has another secret`() async throws {
         let (one, two, stranger) = (try Self.broker(), try Self.broker(), try Self.broker(secret: [UInt8](repeating: 8, count: 32)))

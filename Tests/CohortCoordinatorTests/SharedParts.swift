@@ -1,0 +1,59 @@
+import CohortCore
+import FoundationEssentials
+import Logging
+import MongoDocuments
+import RabbitMQTransport
+import S3Objects
+
+/// Real servers under a session: RabbitMQ, S3, and nx-27017 for MongoDB (mongoeco takes half a second for a round).
+enum SharedParts {
+    private static let environment = ProcessInfo.processInfo.environment
+    private static let rabbit = environment["COHORT_TEST_AMQP_URL"]
+    private static let s3 = environment["COHORT_TEST_S3_URL"]
+    private static let mongo = environment["COHORT_TEST_NX27017_URL"]
+    static let areThere = rabbit != nil && s3 != nil && mongo != nil
+
+    /// COHORT_TEST_EVERY=1 is all of them.
+    static let step = environment["COHORT_TEST_EVERY"].flatMap { Int($0) } ?? 5
+
+    private static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+    /// A database, a part of the bucket and peers that nobody else has.
+    static func with<Value: Sendable>(_ body: (SessionWorld.Parts) async throws -> Value) async throws -> Value {
+        let own = newIdentifier()
+        let documents = try await MongoDocuments(uri: "\(mongo ?? "")cohort_nth_\(own.suffix(12))", setting: "COHORT_TEST_NX27017_URL")
+        let objects = try S3Objects(
+            S3Address((s3 ?? "").replacing("s3://cohort?", with: "s3://cohort/\(own)?"), setting: "COHORT_TEST_S3_URL"),
+            environment: [
+                "AWS_ACCESS_KEY_ID": environment["COHORT_TEST_S3_KEY"] ?? "",
+                "AWS_SECRET_ACCESS_KEY": environment["COHORT_TEST_S3_SECRET"] ?? "",
+            ], logger: logger)
+        do {
+            try await objects.ready()
+            let value = try await body(parts(documents, objects, own))
+            try await objects.close()
+            try await documents.close()
+            return value
+        } catch {
+            try? await objects.close()
+            try? await documents.close()
+            throw error
+        }
+    }
+
+    private static func parts(_ documents: any Documents, _ objects: any ObjectStore, _ own: String) throws -> SessionWorld.Parts {
+        let address = try RabbitMQAddress(rabbit ?? "", setting: "COHORT_TEST_AMQP_URL")
+        return SessionWorld.Parts(
+            documents: documents, objects: objects,
+            makeBroker: {
+                try RabbitMQTransport(
+                    .init(address: address, peerQueueExpiry: 120), signatures: MessageSignatures(secret: [UInt8](repeating: 7, count: 32)),
+                    logger: logger)
+            },
+            key: { link in
+                let path = link.prefix { $0 != "?" }
+                return path.split(separator: "/\(own)/", maxSplits: 1).last.map(String.init) ?? ""
+            },
+            peers: ["a-\(own)", "b-\(own)"], speed: 20)
+    }
+}
