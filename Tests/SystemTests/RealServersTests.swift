@@ -46,6 +46,36 @@ extension SystemSuite {
             }
         }
 
+        @Test func `all three far away, behind a slow network: a session completes`() async throws {
+            let url = try #require(MongoServer.urls.last { $0.name != "MongoDB" }?.url)
+            try await withWorld { world in
+                let relays = Mutex<[HoldingRelay]>([])
+                defer { for relay in relays.withLock({ $0 }) { relay.close() } }
+                /// A URL with the port of a relay in the place of the server's.
+                func slow(_ text: String) throws -> String {
+                    let port = try #require(text.matches(of: #/:(\d{4,5})\b/#).last.flatMap { Int($0.1) })
+                    let relay = try HoldingRelay(to: port, latency: 0.02)
+                    relays.withLock { $0.append(relay) }
+                    return text.replacing(":\(port)", with: ":\(relay.port)")
+                }
+                var environment = RealServers.settings(mongo: url)
+                for name in ["COHORT_DATABASE_URL", "COHORT_BROKER_URL", "COHORT_OBJECTS_URL"] {
+                    environment[name] = try slow(environment[name] ?? "")
+                }
+                let server = try await world.server(environment: environment)
+                let person = try await world.person(server)
+                _ = try await world.peers(2, of: server, for: person)
+                // Weights that are too large for a message go by links, in many pieces.
+                var settings = Self.settings
+                settings.hidden = [256, 64]
+                let started = try await person.startSession(settings, file: try world.blobs(rows: 300))
+                let status = try await person.final(started.sessionId)
+                #expect(status.status == .completed, "\(status.error ?? "")")
+                let rows = try #require(try await person.results(id: started.sessionId).rows)
+                #expect(rows.least == 8 && rows.most == 8, "\(rows)")
+            }
+        }
+
         @Test func `MongoDB goes away in mid-session and comes back: the session completes, and nothing is lost`() async throws {
             let mongo = try #require(MongoServer.server)
             let url = try #require(MongoServer.urls.first?.url)

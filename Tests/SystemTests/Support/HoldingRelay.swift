@@ -2,7 +2,8 @@ import Glibc
 import Synchronization
 
 /// Passes bytes between a client and a server, and holds once the clients have sent a given number: what comes after waits, as in a network
-/// that has stopped. So a test can end one of them in the middle of a transfer, however fast the machine is.
+/// that has stopped. So a test can end one of them in the middle of a transfer, however fast the machine is. With a
+/// latency it is a slow network.
 final class HoldingRelay: Sendable {
     private struct State {
         var left: Int
@@ -14,10 +15,13 @@ final class HoldingRelay: Sendable {
     let port: Int
     private let listener: Int32
     private let server: Int
+    /// Seconds before each piece of at most 64 KiB goes on, in either direction.
+    private let latency: Double
     private let state: Mutex<State>
 
-    init(to server: Int, holdingAfter bytes: Int) throws {
+    init(to server: Int, holdingAfter bytes: Int = .max, latency: Double = 0) throws {
         self.server = server
+        self.latency = latency
         state = Mutex(State(left: bytes))
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         self.listener = listener
@@ -95,6 +99,7 @@ final class HoldingRelay: Sendable {
             let count = read(source, &buffer, buffer.count)
             if count < 0, errno == EINTR { continue }
             guard count > 0 else { break }
+            if latency > 0 { usleep(useconds_t(latency * 1e6)) }
             var sent = 0
             while sent < count {
                 let written = buffer.withUnsafeBytes { send(target, $0.baseAddress! + sent, count - sent, Int32(MSG_NOSIGNAL)) }
