@@ -21,8 +21,10 @@ struct Cohort: AsyncParsableCommand {
             """,
         version: Version.text,
         subcommands: [
-            Serve.self, Coordinate.self, PeerCommand.self, Train.self, Sessions.self, Status.self, Results.self, Model.self,
-            Predict.self, Evaluate.self, Inspect.self, Peers.self, Signup.self, Login.self, Token.self, Export.self, Import.self, Demo.self,
+            Serve.self, Coordinate.self, PeerCommand.self, Train.self, Watch.self, Cancel.self, Sessions.self, Status.self, Results.self,
+            Model.self,
+            Predict.self, Evaluate.self, Inspect.self, Peers.self, Signup.self, Login.self, Logout.self, WhoAmI.self, Token.self,
+            Export.self, Import.self, Demo.self,
         ])
 
     /// Exit codes: 0 done, 1 failed, 2 usage.

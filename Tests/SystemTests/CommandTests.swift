@@ -1,5 +1,6 @@
 import CohortClient
 import CohortCore
+import CohortPeer
 import FoundationEssentials
 import Glibc
 import Subprocess
@@ -97,6 +98,33 @@ extension SystemSuite {
             }
         }
 
+        @Test func `a session is watched and cancelled from another terminal than it was started from`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                let person = try await world.person(server)
+                let peers = try await world.peers(1, of: server, for: person)
+                let login = world.start(
+                    "login", ["login", "--server", server.url, "--email", "ada@example.org", "--password", World.password])
+                #expect(try await login.end() == .exited(0), "\(login.standardError)")
+                let point = try await world.points.hold(.firstBatch, of: peers[0], round: 1)
+                let settings = SessionSettings(rounds: 4, epochs: 2, batchSize: 8, hidden: [8], seed: 5)
+                let started = try await person.startSession(settings, file: try world.blobs(rows: 60))
+                let held = try await world.points.reached(point)
+                let watch = world.start("watch", ["watch", String(started.sessionId.prefix(8)), "--json"])
+                _ = try await watch.firstLine(startingWith: "{")
+                let cancel = world.start("cancel", ["cancel", String(started.sessionId.prefix(8))])
+                #expect(try await cancel.end() == .exited(0), "\(cancel.standardError)")
+                held.release()
+                #expect(try await watch.end() == .exited(1), "\(watch.standardError)")
+                #expect(watch.lines.last?.contains("\"CANCELLED\"") == true, "\(watch.output)")
+                let again = world.start("again", ["cancel", started.sessionId])
+                _ = try await again.end()
+                #expect(
+                    again.output.contains("CANCELLED") || again.standardError.contains("CANCELLED"),
+                    "\(again.output) \(again.standardError)")
+            }
+        }
+
         @Test func `from sign-up to predictions by the command line alone`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
@@ -144,6 +172,15 @@ extension SystemSuite {
                     train.lines.first { $0.hasPrefix("session ") }?.split(separator: " ").dropFirst().first.map(String.init))
                 #expect(try await run("status", ["status", id]).output.contains("Training completed"))
                 #expect(try await run("results", ["results", id, "--json"]).output.contains("\"metrics\""))
+                // By its first letters; the newest.
+                #expect(try await run("short", ["results", String(id.prefix(6)).uppercased()]).output.contains("predicting 'y'"))
+                #expect(try await run("newest", ["status"]).output.contains(id))
+                let nobody = try await run("nobody", ["results", "zz"], exit: .exited(1))
+                #expect(nobody.standardError.contains("none of your sessions begins with 'zz'"), "\(nobody.standardError)")
+                let watched = try await run("watch", ["watch", "-o", "\(model).again"])
+                #expect(watched.output.contains("accuracy") && watched.output.contains("seed 4"), "\(watched.output)")
+                #expect(try Data(contentsOf: URL(filePath: model)) == Data(contentsOf: URL(filePath: "\(model).again")))
+                #expect(try await run("whoami", ["whoami"]).output == "grace@example.org at \(server.url)")
                 let predictions = try await run("predict", ["predict", model, csv])
                 #expect(predictions.lines.count == 201, "a header and 200 rows: \(predictions.lines.count)")
                 let right = zip(predictions.lines.dropFirst(), 0...).count { line, row in line.hasPrefix("class\(row % 3)") }
@@ -185,6 +222,10 @@ extension SystemSuite {
                 let broken = try world.write("a,b,y\n1,2,x\n1,2\n", to: "broken.csv")
                 let failed = try await run("broken", ["train", broken], exit: .exited(1))
                 #expect(failed.standardError.contains("line 3"), "\(failed.standardError)")
+
+                #expect(try await run("logout", ["logout"]).output == "signed out of \(server.url)")
+                #expect(try await run("logout-again", ["logout"]).output == "nobody was signed in")
+                #expect(try await run("gone", ["whoami"], exit: .exited(1)).standardError.contains("cohort login"))
             }
         }
 

@@ -38,6 +38,15 @@ struct Credentials: Codable {
         return credentials
     }
 
+    /// - Returns: whether there were any.
+    static func remove() throws -> Bool {
+        guard unlink(path) == 0 else {
+            if errno == ENOENT { return false }
+            throw CohortError(.invalid, "\(path) cannot be removed: \(Errno(rawValue: errno))")
+        }
+        return true
+    }
+
     func save() throws {
         let folder = FilePath(StandardFolder.configuration())
         try FileManager.default.createDirectory(

@@ -39,6 +39,38 @@ struct Login: AsyncParsableCommand {
     }
 }
 
+struct Logout: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Forget the sign-in on this machine.")
+
+    func run() throws {
+        let server = try? Credentials.load().server  // One that has expired or is damaged goes as well.
+        guard try Credentials.remove() else { return Terminal.say("nobody was signed in") }
+        Terminal.say("signed out\(server.map { " of \($0)" } ?? "")")
+    }
+}
+
+struct WhoAmI: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "whoami", abstract: "Who is signed in, and where.")
+
+    @Flag(help: "Print JSON, for scripts.")
+    var json = false
+
+    private struct Answer: Encodable {
+        var email: String
+        var server: String
+        var expiresAt: Date
+    }
+
+    func run() throws {
+        let credentials = try Credentials.load()
+        if json {
+            return try Terminal.say(
+                json: Answer(email: credentials.email, server: credentials.server, expiresAt: credentials.expiresAt))
+        }
+        Terminal.say("\(credentials.email) at \(credentials.server)")
+    }
+}
+
 private func signIn(
     server: String?, email: String, password: String?, with call: (CohortClient, String) async throws -> API.AccessToken
 ) async throws {

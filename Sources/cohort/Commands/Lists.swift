@@ -51,12 +51,11 @@ struct Status: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "How far a session is.")
 
     @OptionGroup var connection: ConnectionOptions
-    @Argument(help: "The session's id; else the newest.")
-    var id: String?
+    @OptionGroup var session: SessionArgument
 
     func run() async throws {
         try await signedIn(connection) { client in
-            let status = try await client.trainingStatus(id: id)
+            let status = try await client.trainingStatus(id: try await session.id(client))
             if connection.json { return try Terminal.say(json: status) }
             Terminal.say(
                 "\(status.sessionId): \(status.message) (\(status.status.rawValue)), \(Figure.percent(status.progress)), round \(min(status.round + 1, status.rounds))/\(status.rounds), epoch \(status.epoch)"
@@ -80,12 +79,11 @@ struct Results: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "What came out of a session.")
 
     @OptionGroup var connection: ConnectionOptions
-    @Argument(help: "The session's id.")
-    var id: String
+    @OptionGroup var session: SessionArgument
 
     func run() async throws {
         try await signedIn(connection) { client in
-            let results = try await client.results(id: id)
+            let results = try await client.results(id: try await session.id(client))
             try connection.json ? Terminal.say(json: results) : Terminal.say(ResultsText.make(results))
         }
     }
@@ -95,13 +93,13 @@ struct Model: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Download a session's model.")
 
     @OptionGroup var connection: ConnectionOptions
-    @Argument(help: "The session's id.")
-    var id: String
+    @OptionGroup var session: SessionArgument
     @Option(name: .shortAndLong, help: "Where to write it; else SESSION.safetensors.")
     var output: String?
 
     func run() async throws {
         try await signedIn(connection) { client in
+            let id = try await session.id(client)
             let path = output ?? "\(id).safetensors"
             try await client.downloadModel(id: id, to: path)
             Terminal.say(path)

@@ -42,19 +42,32 @@ struct TrainingRun {
         } else {
             Terminal.say("session \(started.sessionId) with \(started.peers.map(\.name).joined(separator: ", ")); seed \(settings.seed)")
         }
-        if detach { return started }
-        let status = try await watch(started, settings: settings)
+        if !detach { try await show(started.sessionId, peers: started.peers, settings: settings, output: output) }
+        return started
+    }
+
+    /// Shows a session that runs already, or has ended.
+    /// - Throws: ``ExitCode`` 1 when the session did not complete.
+    func attach(id: String, output: String? = nil) async throws {
+        let session = try await client.session(id: id)
+        if !json {
+            Terminal.say("session \(id) with \(session.peers.map(\.name).joined(separator: ", ")); seed \(session.settings.seed)")
+        }
+        try await show(id, peers: session.peers, settings: session.settings, output: output)
+    }
+
+    private func show(_ id: String, peers: [API.SessionPeerView], settings: SessionSettings, output: String?) async throws {
+        let status = try await watch(id, peers: peers, settings: settings)
         guard status.status == .completed else {
             try json ? Terminal.say(json: status) : Terminal.complain(status.error ?? status.message, prefix: "\(status.status.rawValue): ")
             throw ExitCode(1)
         }
-        let results = try await client.results(id: started.sessionId)
+        let results = try await client.results(id: id)
         try json ? Terminal.say(json: results) : Terminal.say("\n" + ResultsText.make(results))
         if let output {
-            try await client.downloadModel(id: started.sessionId, to: output)
+            try await client.downloadModel(id: id, to: output)
             if !json { Terminal.say("model file: \(output)") }
         }
-        return started
     }
 
     /// A line that counts the bytes of a large upload, on a terminal.
@@ -72,11 +85,10 @@ struct TrainingRun {
         case ended
     }
 
-    private func watch(_ started: API.SessionStarted, settings: SessionSettings) async throws -> API.TrainingStatus {
-        let id = started.sessionId
+    private func watch(_ id: String, peers: [API.SessionPeerView], settings: SessionSettings) async throws -> API.TrainingStatus {
         let interactive = Terminal.isInteractive && !json
         let blank = TrainingDisplay(
-            session: started, rounds: settings.strategy == "independent" ? 1 : settings.rounds, localEpochs: settings.epochs,
+            peers: peers, rounds: settings.strategy == "independent" ? 1 : settings.rounds, localEpochs: settings.epochs,
             interactive: interactive)
         let (happenings, source) = AsyncStream.makeStream(of: Happening.self, bufferingPolicy: .bufferingNewest(1_000))
         return try await withThrowingTaskGroup(of: Void.self) { group in
@@ -141,7 +153,7 @@ struct TrainingRun {
             try await client.cancel(id: id)
             return false
         case "l", nil:
-            Terminal.say("It goes on: cohort status \(id)")
+            Terminal.say("It goes on: cohort watch \(id)")
             throw ExitCode(0)
         default:
             return false

@@ -23,11 +23,11 @@ struct TrainingDisplay {
     private var subject: String?
     private var drawnLines = 0
 
-    init(session: API.SessionStarted, rounds: Int, localEpochs: Int, interactive: Bool) {
+    init(peers shown: [API.SessionPeerView], rounds: Int, localEpochs: Int, interactive: Bool) {
         self.interactive = interactive
         self.rounds = rounds
         self.localEpochs = localEpochs
-        for peer in session.peers {
+        for peer in shown {
             order.append(peer.id)
             peers[peer.id] = Line(name: peer.name)
         }
