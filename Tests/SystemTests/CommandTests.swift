@@ -59,6 +59,41 @@ extension SystemSuite {
             }
         }
 
+        @Test func `misspelt settings are not passed over in silence`() async throws {
+            try await withWorld { world in
+                let named = world.start(
+                    "named", ["peer", "--server", "http://127.0.0.1:1"], environment: ["COHORT_TOKENS": "x", "COHORT_ANOTHER_PROGRAM": "1"])
+                #expect(try await named.end() == .exited(2))
+                #expect(named.standardError.contains("COHORT_TOKENS in the environment is no setting of Cohort"), "\(named.standardError)")
+                #expect(named.standardError.contains("did you mean COHORT_TOKEN?"), "\(named.standardError)")
+                for (index, (text, said)) in [
+                    (
+                        "# mine\n\nCOHORT_PORTS=1\n",
+                        "line 3 of \(world.folder)/0: there is no setting COHORT_PORTS: did you mean COHORT_PORT?"
+                    ),
+                    ("COHORT_PORT 1\n", "line 1 of \(world.folder)/1 is not COHORT_NAME=value: 'COHORT_PORT'"),
+                    (
+                        "OTHER=1\nCOHORT_JWT_SECRET_FILE=x\n",
+                        "line 2 of \(world.folder)/2: COHORT_JWT_SECRET_FILE is taken from the environment alone"
+                    ),
+                    ("OTHER=1\nCOHORT_UPLOAD_LIMIT=lots\n", "COHORT_UPLOAD_LIMIT is 'lots'"),
+                ].enumerated() {
+                    let process = world.start(
+                        "file-\(index)",
+                        ["serve", "--port", "0", "--data-dir", "\(world.folder)/x", "--config", try world.write(text, to: "\(index)")])
+                    #expect(try await process.end() == .exited(2))
+                    #expect(process.standardError.contains(said), "\(process.standardError)")
+                }
+                // Every setting that the documentation has is one.
+                let documented = try String(contentsOfFile: PythonPeer.file("docs/settings.md"), encoding: .utf8)
+                    .matches(of: /^\| `(COHORT_[A-Z_]+)`/.anchorsMatchLineEndings()).map { String($0.1) }
+                let known = world.start(
+                    "known", ["peer"], environment: Dictionary(documented.map { ("\($0)X", "") }, uniquingKeysWith: { a, _ in a }))
+                _ = try await known.end()
+                for name in Set(documented) { #expect(known.standardError.contains("did you mean \(name)?"), "\(name)") }
+            }
+        }
+
         @Test func `a setting may stand in a file, and not in two places`() async throws {
             try await withWorld { world in
                 let lots = try world.write("lots\n", to: "limit")

@@ -73,8 +73,7 @@ public enum SchemaInference {
 
     private static func require(_ name: String, _ purpose: String, _ header: Header) throws {
         guard !header.names.contains(name) else { return }
-        let near = header.names.first { $0.lowercased() == name.lowercased() } ?? header.names.first { Spelling.isNear($0, name) }
-        let hint = near.map { ": did you mean '\($0)'?" } ?? ""
+        let hint = Spelling.nearest(to: name, in: header.names).map { ": did you mean '\($0)'?" } ?? ""
         throw CohortError(.invalid, "there is no column '\(name)' \(purpose)\(hint); the columns are \(list(header.names))")
     }
 

@@ -74,23 +74,3 @@ enum Warnings {
         }
     }
 }
-
-/// Whether a name may be another, misspelt.
-enum Spelling {
-    /// At most two letters are wrong, missing, too many, or two swapped, and at most one of three (Levenshtein's distance).
-    static func isNear(_ a: String, _ b: String) -> Bool {
-        let (a, b) = (Array(a.lowercased()), Array(b.lowercased()))
-        guard abs(a.count - b.count) <= 2, a.count <= 100 else { return false }
-        var row = Array(0...b.count)
-        for (i, letter) in a.enumerated() {
-            var previous = row[0]
-            row[0] = i + 1
-            for (j, other) in b.enumerated() {
-                let replaced = previous + (letter == other ? 0 : 1)
-                previous = row[j + 1]
-                row[j + 1] = min(replaced, row[j] + 1, row[j + 1] + 1)
-            }
-        }
-        return row[b.count] <= 2 && row[b.count] * 3 <= max(a.count, b.count)
-    }
-}

@@ -8,13 +8,19 @@ import SystemPackage
 /// configuration file, else its default. docs/settings.md has a row for each.
 struct Settings {
     private let reader: ConfigReader
+    /// Of names in the environment that mean nothing, for people.
+    let warnings: [String]
 
     /// - Parameter file: lines of `COHORT_NAME=value`, as in an environment file; nil: `COHORT_CONFIG`, else none.
     /// - Throws: ``CohortError`` `invalid` for a file that cannot be read, or a setting that is given twice.
     init(file: String?, environment: [String: String] = ProcessInfo.processInfo.environment) async throws {
+        warnings = Self.unknown(in: environment.keys.sorted()).map { name in
+            "\(name) in the environment is no setting of Cohort, and is passed over\(Self.hint(for: name))"
+        }
         let environment = try Self.withSecrets(environment)
         var providers: [any ConfigProvider] = [EnvironmentVariablesProvider(environmentVariables: environment)]
         if let file = file ?? environment["COHORT_CONFIG"] {
+            try Self.checkLines(of: file)
             do {
                 providers.append(try await EnvironmentVariablesProvider(environmentFilePath: FilePath(file)))
             } catch {
@@ -22,6 +28,50 @@ struct Settings {
             }
         }
         reader = ConfigReader(providers: providers)
+    }
+
+    /// Every setting, as docs/settings.md has them.
+    static let names = [
+        "BROKER_ADMIN_URL", "BROKER_CA_FILE", "BROKER_PEER_URL", "BROKER_QUORUM", "BROKER_URL", "CACHE_LIMIT", "CONFIG", "COORDINATE",
+        "DATABASE_URL", "DATA_DIR", "DEAD_AFTER", "ENGINE", "HEARTBEAT_INTERVAL", "HOST", "JWT_SECRET", "LEASE_SECONDS", "LOG_LEVEL",
+        "MAX_LOAD", "NAME", "OBJECTS_URL", "PEER_WAIT", "PORT", "PROGRESS_WAIT", "ROUND_GRACE", "SERVE", "SERVER", "SUSPECT_AFTER",
+        "THREADS", "TOKEN", "TOKEN_LIFETIME", "TRANSPORT", "UPLOAD_LIMIT",
+    ].map { "COHORT_\($0)" }
+
+    /// What tests and scripts say to each other.
+    private static let inner = ["COHORT_CHECK_POINTS", "COHORT_ENDS_WITH_PARENT", "COHORT_ONLY", "COHORT_BINARY", "COHORT_DOCKER_FOLDER"]
+
+    private static func unknown(in given: [String]) -> [String] {
+        given.filter { name in
+            name.hasPrefix("COHORT_") && !names.contains(name) && !inner.contains(name) && !name.hasPrefix("COHORT_TEST_")
+                && !name.hasPrefix("COHORT_FUZZ_") && !(name.hasSuffix("_FILE") && names.contains(String(name.dropLast(5))))
+        }
+    }
+
+    private static func hint(for name: String) -> String {
+        Spelling.nearest(to: name, in: names).map { ": did you mean \($0)?" } ?? ""
+    }
+
+    /// - Throws: ``CohortError`` `invalid` for a line that is no setting, naming it.
+    private static func checkLines(of file: String) throws {
+        guard let text = try? String(contentsOfFile: file, encoding: .utf8) else { return }  // Whoever reads it says why it cannot be.
+        for (number, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
+            let line = line.drop { $0 == " " || $0 == "\t" }
+            guard let first = line.first, first != "#" else { continue }
+            let sides = line.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let name = String(sides[0].prefix { $0 != " " && $0 != "\t" })
+            guard sides.count == 2, name.count == sides[0].count else {
+                throw CohortError(.invalid, "line \(number + 1) of \(file) is not COHORT_NAME=value: '\(name.printable(max: 40))'")
+            }
+            // Other lines are of those who share the file with Cohort.
+            if let unknown = unknown(in: [name]).first {
+                throw CohortError(
+                    .invalid, "line \(number + 1) of \(file): there is no setting \(unknown.printable(max: 60))\(hint(for: unknown))")
+            }
+            if name.hasSuffix("_FILE"), !names.contains(name), name.hasPrefix("COHORT_") {
+                throw CohortError(.invalid, "line \(number + 1) of \(file): \(name) is taken from the environment alone")
+            }
+        }
     }
 
     /// With what stands in the files that `COHORT_…_FILE` names, as containers are given secrets; a line break at its end does not count.

@@ -11,7 +11,12 @@ struct CommonOptions: ParsableArguments {
     @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning, error, critical (COHORT_LOG_LEVEL).")
     var logLevel: String?
 
-    func settings() async throws -> Settings { try await Settings(file: config) }
+    /// Names that mean nothing are said.
+    func settings() async throws -> Settings {
+        let settings = try await Settings(file: config)
+        for warning in settings.warnings { Terminal.complain(warning, prefix: "warning: ") }
+        return settings
+    }
 
     /// Bootstraps logging, once a process, to standard error: standard output is for results.
     func logger(_ settings: Settings, label: String) throws -> Logger {
