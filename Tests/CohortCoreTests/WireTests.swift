@@ -153,6 +153,8 @@ import Testing
         (SessionSettings(hidden: [0]), "hidden is 0"), (SessionSettings(dropout: 1), "dropout is 1"),
         (SessionSettings(validation: 1), "validation is 1"), (SessionSettings(peers: 2, minPeers: 3), "min_peers is 3"),
         (SessionSettings(perPeer: ["a": .init(epochs: 0)]), "per_peer.a.epochs is 0"),
+        (SessionSettings(optimizer: OptimizerSpec(name: .adam, momentum: 0.9)), "momentum is 0.9"),
+        (SessionSettings(optimizer: OptimizerSpec(name: .sgd, nesterov: true)), "nesterov is true"),
         (SessionSettings(earlyStopping: 0), "early_stopping is 0"),
         (SessionSettings(classWeight: .byLabel(["a": 0])), "class_weight.a is 0"),
     ]) func `what cannot be is named, with what would be right`(settings: SessionSettings, sentence: String) {

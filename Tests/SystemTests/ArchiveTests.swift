@@ -130,11 +130,11 @@ extension SystemSuite.OverRealServers {
         try await withWorld { world in
             let server = try await world.server()
             let person = try await world.person(server)
-            _ = try await world.peers(2, of: server, for: person)
             // A peer's name is a key of the settings.
+            _ = try await world.peers(2, of: server, for: person, prefix: "$lab.machine 50%")
             let settings = SessionSettings(
                 peers: 2, rounds: 4, epochs: 2, batchSize: 8, lr: 0.01, hidden: [16], seed: 5,
-                perPeer: ["$lab.machine 50%": .init(batchSize: 4)])
+                perPeer: ["$lab.machine 50%-1": .init(batchSize: 4)])
             for strategy in ["fedavg", "independent"] {
                 var settings = settings
                 settings.strategy = strategy

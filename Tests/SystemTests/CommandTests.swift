@@ -254,6 +254,18 @@ extension SystemSuite {
                 let misspelt = try await run("misspelt", ["train", ids, "--target", "kint", "--json"], exit: .exited(1))
                 #expect(misspelt.lines.last?.contains("did you mean 'kind'?") == true, "\(misspelt.output)")
 
+                for (index, (arguments, said)) in [
+                    (["--per-peer", #"{"peer-3": {"lr": 0.1}}"#], "per_peer names 'peer-3', which is none of the peers"),
+                    (["--per-peer", #"{"peer-3": {"lr": 0.1}}"#], "did you mean 'peer-"),
+                    (["--momentum", "0.9"], "momentum is 0.9; it must be 0 with adam: it is for sgd"),
+                    (["--strategy", "independent", "--rounds", "3"], "--rounds is for fedavg"),
+                ].enumerated() {
+                    let refused = try await run("refused-\(index)", ["train", ids] + arguments, exit: .exited(2))
+                    #expect(refused.standardError.contains(said), "\(refused.standardError)")
+                }
+                let chosen = try await run("chosen", ["train", ids, "--rounds", "1", "--per-peer", #"{"peer-2": {"lr": 0.1}}"#, "--json"])
+                #expect(try CohortJSON.decode(API.Results.self, from: try #require(chosen.lines.last).utf8).peers.map(\.name) == ["peer-2"])
+
                 let broken = try world.write("a,b,y\n1,2,x\n1,2\n", to: "broken.csv")
                 let failed = try await run("broken", ["train", broken], exit: .exited(1))
                 #expect(failed.standardError.contains("line 3"), "\(failed.standardError)")

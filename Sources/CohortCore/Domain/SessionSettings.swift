@@ -134,6 +134,10 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         for (value, name) in [(optimizer.momentum, "momentum"), (optimizer.beta1, "beta1"), (optimizer.beta2, "beta2")] {
             try require(value >= 0 && value < 1, name, value, "from 0 to below 1")
         }
+        try require(
+            optimizer.name == .sgd || optimizer.momentum == 0, "momentum", optimizer.momentum,
+            "0 with \(optimizer.name.rawValue): it is for sgd")
+        try require(!optimizer.nesterov || optimizer.momentum > 0, "nesterov", true, "false without momentum")
         try require(optimizer.weightDecay >= 0 && optimizer.weightDecay.isFinite, "weight_decay", optimizer.weightDecay, "0 or more")
         try require(optimizer.epsilon > 0 && optimizer.epsilon.isFinite, "epsilon", optimizer.epsilon, "above 0")
         return self

@@ -27,6 +27,7 @@ public struct SessionStart: Sendable {
                 if try await documents.claim(peerId: peer.id, sessionId: session.id) { claimed.append(peer) }
             }
             try enough(settings, claimed.count)
+            try allNamed(settings, claimed)
             session.peers = claimed.sorted { ($0.name, $0.id) < ($1.name, $1.id) }.map { SessionPeer($0) }
             session.isStarting = nil
             return try await documents.update(session)
@@ -38,9 +39,24 @@ public struct SessionStart: Sendable {
         }
     }
 
-    /// The user's own first, then the fastest.
+    /// An override of somebody who does not take part would be passed over in silence.
+    private func allNamed(_ settings: SessionSettings, _ peers: [Peer]) throws {
+        let names = peers.map(\.name).sorted()
+        guard let stranger = settings.perPeer.keys.filter({ key in !peers.contains { $0.id == key || $0.name == key } }).min() else {
+            return
+        }
+        let hint = Spelling.nearest(to: stranger, in: names).map { ": did you mean '\($0)'?" } ?? ""
+        throw CohortError(
+            .invalid,
+            "per_peer names '\(stranger.printable(max: 60))', which is none of the peers that are free for this session (\(names.prefix(20).joined(separator: ", ")))\(hint)"
+        )
+    }
+
+    /// Those that the settings name first, then the user's own, then the fastest.
     private func candidates(_ settings: SessionSettings, _ owner: String) async throws -> [Peer] {
         try await documents.availablePeers().filter { $0.mayServe(ownerId: owner, pool: settings.pool ?? .mine) }.sorted { a, b in
+            let (isNamed, isOtherNamed) = (settings.names(a), settings.names(b))
+            guard isNamed == isOtherNamed else { return isNamed }
             let (mine, others) = (a.ownerId == owner, b.ownerId == owner)
             return mine == others ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : mine
         }
@@ -55,4 +71,9 @@ public struct SessionStart: Sendable {
             "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer\(others)"
         )
     }
+}
+
+extension SessionSettings {
+    /// Whether it has settings of its own.
+    fileprivate func names(_ peer: Peer) -> Bool { perPeer[peer.id] != nil || perPeer[peer.name] != nil }
 }

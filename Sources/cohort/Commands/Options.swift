@@ -46,8 +46,8 @@ extension SessionSettings {
         var peers = 1
         @Option(help: "fedavg (shards, rounds, averaged) or independent (each peer its own model, the best wins).")
         var strategy = "fedavg"
-        @Option(help: "Rounds (fedavg).")
-        var rounds = 10
+        @Option(help: "Rounds (fedavg); 10 unless said.")
+        var rounds: Int?
         @Option(help: "Local epochs a round.")
         var epochs = 1
         @Option(name: .customLong("batch-size"), help: "Rows a step.")
@@ -107,8 +107,11 @@ extension SessionSettings {
                 }
             let overrides = try perPeer.map { try CohortJSON.decode([String: Override].self, from: $0.utf8) } ?? [:]
             let data = try columns.options()
+            guard rounds == nil || strategy != "independent" else {
+                throw CohortError(.invalid, "--rounds is for fedavg: with independent each peer trains its --epochs once")
+            }
             return try SessionSettings(
-                peers: peers, strategy: strategy, rounds: rounds, epochs: epochs, batchSize: batchSize, lr: lr,
+                peers: peers, strategy: strategy, rounds: rounds ?? 10, epochs: epochs, batchSize: batchSize, lr: lr,
                 optimizer: OptimizerSpec(
                     name: choice("optimizer", optimizer), momentum: momentum, nesterov: nesterov, weightDecay: weightDecay),
                 hidden: widths, activation: choice("activation", activation), dropout: dropout,
