@@ -203,6 +203,8 @@ extension SystemSuite {
                 #expect(train.output.contains("accuracy") && train.output.contains("peer-2"), "\(train.output)")
                 let sessions = try await run("sessions", ["sessions"])
                 #expect(sessions.output.contains("COMPLETED"))
+                let row = try #require(sessions.lines.dropFirst().first)
+                #expect(row.contains(#/ 20\d\d-\d\d-\d\d \d\d:\d\d /#) && row.contains(" y ") && row.hasSuffix(" 4"), "\(row)")
                 let id = try #require(
                     train.lines.first { $0.hasPrefix("session ") }?.split(separator: " ").dropFirst().first.map(String.init))
                 #expect(try await run("status", ["status", id]).output.contains("Training completed"))

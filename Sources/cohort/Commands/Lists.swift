@@ -1,16 +1,25 @@
 import ArgumentParser
 import CohortClient
 import CohortCore
+import FoundationEssentials
 
 struct Peers: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "List the peers of the server.")
 
     @OptionGroup var connection: ConnectionOptions
+    @Flag(help: "Those too that have been gone for more than a day.")
+    var all = false
 
     func run() async throws {
         try await signedIn(connection) { client in
-            let peers = try await client.peers()
+            let known = try await client.peers()
+            let yesterday = Date(timeIntervalSinceNow: -86_400)
+            let peers = known.filter { all || $0.status != .offline || $0.lastSeen > yesterday }
             if connection.json { return try Terminal.say(json: peers) }
+            let left = known.count - peers.count
+            if peers.isEmpty, left > 0 {
+                return Terminal.say("all \(left) peers have been gone for more than a day: `cohort peers --all` lists them")
+            }
             guard !peers.isEmpty else {
                 return Terminal.say("no peers yet: on a machine that should train, run `cohort peer --server URL --token TOKEN`")
             }
@@ -22,6 +31,7 @@ struct Peers: AsyncParsableCommand {
                 ])
             }
             Terminal.say(table.text)
+            if left > 0 { Terminal.say("\(left) more gone for more than a day: --all") }
         }
     }
 }
@@ -35,11 +45,12 @@ struct Sessions: AsyncParsableCommand {
         try await signedIn(connection) { client in
             let sessions = try await client.sessions()
             if connection.json { return try Terminal.say(json: sessions) }
-            var table = TextTable(header: ["id", "status", "progress", "strategy", "peers", "file"])
+            var table = TextTable(header: ["id", "started", "status", "progress", "strategy", "peers", "file", "target", "seed"])
             for session in sessions {
                 table.rows.append([
-                    session.id, session.status.rawValue, Figure.percent(session.progress), session.settings.strategy,
-                    "\(session.peers.count)", session.filename,
+                    session.id, Figure.time(session.createdAt), session.status.rawValue, Figure.percent(session.progress),
+                    session.settings.strategy, "\(session.peers.count)", session.filename,
+                    session.dataset?.target ?? session.settings.target ?? "-", "\(session.settings.seed)",
                 ])
             }
             Terminal.say(sessions.isEmpty ? "no sessions yet: start one with `cohort train FILE`" : table.text)

@@ -1,3 +1,5 @@
+import FoundationEssentials
+
 #if canImport(Glibc)
     import Glibc
 #else
@@ -109,6 +111,16 @@ enum Figure {
     }
 
     static func percent(_ share: Double?) -> String { share.map { decimal($0 * 100, digits: 1) + " %" } ?? "-" }
+
+    /// 2026-01-31 12:00 in this machine's time zone.
+    static func time(_ date: Date) -> String {
+        var seconds = time_t(date.timeIntervalSince1970.rounded(.down))
+        var parts = tm()
+        guard localtime_r(&seconds, &parts) != nil else { return "-" }
+        var text = [CChar](repeating: 0, count: 32)
+        let count = strftime(&text, text.count, "%Y-%m-%d %H:%M", &parts)
+        return String(decoding: text.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
 
     static func seconds(_ value: Double) -> String {
         value < 120 ? "\(decimal(value, digits: 1)) s" : "\(decimal(value / 60, digits: 1)) min"
