@@ -20,5 +20,6 @@ fi
 swift build --build-tests
 # First the suites that need the servers there, then those that kill them.
 timeout 600 swift test --skip-build --filter ContractTests
-timeout 900 swift test --skip-build --filter OnRealServers
+# Minutes, and asked for: COHORT_TEST_EVERY=5 lets every fifth call of a session go wrong.
+[ -z "${COHORT_TEST_EVERY:-}" ] || timeout 1800 swift test --skip-build --filter OnRealServers
 timeout 900 swift test --skip-build --filter 'OverRabbitMQ|OverS3|OverRealServers'

@@ -22,6 +22,23 @@ import Testing
     ) async throws -> (calls: Int, name: String, problems: [String]) {
         let world = try await SessionWorld(csv: csv, scratch: "\(folder)/scratch", parts: parts)
         let plan = FaultPlan(kind, at: number, time: world.time)
+        do {
+            return try await outcome(world, plan, strategy)
+        } catch {
+            // What it was, and how far it came.
+            var state = ["call \(number), \(plan.name), of \(kind.map { "\($0)" } ?? "none"): \(error)"]
+            for session in try await world.documents.sessions(ownerId: "owner", limit: 100) {
+                state.append(
+                    "\(session.id) \(session.status) generation \(session.generation) round \(session.round) starting \(session.isStarting == true) ending \(session.isEnding == true) waiting for \(session.waitingFor ?? "nothing"), peers \(session.peers.map { "\($0.name) \($0.state) \($0.message ?? "")" })"
+                )
+            }
+            throw CohortError(.internal, state.joined(separator: "; "))
+        }
+    }
+
+    private static func outcome(_ world: SessionWorld, _ plan: FaultPlan, _ strategy: String) async throws -> (
+        calls: Int, name: String, problems: [String]
+    ) {
         var lives = try await world.live(plan, starting: SessionWorld.settings(strategy)) ? 1 : 2
         if lives == 2 {
             // After the crash: the person who was told of no session starts another, the server takes up what is there.
@@ -102,7 +119,7 @@ import Testing
     /// One after the other: what a server does for one session is not the time of another.
     @Suite(.serialized) struct OnRealServers {
         @Test(
-            .enabled(if: SharedParts.areThere, "no RabbitMQ, S3 and nx-27017: `make integration` starts them"),
+            .enabled(if: SharedParts.areThere, "not asked for: COHORT_TEST_EVERY=5 make integration runs every fifth call"),
             arguments: StrategyCatalogue.names, FaultPlan.Kind.allCases)
         func `whichever call to real servers goes wrong, the session ends right`(strategy: String, kind: FaultPlan.Kind) async throws {
             try await NthCallTests.withFolder { folder in
