@@ -16,6 +16,7 @@ struct Exporter {
     /// - Throws: ``CohortError``: `conflict` when the folder holds something, `storageFull`, or what reading failed with.
     func run() async throws -> Archive.Manifest {
         let manager = FileManager.default
+        // One that is not there holds nothing; no file is written over in any case.
         if let there = try? manager.contentsOfDirectory(atPath: archive.path), !there.isEmpty {
             throw CohortError(.conflict, "\(archive.path) is not empty: name a new folder")
         }

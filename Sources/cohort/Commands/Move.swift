@@ -66,7 +66,7 @@ struct StoreOptions: ParsableArguments {
             try await body(documents, objects)
         } catch {
             try? await objects.close()  // The first error is the one to tell.
-            try? await documents.close()
+            try? await documents.close()  // As above.
             throw error
         }
         try await objects.close()
