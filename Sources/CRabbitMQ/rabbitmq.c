@@ -364,8 +364,8 @@ int cohort_amqp_publish(
     return COHORT_AMQP_OK;
 }
 
-int cohort_amqp_ack(cohort_amqp *connection, int channel, uint64_t tag, cohort_amqp_error *error) {
-    int status = f_amqp_basic_ack(connection->state, (amqp_channel_t)channel, tag, 0);
+int cohort_amqp_ack(cohort_amqp *connection, int channel, uint64_t tag, int multiple, cohort_amqp_error *error) {
+    int status = f_amqp_basic_ack(connection->state, (amqp_channel_t)channel, tag, multiple);
     return status == AMQP_STATUS_OK ? COHORT_AMQP_OK : failLibrary(error, status);
 }
 

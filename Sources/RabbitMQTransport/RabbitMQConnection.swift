@@ -41,40 +41,30 @@ final class RabbitMQConnection: Sendable {
     /// How long what is asked waits for a connection.
     static let patience = Duration.seconds(5)
 
-    private struct Job: Sendable {
+    struct Job: Sendable {
         var deadline: ContinuousClock.Instant
-        var run: @Sendable (Wire, inout Confirms) throws(WireFault) -> Void
+        var run: @Sendable (Wire, inout Ledger) throws(WireFault) -> Void
         var giveUp: @Sendable (CohortError) -> Void
     }
 
-    /// Messages on their way, by the number that the server confirms them with.
-    struct Confirms {
-        fileprivate(set) var last: UInt64 = 0
-        fileprivate var lowest: UInt64 = 1
-        fileprivate var waiting: [UInt64: @Sendable (Result<Void, CohortError>) -> Void] = [:]
-
-        mutating func next(_ done: @escaping @Sendable (Result<Void, CohortError>) -> Void) -> UInt64 {
-            last += 1
-            waiting[last] = done
-            return last
-        }
-
-        fileprivate mutating func settle(_ tag: UInt64, _ outcome: Result<Void, CohortError>) { waiting.removeValue(forKey: tag)?(outcome) }
-
-        fileprivate mutating func settle(through tag: UInt64, _ outcome: Result<Void, CohortError>) {
-            while lowest <= tag {
-                settle(lowest, outcome)
-                lowest += 1
-            }
-        }
-
-        fileprivate func fail(_ error: CohortError) {
-            for done in waiting.values { done(.failure(error)) }
-        }
+    /// What is open between the two sides of one connection.
+    struct Ledger {
+        var confirms = Confirms()
+        var deliveries = Deliveries()
     }
 
-    private struct State {
+    enum Settling: Sendable { case acknowledge, drop, requeue }
+
+    struct Settlement: Sendable {
+        var tag: UInt64
+        var connection: Int
+        var channel: Int
+        var how: Settling
+    }
+
+    struct State {
         var jobs: [Job] = []
+        var settlements: [Settlement] = []
         var consumers: [String: Consumer] = [:]
         /// Rises with every connection; tags of deliveries are good for one.
         var number = 0
@@ -88,13 +78,13 @@ final class RabbitMQConnection: Sendable {
         var isAwake = false
     }
 
-    private let address: RabbitMQAddress
-    private let name: String
-    private let logger: Logger
-    private let commandPrefetch: Int
-    private let setUp: @Sendable (Wire) throws(WireFault) -> Void
-    private let state = Mutex(State())
-    private let pipe: (reading: Int32, writing: Int32)
+    let address: RabbitMQAddress
+    let name: String
+    let logger: Logger
+    let commandPrefetch: Int
+    let setUp: @Sendable (Wire) throws(WireFault) -> Void
+    let state = Mutex(State())
+    let pipe: (reading: Int32, writing: Int32)
 
     /// - Parameters:
     ///   - commandPrefetch: how many commands are in hand, not acknowledged, at most.
@@ -181,9 +171,9 @@ final class RabbitMQConnection: Sendable {
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
             let tally = Tally(messages.count) { continuation.resume(with: $0) }
             add(
-                Job(deadline: .now + Self.patience) { (wire, confirms) throws(WireFault) in
+                Job(deadline: .now + Self.patience) { (wire, ledger) throws(WireFault) in
                     // All are waited for before the first is sent: a connection that breaks in between settles every one.
-                    let numbers = messages.map { _ in confirms.next { tally.settle($0) } }
+                    let numbers = messages.map { _ in ledger.confirms.next { tally.settle($0) } }
                     for (message, number) in zip(messages, numbers) {
                         try wire.publish(message, number: number, channel: Channel.publishing)
                     }
@@ -238,46 +228,34 @@ final class RabbitMQConnection: Sendable {
     }
 
     /// Nothing of it is delivered any more; what it was given and has not settled goes back to the queue.
-    func cancel(_ name: String, returning tags: @escaping @Sendable (_ connection: Int) -> [UInt64]) {
+    func cancel(_ name: String) {
         add(
-            Job(deadline: .now + .seconds(3_600)) { (wire, _) throws(WireFault) in
-                let (consumer, number) = self.state.withLock { ($0.consumers.removeValue(forKey: name), $0.number) }
-                guard let consumer else { return }
+            Job(deadline: .now + .seconds(3_600)) { (wire, ledger) throws(WireFault) in
+                guard let consumer = self.state.withLock({ $0.consumers.removeValue(forKey: name) }) else { return }
                 do throws(WireFault) {
                     try wire.cancel(name, channel: consumer.channel)
                 } catch {
                     // Else the server has cancelled it.
                     if error.kind != .channel { throw error }
                 }
-                for tag in tags(number) { try wire.reject(tag, requeue: true, channel: consumer.channel) }
+                for tag in ledger.deliveries.remove(of: name, channel: consumer.channel) {
+                    try wire.reject(tag, requeue: true, channel: consumer.channel)
+                }
             } giveUp: { _ in
                 _ = self.state.withLock { $0.consumers.removeValue(forKey: name) }
             })
     }
 
-    /// Settles a delivery; one of an earlier connection comes again anyway.
-    func settle(_ tag: UInt64, of connection: Int, channel: Int, _ how: Settling) async throws {
-        try await perform { wire throws(WireFault) in
-            guard self.state.withLock({ $0.number == connection }) else { return }
-            switch how {
-            case .acknowledge: try wire.acknowledge(tag, channel: channel)
-            case .drop: try wire.reject(tag, requeue: false, channel: channel)
-            case .requeue: try wire.reject(tag, requeue: true, channel: channel)
-            }
+    /// Settles a delivery, and does not wait until the server has heard of it: one that it does not hear of comes again.
+    func settle(_ tag: UInt64, of connection: Int, channel: Int, _ how: Settling) {
+        let isHeard = state.withLock { state in
+            // One of an earlier connection comes again anyway.
+            guard state.isConnected, state.number == connection else { return false }
+            state.settlements.append(Settlement(tag: tag, connection: connection, channel: channel, how: how))
+            return true
         }
+        if isHeard { wake() }
     }
-
-    /// Rejects a delivery, from the connection's own thread.
-    func drop(_ delivery: WireDelivery, _ number: Int) {
-        add(
-            Job(deadline: .now + .seconds(60)) { (wire, _) throws(WireFault) in
-                guard self.state.withLock({ $0.number == number }) else { return }
-                try wire.reject(delivery.tag, requeue: false, channel: delivery.channel)
-            } giveUp: { _ in
-            })
-    }
-
-    enum Settling: Sendable { case acknowledge, drop, requeue }
 
     static let refusal: @Sendable (WireFault) -> CohortError = { fault in
         switch fault.code {
@@ -292,9 +270,9 @@ final class RabbitMQConnection: Sendable {
         }
     }
 
-    private func away(_ reason: String) -> CohortError { CohortError(.unavailable, "RabbitMQ at \(address) is away: \(reason)") }
+    func away(_ reason: String) -> CohortError { CohortError(.unavailable, "RabbitMQ at \(address) is away: \(reason)") }
 
-    private func add(_ job: Job) {
+    func add(_ job: Job) {
         let ended = state.withLock { state -> String? in
             if state.hasEnded { return state.reason }
             state.jobs.append(job)
@@ -312,241 +290,5 @@ final class RabbitMQConnection: Sendable {
         else { return }
         var byte: UInt8 = 0
         _ = write(pipe.writing, &byte, 1)
-    }
-
-    // MARK: On its thread
-
-    private func live() throws {
-        var backoff = 0.1
-        var hasConnected = false
-        var isAway = false
-        defer {
-            let left = state.withLock { state in
-                state.hasEnded = true
-                state.isConnected = false
-                state.reason = "the connection was closed"
-                defer { state.jobs = [] }
-                return state.jobs
-            }
-            for job in left { job.giveUp(away("the connection was closed")) }
-            for consumer in state.withLock({ $0.consumers.values }) { consumer.end() }
-        }
-        while !state.withLock({ $0.isStopping }) {
-            let fault: WireFault
-            let since = ContinuousClock.now
-            do throws(WireFault) {
-                let wire = try Wire(address, name: name)
-                var confirms = Confirms()
-                do throws(WireFault) {
-                    try begin(wire, isFirst: !hasConnected)
-                    hasConnected = true
-                    isAway = false
-                    try serve(wire, &confirms)
-                    wire.close(politely: true)
-                    state.withLock { $0.isConnected = false }
-                    confirms.fail(away("the connection was closed"))
-                    return
-                } catch {
-                    wire.close(politely: false)
-                    state.withLock { state in
-                        state.isConnected = false
-                        state.blocked = nil
-                        state.reason = "\(error)"
-                    }
-                    confirms.fail(away("\(error)"))
-                    fault = error
-                }
-            } catch {
-                fault = error
-            }
-            if !hasConnected, fault.isForGood {
-                state.withLock { $0.reason = "\(fault)" }
-                throw CohortError(
-                    fault.kind == .refused ? .unauthenticated : .invalid,
-                    fault.kind == .refused
-                        ? "RabbitMQ at \(address) refuses user '\(address.user)' or virtual host '\(address.vhost)': \(fault)"
-                        : "RabbitMQ at \(address) cannot be used: \(fault)")
-            }
-            state.withLock { $0.reason = "\(fault)" }
-            if !isAway { logger.warning("RabbitMQ at \(address) is away, connecting until it is there: \(fault)") }
-            isAway = true
-            if ContinuousClock.now - since > .seconds(5) { backoff = 0.1 }
-            rest(.seconds(backoff * Double.random(in: 0.75...1.25)))
-            backoff = min(backoff * 2, 5)
-        }
-    }
-
-    private func begin(_ wire: Wire, isFirst: Bool) throws(WireFault) {
-        try wire.open(channel: Channel.publishing, confirms: true)
-        try wire.open(channel: Channel.control)
-        // Many events are stored together; a peer's commands are few.
-        try wire.open(channel: Channel.events, prefetch: 256)
-        try wire.open(channel: Channel.commands, prefetch: commandPrefetch)
-        try wire.open(channel: Channel.signals)
-        try setUp(wire)
-        let (consumers, number) = state.withLock { state in
-            state.number += 1
-            return (state.consumers, state.number)
-        }
-        for (name, consumer) in consumers { try resume(consumer, name, wire, number: number) }
-        state.withLock { $0.isConnected = true }
-        logger.log(level: isFirst ? .info : .notice, "connected to RabbitMQ at \(address)")
-    }
-
-    /// A queue that somebody else makes may be gone for good.
-    private func resume(_ consumer: Consumer, _ name: String, _ wire: Wire, number: Int) throws(WireFault) {
-        do throws(WireFault) {
-            try Self.begin(consumer, name, wire, number: number)
-        } catch {
-            guard consumer.kind == nil, error.kind == .channel, [403, 404].contains(error.code) else { throw error }
-            state.withLock { $0.consumers.removeValue(forKey: name) }?.end()
-        }
-    }
-
-    private static func begin(_ consumer: Consumer, _ name: String, _ wire: Wire, number: Int) throws(WireFault) {
-        if let exchange = consumer.exchange {
-            // Of another name each time: the server may not have noticed yet that the connection of the last one is gone.
-            let queue = "\(consumer.queue).\(number)"
-            try wire.declare(exchange: exchange, .fanout, channel: Channel.control)
-            if let kind = consumer.kind { try wire.declare(queue, kind, channel: Channel.control) }
-            try wire.bind(queue, to: exchange, channel: Channel.control)
-            return try wire.consume(queue, as: name, priority: 0, isSettled: true, channel: consumer.channel)
-        }
-        if let kind = consumer.kind { try wire.declare(consumer.queue, kind, channel: Channel.control) }
-        // A newer consumer of a queue is given its messages before an older one, wherever that runs.
-        try wire.consume(
-            consumer.queue, as: name, priority: Int32(truncatingIfNeeded: time(nil) & 0x7fff_ffff), isSettled: false,
-            channel: consumer.channel)
-    }
-
-    /// Until it is stopped.
-    private func serve(_ wire: Wire, _ confirms: inout Confirms) throws(WireFault) {
-        while true {
-            let (jobs, isStopping, blocked) = state.withLock { state in
-                // It would not even read what they send.
-                guard state.blocked == nil || state.isStopping else { return ([Job](), false, state.blocked) }
-                defer { state.jobs = [] }
-                return (state.jobs, state.isStopping, nil)
-            }
-            for (index, job) in jobs.enumerated() {
-                do throws(WireFault) {
-                    try job.run(wire, &confirms)
-                } catch {
-                    // Those after it wait for the next connection, in their order.
-                    state.withLock { $0.jobs = Array(jobs[(index + 1)...]) + $0.jobs }
-                    throw error
-                }
-            }
-            if isStopping { return }
-            var isBusy = !jobs.isEmpty
-            var count = 0
-            while count < 1_000, let event = try wire.next() {
-                count += 1
-                try take(event, &confirms)
-            }
-            isBusy = isBusy || count > 0
-            guard !isBusy else { continue }
-            var limit = Duration.milliseconds(address.heartbeat * 250)
-            if let blocked, let next = giveUpLate(blocked) { limit = min(limit, max(.zero, next - .now) + .milliseconds(1)) }
-            wait(for: wire.descriptor, limit)
-        }
-    }
-
-    private func take(_ event: WireEvent, _ confirms: inout Confirms) throws(WireFault) {
-        switch event {
-        case .delivered(let delivery):
-            let (consumer, number) = state.withLock { ($0.consumers[delivery.consumer], $0.number) }
-            if let consumer {
-                consumer.deliver(delivery, number)
-            } else {
-                try giveBack(delivery)
-            }
-        case .confirmed(let tag, let multiple, let isTaken):
-            let outcome: Result<Void, CohortError> =
-                isTaken ? .success(()) : .failure(CohortError(.unavailable, "RabbitMQ could not store the message: send it again"))
-            if multiple { confirms.settle(through: tag, outcome) } else { confirms.settle(tag, outcome) }
-        case .returned(let number):
-            // Comes before its confirmation.
-            confirms.settle(number, .failure(CohortError(.notFound, "there is no such queue any more")))
-        case .cancelled(let name):
-            state.withLock { $0.consumers.removeValue(forKey: name) }?.end()
-        case .blocked(let reason):
-            logger.warning("RabbitMQ at \(address) takes nothing just now (\(reason)): messages wait until it has room")
-            state.withLock { $0.blocked = "it takes nothing just now (\(reason))" }
-        case .unblocked:
-            logger.notice("RabbitMQ at \(address) takes messages again")
-            state.withLock { $0.blocked = nil }
-        case .closed(let code, let text):
-            throw WireFault(kind: .away, code: code, text: "the server closed a channel: \(text)")
-        }
-    }
-
-    /// A delivery on its way while its consumer was cancelled: `cancel` could not know of it.
-    private func giveBack(_ delivery: WireDelivery) throws(WireFault) {
-        add(
-            Job(deadline: .now + .seconds(60)) { (wire, _) throws(WireFault) in
-                try wire.reject(delivery.tag, requeue: true, channel: delivery.channel)
-            } giveUp: { _ in
-            })
-    }
-
-    /// Until the server says something, or something is asked.
-    private func wait(for descriptor: Int32, _ limit: Duration) {
-        var sources = [
-            pollfd(fd: pipe.reading, events: Int16(POLLIN), revents: 0), pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
-        ]
-        poll(&sources, nfds_t(descriptor < 0 ? 1 : 2), Int32(limit / .milliseconds(1)))
-        drain()
-    }
-
-    private func drain() {
-        var bytes = [UInt8](repeating: 0, count: 64)
-        while read(pipe.reading, &bytes, bytes.count) > 0 {}
-        // In this order: whoever adds before this line writes no byte, and is seen by the look at the jobs that follows.
-        state.withLock { $0.isAwake = false }
-    }
-
-    /// Jobs that have waited long enough are given up.
-    /// - Returns: when the next of them will have.
-    private func giveUpLate(_ reason: String) -> ContinuousClock.Instant? {
-        let now = ContinuousClock.now
-        let (late, next) = state.withLock { state in
-            let late = state.jobs.filter { $0.deadline <= now }
-            state.jobs.removeAll { $0.deadline <= now }
-            return (late, state.jobs.map(\.deadline).min())
-        }
-        for job in late { job.giveUp(away(reason)) }
-        return next
-    }
-
-    /// Without a connection.
-    private func rest(_ duration: Duration) {
-        let end = ContinuousClock.now + duration
-        while !state.withLock({ $0.isStopping }) {
-            let now = ContinuousClock.now
-            let next = giveUpLate(state.withLock { $0.reason })
-            guard now < end else { return }
-            wait(for: -1, min(end, next ?? end) - now + .milliseconds(1))
-        }
-    }
-}
-
-/// Counts the outcomes of messages published together; the first failure is the one to tell.
-private final class Tally: Sendable {
-    private let state: Mutex<(left: Int, failure: CohortError?)>
-    private let done: @Sendable (Result<Void, any Error>) -> Void
-
-    init(_ count: Int, _ done: @escaping @Sendable (Result<Void, any Error>) -> Void) {
-        state = Mutex((count, nil))
-        self.done = done
-    }
-
-    func settle(_ outcome: Result<Void, CohortError>) {
-        let (isOver, failure) = state.withLock { state in
-            if case .failure(let error) = outcome { state.failure = state.failure ?? error }
-            state.left -= 1
-            return (state.left == 0, state.failure)
-        }
-        if isOver { done(failure.map { .failure($0) } ?? .success(())) }
     }
 }

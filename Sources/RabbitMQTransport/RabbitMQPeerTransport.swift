@@ -61,13 +61,13 @@ public final class RabbitMQPeerTransport: PeerTransport {
             deliver: { [connection] delivery, number in
                 continuation.yield(
                     ReceivedCommand(body: delivery.body) {
-                        try await connection.settle(delivery.tag, of: number, channel: delivery.channel, .acknowledge)
+                        connection.settle(delivery.tag, of: number, channel: delivery.channel, .acknowledge)
                     })
             },
             end: { continuation.finish(throwing: CohortError(.conflict, "this peer's command queue was removed: it was given up")) })
         // From the next connection on, which may be the first.
         let name = connection.attach(consumer)
-        continuation.onTermination = { [weak connection] _ in connection?.cancel(name) { _ in [] } }
+        continuation.onTermination = { [weak connection] _ in connection?.cancel(name) }
         return stream
     }
 

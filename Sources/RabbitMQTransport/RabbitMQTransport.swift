@@ -134,24 +134,21 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
 
     public func events(of queue: QueueName) async throws -> AsyncThrowingStream<ReceivedEvent, any Error> {
         let (stream, continuation) = AsyncThrowingStream<ReceivedEvent, any Error>.makeStream()
-        let unsettled = Unsettled()
         let name = try await connection.consume(
             .init(
                 queue: queue.rawValue, kind: eventQueue, channel: RabbitMQConnection.Channel.events,
                 deliver: { [self] delivery, connection in
-                    unsettled.add(delivery.tag, connection)
                     guard let sender = verifiedSender(delivery) else {
-                        return reject(delivery, connection, unsettled, "its signature is not that of the peer it names")
+                        return reject(delivery, connection, "its signature is not that of the peer it names")
                     }
                     guard delivery.body.count <= Self.largestEvent else {
                         return reject(
-                            delivery, connection, unsettled,
+                            delivery, connection,
                             "it has \(delivery.body.count) bytes; an event has at most \(Self.largestEvent)")
                     }
                     continuation.yield(
                         ReceivedEvent(body: delivery.body, sender: sender) { [self] settlement in
-                            unsettled.remove(delivery.tag, connection)
-                            try await self.settle(delivery, connection, settlement)
+                            self.settle(delivery, connection, settlement)
                         })
                 }, end: { continuation.finish() }))
         let consumer = EventConsumer(name: name, finish: { continuation.finish() })
@@ -165,7 +162,7 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
             state.withLock { state in
                 if state.events[queue]?.name == name { state.events[queue] = nil }
             }
-            connection.cancel(name) { unsettled.tags(of: $0) }
+            connection.cancel(name)
         }
         return stream
     }
@@ -180,7 +177,7 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
         return delivery.sender
     }
 
-    private func settle(_ delivery: WireDelivery, _ number: Int, _ settlement: Settlement) async throws {
+    private func settle(_ delivery: WireDelivery, _ number: Int, _ settlement: Settlement) {
         let how: RabbitMQConnection.Settling =
             switch settlement {
             case .accepted: .acknowledge
@@ -189,13 +186,12 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
             case .refused(let error): error.code == .invalid ? .drop : .acknowledge
             }
         if how == .drop { logger.warning("an event of peer \(delivery.sender.printable(max: 64)) is now in \(Self.deadLetters)") }
-        try await connection.settle(delivery.tag, of: number, channel: delivery.channel, how)
+        connection.settle(delivery.tag, of: number, channel: delivery.channel, how)
     }
 
-    private func reject(_ delivery: WireDelivery, _ number: Int, _ unsettled: Unsettled, _ why: String) {
+    private func reject(_ delivery: WireDelivery, _ number: Int, _ why: String) {
         logger.warning("a message is now in \(Self.deadLetters): \(why)", metadata: ["consumer": "\(delivery.consumer)"])
-        unsettled.remove(delivery.tag, number)
-        connection.drop(delivery, number)
+        connection.settle(delivery.tag, of: number, channel: delivery.channel, .drop)
     }
 
     public func close(_ queue: QueueName) async throws {
@@ -248,7 +244,7 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
     private func letGo(ofCommandsFor peerId: String) {
         guard let held = state.withLock({ $0.commands.removeValue(forKey: peerId) }) else { return }
         held.end()
-        if let name = held.name() { connection.cancel(name) { held.tags(of: $0) } }
+        if let name = held.name() { connection.cancel(name) }
     }
 
     // MARK: Signals
@@ -352,7 +348,7 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
     public func acknowledge(peerId: String, through id: Int) async throws {
         guard let held = state.withLock({ $0.commands[peerId] }) else { return }
         for (tag, number) in held.take(through: id) {
-            try await connection.settle(tag, of: number, channel: RabbitMQConnection.Channel.commands, .acknowledge)
+            connection.settle(tag, of: number, channel: RabbitMQConnection.Channel.commands, .acknowledge)
         }
     }
 
@@ -372,33 +368,6 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
             throw CohortError(.unavailable, "no coordinator takes events of \(queue) just now: send it again")
         }
     }
-}
-
-/// Events that are in somebody's hands.
-final class Unsettled: Sendable {
-    private struct Entry {
-        var tag: UInt64
-        var connection: Int
-    }
-
-    private let entries = Mutex<[Entry]>([])
-
-    func add(_ tag: UInt64, _ connection: Int) {
-        entries.withLock { entries in
-            // Those of an earlier connection come again by this one.
-            if let last = entries.last, last.connection != connection { entries.removeAll() }
-            entries.append(Entry(tag: tag, connection: connection))
-        }
-    }
-
-    func remove(_ tag: UInt64, _ connection: Int) {
-        entries.withLock { entries in
-            if let index = entries.firstIndex(where: { $0.tag == tag && $0.connection == connection }) { entries.remove(at: index) }
-        }
-    }
-
-    /// All that came by a connection.
-    func tags(of connection: Int) -> [UInt64] { entries.withLock { $0.filter { $0.connection == connection }.map(\.tag) } }
 }
 
 /// What a peer that speaks HTTP has been told and has not acknowledged, and the stream that it is told by.
@@ -446,9 +415,6 @@ final class HeldCommands: Sendable {
             return state.entries.filter { $0.command.id <= id }.map { ($0.tag, $0.connection) }
         }
     }
-
-    /// All that came by a connection.
-    func tags(of connection: Int) -> [UInt64] { state.withLock { $0.entries.filter { $0.connection == connection }.map(\.tag) } }
 
     func name(_ name: String) { state.withLock { $0.name = name } }
     func name() -> String? { state.withLock { $0.name } }

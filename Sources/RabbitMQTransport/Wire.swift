@@ -191,8 +191,9 @@ final class Wire {
         }
     }
 
-    func acknowledge(_ tag: UInt64, channel: Int) throws(WireFault) {
-        try call { cohort_amqp_ack(connection, Int32(channel), tag, &$0) }
+    /// - Parameter isMultiple: with all that were delivered before it over the channel and are not settled.
+    func acknowledge(_ tag: UInt64, isMultiple: Bool, channel: Int) throws(WireFault) {
+        try call { cohort_amqp_ack(connection, Int32(channel), tag, isMultiple ? 1 : 0, &$0) }
     }
 
     func reject(_ tag: UInt64, requeue: Bool, channel: Int) throws(WireFault) {

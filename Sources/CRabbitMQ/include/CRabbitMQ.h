@@ -128,7 +128,7 @@ int cohort_amqp_cancel(cohort_amqp *connection, int channel, const char *consume
 int cohort_amqp_publish(
     cohort_amqp *connection, int channel, const char *exchange, const char *queue, const uint8_t *body, size_t count, int mandatory,
     int persistent, const cohort_amqp_properties *properties, cohort_amqp_error *error);
-int cohort_amqp_ack(cohort_amqp *connection, int channel, uint64_t tag, cohort_amqp_error *error);
+int cohort_amqp_ack(cohort_amqp *connection, int channel, uint64_t tag, int multiple, cohort_amqp_error *error);
 int cohort_amqp_reject(cohort_amqp *connection, int channel, uint64_t tag, int requeue, cohort_amqp_error *error);
 
 /// What the server has said, without waiting.
