@@ -13,7 +13,7 @@ extension CohortClient {
     ) async throws -> API.SessionStarted {
         let path = FilePath(path)
         let fields = try settings.formFields()
-        return try await readableFile(path) {
+        return try await Self.readableFile(path) {
             try await FileSystem.shared.withFileHandle(forReadingAt: path) { handle in
                 let info = try await handle.info()
                 guard info.type == .regular else { throw CohortError(.invalid, "\(path) is not a file") }
@@ -31,8 +31,36 @@ extension CohortClient {
         }
     }
 
+    /// Whether a session with these settings could start now.
+    /// - Parameter sha256: of the file, lowercase hexadecimal: whether the server has it already is answered too.
+    /// - Throws: `unavailable` when too few peers are free; what the server says against the settings.
+    public func check(_ settings: SessionSettings, sha256: String? = nil) async throws -> API.SessionCheck {
+        var fields = Dictionary(try settings.formFields().map { ($0.name, API.Value.text($0.value)) }) { $1 }
+        if let sha256 { fields["sha256"] = .text(sha256) }
+        var call = try HTTPCall.post("sessions", "check", json: fields)
+        call.retries = 2
+        return try await caller.fetch(call)
+    }
+
+    /// Starts a session on a file that an earlier session of the user was trained on.
+    /// - Throws: `notFound` when the server has no such file: upload it.
+    public func startSession(_ settings: SessionSettings, sha256: String, filename: String) async throws -> API.SessionStarted {
+        let boundary = "cohort-\(newIdentifier())"
+        let fields = try settings.formFields() + [("sha256", sha256), ("filename", filename)]
+        var call = HTTPCall.post("sessions", "start")
+        call.headers = ["Content-Type": "multipart/form-data; boundary=\(boundary)"]
+        call.body = .bytes(ByteBuffer(string: MultipartUpload.text(fields, boundary: boundary) + "--\(boundary)--\r\n"))
+        return try await caller.fetch(call)
+    }
+
     /// The user's sessions, newest first.
-    public func sessions() async throws -> [API.SessionView] { try await caller.fetch(.get("sessions")) }
+    /// - Parameter before: the id of the last session of the page before.
+    public func sessions(limit: Int = 1_000, before: String? = nil) async throws -> [API.SessionSummary] {
+        try await caller.fetch(.get("sessions", query: [("limit", "\(limit)")] + (before.map { [("before", $0)] } ?? [])))
+    }
+
+    /// Deletes a session that has ended, with its data and its model.
+    public func deleteSession(id: String) async throws { try await caller.send(.delete("sessions", id)) }
 
     public func session(id: String) async throws -> API.SessionView { try await caller.fetch(.get("sessions", id)) }
 
@@ -86,7 +114,7 @@ extension CohortClient {
         return EventSource(body: try await caller.open(call).body, server: server)
     }
 
-    private func readableFile<Value: Sendable>(_ path: FilePath, _ body: () async throws -> Value) async throws -> Value {
+    static func readableFile<Value: Sendable>(_ path: FilePath, _ body: () async throws -> Value) async throws -> Value {
         do {
             return try await body()
         } catch let error as FileSystemError {

@@ -40,6 +40,11 @@ public struct CohortClient: Sendable {
         try await caller.fetch(.post("auth", "signin", json: API.Signin(email: email, password: password)))
     }
 
+    /// - Returns: a new sign-in: those from before hold no more.
+    public func changePassword(from old: String, to new: String) async throws -> API.AccessToken {
+        try await caller.fetch(.post("auth", "password", json: API.NewPassword(password: old, newPassword: new)))
+    }
+
     public func me() async throws -> API.Account { try await caller.fetch(.get("auth", "me")) }
 
     /// A join token for peers; its text is in `token`, this once.

@@ -24,14 +24,16 @@ struct MultipartUpload: AsyncSequence, Sendable {
         self.fileBytes = fileBytes
         self.progress = progress
         boundary = "cohort-\(newIdentifier())"
-        var head = ""
-        for field in fields {
-            head += "--\(boundary)\r\nContent-Disposition: form-data; name=\"\(field.name)\"\r\n\r\n\(field.value)\r\n"
-        }
+        var head = Self.text(fields, boundary: boundary)
         head += "--\(boundary)\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\(Self.quoted(filename))\"\r\n"
         head += "Content-Type: text/csv\r\n\r\n"
         self.head = ByteBuffer(string: head)
         tail = ByteBuffer(string: "\r\n--\(boundary)--\r\n")
+    }
+
+    /// Text fields.
+    static func text(_ fields: [(name: String, value: String)], boundary: String) -> String {
+        fields.map { "--\(boundary)\r\nContent-Disposition: form-data; name=\"\($0.name)\"\r\n\r\n\($0.value)\r\n" }.joined()
     }
 
     var byteCount: Int64 { Int64(head.readableBytes) + fileBytes + Int64(tail.readableBytes) }
@@ -106,6 +108,8 @@ extension SessionSettings {
         case .byLabel(let weights):
             fields.append(("class_weight", String(decoding: try CohortJSON.encode(weights), as: UTF8.self)))
         }
+        if let name { fields.append(("name", name)) }
+        if let note { fields.append(("note", note)) }
         if let pool { fields.append(("pool", pool.rawValue)) }
         if let earlyStopping { fields.append(("early_stopping", "\(earlyStopping)")) }
         if let data {

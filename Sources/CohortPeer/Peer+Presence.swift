@@ -15,7 +15,8 @@ extension Peer {
             try folder.save(record)
             self.registered = registered
             // From here on it says goodbye when it ends.
-            logger.notice("registered as \(configuration.name) at \(client.server)", metadata: ["peer": "\(registered.peerId)"])
+            logger.notice(
+                "registered as \(registered.name ?? configuration.name) at \(client.server)", metadata: ["peer": "\(registered.peerId)"])
             let since = ContinuousClock.now
             do {
                 try await attend(client.authenticated(by: registered.credential), registered)

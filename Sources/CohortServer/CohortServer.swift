@@ -40,7 +40,7 @@ struct CohortServer: Service {
                     try await application.run()
                 } catch let error as IOError {
                     throw CohortError(
-                        .unavailable,
+                        .conflict,
                         "\(configuration.host):\(configuration.port) cannot be listened on: \(error). Is another program using port \(configuration.port)? --port 0 takes a free one"
                     )
                 }

@@ -92,6 +92,9 @@ public struct FaultyDocuments: Documents {
     public func insert(_ user: User) async throws { try await plan.call("insert user") { try await base.insert(user) } }
     public func user(id: String) async throws -> User? { try await plan.call("user") { try await base.user(id: id) } }
     public func user(email: String) async throws -> User? { try await plan.call("user") { try await base.user(email: email) } }
+    public func setPassword(userId: String, hash: String, at date: Date) async throws -> Bool {
+        try await plan.call("setPassword") { try await base.setPassword(userId: userId, hash: hash, at: date) }
+    }
     public func insert(_ token: JoinToken) async throws { try await plan.call("insert token") { try await base.insert(token) } }
     public func joinToken(id: String) async throws -> JoinToken? { try await plan.call("joinToken") { try await base.joinToken(id: id) } }
     public func joinTokens(userId: String) async throws -> [JoinToken] {
@@ -124,8 +127,8 @@ public struct FaultyDocuments: Documents {
     public func deletePeer(id: String) async throws { try await plan.call("deletePeer") { try await base.deletePeer(id: id) } }
     public func insert(_ session: Session) async throws { try await plan.call("insert session") { try await base.insert(session) } }
     public func session(id: String) async throws -> Session? { try await plan.call("session") { try await base.session(id: id) } }
-    public func sessions(ownerId: String, limit: Int) async throws -> [Session] {
-        try await plan.call("sessions") { try await base.sessions(ownerId: ownerId, limit: limit) }
+    public func sessions(ownerId: String, limit: Int, before id: String?) async throws -> [Session] {
+        try await plan.call("sessions") { try await base.sessions(ownerId: ownerId, limit: limit, before: id) }
     }
     public func unfinishedSessions() async throws -> [String] {
         try await plan.call("unfinishedSessions") { try await base.unfinishedSessions() }

@@ -46,6 +46,15 @@ public final class MemoryDocuments: Documents {
         state.withLock { $0.users.first { $0.email == email.lowercased() } }
     }
 
+    public func setPassword(userId: String, hash: String, at date: Date) async throws -> Bool {
+        state.withLock { state in
+            guard let index = state.users.firstIndex(where: { $0.id == userId }) else { return false }
+            state.users[index].passwordHash = hash
+            state.users[index].passwordChangedAt = date
+            return true
+        }
+    }
+
     public func insert(_ token: JoinToken) async throws {
         try state.withLock { state in
             guard !state.tokens.contains(where: { $0.id == token.id }) else {
@@ -169,11 +178,12 @@ public final class MemoryDocuments: Documents {
         state.withLock { state in state.index(id).map { state.sessions[$0] } }
     }
 
-    public func sessions(ownerId: String, limit: Int) async throws -> [Session] {
+    public func sessions(ownerId: String, limit: Int, before id: String?) async throws -> [Session] {
         state.withLock { state in
-            Array(
-                state.sessions.enumerated().filter { $0.element.ownerId == ownerId }
-                    .sorted { ($0.element.createdAt, $0.offset) > ($1.element.createdAt, $1.offset) }.prefix(max(0, limit)).map(\.element))
+            var sessions = state.sessions.enumerated().filter { $0.element.ownerId == ownerId }
+                .sorted { ($0.element.createdAt, $0.offset) > ($1.element.createdAt, $1.offset) }[...]
+            if let id { sessions = sessions.drop { $0.element.id != id }.dropFirst() }
+            return sessions.prefix(max(0, limit)).map(\.element)
         }
     }
 

@@ -50,11 +50,29 @@ extension MongoDocuments {
 
     public func session(id: String) async throws -> Session? { try await one(Session.self, "sessions", "{\"_id\":\(id)}") }
 
-    public func sessions(ownerId: String, limit: Int) async throws -> [Session] {
+    public func sessions(ownerId: String, limit: Int, before id: String?) async throws -> [Session] {
+        struct Place: Decodable {
+            struct Stored: Decodable { var number: Int }
+            var createdAt: Date
+            var store: Stored
+
+            enum CodingKeys: String, CodingKey {
+                case createdAt
+                case store = "_store"
+            }
+        }
         // To MongoDB, no limit is a limit of 0.
         guard limit > 0 else { return [] }
+        var older: MongoJSON = "\"owner_id\":\(ownerId)"
+        if let id {
+            guard let place = try await one(Place.self, "sessions", "{\"_id\":\(id)}") else { return [] }
+            let date = try MongoJSON(place.createdAt)
+            older = """
+                \(older),"$or":[{"created_at":{"$lt":\(date)}},{"created_at":\(date),"_store.number":{"$lt":\(place.store.number)}}]
+                """
+        }
         return try await connection.find(
-            "sessions", "{\"owner_id\":\(ownerId)}", "{\"sort\":{\"created_at\":-1,\"_store.number\":-1},\"limit\":\(limit)}"
+            "sessions", "{\(older)}", "{\"sort\":{\"created_at\":-1,\"_store.number\":-1},\"limit\":\(limit)}"
         ).compactMap { try? decode(Session.self, $0) }  // One that cannot be read hides no other.
     }
 

@@ -16,6 +16,12 @@ extension MongoDocuments {
 
     public func user(email: String) async throws -> User? { try await one(User.self, "users", "{\"email\":\(email.lowercased())}") }
 
+    public func setPassword(userId: String, hash: String, at date: Date) async throws -> Bool {
+        try await update(
+            "users", "{\"_id\":\(userId)}",
+            "{\"$set\":{\"password_hash\":\(hash),\"password_changed_at\":\(try MongoJSON(date))}}") == 1
+    }
+
     public func insert(_ token: JoinToken) async throws {
         do {
             try await insert(try .document(token.id, token), into: "join_tokens")

@@ -30,11 +30,14 @@ extension SQLiteDocuments {
         try await read { database in try database.row("SELECT \(Self.stored) FROM sessions WHERE id = ?", [id]).map(Session.init(row:)) }
     }
 
-    public func sessions(ownerId: String, limit: Int) async throws -> [Session] {
+    public func sessions(ownerId: String, limit: Int, before id: String?) async throws -> [Session] {
         try await read { database in
             try database.rows(
-                "SELECT \(Self.stored) FROM sessions WHERE owner_id = ? ORDER BY created_at DESC, rowid DESC LIMIT ?",
-                [ownerId, max(0, limit)]
+                """
+                SELECT \(Self.stored) FROM sessions
+                WHERE owner_id = ?1 AND (?2 IS NULL OR (created_at, rowid) < (SELECT created_at, rowid FROM sessions WHERE id = ?2))
+                ORDER BY created_at DESC, rowid DESC LIMIT ?3
+                """, [ownerId, id, max(0, limit)]
             ).compactMap { try? Session(row: $0) }  // One that cannot be read hides no other.
         }
     }

@@ -7,8 +7,11 @@ extension SQLiteDocuments {
         try await write { database in
             do {
                 try database.run(
-                    "INSERT INTO users (id, email, name, password_hash, created_at) VALUES (?, ?, ?, ?, ?)",
-                    [user.id, user.email.lowercased(), user.name, user.passwordHash, user.createdAt.milliseconds])
+                    "INSERT INTO users (id, email, name, password_hash, created_at, password_changed_at) VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        user.id, user.email.lowercased(), user.name, user.passwordHash, user.createdAt.milliseconds,
+                        user.passwordChangedAt?.milliseconds,
+                    ])
             } catch let error as DatabaseError where error.isDuplicate {
                 throw CohortError(.conflict, "\(user.email.lowercased()) is already registered")
             }
@@ -22,6 +25,13 @@ extension SQLiteDocuments {
     public func user(email: String) async throws -> User? {
         try await read { database in
             try database.row("SELECT * FROM users WHERE email = ?", [email.lowercased()]).map(User.init(row:))
+        }
+    }
+
+    public func setPassword(userId: String, hash: String, at date: Date) async throws -> Bool {
+        try await write { database in
+            try database.run(
+                "UPDATE users SET password_hash = ?, password_changed_at = ? WHERE id = ?", [hash, date.milliseconds, userId]) == 1
         }
     }
 
@@ -65,7 +75,8 @@ extension User {
     init(row: Row) {
         self.init(
             id: row["id"], email: row["email"], name: row["name"], passwordHash: row["password_hash"],
-            createdAt: Date(milliseconds: row["created_at"]))
+            createdAt: Date(milliseconds: row["created_at"]),
+            passwordChangedAt: (row["password_changed_at"] as Int64?).map(Date.init(milliseconds:)))
     }
 }
 

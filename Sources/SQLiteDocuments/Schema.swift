@@ -119,6 +119,9 @@ enum Schema {
                     CREATE INDEX peers_free ON peers (name, id) WHERE session_id IS NULL AND status = 'ONLINE';
                     """)
         }
+        migrator.registerMigration("4") { database in
+            try database.execute(sql: "ALTER TABLE users ADD COLUMN password_changed_at INTEGER;")
+        }
         return migrator
     }
 }

@@ -21,13 +21,15 @@ struct Cohort: AsyncParsableCommand {
             """,
         version: Version.text,
         subcommands: [
-            Serve.self, Coordinate.self, PeerCommand.self, Train.self, Watch.self, Cancel.self, Sessions.self, Status.self, Results.self,
+            Serve.self, Coordinate.self, PeerCommand.self, Train.self, Watch.self, Cancel.self, Delete.self, Sessions.self, Status.self,
+            Results.self,
             Model.self,
-            Predict.self, Evaluate.self, Inspect.self, Peers.self, Signup.self, Login.self, Logout.self, WhoAmI.self, Token.self,
+            Predict.self, Evaluate.self, Inspect.self, Peers.self, Signup.self, Login.self, Logout.self, WhoAmI.self, Passwd.self,
+            Token.self,
             Export.self, Import.self, Demo.self,
         ])
 
-    /// Exit codes: 0 done, 1 failed, 2 usage.
+    /// Exit codes: 0 done, 1 failed, 2 usage, 3 try again later.
     static func main() async {
         // A closed pipe is an error of the write, not the end of a server.
         signal(SIGPIPE, SIG_IGN)
@@ -37,7 +39,7 @@ struct Cohort: AsyncParsableCommand {
             if var command = command as? any AsyncParsableCommand { try await command.run() } else { try command.run() }
         } catch let error as CohortError {
             Terminal.complain(error.message)
-            Terminal.end(error.code == .invalid ? 2 : 1)
+            Terminal.end(error.code.exitCode)
         } catch let code as ExitCode {
             Terminal.end(code.rawValue)
         } catch {
@@ -48,6 +50,17 @@ struct Cohort: AsyncParsableCommand {
             }
             Terminal.complain(fullMessage(for: error), prefix: "")
             Terminal.end(code == .validationFailure ? 2 : 1)
+        }
+    }
+}
+
+extension CohortError.Code {
+    /// The same in every command.
+    var exitCode: Int32 {
+        switch self {
+        case .invalid: 2
+        case .unavailable: 3
+        default: 1
         }
     }
 }

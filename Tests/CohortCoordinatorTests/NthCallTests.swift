@@ -119,7 +119,7 @@ import Testing
     /// One after the other: what a server does for one session is not the time of another.
     @Suite(.serialized) struct OnRealServers {
         @Test(
-            .enabled(if: SharedParts.areThere, "not asked for: COHORT_TEST_EVERY=5 make integration runs every fifth call"),
+            .enabled(if: SharedParts.areThere, "needs real servers: make integration runs every fifth call"),
             arguments: StrategyCatalogue.names, FaultPlan.Kind.allCases)
         func `whichever call to real servers goes wrong, the session ends right`(strategy: String, kind: FaultPlan.Kind) async throws {
             try await NthCallTests.withFolder { folder in

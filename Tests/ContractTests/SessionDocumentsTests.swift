@@ -105,6 +105,12 @@ struct SessionDocumentsTests {
             #expect(try await documents.sessions(ownerId: "ada", limit: 100).map(\.id) == ["d", "c", "b", "a"])
             #expect(try await documents.sessions(ownerId: "ada", limit: 0) == [])
             #expect(try await documents.sessions(ownerId: "nobody", limit: 3) == [])
+            // Page by page; two of one time stand in the order of their insertion.
+            try await documents.insert(Session.sample(id: "b2", createdAt: moment(2)))
+            #expect(try await documents.sessions(ownerId: "ada", limit: 2, before: "d").map(\.id) == ["c", "b2"])
+            #expect(try await documents.sessions(ownerId: "ada", limit: 5, before: "b2").map(\.id) == ["b", "a"])
+            #expect(try await documents.sessions(ownerId: "ada", limit: 5, before: "a") == [])
+            #expect(try await documents.sessions(ownerId: "ada", limit: 5, before: "nobody") == [])
         }
     }
 

@@ -27,6 +27,24 @@ struct UserDocumentsTests {
         }
     }
 
+    @Test("A password is changed, and when that was is known", arguments: DocumentStore.all)
+    func password(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            var user = User.sample(email: "ada@example.org")
+            try await documents.insert(user)
+            #expect(try await documents.setPassword(userId: user.id, hash: "$2b$new", at: moment(7.25)))
+            user.passwordHash = "$2b$new"
+            user.passwordChangedAt = moment(7.25)
+            #expect(try await documents.user(id: user.id) == user)
+            #expect(try await !documents.setPassword(userId: "nobody", hash: "x", at: moment(8)))
+            // As an import writes it.
+            var other = User.sample(id: "other", email: "bob@example.org")
+            other.passwordChangedAt = moment(3)
+            try await documents.insert(other)
+            #expect(try await documents.user(id: "other") == other)
+        }
+    }
+
     @Test("Of fifty who register the same e-mail at once, one does", arguments: DocumentStore.all)
     func race(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in

@@ -22,6 +22,16 @@ extension API {
         }
     }
 
+    public struct NewPassword: Codable, Sendable {
+        /// The one until now.
+        public var password: String
+        public var newPassword: String
+        public init(password: String, newPassword: String) {
+            self.password = password
+            self.newPassword = newPassword
+        }
+    }
+
     public struct AccessToken: Codable, Sendable {
         public var accessToken: String
         public var tokenType: String

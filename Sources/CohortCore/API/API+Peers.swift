@@ -29,6 +29,8 @@ extension API {
     /// What a peer is told when it registers: who it is, and what to talk to.
     public struct Registered: Codable, Sendable {
         public var peerId: String
+        /// As it is called in the pool: the name that it asked for, or that with a number when another has it.
+        public var name: String?
         public var registration: Int
         /// The bearer token of this peer: every other `/peers/{id}/…` request needs it. The join token only registers.
         public var credential: String
@@ -36,8 +38,11 @@ extension API {
         public var broker: BrokerAddress
         /// Seconds between presence beats; a peer varies them by ± 20 %.
         public var heartbeatInterval: Double
-        public init(peerId: String, registration: Int, credential: String, broker: BrokerAddress, heartbeatInterval: Double) {
+        public init(
+            peerId: String, name: String? = nil, registration: Int, credential: String, broker: BrokerAddress, heartbeatInterval: Double
+        ) {
             self.peerId = peerId
+            self.name = name
             self.registration = registration
             self.credential = credential
             self.broker = broker

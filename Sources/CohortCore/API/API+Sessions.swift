@@ -13,6 +13,58 @@ extension API {
         }
     }
 
+    /// What a session could start with.
+    public struct SessionCheck: Codable, Sendable {
+        /// How many peers are free for it.
+        public var free: Int
+        /// Whether the server has a file of these bytes from an earlier session of the person, so that its `sha256` can stand for it.
+        public var isKnown: Bool
+        public init(free: Int, isKnown: Bool) {
+            self.free = free
+            self.isKnown = isKnown
+        }
+    }
+
+    /// A session as lists show it.
+    public struct SessionSummary: Codable, Sendable {
+        public var id: String
+        public var name: String?
+        public var status: SessionStatus
+        public var createdAt: Date
+        public var startedAt: Date?
+        public var endedAt: Date?
+        public var filename: String
+        public var strategy: String
+        /// Names.
+        public var peers: [String]
+        /// What is predicted, once that is known, or as it was asked for.
+        public var target: String?
+        public var task: LearningTask?
+        public var seed: UInt64
+        /// 0 … 1.
+        public var progress: Double
+        /// Of the model on the held-out rows.
+        public var metrics: Metrics?
+        public var error: String?
+        public init(_ session: Session) {
+            id = session.id
+            name = session.settings.name
+            status = session.status
+            createdAt = session.createdAt
+            startedAt = session.startedAt
+            endedAt = session.endedAt
+            filename = session.filename
+            strategy = session.settings.strategy
+            peers = session.peers.map(\.name)
+            target = session.dataset?.target ?? session.settings.target
+            task = session.dataset?.task
+            seed = session.settings.seed
+            progress = session.progress
+            metrics = session.results?.metrics
+            error = session.error
+        }
+    }
+
     public struct SessionPeerView: Codable, Sendable {
         public var id: String
         public var name: String
@@ -44,6 +96,7 @@ extension API {
 
     public struct TrainingStatus: Codable, Sendable {
         public var sessionId: String
+        public var name: String?
         /// What is predicted, once that is known.
         public var target: String?
         public var status: SessionStatus
@@ -59,6 +112,7 @@ extension API {
         public var peers: [SessionPeerView]
         public init(_ session: Session) {
             sessionId = session.id
+            name = session.settings.name
             status = session.status
             target = session.dataset?.target
             message =

@@ -38,6 +38,10 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var pool: Pool?
     /// What the person says of the columns; absent: all is told by looking.
     public var data: DataOptions?
+    /// What the person calls the session.
+    public var name: String?
+    /// What the person wants to remember of it.
+    public var note: String?
 
     public struct Override: Codable, Hashable, Sendable {
         public var batchSize: Int?
@@ -105,6 +109,12 @@ public struct SessionSettings: Codable, Hashable, Sendable {
             try require((1...1_000_000).contains(batchSize), "\(place)batch_size", batchSize, "a whole number from 1 to 1000000")
             try require((1...100_000).contains(epochs), "\(place)epochs", epochs, "a whole number from 1 to 100000")
             try require(lr.isFinite && lr > 0 && lr <= 100, "\(place)lr", lr, "a number above 0, at most 100")
+        }
+        for (text, field, most) in [(name, "name", 80), (note, "note", 2_000)] {
+            guard let text else { continue }
+            try require(
+                text.count <= most && !text.unicodeScalars.contains { $0.value < 32 && $0 != "\n" }, field,
+                "'\(text.printable(max: 60))'", "text of at most \(most) characters")
         }
         try require((1...10_000).contains(peers), "peers", peers, "a whole number from 1 to 10000")
         try require((1...100_000).contains(rounds), "rounds", rounds, "a whole number from 1 to 100000")

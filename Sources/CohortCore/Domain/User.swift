@@ -9,13 +9,16 @@ public struct User: Codable, Hashable, Sendable, Identifiable {
     /// bcrypt, `$2b$`.
     public var passwordHash: String
     public var createdAt: Date
+    /// Sign-ins from before it hold no more; nil: the password is the first.
+    public var passwordChangedAt: Date?
 
-    public init(id: String, email: String, name: String, passwordHash: String, createdAt: Date) {
+    public init(id: String, email: String, name: String, passwordHash: String, createdAt: Date, passwordChangedAt: Date? = nil) {
         self.id = id
         self.email = email
         self.name = name
         self.passwordHash = passwordHash
         self.createdAt = createdAt
+        self.passwordChangedAt = passwordChangedAt
     }
 }
 

@@ -14,6 +14,9 @@ public protocol UserDocuments: Sendable {
     func user(id: String) async throws -> User?
     /// By lowercased e-mail.
     func user(email: String) async throws -> User?
+    /// - Parameter hash: bcrypt's.
+    /// - Returns: false when there is no such user.
+    func setPassword(userId: String, hash: String, at date: Date) async throws -> Bool
     func insert(_ token: JoinToken) async throws
     func joinToken(id: String) async throws -> JoinToken?
     func joinTokens(userId: String) async throws -> [JoinToken]
@@ -68,7 +71,8 @@ public protocol SessionDocuments: Sendable {
     func insert(_ session: Session) async throws
     func session(id: String) async throws -> Session?
     /// Newest first.
-    func sessions(ownerId: String, limit: Int) async throws -> [Session]
+    /// - Parameter before: the id of the last session of the page before; nil: from the newest on. Of one that is not there: none.
+    func sessions(ownerId: String, limit: Int, before id: String?) async throws -> [Session]
     /// The ids of all that are not final, or are final and still ending, oldest first. Not the documents: one that cannot be read keeps
     /// none of the others.
     func unfinishedSessions() async throws -> [String]
@@ -76,7 +80,7 @@ public protocol SessionDocuments: Sendable {
     func sessionCounts() async throws -> [SessionStatus: Int]
     /// Those of the object keys that a session's upload has.
     func usedUploads(of keys: [String]) async throws -> Set<String>
-    /// Removes a session of which nobody was told, with what stands beside it. Idempotent.
+    /// Removes a session, with what stands beside it. Idempotent. Its objects are its caller's to remove.
     func deleteSession(id: String) async throws
     /// Stores `session` if the stored revision and generation are the session's; the stored revision then is one more. Its lease and a wish to
     /// cancel are not the document's: they stay as they are stored. What is recorded with it is
@@ -111,6 +115,10 @@ public struct HeldLease: Hashable, Sendable {
 }
 
 extension SessionDocuments {
+    public func sessions(ownerId: String, limit: Int) async throws -> [Session] {
+        try await sessions(ownerId: ownerId, limit: limit, before: nil)
+    }
+
     public func update(_ session: Session) async throws -> Session { try await update(session, recording: SessionRecord()) }
 }
 

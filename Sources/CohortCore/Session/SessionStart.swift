@@ -13,10 +13,10 @@ public struct SessionStart: Sendable {
 
     /// - Parameter upload: the CSV in the object store; the session's from here on, unless this throws.
     /// - Returns: the session as stored, PENDING, with its peers by name, then id.
-    /// - Throws: ``CohortError`` `invalid` when there are too few peers; what the store throws, once what was done is undone as far as
+    /// - Throws: ``CohortError`` `unavailable` when too few peers are free; what the store throws, once what was done is undone as far as
     ///   possible: what is left of it is a session that says that it is starting, which a coordinator ends.
     public func start(_ settings: SessionSettings, ownerId: String, upload: ObjectReference, filename: String) async throws -> Session {
-        try enough(settings, try await candidates(settings, ownerId).count)
+        _ = try await check(settings, ownerId: ownerId)
         var session = Session(
             id: newIdentifier(), ownerId: ownerId, createdAt: time.date, settings: settings, peers: [], upload: upload, filename: filename)
         session.isStarting = true
@@ -26,7 +26,7 @@ public struct SessionStart: Sendable {
             for peer in try await candidates(settings, ownerId) where claimed.count < settings.peers {
                 if try await documents.claim(peerId: peer.id, sessionId: session.id) { claimed.append(peer) }
             }
-            try enough(settings, claimed.count)
+            try await enough(settings, claimed.count, ownerId)
             try allNamed(settings, claimed)
             session.peers = claimed.sorted { ($0.name, $0.id) < ($1.name, $1.id) }.map { SessionPeer($0) }
             session.isStarting = nil
@@ -37,6 +37,15 @@ public struct SessionStart: Sendable {
             try? await documents.deleteSession(id: session.id)
             throw error
         }
+    }
+
+    /// Whether the session could start now.
+    /// - Returns: how many peers are free for it.
+    /// - Throws: ``CohortError`` `unavailable` when they are too few, with who has the others.
+    public func check(_ settings: SessionSettings, ownerId: String) async throws -> Int {
+        let free = try await candidates(settings, ownerId).count
+        try await enough(settings, free, ownerId)
+        return free
     }
 
     /// An override of somebody who does not take part would be passed over in silence.
@@ -62,14 +71,32 @@ public struct SessionStart: Sendable {
         }
     }
 
-    private func enough(_ settings: SessionSettings, _ there: Int) throws {
+    private func enough(_ settings: SessionSettings, _ there: Int, _ ownerId: String) async throws {
         let count = settings.peers
         guard there < count else { return }
+        let busy = try await documents.peers().filter {
+            $0.sessionId != nil && $0.status != .offline && $0.mayServe(ownerId: ownerId, pool: settings.pool ?? .mine)
+        }
         let others = settings.pool == .everyone ? "" : ". Only your own count, unless the session says pool=everyone"
+        let advice = busy.isEmpty ? "start more with `cohort peer`, or ask for fewer" : "wait for them, start more, or ask for fewer"
         throw CohortError(
-            .invalid,
-            "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free: start more with `cohort peer`, or ask for fewer\(others)"
+            .unavailable,
+            "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free\(try await work(of: busy, ownerId)): \(advice)\(others)"
         )
+    }
+
+    /// Whose sessions peers are in.
+    private func work(of busy: [Peer], _ ownerId: String) async throws -> String {
+        var words = ""
+        let sessions = Dictionary(grouping: busy) { $0.sessionId ?? "" }.sorted { $0.key < $1.key }
+        for (id, peers) in sessions.prefix(3) {
+            let session = try await documents.session(id: id)
+            let owner = try await session?.ownerId == ownerId ? nil : documents.user(id: session?.ownerId ?? "")?.name
+            let names = peers.prefix(5).map { $0.name.printable(max: 40) }.joined(separator: ", ") + (peers.count > 5 ? ", …" : "")
+            words += ", \(peers.count) \(peers.count == 1 ? "trains" : "train") in session \(id.prefix(8))"
+            words += " of \(owner.map { $0.printable(max: 60) } ?? "yours") (\(names))"
+        }
+        return words + (sessions.count > 3 ? ", and \(sessions.count - 3) more sessions have others" : "")
     }
 }
 

@@ -22,6 +22,8 @@ final class Authenticator: Sendable {
     /// Join tokens found good, and until when that is believed. Another server's revocation is seen within that time; this one's at once.
     private let good = Mutex<[String: ContinuousClock.Instant]>([:])
     private static let believed = Duration.seconds(30)
+    /// When users changed their passwords, and until when that is believed.
+    private let changes = Mutex<[String: (at: Date?, until: ContinuousClock.Instant)]>([:])
 
     init(tokens: Tokens, documents: any Documents, time: any TimeSource) {
         self.tokens = tokens
@@ -37,6 +39,7 @@ final class Authenticator: Sendable {
                 throw CohortError(.forbidden, Self.wrong(claims.scope, for: scope))
             }
             if let id = claims.jti { try await checkNotRevoked(id) }
+            if claims.scope == .user { try await checkNotOutdated(claims) }
             var caller = Caller(userId: claims.sub, tokenId: claims.jti)
             if let peer = claims.peer, let registration = claims.registration { caller.peer = (peer, registration) }
             return caller
@@ -74,6 +77,28 @@ final class Authenticator: Sendable {
             throw CohortError(.unauthenticated, "the Authorization header must be `Bearer TOKEN`")
         }
         return String(parts[1])
+    }
+
+    /// To be called when a password is changed.
+    func forget(userId: String) { changes.withLock { $0[userId] = nil } }
+
+    /// A change of the password ends sign-ins from before it.
+    private func checkNotOutdated(_ claims: Claims) async throws {
+        let changedAt: Date?
+        if let known = changes.withLock({ $0[claims.sub] }), .now < known.until {
+            changedAt = known.at
+        } else {
+            // What a deleted user's token may do is for the routes.
+            changedAt = try await documents.user(id: claims.sub)?.passwordChangedAt
+            changes.withLock { changes in
+                if changes.count >= 10_000 { changes.removeAll() }
+                changes[claims.sub] = (changedAt, .now + Self.believed)
+            }
+        }
+        // Stores keep milliseconds.
+        if let changedAt, claims.iat + 0.001 < changedAt.timeIntervalSince1970 {
+            throw CohortError(.unauthenticated, "the password was changed since: sign in again")
+        }
     }
 
     private func checkNotRevoked(_ id: String) async throws {

@@ -17,6 +17,7 @@ struct AuthRoutes: Sendable {
         [
             .open(.post, "/auth/signup", "Make an account", signup),
             .open(.post, "/auth/signin", "Sign in", signin),
+            .user(.post, "/auth/password", "Change one's password", changePassword),
             .user(.get, "/auth/me", "Who is signed in", me),
             .user(.post, "/auth/tokens", "Make a join token for peers", createToken),
             .user(.get, "/auth/tokens", "List one's join tokens") { _, _, caller in
@@ -43,18 +44,39 @@ struct AuthRoutes: Sendable {
         guard email.utf8.count <= 254 else {
             throw CohortError(.invalid, "the e-mail address has \(email.utf8.count) bytes; it must have at most 254")
         }
-        if let wait = limiter.wait(email: email, address: context.address) {
-            let seconds = max(1, Int(wait.components.seconds))
-            throw HTTPProblem(
-                status: .tooManyRequests, code: .unavailable, "too many wrong passwords: try again in \(seconds) s",
-                headers: [.retryAfter: "\(seconds)"])
-        }
+        try checkLimit(email, context)
         let user = try await documents.user(email: email)
         guard try await passwords.verify(body.password, against: user?.passwordHash), let user else {
             limiter.failed(email: email, address: context.address)
             throw HTTPProblem(CohortError(.unauthenticated, "the e-mail or the password is wrong"), headers: [.wwwAuthenticate: "Bearer"])
         }
         limiter.succeeded(email: email, address: context.address)
+        return try .json(try await accessToken(user))
+    }
+
+    /// - Throws: ``HTTPProblem`` 429 after too many wrong passwords.
+    private func checkLimit(_ email: String, _ context: Context) throws {
+        if let wait = limiter.wait(email: email, address: context.address) {
+            let seconds = max(1, Int(wait.components.seconds))
+            throw HTTPProblem(
+                status: .tooManyRequests, code: .unavailable, "too many wrong passwords: try again in \(seconds) s",
+                headers: [.retryAfter: "\(seconds)"])
+        }
+    }
+
+    /// Every other sign-in of the person ends with it.
+    private func changePassword(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        let body = try await request.json(API.NewPassword.self, fields: ["password", "new_password"])
+        let user = try await account(caller)
+        try checkLimit(user.email, context)
+        guard try await passwords.verify(body.password, against: user.passwordHash) else {
+            limiter.failed(email: user.email, address: context.address)
+            throw CohortError(.forbidden, "the password until now is wrong: nothing was changed")
+        }
+        limiter.succeeded(email: user.email, address: context.address)
+        let hash = try await passwords.hash(body.newPassword)
+        guard try await documents.setPassword(userId: user.id, hash: hash, at: time.date) else { throw Self.gone }
+        authenticator.forget(userId: user.id)
         return try .json(try await accessToken(user))
     }
 
@@ -65,11 +87,16 @@ struct AuthRoutes: Sendable {
     }
 
     private func me(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
-        guard let user = try await documents.user(id: caller.userId) else {
-            throw HTTPProblem(CohortError(.unauthenticated, "this account is gone: sign up again"), headers: [.wwwAuthenticate: "Bearer"])
-        }
-        return try .json(API.Account(user))
+        try .json(API.Account(try await account(caller)))
     }
+
+    private func account(_ caller: Caller) async throws -> User {
+        guard let user = try await documents.user(id: caller.userId) else { throw Self.gone }
+        return user
+    }
+
+    private static let gone = HTTPProblem(
+        CohortError(.unauthenticated, "this account is gone: sign up again"), headers: [.wwwAuthenticate: "Bearer"])
 
     private func createToken(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
         let body = try await request.json(API.NewToken.self, fields: ["name", "expires_in"])

@@ -13,6 +13,7 @@ struct PeerRoutes: Sendable {
     let metrics: ServerMetrics
     let authenticator: Authenticator
     let time: any TimeSource
+    private let turns = Turns()
 
     var routes: [Route] {
         [
@@ -70,7 +71,7 @@ struct PeerRoutes: Sendable {
         }
         let isBack = if let id = body.id { try await isKnown(id, body.credential, caller) } else { false }
         let now = time.date
-        let peer = try await documents.register(
+        let peer = try await register(
             Peer(
                 id: isBack ? body.id ?? newIdentifier() : newIdentifier(), name: try AccountRules.name(body.name, field: "name"),
                 ownerId: caller.userId,
@@ -91,8 +92,44 @@ struct PeerRoutes: Sendable {
                 registration: peer.registration))
         return try .json(
             API.Registered(
-                peerId: peer.id, registration: peer.registration, credential: credential, broker: broker,
+                peerId: peer.id, name: peer.name, registration: peer.registration, credential: credential, broker: broker,
                 heartbeatInterval: configuration.heartbeatInterval), status: .created)
+    }
+
+    /// Machines that are made alike share a host name: each further one is `name-2`, `name-3`, …, and keeps that when it comes back.
+    /// One at a time; of two that register at two servers at once, the one with the smaller id keeps the name.
+    private func register(_ peer: Peer) async throws -> Peer {
+        try await turns.take { try await named(peer) }
+    }
+
+    private func named(_ peer: Peer) async throws -> Peer {
+        let before = try await documents.peer(id: peer.id)?.name
+        var others = try await documents.peers()
+        while true {
+            var named = peer
+            named.name = freeName(peer, before: before, among: others)
+            let stored = try await documents.register(named)
+            others = try await documents.peers()
+            guard others.contains(where: { $0.id < stored.id && $0.name == stored.name && isAround($0) }) else { return stored }
+        }
+    }
+
+    private func freeName(_ peer: Peer, before: String?, among others: [Peer]) -> String {
+        let taken = Set(others.filter { $0.id != peer.id && isAround($0) }.map(\.name))
+        let stem = "\(peer.name.prefix(56))-"
+        if let before, !taken.contains(before), before.hasPrefix(stem), Int(before.dropFirst(stem.count)) != nil { return before }
+        var name = peer.name
+        var number = 1
+        while taken.contains(name) {
+            number += 1
+            name = "\(stem)\(number)"
+        }
+        return name
+    }
+
+    /// Those gone for longer than a day hold no name.
+    private func isAround(_ peer: Peer) -> Bool {
+        peer.status != .offline || time.date.timeIntervalSince(peer.lastSeen) < 86_400
     }
 
     /// Whether the id is this machine's from before.

@@ -16,15 +16,20 @@ struct SessionRoutes: Sendable {
     var routes: [Route] {
         [
             .user(.post, "/sessions/start", "Upload a CSV and start training", start),
+            .user(.post, "/sessions/check", "Whether a session could start now", check),
             .user(.get, "/sessions", "List one's sessions, newest first") { request, _, caller in
                 let limit = try request.number("limit", in: 1...1_000) ?? 100
-                return try .json(try await documents.sessions(ownerId: caller.userId, limit: limit).map { API.SessionView($0) })
+                let before = request.query("before")
+                if let before { _ = try await session(id: before, caller) }
+                return try .json(
+                    try await documents.sessions(ownerId: caller.userId, limit: limit, before: before).map { API.SessionSummary($0) })
             },
             .user(.get, "/sessions/training-status", "How far a session is; without session_id the newest", status),
             .user(.get, "/sessions/{id}", "One session") { _, context, caller in
                 let session = try await session(context, caller)
                 return try .json(API.SessionView(try await withSchema(session), rounds: try await documents.rounds(sessionId: session.id)))
             },
+            .user(.delete, "/sessions/{id}", "Delete a session that has ended, with its data and its model", remove),
             .user(.get, "/sessions/{id}/events", "Live events", events),
             .user(.post, "/sessions/{id}/cancel", "Cancel", cancel),
             .user(.get, "/sessions/{id}/results", "What came out") { _, context, caller in
@@ -78,22 +83,87 @@ struct SessionRoutes: Sendable {
         let strategies = configuration.strategies
         let form = try await uploads.receive(request) { fields in
             // What came before the file; a field after it is looked at with all the others.
-            _ = try SettingsForm.settings(fields.merging(["min_peers": ""]) { given, _ in given }, strategies: strategies)
+            let settings = try SettingsForm.settings(fields.merging(["min_peers": ""]) { given, _ in given }, strategies: strategies)
+            // A busy pool is no reason to send a long file.
+            if fields["peers"] != nil { _ = try await starts.check(settings, ownerId: caller.userId) }
         }
         isAnswered = true
+        if form.upload != nil, form.fields["sha256"] != nil {
+            throw CohortError(.invalid, "sha256 stands for a file that was uploaded before: send that or the file, not both")
+        }
+        let upload =
+            if let sent = form.upload { sent } else { try await uploadedBefore(form.fields["sha256"] ?? "", caller) }
         metrics.count("uploads")
         let session: Session
         do {
             let settings = try SettingsForm.settings(form.fields, strategies: strategies)
-            session = try await SessionStart(documents: documents, time: parts.time).start(
-                settings, ownerId: caller.userId, upload: form.upload, filename: form.filename)
+            session = try await starts.start(settings, ownerId: caller.userId, upload: upload, filename: form.filename)
         } catch {
             // Nobody was told of it. What cannot be removed now is swept later; the first error is the one to report.
-            try? await parts.objects.delete(form.upload.key)
+            try? await parts.objects.delete(upload.key)
             throw error
         }
         await parts.runner.wake(sessionId: session.id)
         return try .json(API.SessionStarted(session), status: .created)
+    }
+
+    private var starts: SessionStart { SessionStart(documents: documents, time: parts.time) }
+
+    /// What can be said before a file is sent: whether the settings can be, and the peers are free.
+    private func check(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        var fields: [String: String] = [:]
+        for (name, value) in try await request.json([String: API.Value].self) {
+            guard let text = value.cell else { continue }
+            fields[name] = text
+        }
+        let sha256 = fields.removeValue(forKey: "sha256")
+        let settings = try SettingsForm.settings(fields, strategies: configuration.strategies)
+        let free = try await starts.check(settings, ownerId: caller.userId)
+        let isKnown = if let sha256 { try await !sessions(on: sha256, caller).isEmpty } else { false }
+        return try .json(API.SessionCheck(free: free, isKnown: isKnown))
+    }
+
+    /// The person's newest sessions that were trained on a file of these bytes.
+    private func sessions(on sha256: String, _ caller: Caller) async throws -> [Session] {
+        try await documents.sessions(ownerId: caller.userId, limit: 200).filter { $0.upload?.sha256 == sha256 && $0.dataset != nil }
+    }
+
+    /// A copy of what an earlier session was trained on: each session has its own file.
+    private func uploadedBefore(_ sha256: String, _ caller: Caller) async throws -> ObjectReference {
+        for session in try await sessions(on: sha256, caller) {
+            guard let upload = session.upload else { continue }
+            do {
+                let bytes = try await parts.objects.read(upload.key, from: 0)
+                let writer = try await parts.objects.writer(key: Session.uploadKey(at: parts.time.date))
+                do {
+                    for try await chunk in bytes { try await writer.write(chunk) }
+                } catch {
+                    await writer.abort()
+                    throw error
+                }
+                return try await writer.finish()
+            } catch let error as CohortError where error.code == .notFound {
+                // It was deleted since; another session may have one.
+            }
+        }
+        throw CohortError(.notFound, "none of your sessions has a file with this sha256: send the file")
+    }
+
+    /// Its objects first: what is left after a fault can be deleted again.
+    private func remove(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        let session = try await session(context, caller)
+        guard session.status.isFinal, session.isEnding != true else {
+            throw CohortError(.conflict, "the session is \(session.status.rawValue): cancel it first, and delete it when it has ended")
+        }
+        var keys = [
+            session.upload?.key, session.dataset?.object.key, session.dataset?.schemaObject?.key, session.weights?.key,
+            session.best?.weights.key, session.modelObject?.key,
+        ].compactMap { $0 }
+        keys += session.checkpoints.map(\.weights.key)
+        keys += try await parts.objects.list(prefix: "updates/\(session.id)/")
+        try await parts.objects.delete(Set(keys).sorted())
+        try await documents.deleteSession(id: session.id)
+        return .noContent
     }
 
     // MARK: Watch

@@ -8,7 +8,7 @@ enum SettingsForm {
         "beta2", "epsilon",
         "hidden",
         "activation", "dropout", "task", "target", "seed", "validation", "min_peers", "per_peer", "early_stopping", "max_norm_ratio",
-        "class_weight", "lr_schedule", "pool", "header", "use", "ignore", "group", "scaling",
+        "class_weight", "lr_schedule", "pool", "header", "use", "ignore", "group", "scaling", "name", "note", "sha256", "filename",
     ]
 
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
@@ -75,6 +75,8 @@ enum SettingsForm {
         settings.minPeers = try whole("min_peers") ?? settings.minPeers
         if let overrides = given["per_peer"] { settings.perPeer = try self.overrides(overrides) }
         if given["pool"] != nil { settings.pool = try choice("pool", Pool.mine) }
+        settings.name = given["name"]
+        settings.note = given["note"]
         settings.earlyStopping = try whole("early_stopping")
         settings.maxNormRatio = try number("max_norm_ratio")
         if let weight = given["class_weight"] { settings.classWeight = try ClassWeight.parse(weight) }

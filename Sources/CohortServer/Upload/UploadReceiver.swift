@@ -8,8 +8,8 @@ import NIOCore
 struct UploadReceiver: Sendable {
     struct Form: Sendable {
         var fields: [String: String]
-        /// The file as it was stored.
-        var upload: ObjectReference
+        /// The file as it was stored; nil: the form names by `sha256` what was uploaded before.
+        var upload: ObjectReference?
         var filename: String
     }
 
@@ -24,7 +24,7 @@ struct UploadReceiver: Sendable {
     /// - Parameter check: called when the file begins, with the fields before it: a form that cannot be is refused before a long upload.
     /// - Returns: the form; whoever has no use for its object deletes it.
     /// - Throws: ``CohortError`` `invalid` for a form that is not as it must be, `tooLarge`, `storageFull`; then nothing is stored.
-    func receive(_ request: Request, check: @Sendable ([String: String]) throws -> Void) async throws -> Form {
+    func receive(_ request: Request, check: @Sendable ([String: String]) async throws -> Void) async throws -> Form {
         if let length = request.contentLength, length > limit + (1 << 20) { throw tooLarge }
         var parser = try MultipartParser(contentType: request.headers[.contentType])
         var fields: [String: String] = [:]
@@ -47,7 +47,7 @@ struct UploadReceiver: Sendable {
                             continue
                         }
                         guard writer == nil else { throw CohortError(.invalid, "the form has two files; send one CSV in the field 'file'") }
-                        try check(fields)
+                        try await check(fields)
                         filename = String((part.filename ?? "").prefix(200))
                         writer = try await objects.writer(key: Session.uploadKey(at: time.date))
                     case .body(let bytes):
@@ -68,7 +68,12 @@ struct UploadReceiver: Sendable {
                 }
             }
             try parser.end()
-            guard let writer else { throw CohortError(.invalid, "the form has no file; send the CSV in the field 'file'") }
+            guard let writer else {
+                guard fields["sha256"] != nil else {
+                    throw CohortError(.invalid, "the form has no file; send the CSV in the field 'file'")
+                }
+                return Form(fields: fields, upload: nil, filename: String((fields["filename"] ?? "").prefix(200)))
+            }
             guard written > 0 else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
             // Durable before a document names it: after a power cut a session has the whole file, or there is no session.
             return Form(fields: fields, upload: try await writer.finish(), filename: filename)

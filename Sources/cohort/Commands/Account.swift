@@ -16,7 +16,7 @@ struct Signup: AsyncParsableCommand {
     var password: String?
 
     func run() async throws {
-        try await signIn(server: server, email: email, password: password) { client, password in
+        try await signIn(server: server, email: email, password: password, isNew: true) { client, password in
             try await client.signup(email: email, password: password, name: name)
         }
     }
@@ -72,13 +72,13 @@ struct WhoAmI: ParsableCommand {
 }
 
 private func signIn(
-    server: String?, email: String, password: String?, with call: (CohortClient, String) async throws -> API.AccessToken
+    server: String?, email: String, password: String?, isNew: Bool = false,
+    with call: (CohortClient, String) async throws -> API.AccessToken
 ) async throws {
     let settings = try await Settings(file: nil)
     let url = settings.text("server", flag: server, default: "http://127.0.0.1:8080")
-    guard let password = password ?? Terminal.password(prompt: "Password for \(email): "), !password.isEmpty else {
-        throw CohortError(.invalid, "a password is needed: type it when asked, pass --password, or pipe it to standard input")
-    }
+    if isNew, !email.contains("@") { throw CohortError(.invalid, "--email is '\(email.printable(max: 60))', which is no e-mail address") }
+    let password = try password ?? (isNew ? newPassword("Password for \(email): ") : oldPassword("Password for \(email): "))
     try await withClient(server: url, token: nil) { client in
         let token = try await call(client, password)
         try Credentials(
@@ -87,6 +87,42 @@ private func signIn(
         ).save()
     }
     Terminal.say("signed in to \(url) as \(email.lowercased())")
+}
+
+private func oldPassword(_ prompt: String) throws -> String {
+    guard let password = Terminal.password(prompt: prompt), !password.isEmpty else {
+        throw CohortError(.invalid, "a password is needed: type it when asked, pass --password, or pipe it to standard input")
+    }
+    return password
+}
+
+/// Typed twice on a terminal: one that is misspelt is an account lost.
+private func newPassword(_ prompt: String) throws -> String {
+    let password = try oldPassword(prompt)
+    if Terminal.asksForPasswords, Terminal.password(prompt: "The same again: ") != password {
+        throw CohortError(.invalid, "the two passwords are not the same: nothing was done")
+    }
+    return password
+}
+
+struct Passwd: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Change your password; sign-ins on other machines end with it.",
+        discussion: "Asks for the password until now and for the new one, or reads them from two lines of standard input.")
+
+    func run() async throws {
+        let credentials = try Credentials.load()
+        let old = try oldPassword("Password of \(credentials.email) until now: ")
+        let new = try newPassword("New password: ")
+        try await withClient(server: credentials.server, token: credentials.accessToken) { client in
+            let token = try await client.changePassword(from: old, to: new)
+            try Credentials(
+                server: credentials.server, email: credentials.email, accessToken: token.accessToken,
+                expiresAt: Date(timeIntervalSinceNow: Double(token.expiresIn))
+            ).save()
+        }
+        Terminal.say("the password of \(credentials.email) is changed; this machine stays signed in")
+    }
 }
 
 struct Token: AsyncParsableCommand {

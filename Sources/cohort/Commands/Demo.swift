@@ -55,7 +55,9 @@ struct Demo: AsyncParsableCommand {
             let settings = try SessionSettings(
                 peers: peers, strategy: "fedavg", rounds: 10, epochs: 3, batchSize: 8, lr: 0.002, hidden: [32, 16], target: target, seed: 42
             ).validated()
-            let started = try await TrainingRun(client: person, json: false, asks: false).run(file: file, settings: settings)
+            let sha256 = try await Preflight(file: file, settings: settings, output: nil).run()
+            let started = try await TrainingRun(client: person, json: false, asks: false).run(
+                file: file, sha256: sha256, settings: settings)
             let model = "\(folder)/model.safetensors"
             try await person.downloadModel(id: started.sessionId, to: model)
             Terminal.say("model file: \(model)\n\nThree predictions for rows of \(file):")

@@ -45,16 +45,27 @@ struct Sessions: AsyncParsableCommand {
         try await signedIn(connection) { client in
             let sessions = try await client.sessions()
             if connection.json { return try Terminal.say(json: sessions) }
-            var table = TextTable(header: ["id", "started", "status", "progress", "strategy", "peers", "file", "target", "seed"])
+            var table = TextTable(header: ["id", "started", "status", "score", "strategy", "peers", "name", "file", "target", "seed"])
+            // As much of an id as tells it from the others.
+            let length = (8...36).first { length in Set(sessions.map { $0.id.prefix(length) }).count == sessions.count } ?? 36
             for session in sessions {
                 table.rows.append([
-                    session.id, Figure.time(session.createdAt), session.status.rawValue, Figure.percent(session.progress),
-                    session.settings.strategy, "\(session.peers.count)", session.filename,
-                    session.dataset?.target ?? session.settings.target ?? "-", "\(session.settings.seed)",
+                    String(session.id.prefix(length)), Figure.time(session.createdAt),
+                    session.status == .running ? Figure.percent(session.progress) : session.status.rawValue,
+                    session.score, session.strategy, "\(session.peers.count)", session.name ?? "-", session.filename,
+                    session.target ?? "-", "\(session.seed)",
                 ])
             }
             Terminal.say(sessions.isEmpty ? "no sessions yet: start one with `cohort train FILE`" : table.text)
         }
+    }
+}
+
+extension API.SessionSummary {
+    /// Accuracy or R² on the held-out rows.
+    fileprivate var score: String {
+        guard let metrics else { return "-" }
+        return task == .regression ? "R² \(Figure.decimal(metrics.r2, digits: 3))" : Figure.percent(metrics.accuracy)
     }
 }
 

@@ -42,8 +42,12 @@ struct ConnectionOptions: ParsableArguments {
 extension SessionSettings {
     /// How its fields are asked for on a command line.
     struct Options: ParsableArguments {
-        @Option(help: "How many peers.")
-        var peers = 1
+        @Option(help: "How many peers, or all that are free.")
+        var peers = "1"
+        @Option(help: "What to call the session.")
+        var name: String?
+        @Option(help: "What to remember of it.")
+        var note: String?
         @Option(help: "fedavg (shards, rounds, averaged) or independent (each peer its own model, the best wins).")
         var strategy = "fedavg"
         @Option(help: "Rounds (fedavg); 10 unless said.")
@@ -95,7 +99,13 @@ extension SessionSettings {
         @Option(help: "Whose peers may take part, and so see the data: mine, or everyone (those started with --serve everyone).")
         var pool = "mine"
 
+        /// As many peers as are free.
+        var takesAll: Bool { peers == "all" }
+
         func settings() throws -> SessionSettings {
+            guard let peers = takesAll ? 1 : Int(peers) else {
+                throw CohortError(.invalid, "--peers is '\(peers.printable(max: 40))'; it must be a number, or all")
+            }
             let widths: [Int] =
                 try hidden == "none"
                 ? []
@@ -105,12 +115,12 @@ extension SessionSettings {
                     }
                     return width
                 }
-            let overrides = try perPeer.map { try CohortJSON.decode([String: Override].self, from: $0.utf8) } ?? [:]
+            let overrides = try perPeer.map(Override.parse) ?? [:]
             let data = try columns.options()
             guard rounds == nil || strategy != "independent" else {
                 throw CohortError(.invalid, "--rounds is for fedavg: with independent each peer trains its --epochs once")
             }
-            return try SessionSettings(
+            var settings = try SessionSettings(
                 peers: peers, strategy: strategy, rounds: rounds ?? 10, epochs: epochs, batchSize: batchSize, lr: lr,
                 optimizer: OptimizerSpec(
                     name: choice("optimizer", optimizer), momentum: momentum, nesterov: nesterov, weightDecay: weightDecay),
@@ -118,8 +128,35 @@ extension SessionSettings {
                 task: columns.learningTask(), target: columns.target, seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)),
                 validation: validation, minPeers: minPeers, perPeer: overrides, earlyStopping: earlyStopping, maxNormRatio: maxNormRatio,
                 classWeight: try classWeight.flatMap(ClassWeight.parse), pool: choice("pool", pool),
-                data: data == DataOptions() ? nil : data, lrSchedule: choice("lr-schedule", lrSchedule)
-            ).validated()
+                data: data == DataOptions() ? nil : data, lrSchedule: choice("lr-schedule", lrSchedule))
+            settings.name = name
+            settings.note = note
+            return try settings.validated()
+        }
+    }
+}
+
+extension SessionSettings.Override {
+    private static let fields = ["batch_size", "epochs", "lr"]
+
+    /// - Throws: ``CohortError`` `invalid`, with what would be right.
+    static func parse(_ text: String) throws -> [String: SessionSettings.Override] {
+        do {
+            for (peer, fields) in try CohortJSON.decode([String: [String: API.Value]].self, from: text.utf8) {
+                guard let unknown = fields.keys.sorted().first(where: { !Self.fields.contains($0) }) else { continue }
+                let hint = Spelling.nearest(to: unknown, in: Self.fields).map { ": did you mean '\($0)'?" } ?? ""
+                throw CohortError(
+                    .conflict,
+                    "--per-peer: there is no setting '\(unknown.printable(max: 40))' of \(peer.printable(max: 40)); the settings are \(Self.fields.joined(separator: ", "))\(hint)"
+                )
+            }
+            return try CohortJSON.decode([String: SessionSettings.Override].self, from: text.utf8)
+        } catch let error as CohortError where error.code == .conflict {
+            throw CohortError(.invalid, error.message)
+        } catch {
+            throw CohortError(
+                .invalid,
+                #"--per-peer is '\#(text.printable(max: 60))'; it must be JSON such as '{"lena-mbp": {"lr": 0.01, "batch_size": 16}}'"#)
         }
     }
 }

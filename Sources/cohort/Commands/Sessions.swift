@@ -47,6 +47,28 @@ struct Watch: AsyncParsableCommand {
     }
 }
 
+struct Delete: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Delete sessions that have ended, with their data, results and models, from the server.")
+
+    @OptionGroup var connection: ConnectionOptions
+    @Argument(help: ArgumentHelp("The sessions: their ids or the first letters of them.", valueName: "id"))
+    var ids: [String]
+
+    func run() async throws {
+        try await signedIn(connection) { client in
+            // All are found before the first is gone.
+            var found: [String] = []
+            for id in ids { found.append(try await client.sessionId(startingWith: id)) }
+            for id in found {
+                try await client.deleteSession(id: id)
+                if !connection.json { Terminal.say("deleted \(id)") }
+            }
+            if connection.json { try Terminal.say(json: found) }
+        }
+    }
+}
+
 struct Cancel: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Stop a session; what was trained so far stays.")
 

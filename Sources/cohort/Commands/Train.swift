@@ -2,6 +2,7 @@ import ArgumentParser
 import CohortClient
 import CohortCore
 import FoundationEssentials
+import SystemPackage
 import UnixSignals
 
 import struct CohortSystem.Backoff
@@ -17,12 +18,20 @@ struct Train: AsyncParsableCommand {
     var output: String?
     @Flag(help: "Return once the session has started.")
     var detach = false
+    @Flag(help: "When too few peers are free, wait until they are.")
+    var wait = false
 
     func run() async throws {
         let settings = try options.settings()
+        guard !detach || output == nil else {
+            throw CohortError(.invalid, "-o does not go with --detach: when the session is done, run `cohort model -o FILE`")
+        }
+        let sha256 = try await Preflight(file: file, settings: settings, output: output).run()
         try await signedIn(connection) { client in
-            _ = try await TrainingRun(client: client, json: connection.json).run(
-                file: file, settings: settings, output: output, detach: detach)
+            var training = TrainingRun(client: client, json: connection.json)
+            training.waits = wait
+            training.takesAll = options.takesAll
+            _ = try await training.run(file: file, sha256: sha256, settings: settings, output: output, detach: detach)
         }
     }
 }
@@ -33,10 +42,17 @@ struct TrainingRun {
     let json: Bool
     /// Whether Ctrl-C asks what to do, instead of ending the process.
     var asks = true
+    /// Whether it waits for peers that are busy or away.
+    var waits = false
+    /// As many peers as are free.
+    var takesAll = false
 
+    /// - Parameter sha256: of the file: one that the server has from an earlier session is not sent again.
     /// - Throws: ``ExitCode`` 1 when the session did not complete.
-    func run(file: String, settings: SessionSettings, output: String? = nil, detach: Bool = false) async throws -> API.SessionStarted {
-        let started = try await client.startSession(settings, file: file, progress: uploadProgress())
+    func run(
+        file: String, sha256: String, settings: SessionSettings, output: String? = nil, detach: Bool = false
+    ) async throws -> API.SessionStarted {
+        let started = try await start(file, sha256, settings)
         if json {
             try Terminal.say(json: started)
         } else {
@@ -44,6 +60,36 @@ struct TrainingRun {
         }
         if !detach { try await show(started.sessionId, peers: started.peers, settings: settings, output: output) }
         return started
+    }
+
+    /// Asks before it sends: a busy pool is no reason to send a long file.
+    private func start(_ file: String, _ sha256: String, _ settings: SessionSettings) async throws -> API.SessionStarted {
+        var backoff = Backoff(first: 0.5, longest: 4)
+        var said: String?
+        while true {
+            do {
+                let check = try await client.check(settings, sha256: sha256)
+                var settings = settings
+                if takesAll {
+                    settings.peers = max(1, check.free)
+                    settings = try settings.validated()
+                }
+                if check.isKnown {
+                    do {
+                        return try await client.startSession(
+                            settings, sha256: sha256, filename: FilePath(file).lastComponent?.string ?? file)
+                    } catch let error as CohortError where error.code == .notFound {
+                        // The session that had it was deleted this moment.
+                    }
+                }
+                return try await client.startSession(settings, file: file, progress: uploadProgress())
+            } catch let error as CohortError where error.code == .unavailable && waits {
+                if error.message != said { Terminal.note("waiting: \(error.message)") }
+                said = error.message
+                // The API has no stream of peers to wait on.
+                try await Task.sleep(for: backoff.next())
+            }
+        }
     }
 
     /// Shows a session that runs already, or has ended.

@@ -31,9 +31,12 @@ enum Terminal {
         return ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
     }
 
+    /// Whether a person types passwords.
+    static var asksForPasswords: Bool { isatty(STDIN_FILENO) == 1 }
+
     /// Asks for a secret, without echo on a terminal; else the first line of standard input.
     static func password(prompt: String) -> String? {
-        guard isatty(STDIN_FILENO) == 1 else { return readLine(strippingNewline: true) }
+        guard asksForPasswords else { return readLine(strippingNewline: true) }
         write(prompt, to: STDERR_FILENO)
         var before = termios()
         tcgetattr(STDIN_FILENO, &before)

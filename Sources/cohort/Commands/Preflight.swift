@@ -1,0 +1,53 @@
+import CohortClient
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+import SystemPackage
+
+/// What can be found out before a file is uploaded and peers are taken.
+struct Preflight {
+    let file: String
+    let settings: SessionSettings
+    let output: String?
+
+    /// Bytes; of a larger file the server alone says whether it can be trained on.
+    private static let largestLook = 256 << 20
+
+    /// - Returns: the file's SHA-256, lowercase hexadecimal.
+    /// - Throws: ``CohortError`` `invalid`, saying what cannot be and what would be right.
+    func run() async throws -> String {
+        if let output { try Self.checkWritable(output) }
+        let digest = try await FileDigest(of: file)
+        if digest.bytes <= Self.largestLook { try look() }
+        return digest.sha256
+    }
+
+    /// As the server will, on the same rows.
+    private func look() throws {
+        let schema = try SchemaInference.infer(
+            csvAt: file, target: settings.target, task: settings.task, validation: settings.validation, seed: settings.seed,
+            options: settings.data ?? DataOptions()
+        ).schema
+        _ = try settings.classWeight?.weights(of: schema)
+        try ModelSpec(
+            inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
+            dropout: settings.dropout, task: schema.task
+        ).check()
+    }
+
+    /// A model that cannot be written at the end is found at the beginning.
+    static func checkWritable(_ path: String) throws {
+        var isFolder = false
+        if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder {
+            throw CohortError(.invalid, "-o \(path) is a folder; it must be a file's name")
+        }
+        let folder = FilePath(path).removingLastComponent()
+        let place = folder.string.isEmpty ? "." : folder.string
+        guard FileManager.default.fileExists(atPath: place, isDirectory: &isFolder), isFolder else {
+            throw CohortError(.invalid, "-o \(path) cannot be written: there is no folder \(place)")
+        }
+        guard FileManager.default.isWritableFile(atPath: place) else {
+            throw CohortError(.invalid, "-o \(path) cannot be written: the folder \(place) does not let you")
+        }
+    }
+}
