@@ -24,8 +24,10 @@ struct CohortServer: Service {
             documents: parts.documents, transport: parts.transport, runner: parts.runner, configuration: configuration, logger: parts.logger
         )
         let router = try await router(metrics: metrics, presence: presence)
+        let limits = configuration.limits
         let application = Application(
             router: router,
+            server: .http1(configuration: .init(additionalChannelHandlers: [ConnectionSetup(limits)])),
             configuration: ApplicationConfiguration(
                 address: .hostname(configuration.host, port: configuration.port), serverName: "cohort", backlog: 1_024),
             onServerRunning: { channel in
@@ -79,10 +81,21 @@ struct CohortServer: Service {
 
         let router = Router(context: Context.self)
         router.add(middleware: RequestMiddleware(metrics: metrics))
+        router.add(middleware: ExpectMiddleware())
+        if let origin = configuration.corsOrigin {
+            router.add(
+                middleware: CORSMiddleware(
+                    allowOrigin: origin == "*" ? .all : CORSMiddleware<Context>.AllowOriginExtended.custom(origin),
+                    allowHeaders: [.accept, .authorization, .contentType, .range, .ifNoneMatch],
+                    allowMethods: [.get, .head, .post, .delete], exposedHeaders: ["etag", "content-range", "retry-after"],
+                    maxAge: .seconds(600)))
+        }
         router.add(middleware: ProblemMiddleware(routes: routes))
         for route in routes {
-            router.on(RouterPath(route.path), method: route.method) { request, context in
-                try await route.respond(request, context, authenticator)
+            for method in route.methods {
+                router.on(RouterPath(route.path), method: method) { request, context in
+                    try await route.respond(request, context, authenticator)
+                }
             }
         }
         return router

@@ -29,6 +29,10 @@ public struct ServerConfiguration: Sendable {
     public var bcryptCost: Int
     /// What peers are told to talk to.
     public var broker: API.BrokerAddress
+    /// What a connection may take.
+    public var limits = ConnectionLimits()
+    /// Where pages come from that may use the API in a browser: an origin such as `https://lab.example.org`, `*` for all; nil: nowhere else.
+    public var corsOrigin: String?
     /// Whether other servers use the same documents.
     public var isShared = false
 

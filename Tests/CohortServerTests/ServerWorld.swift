@@ -37,9 +37,11 @@ struct ServerWorld: Sendable {
     }
 
     func call(
-        _ method: String, _ path: String, _ body: String? = nil, token: String? = nil, type: String = "application/json"
+        _ method: String, _ path: String, _ body: String? = nil, token: String? = nil, type: String = "application/json",
+        headers: [(String, String)] = []
     ) async throws -> Answer {
         var request = HTTPClientRequest(url: url + path)
+        request.headers.add(contentsOf: headers)
         request.method = .RAW(value: method)
         if let token { request.headers.add(name: "Authorization", value: "Bearer \(token)") }
         if let body {

@@ -24,13 +24,17 @@ struct HTTPProblem: Error {
         if error.code == .unavailable, self.headers[.retryAfter] == nil { self.headers[.retryAfter] = "1" }
     }
 
-    var response: Response {
+    /// The JSON.
+    var document: [UInt8] {
         let problem = API.Problem(title: status.reasonPhrase, status: status.code, detail: detail, code: code)
         // An API.Problem has nothing that could not be encoded.
-        let body = (try? CohortJSON.encode(problem)) ?? []
+        return (try? CohortJSON.encode(problem)) ?? []
+    }
+
+    var response: Response {
         var headers = headers
         headers[.contentType] = "application/problem+json"
-        return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(bytes: body)))
+        return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(bytes: document)))
     }
 }
 

@@ -7,7 +7,9 @@ struct RequestMiddleware: RouterMiddleware {
 
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {
         let start = ContinuousClock.now
-        let response = try await next(request, context)
+        var response = try await next(request, context)
+        // Its headers alone, those of problems too.
+        if request.method == .head { response = response.createHeadResponse() }
         let duration = ContinuousClock.now - start
         metrics.answered(
             method: request.method.rawValue, route: context.endpointPath ?? "NotFound", status: response.status.code, in: duration)

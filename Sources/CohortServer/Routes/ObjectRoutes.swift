@@ -25,42 +25,21 @@ struct ObjectRoutes: Sendable {
             throw CohortError(.forbidden, "this link is not signed: it needs expires and signature, as the message that named it has them")
         }
         try objects.verify(
-            method: request.method.rawValue, key: key, expires: expires, maxBytes: request.query("max").flatMap { Int($0) },
+            method: request.method == .head ? "GET" : request.method.rawValue, key: key, expires: expires,
+            maxBytes: request.query("max").flatMap { Int($0) },
             signature: signature, now: time.date)
         return key
     }
 
     private func read(_ request: Request, _ context: Context) async throws -> Response {
         let key = try key(request)
-        guard let range = request.headers[.range] else {
+        guard request.headers[.range] != nil || request.headers[.ifNoneMatch] != nil else {
+            // In one step: what is read is what was looked at.
             let (reference, bytes) = try await objects.open(key)
-            return response(.ok, reference, from: 0, bytes)
+            return try await .download(request, reference) { _ in bytes }
         }
         guard let reference = try await objects.head(key) else { throw CohortError(.notFound, "there is no object '\(key)'") }
-        // `bytes=START-` and `bytes=START-END` up to the end: what a resumed download asks for.
-        guard range.hasPrefix("bytes="), let start = Int(range.dropFirst(6).prefix { $0 != "-" }), start >= 0,
-            start < max(reference.bytes, 1)
-        else {
-            throw HTTPProblem(
-                status: .rangeNotSatisfiable, code: .invalid,
-                "the range '\(range.prefix(60))' is not within the object's \(reference.bytes) bytes",
-                headers: [.contentRange: "bytes */\(reference.bytes)"])
-        }
-        var response = response(.partialContent, reference, from: start, try await objects.read(key, from: start))
-        response.headers[.contentRange] = "bytes \(start)-\(reference.bytes - 1)/\(reference.bytes)"
-        return response
-    }
-
-    private func response(
-        _ status: HTTPResponse.Status, _ reference: ObjectReference, from start: Int, _ bytes: AsyncThrowingStream<[UInt8], any Error>
-    ) -> Response {
-        Response(
-            status: status,
-            headers: [.contentType: "application/octet-stream", .acceptRanges: "bytes", .eTag: "\"\(reference.sha256)\""],
-            body: ResponseBody(contentLength: reference.bytes - start) { writer in
-                for try await chunk in bytes { try await writer.write(ByteBuffer(bytes: chunk)) }
-                try await writer.finish(nil)
-            })
+        return try await .download(request, reference) { try await objects.read(key, from: $0) }
     }
 
     private func write(_ request: Request, _ context: Context) async throws -> Response {

@@ -66,6 +66,12 @@ struct Route: Sendable {
         }
     }
 
+    /// A stream has no answer without its events.
+    private var isStream: Bool { path.hasSuffix("/events") || path.hasSuffix("/commands") }
+
+    /// HEAD is served wherever GET is.
+    var methods: [HTTPRequest.Method] { method == .get && !isStream ? [.get, .head] : [method] }
+
     /// Whether `path` is one of this route's, whatever the method.
     func matches(path: String) -> Bool {
         let parts = path.split(separator: "/")

@@ -275,17 +275,8 @@ struct SessionRoutes: Sendable {
     private func model(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
         let session = try await session(context, caller)
         guard let object = session.modelObject else { throw notThere(session, "model") }
-        var headers: HTTPFields = [
-            .contentType: "application/octet-stream", .contentLength: "\(object.bytes)", .eTag: "\"\(object.sha256)\"",
-        ]
-        headers[.contentDisposition] = "attachment; filename=\"\(session.id).safetensors\""
-        let bytes = try await parts.objects.read(object.key, from: 0)
-        return Response(
-            status: .ok, headers: headers,
-            body: ResponseBody(contentLength: object.bytes) { writer in
-                for try await chunk in bytes { try await writer.write(ByteBuffer(bytes: chunk)) }
-                try await writer.finish(nil)
-            })
+        let headers: HTTPFields = [.contentDisposition: "attachment; filename=\"\(session.id).safetensors\""]
+        return try await .download(request, object, headers: headers) { try await parts.objects.read(object.key, from: $0) }
     }
 
     private func predict(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {

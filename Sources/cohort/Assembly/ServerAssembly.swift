@@ -24,6 +24,12 @@ struct ServerAssembly {
             heartbeatInterval: try settings.seconds("heartbeat_interval", in: 0.05...3_600, default: 5),
             suspectAfter: try settings.seconds("suspect_after", in: 0.1...86_400, default: 15), deadAfter: try settings.deadAfter,
             strategies: StrategyCatalogue.names, jwtSecret: settings.text("jwt_secret"))
+        configuration.corsOrigin = settings.text("cors_origin")
+        if let origin = configuration.corsOrigin, origin != "*", !origin.hasPrefix("http://"), !origin.hasPrefix("https://") {
+            throw CohortError(
+                .invalid,
+                "COHORT_CORS_ORIGIN is '\(origin.printable(max: 100))'; it must be an origin such as https://lab.example.org, or *")
+        }
         guard configuration.heartbeatInterval < configuration.deadAfter else {
             throw CohortError(
                 .invalid,
