@@ -94,7 +94,8 @@ struct CohortServer: Service {
         for route in routes {
             for method in route.methods {
                 router.on(RouterPath(route.path), method: method) { request, context in
-                    try await route.respond(request, context, authenticator)
+                    try route.checkQuery(request)
+                    return try await route.respond(request, context, authenticator)
                 }
             }
         }

@@ -3,12 +3,30 @@ import FoundationEssentials
 
 /// A form's fields as a session's settings.
 enum SettingsForm {
-    static let fields = [
-        "file", "peers", "strategy", "rounds", "epochs", "batch_size", "lr", "optimizer", "momentum", "nesterov", "weight_decay", "beta1",
-        "beta2", "epsilon",
-        "hidden",
-        "activation", "dropout", "task", "target", "seed", "validation", "min_peers", "per_peer", "early_stopping", "max_norm_ratio",
-        "class_weight", "lr_schedule", "pool", "header", "use", "ignore", "group", "scaling", "name", "note", "sha256", "filename",
+    static let fields = ["file"] + schemas.keys.sorted()
+
+    /// As the API's description has the form.
+    static let schema = Schema.record(
+        [:], optional: schemas.merging(["file": Schema.binary.about("The CSV, after the other fields.")]) { $1 }
+    ).closed
+
+    private static let schemas: [String: Schema] = [
+        "peers": .whole(1...10_000).standard(.whole(1)), "strategy": .text.standard(.text("fedavg")),
+        "rounds": .whole(1...100_000).standard(.whole(10)),
+        "epochs": .whole(1...100_000).standard(.whole(1)).about("Local epochs a round."),
+        "batch_size": .whole(1...1_000_000).standard(.whole(32)), "lr": .number.standard(.number(0.001)),
+        "optimizer": .one(of: OptimizerName.self).standard(.text("adam")), "momentum": .number, "nesterov": .flag, "weight_decay": .number,
+        "beta1": .number, "beta2": .number, "epsilon": .number, "hidden": .text.about("Widths such as 128,64, or none."),
+        "activation": .one(of: Activation.self).standard(.text("relu")), "dropout": .number, "task": .one(of: LearningTask.self),
+        "target": .text.about("The column to predict; else the last."), "seed": .whole(0...9_007_199_254_740_991),
+        "validation": .number.standard(.number(0.2)).about("Share of rows held out."), "min_peers": .whole(1...10_000),
+        "per_peer": .text.about("JSON: peer's name or id → batch_size, epochs, lr."), "early_stopping": .whole, "max_norm_ratio": .number,
+        "class_weight": .text.about("balanced, none, or JSON such as {\"yes\": 5}."), "lr_schedule": .one(of: LearningRateSchedule.self),
+        "pool": .one(of: Pool.self).standard(.text("mine")), "header": .one(of: ["yes", "no", "auto"]), "use": .text, "ignore": .text,
+        "group": .text, "scaling": .one(of: Scaling.self), "name": .text(0...80).about("What to call the session."),
+        "note": .text(0...2_000).about("What to remember of it."),
+        "sha256": .text.about("In place of the file: that of one of your earlier sessions, by its SHA-256."),
+        "filename": .text.about("With sha256."),
     ]
 
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.

@@ -1,0 +1,139 @@
+import CohortCore
+import HTTPTypes
+
+/// What is said of a route beside its path, method and access.
+struct Operation: Sendable {
+    struct Parameter: Sendable {
+        var name: String
+        var schema: Schema
+        var isRequired = false
+    }
+
+    struct Body: Sendable {
+        var type: String
+        var schema: Schema
+    }
+
+    struct Answer: Sendable {
+        var status: Int
+        var words: String
+        /// By media type; a schema of nil: none is given.
+        var content: [(type: String, schema: Schema?)]
+    }
+
+    /// For generated clients, such as `start_session`.
+    var id: String
+    var tag: String
+    var query: [Parameter] = []
+    var body: Body?
+    var answers: [Answer]
+    /// Statuses of problems.
+    var problems: [Int]
+
+    private static let binary = ("application/octet-stream", Schema.binary) as (String, Schema?)
+
+    init(
+        _ id: String, _ tag: String, query: [Parameter] = [], json: String? = nil, body: Body? = nil, _ answers: [Answer],
+        problems: [Int] = []
+    ) {
+        self.id = id
+        self.tag = tag
+        self.query = query
+        self.body = json.map { Body(type: "application/json", schema: .named($0)) } ?? body
+        self.answers = answers
+        self.problems = problems
+    }
+
+    private static func answer(_ name: String, _ status: Int = 200) -> [Answer] {
+        [Answer(status: status, words: "Done", content: [("application/json", .named(name))])]
+    }
+    private static func list(of name: String) -> [Answer] {
+        [Answer(status: 200, words: "Done", content: [("application/json", .list(.named(name)))])]
+    }
+    private static let nothing = [Answer(status: 204, words: "Done", content: [])]
+    private static let stream = [Answer(status: 200, words: "Server-sent events", content: [("text/event-stream", .text)])]
+    private static let bytes = [
+        Answer(status: 200, words: "The bytes", content: [binary]),
+        Answer(status: 206, words: "Those that Range names", content: [binary]),
+        Answer(status: 304, words: "As If-None-Match has it", content: []),
+    ]
+    private static let link = [
+        Parameter(name: "expires", schema: .whole, isRequired: true), Parameter(name: "signature", schema: .text, isRequired: true),
+        Parameter(name: "max", schema: .whole),
+    ]
+
+    /// By method and path, as the table of routes has them.
+    static let all: [String: Operation] = [
+        "POST /auth/signup": Operation("sign_up", "accounts", json: "Signup", answer("AccessToken", 201), problems: [400, 409]),
+        "POST /auth/signin": Operation("sign_in", "accounts", json: "Signin", answer("AccessToken"), problems: [400, 401, 429]),
+        "POST /auth/password": Operation(
+            "change_password", "accounts", json: "NewPassword", answer("AccessToken"), problems: [400, 403, 429]),
+        "GET /auth/me": Operation("me", "accounts", answer("Account")),
+        "POST /auth/tokens": Operation("create_token", "accounts", json: "NewToken", answer("Token", 201), problems: [400, 404]),
+        "GET /auth/tokens": Operation("list_tokens", "accounts", list(of: "Token")),
+        "DELETE /auth/tokens/{id}": Operation("revoke_token", "accounts", nothing, problems: [404]),
+
+        "GET /peers": Operation("list_peers", "pool", list(of: "Peer")),
+        "POST /peers": Operation("register_peer", "peers", json: "Registration", answer("Registered", 201), problems: [400, 409]),
+        "POST /peers/{id}/heartbeat": Operation("beat", "peers", json: "Beat", nothing, problems: [400, 409]),
+        "DELETE /peers/{id}": Operation(
+            "leave", "peers", query: [Parameter(name: "registration", schema: .whole)], nothing, problems: [400, 409]),
+        "GET /peers/{id}/commands": Operation(
+            "commands", "peers", query: [Parameter(name: "registration", schema: .whole)], stream, problems: [400, 409]),
+        "POST /peers/{id}/commands/ack": Operation(
+            "acknowledge_commands", "peers", json: "CommandAcknowledgement", nothing, problems: [400, 409]),
+        "POST /peers/{id}/events": Operation(
+            "send_events", "peers",
+            body: Body(
+                type: "application/json",
+                schema: Schema.any(of: [.map(.anything), .list(.map(.anything))]).about("As docs/messages/messages.schema.json has them.")),
+            nothing, problems: [400, 409, 413, 503]),
+
+        "POST /sessions/check": Operation(
+            "check_session", "sessions",
+            body: Body(
+                type: "application/json",
+                schema: .map(.cell).about("The fields of the form of POST /sessions/start, but for the file; sha256 of the file.")),
+            answer("SessionCheck"), problems: [400, 503]),
+        "POST /sessions/start": Operation(
+            "start_session", "sessions", body: Body(type: "multipart/form-data", schema: SettingsForm.schema),
+            answer("SessionStarted", 201),
+            problems: [400, 404, 409, 413, 503, 507]),
+        "GET /sessions": Operation(
+            "list_sessions", "sessions",
+            query: [
+                Parameter(name: "limit", schema: .whole(1...1_000).standard(.whole(100))),
+                Parameter(name: "before", schema: .text.about("The id of the last session of the page before.")),
+            ], list(of: "SessionSummary"), problems: [400, 404]),
+        "GET /sessions/training-status": Operation(
+            "training_status", "sessions", query: [Parameter(name: "session_id", schema: .text.about("Absent: the newest."))],
+            answer("TrainingStatus"), problems: [404]),
+        "GET /sessions/{id}": Operation("get_session", "sessions", answer("Session"), problems: [404]),
+        "DELETE /sessions/{id}": Operation("delete_session", "sessions", nothing, problems: [404, 409]),
+        "GET /sessions/{id}/events": Operation("session_events", "sessions", stream, problems: [404]),
+        "POST /sessions/{id}/cancel": Operation("cancel_session", "sessions", answer("TrainingStatus", 202), problems: [404, 409]),
+        "GET /sessions/{id}/results": Operation("get_results", "sessions", answer("Results"), problems: [404, 409]),
+        "GET /sessions/{id}/metrics": Operation(
+            "get_metrics", "sessions",
+            query: [Parameter(name: "format", schema: .one(of: ["json", "csv"]).about("Else as Accept has it."))],
+            [
+                Answer(
+                    status: 200, words: "The points",
+                    content: [("application/json", .list(.named("MetricPoint"))), ("text/csv", .text)])
+            ], problems: [400, 404]),
+        "GET /sessions/{id}/model": Operation("get_model", "sessions", bytes, problems: [404, 409, 416]),
+        "POST /sessions/{id}/predict": Operation(
+            "predict", "sessions", json: "PredictRequest", answer("Prediction"), problems: [400, 404, 409, 413]),
+
+        "GET /objects/**": Operation("get_object", "objects", query: link, bytes, problems: [403, 404, 416]),
+        "PUT /objects/**": Operation(
+            "put_object", "objects", query: link, body: Body(type: "application/octet-stream", schema: .binary),
+            answer("ObjectReference", 201) + answer("ObjectReference"), problems: [400, 403, 409, 413, 507]),
+        "GET /health/live": Operation("live", "health", answer("Health")),
+        "GET /health/ready": Operation("ready", "health", answer("Health"), problems: [503]),
+        "GET /metrics": Operation(
+            "server_metrics", "health", [Answer(status: 200, words: "Prometheus's text", content: [("text/plain", .text)])]),
+        "GET /openapi.json": Operation(
+            "openapi", "health", [Answer(status: 200, words: "OpenAPI 3.1", content: [("application/json", .map(.anything))])]),
+    ]
+}
