@@ -61,7 +61,8 @@ extension Route {
     /// - Throws: ``CohortError`` `invalid` for a name in the query that means nothing here.
     func checkQuery(_ request: Request) throws {
         let known = operation?.query.map(\.name) ?? []
-        guard access != .link, let unknown = request.uri.queryParameters.map({ String($0.key) }).first(where: { !known.contains($0) })
+        // What a newer peer says beside it is passed over, as the protocol has it.
+        guard access == .user || access == .open, let unknown = request.uri.queryParameters.map({ String($0.key) }).first(where: { !known.contains($0) })
         else {
             return
         }

@@ -83,7 +83,7 @@ struct Operation: Sendable {
         "POST /peers/{id}/commands/ack": Operation(
             "acknowledge_commands", "peers", json: "CommandAcknowledgement", nothing, problems: [400, 409]),
         "POST /peers/{id}/events": Operation(
-            "send_events", "peers",
+            "send_events", "peers", query: [Parameter(name: "through", schema: .whole)],
             body: Body(
                 type: "application/json",
                 schema: Schema.any(of: [.map(.anything), .list(.map(.anything))]).about("As docs/messages/messages.schema.json has them.")),

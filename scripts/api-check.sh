@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Holds the API's description against a running server, with programs that others wrote: openapi-spec-validator reads it, schemathesis
+# sends what it allows and what it does not, openapi-python-client makes a client of it that starts a session and predicts.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cohort="${COHORT_BINARY:-.build/debug/cohort}"
+python=.build-tools/api/bin/python
+if ! "$python" -c 'import schemathesis, openapi_python_client, openapi_spec_validator' 2>/dev/null; then
+    python3 -m venv .build-tools/api
+    "$python" -m pip install --quiet --disable-pip-version-check 'schemathesis==4.*' openapi-python-client openapi-spec-validator
+fi
+[ -x "$cohort" ] || swift build --product cohort
+folder=$(mktemp -d /tmp/cohort-api.XXXXXX)
+export XDG_CONFIG_HOME="$folder/config" COHORT_LOG_LEVEL=warning
+pids=()
+trap 'for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done; rm -rf "$folder"' EXIT
+
+"$cohort" serve --port 0 --data-dir "$folder/server" >"$folder/server.out" 2>"$folder/server.log" &
+pids+=($!)
+for _ in $(seq 300); do grep -q '^listening on ' "$folder/server.out" && break; sleep 0.1; done
+url=$(sed -n 's/^listening on //p' "$folder/server.out")
+"$cohort" signup --server "$url" --email api@example.org --password 'correct horse' >/dev/null
+token=$("$cohort" token)
+COHORT_TOKEN="$token" "$cohort" peer --server "$url" --name api-peer --data-dir "$folder/peer" 2>"$folder/peer.log" &
+pids+=($!)
+"$cohort" train Examples/penguins.csv --target species --rounds 2 --seed 1 --wait --json >"$folder/train.json" || { tail -1 "$folder/train.json"; exit 1; }
+user=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["access_token"])' "$XDG_CONFIG_HOME/cohort/credentials.json")
+session=$("$python" -c 'import json, sys; print(json.loads(open(sys.argv[1]).readline())["session_id"])' "$folder/train.json")
+
+curl -sS "$url/openapi.json" >"$folder/openapi.json"
+"$python" -m openapi_spec_validator "$folder/openapi.json"
+
+# As a person, with the session that is there; what ends it, or changes the password, is not for a program that tries everything. A stream
+# has no end to wait for.
+cat >"$folder/schemathesis.toml" <<END
+[parameters]
+"path.id" = "$session"
+"query.session_id" = "$session"
+END
+.build-tools/api/bin/st --config-file "$folder/schemathesis.toml" run "$url/openapi.json" -H "Authorization: Bearer $user" \
+    --checks all --exclude-checks unsupported_method,ignored_auth,missing_required_header --phases examples,coverage,fuzzing --max-examples 20 --seed 1 \
+    --include-path-regex '^/(sessions|auth|peers$|health|metrics|openapi)' --exclude-path-regex '(events|/auth/password)$' \
+    --exclude-operation-id delete_session --request-timeout 20 --no-color
+
+# A client made of the description.
+(cd "$folder" && "$OLDPWD/.build-tools/api/bin/openapi-python-client" generate --path openapi.json --meta none --output-path "$folder/client" >"$folder/generate.log" 2>&1) ||
+    { cat "$folder/generate.log"; exit 1; }
+if grep -i 'warning\|error' "$folder/generate.log"; then exit 1; fi
+PYTHONPATH="$folder" "$python" scripts/generated-client.py "$url"
+echo "the API is as it is described"
