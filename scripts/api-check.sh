@@ -31,7 +31,7 @@ session=$("$python" -c 'import json, sys; print(json.loads(open(sys.argv[1]).rea
 curl -sS "$url/openapi.json" >"$folder/openapi.json"
 "$python" -m openapi_spec_validator "$folder/openapi.json"
 
-# As a person, with the session that is there; what ends it, or changes the password, is not for a program that tries everything. A stream
+# What a password or a CSV must be, a schema does not say: positive_data_acceptance is left out. As a person, with the session that is there; what ends it, or changes the password, is not for a program that tries everything. A stream
 # has no end to wait for.
 cat >"$folder/schemathesis.toml" <<END
 [parameters]
@@ -39,7 +39,7 @@ cat >"$folder/schemathesis.toml" <<END
 "query.session_id" = "$session"
 END
 .build-tools/api/bin/st --config-file "$folder/schemathesis.toml" run "$url/openapi.json" -H "Authorization: Bearer $user" \
-    --checks all --exclude-checks unsupported_method,ignored_auth,missing_required_header --phases examples,coverage,fuzzing --max-examples 20 --seed 1 \
+    --checks all --exclude-checks positive_data_acceptance --phases examples,coverage,fuzzing --max-examples 20 --seed 1 \
     --include-path-regex '^/(sessions|auth|peers$|health|metrics|openapi)' --exclude-path-regex '(events|/auth/password)$' \
     --exclude-operation-id delete_session --request-timeout 20 --no-color
 

@@ -33,7 +33,10 @@ struct ProblemMiddleware: RouterMiddleware {
 
     private func notFound(_ request: Request) -> HTTPProblem {
         let path = request.uri.path
-        let methods = routes.filter { $0.matches(path: path) }.flatMap(\.methods).map(\.rawValue)
+        let matching = routes.filter { $0.matches(path: path) }
+        // `/sessions/check` is no session's id.
+        let exact = matching.filter { !$0.path.contains("{") }
+        let methods = (exact.isEmpty ? matching : exact).flatMap(\.methods).map(\.rawValue)
         guard !methods.isEmpty else {
             return HTTPProblem(CohortError(.notFound, "there is nothing at \(path.prefix(200)); /openapi.json lists what there is"))
         }

@@ -62,7 +62,8 @@ extension Route {
     func checkQuery(_ request: Request) throws {
         let known = operation?.query.map(\.name) ?? []
         // What a newer peer says beside it is passed over, as the protocol has it.
-        guard access == .user || access == .open, let unknown = request.uri.queryParameters.map({ String($0.key) }).first(where: { !known.contains($0) })
+        guard access == .user || access == .open,
+            let unknown = request.uri.queryParameters.map({ String($0.key) }).first(where: { !known.contains($0) })
         else {
             return
         }

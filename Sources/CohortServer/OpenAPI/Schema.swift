@@ -83,6 +83,9 @@ struct Schema: Sendable {
     /// Of a request: the server refuses what it does not know.
     var closed: Schema { with("additionalProperties", .flag(false)) }
 
+    /// Of a request: null is the same as absent.
+    var orNull: Schema { json["type"].map { with("type", .list([$0, .text("null")])) } ?? self }
+
     func about(_ words: String) -> Schema { with("description", .text(words)) }
     func standard(_ value: JSONValue) -> Schema { with("default", value) }
     func example(_ value: JSONValue) -> Schema { with("examples", .list([value])) }

@@ -13,7 +13,7 @@ extension Schema {
             ]),
         ]).about("RFC 9457."),
         "Signup": record(
-            ["email": text(3...254).example(.text("ada@example.org")), "password": text(8...72)], optional: ["name": text(1...64)]
+            ["email": text(3...254).example(.text("ada@example.org")), "password": text(8...72)], optional: ["name": text(1...64).orNull]
         ).closed,
         "Signin": record(["email": text(1...254), "password": text]).closed,
         "NewPassword": record(["password": text.about("The one until now."), "new_password": text(8...72)]).closed,
@@ -22,7 +22,10 @@ extension Schema {
         ]),
         "Account": record(["id": text, "email": text, "name": text, "created_at": date]),
         "NewToken": record(
-            [:], optional: ["name": text(1...64), "expires_in": whole(60...315_360_000).about("Seconds; absent: does not expire.")]
+            [:],
+            optional: [
+                "name": text(1...64).orNull, "expires_in": whole(60...315_360_000).orNull.about("Seconds; absent: does not expire."),
+            ]
         ).closed,
         "Token": record(
             ["id": text, "name": text, "created_at": date],
@@ -186,7 +189,7 @@ extension Schema {
             ]),
         "PredictRequest": record(
             ["rows": list(map(cell)).about("1 to 10000 objects, by column name.")],
-            optional: ["allow_missing": flag.about("Whether columns that no row has count as missing values.")]
+            optional: ["allow_missing": flag.orNull.about("Whether columns that no row has count as missing values.")]
         ).closed,
         "Prediction": record(
             ["predictions": list(cell).about("Class labels, or numbers in the target's own units.")],
