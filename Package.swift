@@ -103,7 +103,7 @@ let package = Package(
         // The parts that talk.
         room(
             "CohortClient",
-            ["CohortCore", "CohortSystem", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioFileSystem]),
+            ["CohortCore", "CohortSystem", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioPosix, .nioFileSystem]),
         room(
             "CohortCoordinator",
             ["CohortCore", "CohortStrategies", "CohortTraining", "CohortSystem", .crypto, .logging, .serviceLifecycle, .system]),

@@ -4,11 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+export PATH="$PWD/.build-tools/api/bin:$PATH"
 cohort="${COHORT_BINARY:-.build/debug/cohort}"
 python=.build-tools/api/bin/python
-if ! "$python" -c 'import schemathesis, openapi_python_client, openapi_spec_validator' 2>/dev/null; then
+if ! "$python" -c 'import schemathesis, openapi_python_client, openapi_spec_validator, ruff' 2>/dev/null; then
     python3 -m venv .build-tools/api
-    "$python" -m pip install --quiet --disable-pip-version-check 'schemathesis==4.*' openapi-python-client openapi-spec-validator
+    "$python" -m pip install --quiet --disable-pip-version-check 'schemathesis==4.*' openapi-python-client openapi-spec-validator ruff
 fi
 [ -x "$cohort" ] || swift build --product cohort
 folder=$(mktemp -d /tmp/cohort-api.XXXXXX)
@@ -46,6 +47,6 @@ END
 # A client made of the description.
 (cd "$folder" && "$OLDPWD/.build-tools/api/bin/openapi-python-client" generate --path openapi.json --meta none --output-path "$folder/client" >"$folder/generate.log" 2>&1) ||
     { cat "$folder/generate.log"; exit 1; }
-if grep -i 'warning\|error' "$folder/generate.log"; then exit 1; fi
+if grep -qi "warning\|error" "$folder/generate.log"; then cat "$folder/generate.log"; exit 1; fi
 PYTHONPATH="$folder" "$python" scripts/generated-client.py "$url"
 echo "the API is as it is described"

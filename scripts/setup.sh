@@ -25,6 +25,7 @@ if [ "${1:-}" = docker ]; then
     command -v docker-compose >/dev/null 2>&1 || docker compose version >/dev/null 2>&1 || packages+=(docker-compose)
 fi
 # The real servers.
+if [ "${1:-}" = api ]; then packages+=(curl python3 python3-venv); fi
 if [ "${1:-}" = integration ]; then packages+=(rabbitmq-server openssl python3 python3-venv util-linux); fi
 
 case "$(uname -s)" in

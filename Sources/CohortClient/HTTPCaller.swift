@@ -3,6 +3,7 @@ import CohortCore
 import CohortSystem
 import NIOCore
 import NIOHTTP1
+import NIOPosix
 import _NIOFileSystem
 
 /// One call of the HTTP API.
@@ -152,11 +153,29 @@ struct BrokenConnection: Error {
             error = unreachable()
         case is HTTPClientError, is HTTPParserError, is IOError, is ChannelError:
             error = CohortError(.unavailable, "the connection to \(server) broke: \(cause)")
+        case let cause as NIOConnectionError:
+            // Every address refused, or there is none.
+            error =
+                cause.connectionErrors.isEmpty
+                ? CohortError(
+                    .unavailable, "cannot reach \(server): there is no host '\(cause.host.printable(max: 100))' that this machine knows of")
+                : unreachable()
         default:
-            // Name resolution, refused connections, TLS handshakes.
-            let refused = String(describing: type(of: cause)) == "NIOConnectionError"
-            error = unreachable(refused ? "" : " (\(cause))")
+            error = Self.handshake(cause, server) ?? unreachable(" (\(cause))")
         }
+    }
+
+    /// BoringSSL's reasons as people can act on them; they have no types of their own.
+    private static func handshake(_ cause: any Error, _ server: Remote) -> CohortError? {
+        let text = "\(cause)"
+        if text.contains("WRONG_VERSION_NUMBER") || text.contains("HTTP_REQUEST") {
+            return CohortError(.invalid, "\(server) does not speak TLS: its URL begins with http://, not https://")
+        }
+        if text.contains("CERTIFICATE_VERIFY_FAILED") || text.contains("unableToValidateCertificate") {
+            return CohortError(
+                .invalid, "the certificate of \(server) is none that this machine trusts, or has expired, or is another host's")
+        }
+        return nil
     }
 
     private static func isBroken(_ cause: any Error) -> Bool {

@@ -16,7 +16,8 @@ extension Peer {
             self.registered = registered
             // From here on it says goodbye when it ends.
             logger.notice(
-                "registered as \(registered.name ?? configuration.name) at \(client.server)", metadata: ["peer": "\(registered.peerId)"])
+                "registered as \(registered.name ?? configuration.name) at \(client.server); waiting for work, Ctrl-C leaves",
+                metadata: ["peer": "\(registered.peerId)"])
             let since = ContinuousClock.now
             do {
                 try await attend(client.authenticated(by: registered.credential), registered)

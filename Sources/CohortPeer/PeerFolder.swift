@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import FoundationEssentials
 
 #if canImport(Glibc)
@@ -32,12 +33,7 @@ final class PeerFolder: Sendable {
 
     /// - Throws: ``CohortError`` `conflict` when another peer has the folder, `invalid` when it cannot be made or written to.
     init(path: String) throws {
-        do {
-            try FileManager.default.createDirectory(
-                atPath: "\(path)/cache", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        } catch {
-            throw CohortError(.invalid, "the data folder \(path) cannot be made: \(error)")
-        }
+        if let why = makeOwnFolder("\(path)/cache") { throw CohortError(.invalid, "the data folder \(path) cannot be made: \(why)") }
         let descriptor = open("\(path)/peer.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
             throw CohortError(.invalid, "the data folder \(path) cannot be written to: \(String(cString: strerror(errno)))")

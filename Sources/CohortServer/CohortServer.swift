@@ -40,6 +40,11 @@ struct CohortServer: Service {
                 do {
                     // The signals are the service group's.
                     try await application.run()
+                } catch let error as SocketAddressError.UnknownHost {
+                    throw CohortError(
+                        .invalid,
+                        "there is no address '\(configuration.host.printable(max: 100))' to listen on: --host must be one of this machine's, or 0.0.0.0 for all (\(error))"
+                    )
                 } catch let error as IOError {
                     throw CohortError(
                         .conflict,

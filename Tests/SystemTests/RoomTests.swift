@@ -100,6 +100,43 @@ extension SystemSuite {
             return FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) && !isFolder
         }
 
+        /// No dump of a library's error: what is wrong, and what to do.
+        @Test func `what stands in the way of a connection or a server is a sentence`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                let tls = server.url.replacing("http://", with: "https://")
+                let login = ["--email", "a@example.org", "--password", "correct horse"]
+                for (index, (arguments, exit, said)) in [
+                    (["login", "--server", tls] + login, 2, "\(tls) does not speak TLS: its URL begins with http://"),
+                    (["login", "--server", "http://nosuchhost.invalid:80"] + login, 3, "there is no host 'nosuchhost.invalid'"),
+                    (["login", "--server", "http://127.0.0.1:9"] + login, 3, "is `cohort serve` running?"),
+                    (["serve", "--port", "0", "--data-dir", "/proc/x"], 2, "/proc/x cannot be made: No such file or directory"),
+                    (["serve", "--port", "0", "--data-dir", try world.write("", to: "file")], 2, "there is a file of that name"),
+                    (
+                        ["serve", "--host", "nosuchhost.invalid", "--port", "0", "--data-dir", "\(world.folder)/s"], 2,
+                        "there is no address 'nosuchhost.invalid'"
+                    ),
+                    (["peer", "--server", server.url, "--token", "x", "--data-dir", "/proc/x"], 2, "/proc/x cannot be made"),
+                    (["signup", "--server", server.url, "--email", "nobody", "--password", "correct horse"], 2, "is no e-mail address"),
+                ].enumerated() {
+                    let process = world.start("sentence-\(index)", arguments)
+                    #expect(try await process.end() == .exited(Int32(exit)), "\(arguments): \(process.standardError)")
+                    let lines = process.standardError.split(separator: "\n")
+                    #expect(lines.last?.contains(said) == true, "\(arguments): \(process.standardError)")
+                    #expect(!process.standardError.contains("NSError") && !process.standardError.contains("NIOSSL"))
+                }
+                let open = world.start("open", ["serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", "\(world.folder)/open"])
+                _ = try await open.firstLine(startingWith: "listening on ")
+                try await eventually("it warns") {
+                    open.standardError.contains("warning: passwords and data cross the network unencrypted")
+                }
+                let proxied = world.start(
+                    "proxied", ["serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", "\(world.folder)/proxied", "--behind-proxy"])
+                _ = try await proxied.firstLine(startingWith: "listening on ")
+                #expect(!server.process.standardError.contains("unencrypted"), "on loopback nothing is said")
+            }
+        }
+
         @Test func `what cannot be is said before anything is sent`() async throws {
             try await withWorld { world in
                 let server = try await world.server()

@@ -1,5 +1,6 @@
 import CohortClient
 import CohortCore
+import CohortSystem
 import FoundationEssentials
 import SystemPackage
 
@@ -49,8 +50,7 @@ struct Credentials: Codable {
 
     func save() throws {
         let folder = FilePath(StandardFolder.configuration())
-        try FileManager.default.createDirectory(
-            atPath: folder.string, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        if let why = makeOwnFolder(folder.string) { throw CohortError(.invalid, "the folder \(folder) cannot be made: \(why)") }
         // Written beside and renamed, with its mode from the first byte on.
         let temporary = FilePath("\(Self.path).\(newIdentifier())")
         do {

@@ -1,5 +1,6 @@
 import CohortCore
 import Crypto
+import CohortSystem
 import FoundationEssentials
 import SystemPackage
 
@@ -16,12 +17,7 @@ final class DataFolder: Sendable {
 
     /// - Throws: ``CohortError`` `conflict` when another process has it, `invalid` when it cannot be made or written to.
     init(path: String, of what: String) throws {
-        do {
-            try FileManager.default.createDirectory(
-                atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        } catch {
-            throw CohortError(.invalid, "the data folder \(path) cannot be made: \(error)")
-        }
+        if let why = makeOwnFolder(path) { throw CohortError(.invalid, "the data folder \(path) cannot be made: \(why)") }
         let lock = "\(path)/lock"
         let descriptor = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CohortCore
+import NIOCore
 
 struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -16,12 +17,48 @@ struct Serve: AsyncParsableCommand {
     @Option(name: .customLong("data-dir"), help: "Where everything is kept (COHORT_DATA_DIR).")
     var dataDir: String?
 
+    @Flag(name: .customLong("behind-proxy"), help: "A proxy before it speaks TLS (COHORT_BEHIND_PROXY).")
+    var behindProxy = false
+
     func run() async throws {
         let settings = try await common.settings()
         let logger = try common.logger(settings, label: "cohort.serve")
         let assembly = try await ServerAssembly(settings: settings, host: host, port: port, dataDirectory: dataDir, logger: logger)
+        let isBehindProxy = try behindProxy || settings.yesOrNo("behind_proxy", default: false)
         try await assembly.run { host, port in
-            Terminal.say("listening on http://\(host.contains(":") ? "[\(host)]" : host):\(port)")
+            Terminal.say("listening on http://\(Self.part(host)):\(port)")
+            let others = Self.isLoopback(host) ? [] : Self.addresses(of: host)
+            if Terminal.isInteractive { Terminal.say(Self.next(port: port, others: others)) }
+            if !others.isEmpty, !isBehindProxy {
+                Terminal.complain(
+                    "passwords and data cross the network unencrypted: put a proxy with TLS before it (and say --behind-proxy), or use it on a network that you trust",
+                    prefix: "warning: ")
+            }
         }
+    }
+
+    private static func part(_ host: String) -> String { host.contains(":") ? "[\(host)]" : host }
+
+    private static func isLoopback(_ host: String) -> Bool { host.hasPrefix("127.") || host == "::1" || host == "localhost" }
+
+    /// By which other machines reach it.
+    private static func addresses(of host: String) -> [String] {
+        guard host == "0.0.0.0" || host == "::" else { return [host] }
+        let all = (try? System.enumerateDevices())?.compactMap { $0.address?.ipAddress } ?? []
+        // Addresses of one link alone are not to be typed anywhere.
+        return all.filter { !isLoopback($0) && !$0.lowercased().hasPrefix("fe80:") && (host == "::" || !$0.contains(":")) }
+    }
+
+    private static func next(port: Int, others: [String]) -> String {
+        let own = "http://127.0.0.1:\(port)"
+        let theirs = others.first.map { "http://\(part($0)):\(port)" } ?? own
+        return """
+
+            An account:        cohort signup --server \(own) --email you@example.org
+            A join token:      cohort token
+            Join a machine:    cohort peer --server \(theirs) --token TOKEN\(others.isEmpty ? "   (this machine alone: --host 0.0.0.0 lets others in)" : "")
+            Train:             cohort train data.csv --peers all
+            Ctrl-C stops it; what it keeps is there at the next start.
+            """
     }
 }
