@@ -1,6 +1,6 @@
 import CohortCore
-import Crypto
 import CohortSystem
+import Crypto
 import FoundationEssentials
 import SystemPackage
 
