@@ -19,6 +19,9 @@ extension Target.Dependency {
     static let crypto = product(name: "Crypto", package: "swift-crypto")
     static let grdb = product(name: "GRDB", package: "GRDB.swift")
     static let hummingbird = product(name: "Hummingbird", package: "hummingbird")
+    static let hummingbirdCore = product(name: "HummingbirdCore", package: "hummingbird")
+    static let hummingbirdTLS = product(name: "HummingbirdTLS", package: "hummingbird")
+    static let nioCertificateReloading = product(name: "NIOCertificateReloading", package: "swift-nio-extras")
     static let hummingbirdTesting = product(name: "HummingbirdTesting", package: "hummingbird")
     static let nioHTTPTypes = product(name: "NIOHTTPTypes", package: "swift-nio-extras")
     static let httpTypes = product(name: "HTTPTypes", package: "swift-http-types")
@@ -103,7 +106,10 @@ let package = Package(
         // The parts that talk.
         room(
             "CohortClient",
-            ["CohortCore", "CohortSystem", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioPosix, .nioFileSystem]),
+            [
+                "CohortCore", "CohortSystem", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioPosix, .nioSSL,
+                .nioFileSystem,
+            ]),
         room(
             "CohortCoordinator",
             ["CohortCore", "CohortStrategies", "CohortTraining", "CohortSystem", .crypto, .logging, .serviceLifecycle, .system]),
@@ -113,7 +119,8 @@ let package = Package(
         room(
             "CohortServer",
             [
-                "CohortCore", "CohortTraining", "CohortSystem", "CCrypt", .hummingbird, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,
+                "CohortCore", "CohortTraining", "CohortSystem", "CCrypt", .hummingbird, .hummingbirdCore, .hummingbirdTLS,
+                .nioCertificateReloading, .nioSSL, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,
                 .system,
                 .nioPosix, .nioFileSystem, .nioHTTP1, .nioHTTPTypes, .serviceLifecycle,
             ]),
@@ -127,7 +134,7 @@ let package = Package(
                 "CohortClient",
                 "CohortCoordinator", "CohortPeer", "CohortServer", "CohortSystem", .argumentParser, .asyncHTTPClient, .configuration,
                 .crypto,
-                .logging, .nioCore, .nioPosix, .serviceLifecycle, .subprocess, .system, .unixSignals,
+                .logging, .nioCore, .nioPosix, .nioSSL, .serviceLifecycle, .subprocess, .system, .unixSignals,
             ],
             swiftSettings: settings),
     ]

@@ -16,8 +16,8 @@ fi
 
 # What it is for: BLAS for training large nets, SQLite for documents, libxcrypt for bcrypt, the headers of librabbitmq and libmongoc for RabbitMQ and MongoDB; pkg-config finds SQLite.
 packages=(libopenblas0 libsqlite3-dev libcrypt-dev librabbitmq-dev libmongoc-dev pkg-config)
-# For the tests alone: Python and NumPy run the script of docs/model-file.md.
-if [ "${1:-}" = test ]; then packages+=(python3 python3-numpy); fi
+# For the tests alone: Python and NumPy run the script of docs/model-file.md, openssl makes certificates.
+if [ "${1:-}" = test ]; then packages+=(openssl python3 python3-numpy); fi
 # Docker Compose, and what makes base images where none can be pulled.
 if [ "${1:-}" = docker ]; then
     packages+=(debootstrap openssl python3 python3-venv)

@@ -2,6 +2,7 @@ public import AsyncHTTPClient
 public import CohortCore
 public import Logging
 public import NIOCore
+public import NIOSSL
 
 /// The HTTP API of a Cohort server, typed. Every method throws ``CohortError``: with the server's own code and sentence when it
 /// refuses, `unavailable` when it cannot be reached; and `CancellationError` when the task is cancelled.
@@ -94,13 +95,20 @@ public struct CohortClient: Sendable {
 extension HTTPClient {
     /// The client Cohort works with: no redirects (a token must not follow one), refused connections said at once, and an answer or
     /// stream on which nothing comes for `silence` counts as broken. The server's streams ping every 15 s.
+    /// - Parameter authorities: trusted beside those that the machine trusts.
     public static func cohort(
-        eventLoopGroup: any EventLoopGroup = HTTPClient.defaultEventLoopGroup, silence: Duration = .seconds(40)
+        eventLoopGroup: any EventLoopGroup = HTTPClient.defaultEventLoopGroup, silence: Duration = .seconds(40),
+        authorities: [NIOSSLCertificate] = []
     ) -> HTTPClient {
         var configuration = HTTPClient.Configuration(
             redirectConfiguration: .disallow, timeout: .init(connect: .seconds(10), read: TimeAmount(silence)))
         configuration.connectionPool.retryConnectionEstablishment = false
         configuration.httpVersion = .http1Only
+        if !authorities.isEmpty {
+            var tls = TLSConfiguration.makeClientConfiguration()
+            tls.additionalTrustRoots = [.certificates(authorities)]
+            configuration.tlsConfiguration = tls
+        }
         return HTTPClient(eventLoopGroup: eventLoopGroup, configuration: configuration)
     }
 }

@@ -1,5 +1,7 @@
 import CohortCore
 import Hummingbird
+import HummingbirdCore
+import HummingbirdTLS
 import Logging
 import NIOCore
 public import ServiceLifecycle
@@ -25,9 +27,11 @@ struct CohortServer: Service {
         )
         let router = try await router(metrics: metrics, presence: presence)
         let limits = configuration.limits
+        let plain = HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [ConnectionSetup(limits)]))
+        let certificates = try configuration.tls.map { try ServerCertificate($0, logger: parts.logger) }
         let application = Application(
             router: router,
-            server: .http1(configuration: .init(additionalChannelHandlers: [ConnectionSetup(limits)])),
+            server: try certificates.map { try .tls(plain, tlsConfiguration: $0.configuration) } ?? plain,
             configuration: ApplicationConfiguration(
                 address: .hostname(configuration.host, port: configuration.port), serverName: "cohort", backlog: 1_024),
             onServerRunning: { channel in
@@ -36,6 +40,7 @@ struct CohortServer: Service {
             }, logger: parts.logger)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await presence.run() }
+            if let certificates { group.addTask { try await certificates.run() } }
             group.addTask {
                 do {
                     // The signals are the service group's.

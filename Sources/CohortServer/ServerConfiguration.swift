@@ -29,6 +29,8 @@ public struct ServerConfiguration: Sendable {
     public var bcryptCost: Int
     /// What peers are told to talk to.
     public var broker: API.BrokerAddress
+    /// PEM files of the server's certificate, those that lead to its authority behind it, and of its key; nil: no TLS.
+    public var tls: (certificate: String, key: String)?
     /// What a connection may take.
     public var limits = ConnectionLimits()
     /// Where pages come from that may use the API in a browser: an origin such as `https://lab.example.org`, `*` for all; nil: nowhere else.

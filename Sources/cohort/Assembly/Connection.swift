@@ -2,10 +2,11 @@ import AsyncHTTPClient
 import CohortClient
 import CohortCore
 import FoundationEssentials
+import NIOSSL
 
 /// A client for as long as `body` runs.
 func withClient<Result>(server: String, token: String?, _ body: (CohortClient) async throws -> Result) async throws -> Result {
-    let http = HTTPClient.cohort()
+    let http = HTTPClient.cohort(authorities: try await Settings(file: nil).authorities)
     do {
         let result = try await body(CohortClient(server: ServerURL(server), token: token, http: http))
         try await http.shutdown()
@@ -26,6 +27,22 @@ func signedIn<Result>(_ connection: ConnectionOptions, _ body: (CohortClient) as
             .unauthenticated, "the sign-in is for \(credentials.server), not for \(server): run `cohort login --server \(server)`")
     }
     return try await withClient(server: server, token: credentials.accessToken, body)
+}
+
+extension Settings {
+    /// Trusted beside those that the machine trusts.
+    /// - Throws: ``CohortError`` `invalid` for a file that is none of certificates.
+    var authorities: [NIOSSLCertificate] {
+        get throws {
+            guard let path = text("ca_file") else { return [] }
+            do {
+                return try NIOSSLCertificate.fromPEMFile(path)
+            } catch {
+                throw CohortError(
+                    .invalid, "COHORT_CA_FILE is '\(path.printable(max: 200))': no PEM file of certificates that can be read (\(error))")
+            }
+        }
+    }
 }
 
 extension Terminal {

@@ -3,6 +3,7 @@ import CohortClient
 import CohortCore
 import CohortPeer
 import Logging
+import NIOSSL
 import ServiceLifecycle
 import UnixSignals
 
@@ -11,6 +12,7 @@ struct PeerAssembly {
     private let configuration: PeerConfiguration
     private let transport: PeerTransportChoice
     private let logger: Logger
+    private let authorities: [NIOSSLCertificate]
 
     /// Flags are nil where they were not given.
     /// - Throws: ``CohortError`` `invalid` for a setting that cannot be, or one that is missing.
@@ -48,11 +50,12 @@ struct PeerAssembly {
             version: Version.text,
             checkPoint: try CheckPointSocket.hook(settings))
         self.logger = logger
+        authorities = try settings.authorities
     }
 
     /// Runs until SIGTERM or SIGINT.
     func run() async throws {
-        let http = HTTPClient.cohort()
+        let http = HTTPClient.cohort(authorities: authorities)
         do {
             let peer = try Peer(configuration: configuration, http: http, transport: transport.make, logger: logger)
             // The peer ends by itself only for good: its token was refused.

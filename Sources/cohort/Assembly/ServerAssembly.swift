@@ -10,10 +10,14 @@ struct ServerAssembly {
     private let configuration: ServerConfiguration
     private let parts: CommonParts
     private let coordinates: Bool
+    var isTLS: Bool { configuration.tls != nil }
 
     /// Flags are nil where they were not given. The data folder is this process's from here on.
     /// - Throws: ``CohortError`` for a setting that cannot be, or a folder that another server has.
-    init(settings: Settings, host: String?, port: Int?, dataDirectory: String?, logger: Logger) async throws {
+    init(
+        settings: Settings, host: String?, port: Int?, dataDirectory: String?, tls: (certificate: String?, key: String?) = (nil, nil),
+        logger: Logger
+    ) async throws {
         let path = settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/server")
         coordinates = try settings.yesOrNo("coordinate", default: true)
         var configuration = ServerConfiguration(
@@ -24,6 +28,13 @@ struct ServerAssembly {
             heartbeatInterval: try settings.seconds("heartbeat_interval", in: 0.05...3_600, default: 5),
             suspectAfter: try settings.seconds("suspect_after", in: 0.1...86_400, default: 15), deadAfter: try settings.deadAfter,
             strategies: StrategyCatalogue.names, jwtSecret: settings.text("jwt_secret"))
+        let (certificate, key) = (settings.text("tls_certificate", flag: tls.certificate), settings.text("tls_key", flag: tls.key))
+        if let certificate, let key {
+            configuration.tls = (certificate, key)
+        } else if certificate != nil || key != nil {
+            throw CohortError(
+                .invalid, "COHORT_TLS_CERTIFICATE and COHORT_TLS_KEY go together: \(key == nil ? "the second" : "the first") is missing")
+        }
         configuration.corsOrigin = settings.text("cors_origin")
         if let origin = configuration.corsOrigin, origin != "*", !origin.hasPrefix("http://"), !origin.hasPrefix("https://") {
             throw CohortError(

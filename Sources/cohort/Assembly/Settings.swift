@@ -32,12 +32,13 @@ struct Settings {
 
     /// Every setting, as docs/settings.md has them.
     static let names = [
-        "BEHIND_PROXY", "BROKER_ADMIN_URL", "BROKER_CA_FILE", "BROKER_PEER_URL", "BROKER_QUORUM", "BROKER_URL", "CACHE_LIMIT", "CONFIG",
+        "BEHIND_PROXY", "BROKER_ADMIN_URL", "BROKER_CA_FILE", "BROKER_PEER_URL", "BROKER_QUORUM", "BROKER_URL", "CACHE_LIMIT", "CA_FILE",
+        "CONFIG",
         "CORS_ORIGIN",
         "COORDINATE",
         "DATABASE_URL", "DATA_DIR", "DEAD_AFTER", "ENGINE", "HEARTBEAT_INTERVAL", "HOST", "JWT_SECRET", "LEASE_SECONDS", "LOG_LEVEL",
         "MAX_LOAD", "NAME", "OBJECTS_URL", "PEER_WAIT", "PORT", "PROGRESS_WAIT", "ROUND_GRACE", "SERVE", "SERVER", "SUSPECT_AFTER",
-        "THREADS", "TOKEN", "TOKEN_LIFETIME", "TRANSPORT", "UPLOAD_LIMIT",
+        "THREADS", "TLS_CERTIFICATE", "TLS_KEY", "TOKEN", "TOKEN_LIFETIME", "TRANSPORT", "UPLOAD_LIMIT",
     ].map { "COHORT_\($0)" }
 
     /// What tests and scripts say to each other.

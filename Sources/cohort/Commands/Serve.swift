@@ -17,21 +17,29 @@ struct Serve: AsyncParsableCommand {
     @Option(name: .customLong("data-dir"), help: "Where everything is kept (COHORT_DATA_DIR).")
     var dataDir: String?
 
+    @Option(name: .customLong("tls-certificate"), help: "PEM file of a certificate: the server speaks TLS (COHORT_TLS_CERTIFICATE).")
+    var tlsCertificate: String?
+
+    @Option(name: .customLong("tls-key"), help: "PEM file of the certificate's key (COHORT_TLS_KEY).")
+    var tlsKey: String?
+
     @Flag(name: .customLong("behind-proxy"), help: "A proxy before it speaks TLS (COHORT_BEHIND_PROXY).")
     var behindProxy = false
 
     func run() async throws {
         let settings = try await common.settings()
         let logger = try common.logger(settings, label: "cohort.serve")
-        let assembly = try await ServerAssembly(settings: settings, host: host, port: port, dataDirectory: dataDir, logger: logger)
+        let assembly = try await ServerAssembly(
+            settings: settings, host: host, port: port, dataDirectory: dataDir, tls: (tlsCertificate, tlsKey), logger: logger)
         let isBehindProxy = try behindProxy || settings.yesOrNo("behind_proxy", default: false)
+        let scheme = assembly.isTLS ? "https" : "http"
         try await assembly.run { host, port in
-            Terminal.say("listening on http://\(Self.part(host)):\(port)")
+            Terminal.say("listening on \(scheme)://\(Self.part(host)):\(port)")
             let others = Self.isLoopback(host) ? [] : Self.addresses(of: host)
-            if Terminal.isInteractive { Terminal.say(Self.next(port: port, others: others)) }
-            if !others.isEmpty, !isBehindProxy {
+            if Terminal.isInteractive { Terminal.say(Self.next(scheme, port: port, others: others)) }
+            if !others.isEmpty, !isBehindProxy, scheme == "http" {
                 Terminal.complain(
-                    "passwords and data cross the network unencrypted: put a proxy with TLS before it (and say --behind-proxy), or use it on a network that you trust",
+                    "passwords and data cross the network unencrypted: set --tls-certificate and --tls-key, or put a proxy with TLS before it (and say --behind-proxy), or use it on a network that you trust",
                     prefix: "warning: ")
             }
         }
@@ -49,9 +57,9 @@ struct Serve: AsyncParsableCommand {
         return all.filter { !isLoopback($0) && !$0.lowercased().hasPrefix("fe80:") && (host == "::" || !$0.contains(":")) }
     }
 
-    private static func next(port: Int, others: [String]) -> String {
-        let own = "http://127.0.0.1:\(port)"
-        let theirs = others.first.map { "http://\(part($0)):\(port)" } ?? own
+    private static func next(_ scheme: String, port: Int, others: [String]) -> String {
+        let own = "\(scheme)://127.0.0.1:\(port)"
+        let theirs = others.first.map { "\(scheme)://\(part($0)):\(port)" } ?? own
         return """
 
             An account:        cohort signup --server \(own) --email you@example.org

@@ -1,0 +1,101 @@
+import CohortClient
+import CohortCore
+import FoundationEssentials
+import Subprocess
+import SystemPackage
+import Testing
+
+extension SystemSuite {
+    /// A server that speaks TLS, with a certificate that an authority of one's own has signed.
+    @Suite(.serialized) struct TLS {
+        /// Makes `NAME-ca.pem`, and `NAME.pem` with `NAME.key` for 127.0.0.1, in the world's folder.
+        private func certificate(_ name: String, in world: World) async throws {
+            func openssl(_ arguments: String) async throws {
+                let result = try await Subprocess.run(
+                    .name("openssl"), arguments: .init(arguments.split(separator: " ").map(String.init)),
+                    workingDirectory: FilePath(world.folder), output: .discarded, error: .string(limit: 1 << 16))
+                #expect(result.terminationStatus.isSuccess, "\(arguments): \(result.standardError)")
+            }
+            _ = try world.write("subjectAltName=IP:127.0.0.1\n", to: "\(name).ext")
+            try await openssl(
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout \(name)-ca.key -out \(name)-ca.pem -days 2 -subj /CN=\(name)-authority"
+            )
+            try await openssl(
+                "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout \(name)-new.key -out \(name).csr -subj /CN=cohort")
+            try await openssl(
+                "x509 -req -in \(name).csr -CA \(name)-ca.pem -CAkey \(name)-ca.key -CAcreateserial -out \(name)-new.pem -days 2 -extfile \(name).ext"
+            )
+            for end in ["key", "pem"] {
+                try FileManager.default.moveItem(atPath: "\(world.folder)/\(name)-new.\(end)", toPath: "\(world.folder)/\(name).\(end)")
+            }
+        }
+
+        @Test func `a session over TLS, from sign-up to the model, with a certificate that is renewed meanwhile`() async throws {
+            try await withWorld { world in
+                try await certificate("first", in: world)
+                let (pem, key) = ("\(world.folder)/first.pem", "\(world.folder)/first.key")
+                let server = try await world.server(
+                    environment: ["COHORT_TLS_CERTIFICATE": pem, "COHORT_TLS_KEY": key])
+                #expect(server.url.hasPrefix("https://127.0.0.1:"))
+                let trust = ["COHORT_CA_FILE": "\(world.folder)/first-ca.pem"]
+                let account = ["--server", server.url, "--email", "ada@example.org", "--password", "correct horse"]
+
+                let stranger = world.start("stranger", ["signup"] + account)
+                #expect(try await stranger.end() == .exited(2))
+                #expect(stranger.standardError.contains("is none that this machine trusts"), "\(stranger.standardError)")
+                let plain = world.start(
+                    "plain", ["signup", "--server", server.url.replacing("https", with: "http")] + account.dropFirst(2))
+                #expect(try await plain.end() != .exited(0), "\(plain.standardError)")
+                let signup = world.start("signup", ["signup"] + account, environment: trust)
+                #expect(try await signup.end() == .exited(0), "\(signup.standardError)")
+                let token = world.start("token", ["token"], environment: trust)
+                #expect(try await token.end() == .exited(0), "\(token.standardError)")
+                let peer = world.peer("peer", of: server, token: token.output, environment: trust)
+                let train = world.start(
+                    "train", ["train", try world.blobs(rows: 60), "--rounds", "2", "--wait", "-o", "\(world.folder)/m.safetensors"],
+                    environment: trust)
+                #expect(try await train.end(within: .seconds(120)) == .exited(0), "\(train.standardError) \(peer.standardError)")
+                #expect(FileManager.default.fileExists(atPath: "\(world.folder)/m.safetensors"))
+
+                // Renewed by another authority: who trusts that one alone gets in from then on.
+                try await certificate("second", in: world)
+                for end in ["key", "pem"] {
+                    let path = "\(world.folder)/first.\(end)"
+                    try FileManager.default.removeItem(atPath: path)
+                    try FileManager.default.moveItem(atPath: "\(world.folder)/second.\(end)", toPath: path)
+                }
+                try await eventually("the new certificate is used") {
+                    let login = world.start(
+                        "login-\(newIdentifier())", ["login"] + account, environment: ["COHORT_CA_FILE": "\(world.folder)/second-ca.pem"])
+                    return try await login.end() == .exited(0)
+                }
+            }
+        }
+
+        @Test func `files that cannot be are refused at the start, by their setting`() async throws {
+            try await withWorld { world in
+                try await certificate("one", in: world)
+                try await certificate("two", in: world)
+                let folder = world.folder
+                let nothing = try world.write("no certificate", to: "nothing.pem")
+                for (index, (arguments, said)) in [
+                    (["--tls-certificate", "\(folder)/one.pem"], "go together: the second is missing"),
+                    (["--tls-key", "\(folder)/one.key"], "go together: the first is missing"),
+                    (["--tls-certificate", "\(folder)/none.pem", "--tls-key", "\(folder)/one.key"], "COHORT_TLS_CERTIFICATE is '"),
+                    (["--tls-certificate", nothing, "--tls-key", "\(folder)/one.key"], "no PEM file of certificates"),
+                    (["--tls-certificate", "\(folder)/one.pem", "--tls-key", nothing], "COHORT_TLS_KEY is '"),
+                    (["--tls-certificate", "\(folder)/one.pem", "--tls-key", "\(folder)/two.key"], "do not belong together"),
+                ].enumerated() {
+                    let process = world.start("tls-\(index)", ["serve", "--port", "0", "--data-dir", "\(folder)/s\(index)"] + arguments)
+                    #expect(try await process.end() == .exited(2), "\(arguments): \(process.standardError)")
+                    #expect(process.standardError.contains(said), "\(arguments): \(process.standardError)")
+                }
+                let client = world.start(
+                    "ca", ["login", "--server", "https://127.0.0.1:9", "--email", "a@example.org", "--password", "x"],
+                    environment: ["COHORT_CA_FILE": nothing])
+                #expect(try await client.end() == .exited(2))
+                #expect(client.standardError.contains("COHORT_CA_FILE is '"), "\(client.standardError)")
+            }
+        }
+    }
+}
