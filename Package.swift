@@ -31,6 +31,9 @@ extension Target.Dependency {
     static let nioFileSystem = product(name: "_NIOFileSystem", package: "swift-nio")
     static let nioHTTP1 = product(name: "NIOHTTP1", package: "swift-nio")
     static let nioSSL = product(name: "NIOSSL", package: "swift-nio-ssl")
+    static let nioTLS = product(name: "NIOTLS", package: "swift-nio")
+    static let swiftASN1 = product(name: "SwiftASN1", package: "swift-asn1")
+    static let x509 = product(name: "X509", package: "swift-certificates")
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
     static let unixSignals = product(name: "UnixSignals", package: "swift-service-lifecycle")
     static let system = product(name: "SystemPackage", package: "swift-system")
@@ -57,6 +60,8 @@ let package = Package(
     products: [.executable(name: "cohort", targets: ["cohort"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: [.defaults]),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
@@ -108,7 +113,7 @@ let package = Package(
             "CohortClient",
             [
                 "CohortCore", "CohortSystem", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioPosix, .nioSSL,
-                .nioFileSystem,
+                .nioTLS, .nioFileSystem,
             ]),
         room(
             "CohortCoordinator",
@@ -134,7 +139,7 @@ let package = Package(
                 "CohortClient",
                 "CohortCoordinator", "CohortPeer", "CohortServer", "CohortSystem", .argumentParser, .asyncHTTPClient, .configuration,
                 .crypto,
-                .logging, .nioCore, .nioPosix, .nioSSL, .serviceLifecycle, .subprocess, .system, .unixSignals,
+                .logging, .nioCore, .nioPosix, .nioSSL, .serviceLifecycle, .subprocess, .swiftASN1, .system, .unixSignals, .x509,
             ],
             swiftSettings: settings),
     ]

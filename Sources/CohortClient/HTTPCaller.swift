@@ -41,7 +41,7 @@ struct HTTPCaller: Sendable {
 
     /// The answer of a 2xx status, its body still to come.
     func open(_ call: HTTPCall) async throws -> HTTPClientResponse {
-        var request = HTTPClientRequest(url: server.url(call.path, query: call.query))
+        var request = server.request(server.url(call.path, query: call.query))
         request.method = call.method
         request.headers = call.headers
         request.body = call.body
@@ -171,7 +171,15 @@ struct BrokenConnection: Error {
         if text.contains("WRONG_VERSION_NUMBER") || text.contains("HTTP_REQUEST") {
             return CohortError(.invalid, "\(server) does not speak TLS: its URL begins with http://, not https://")
         }
-        if text.contains("CERTIFICATE_VERIFY_FAILED") || text.contains("unableToValidateCertificate") {
+        if text.contains("CERTIFICATE_VERIFY_FAILED") || text.contains("unableToValidateCertificate")
+            || text.contains("failedToValidateHostname")
+        {
+            if case .server(let url) = server, url.certificate != nil {
+                return CohortError(
+                    .invalid,
+                    "the certificate of \(server) is another than when this machine first saw it: somebody may be in between. If the server's operator says that it is new, `cohort login --server \(server) --fingerprint NEW` trusts it"
+                )
+            }
             return CohortError(
                 .invalid, "the certificate of \(server) is none that this machine trusts, or has expired, or is another host's")
         }

@@ -64,7 +64,7 @@ public struct ObjectTransfer: Sendable {
     public func get(_ link: String, sha256: String? = nil, limit: Int = 1 << 30) async throws -> [UInt8] {
         let url = try server.resolve(link)
         return try await persistently("getting \(address(url))") {
-            let response = try await execute(HTTPClientRequest(url: url))
+            let response = try await execute(server.request(url))
             let buffer: ByteBuffer
             do {
                 buffer = try await response.body.collect(upTo: limit)
@@ -94,7 +94,7 @@ public struct ObjectTransfer: Sendable {
         let sent = UploadProgress()
         let total = Double(max(bytes.count, 1))
         try await persistently("putting \(address(url))", waitsForSpace: true, since: { sent.movedAt }) {
-            var request = HTTPClientRequest(url: url)
+            var request = server.request(url)
             request.method = .PUT
             let parts = UploadParts(bytes: bytes) { count in
                 sent.reached(count)
@@ -144,7 +144,7 @@ public struct ObjectTransfer: Sendable {
         while offset < bytes {
             let before = offset
             do {
-                var request = HTTPClientRequest(url: url)
+                var request = server.request(url)
                 if offset > 0 { request.headers.add(name: "Range", value: "bytes=\(offset)-") }
                 let response = try await execute(request)
                 if offset > 0, !continues(response, at: offset) {

@@ -1,11 +1,15 @@
+import AsyncHTTPClient
 import CohortCore
 import CohortSystem
 import FoundationEssentials
+public import NIOSSL
 
 /// Where a Cohort server is: `http://HOST:PORT` or `https://…`, with a path when it stands behind a proxy.
 public struct ServerURL: Hashable, Sendable, CustomStringConvertible {
     /// Without a slash at the end.
     public let text: String
+    /// The one certificate that the server may show, whatever its host name; nil: one that an authority vouches for.
+    public var certificate: NIOSSLCertificate?
 
     /// - Throws: ``CohortError`` `invalid`, saying what is wrong with `text` and what would be right.
     public init(_ text: String) throws {
@@ -29,6 +33,28 @@ public struct ServerURL: Hashable, Sendable, CustomStringConvertible {
     }
 
     public var description: String { text }
+
+    public var isTLS: Bool { text.lowercased().hasPrefix("https://") }
+
+    /// `HOST:PORT`.
+    public var place: String {
+        let components = URLComponents(string: text)
+        return "\(components?.host ?? ""):\(components?.port ?? (isTLS ? 443 : 80))"
+    }
+
+    /// What a connection goes to.
+    var address: (host: String, port: Int) {
+        let components = URLComponents(string: text)
+        let host = components?.host ?? ""
+        return (host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host, components?.port ?? (isTLS ? 443 : 80))
+    }
+
+    /// A request to a URL of the server, or to another that it has named.
+    func request(_ url: String) -> HTTPClientRequest {
+        var request = HTTPClientRequest(url: url)
+        if url.hasPrefix("\(text)/") { request.tlsConfiguration = certificate.map(TLSConfiguration.pinned) }
+        return request
+    }
 
     /// A link of a message: a path is meant relative to this server, an absolute URL stays as it is.
     /// - Throws: ``CohortError`` `invalid` for anything else.

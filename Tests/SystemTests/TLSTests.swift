@@ -1,6 +1,7 @@
 import CohortClient
 import CohortCore
 import FoundationEssentials
+import Glibc
 import Subprocess
 import SystemPackage
 import Testing
@@ -72,6 +73,58 @@ extension SystemSuite {
             }
         }
 
+        @Test func `a certificate of the server's own is kept by who sees it, and another one later is an error`() async throws {
+            try await withWorld { world in
+                let server = try await world.server(environment: ["COHORT_TLS": "auto"])
+                #expect(server.url.hasPrefix("https://127.0.0.1:"))
+                let line = try await server.process.firstLine(startingWith: "certificate fingerprint ")
+                let fingerprint = String(line.dropFirst("certificate fingerprint ".count))
+                #expect(fingerprint.count == 64)
+                let account = ["--server", server.url, "--email", "ada@example.org", "--password", "correct horse"]
+                let colons = zip(fingerprint.uppercased(), 0...).map { $1 % 2 == 0 && $1 > 0 ? ":\($0)" : "\($0)" }.joined()
+
+                let wrong = world.start("wrong", ["signup"] + account + ["--fingerprint", String(repeating: "ab", count: 32)])
+                #expect(try await wrong.end() == .exited(2))
+                #expect(
+                    wrong.standardError.contains("shows a certificate of fingerprint \(fingerprint), not abab"), "\(wrong.standardError)")
+                let none = world.start("none", ["signup"] + account + ["--fingerprint", "12"])
+                #expect(try await none.end() == .exited(2) && none.standardError.contains("64 hexadecimal digits"), "\(none.standardError)")
+                let known = "\(world.folder)/config/cohort/known-servers.json"
+                #expect(!FileManager.default.fileExists(atPath: known), "nothing wrong is kept")
+
+                let signup = world.start("signup", ["signup"] + account)
+                #expect(try await signup.end() == .exited(0), "\(signup.standardError)")
+                #expect(
+                    signup.standardError.contains("is new here") && signup.standardError.contains(fingerprint), "\(signup.standardError)")
+                let token = world.start("token", ["token"])
+                #expect(try await token.end() == .exited(0) && token.standardError.isEmpty, "it is known by now: \(token.standardError)")
+                let peer = world.peer(
+                    "peer", of: server, token: token.output,
+                    environment: ["XDG_CONFIG_HOME": "\(world.folder)/peer-config", "COHORT_FINGERPRINT": colons])
+                let train = world.start(
+                    "train", ["train", try world.blobs(rows: 60), "--rounds", "2", "--wait", "-o", "\(world.folder)/m.safetensors"])
+                #expect(try await train.end(within: .seconds(120)) == .exited(0), "\(train.standardError) \(peer.standardError)")
+
+                // The same certificate after a restart; a new one when it is removed.
+                try await server.process.send(SIGTERM)
+                _ = try await server.process.end(within: .seconds(20))
+                let again = try await world.server("again", port: server.port, environment: ["COHORT_TLS": "auto"])
+                #expect(try await again.process.firstLine(startingWith: "certificate fingerprint ") == line)
+                let list = world.start("list", ["sessions"])
+                #expect(try await list.end() == .exited(0), "\(list.standardError)")
+                try await again.process.send(SIGTERM)
+                _ = try await again.process.end(within: .seconds(20))
+                try FileManager.default.removeItem(atPath: "\(world.folder)/server/tls")
+                let other = try await world.server("other", port: server.port, environment: ["COHORT_TLS": "auto"])
+                let changed = world.start("changed", ["sessions"])
+                #expect(try await changed.end() == .exited(2))
+                #expect(changed.standardError.contains("is another than when this machine first saw it"), "\(changed.standardError)")
+                let new = try await other.process.firstLine(startingWith: "certificate fingerprint ").split(separator: " ").last
+                let login = world.start("login", ["login"] + account + ["--fingerprint", String(try #require(new))])
+                #expect(try await login.end() == .exited(0), "\(login.standardError)")
+            }
+        }
+
         @Test func `files that cannot be are refused at the start, by their setting`() async throws {
             try await withWorld { world in
                 try await certificate("one", in: world)
@@ -81,6 +134,8 @@ extension SystemSuite {
                 for (index, (arguments, said)) in [
                     (["--tls-certificate", "\(folder)/one.pem"], "go together: the second is missing"),
                     (["--tls-key", "\(folder)/one.key"], "go together: the first is missing"),
+                    (["--tls", "on"], "COHORT_TLS is 'on'; it must be auto"),
+                    (["--tls", "auto", "--tls-key", "\(folder)/one.key"], "does not go with"),
                     (["--tls-certificate", "\(folder)/none.pem", "--tls-key", "\(folder)/one.key"], "COHORT_TLS_CERTIFICATE is '"),
                     (["--tls-certificate", nothing, "--tls-key", "\(folder)/one.key"], "no PEM file of certificates"),
                     (["--tls-certificate", "\(folder)/one.pem", "--tls-key", nothing], "COHORT_TLS_KEY is '"),

@@ -5,10 +5,16 @@ import FoundationEssentials
 import NIOSSL
 
 /// A client for as long as `body` runs.
-func withClient<Result>(server: String, token: String?, _ body: (CohortClient) async throws -> Result) async throws -> Result {
-    let http = HTTPClient.cohort(authorities: try await Settings(file: nil).authorities)
+func withClient<Result>(
+    server: String, token: String?, fingerprint: String? = nil, _ body: (CohortClient) async throws -> Result
+) async throws -> Result {
+    let settings = try await Settings(file: nil)
+    let authorities = try settings.authorities
+    let url = try await KnownServers.server(
+        server, fingerprint: settings.text("fingerprint", flag: fingerprint), authorities: authorities)
+    let http = HTTPClient.cohort(authorities: authorities)
     do {
-        let result = try await body(CohortClient(server: ServerURL(server), token: token, http: http))
+        let result = try await body(CohortClient(server: url, token: token, http: http))
         try await http.shutdown()
         return result
     } catch {

@@ -17,9 +17,10 @@ struct PeerAssembly {
     /// Flags are nil where they were not given.
     /// - Throws: ``CohortError`` `invalid` for a setting that cannot be, or one that is missing.
     init(
-        settings: Settings, server: String?, token: String?, name: String?, dataDirectory: String?, threads: Int?, engine: String?,
+        settings: Settings, server: String?, fingerprint: String?, token: String?, name: String?, dataDirectory: String?, threads: Int?,
+        engine: String?,
         serve: String?, maxLoad: Int?, transport: String?, logger: Logger
-    ) throws {
+    ) async throws {
         guard let server = settings.text("server", flag: server) else {
             throw CohortError(.invalid, "--server (or COHORT_SERVER) is missing: the server's URL, such as http://192.168.1.20:8080")
         }
@@ -41,8 +42,11 @@ struct PeerAssembly {
             throw CohortError(.invalid, "COHORT_TRANSPORT is '\(transportName.printable(max: 40))'; it must be http or amqp")
         }
         self.transport = PeerTransportChoice(caFile: settings.text("broker_ca_file"))
+        authorities = try settings.authorities
         configuration = PeerConfiguration(
-            server: try ServerURL(server), token: token, name: settings.text("name", flag: name),
+            server: try await KnownServers.server(
+                server, fingerprint: settings.text("fingerprint", flag: fingerprint), authorities: authorities), token: token,
+            name: settings.text("name", flag: name),
             dataDirectory: settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/peer"),
             threads: try settings.whole("threads", flag: threads, in: 0...1_024, default: 0).nonZero, engine: engine,
             cacheLimitBytes: try settings.bytes("cache_limit", default: 10 << 30),
@@ -50,7 +54,6 @@ struct PeerAssembly {
             version: Version.text,
             checkPoint: try CheckPointSocket.hook(settings))
         self.logger = logger
-        authorities = try settings.authorities
     }
 
     /// Runs until SIGTERM or SIGINT.

@@ -10,12 +10,15 @@ struct ServerAssembly {
     private let configuration: ServerConfiguration
     private let parts: CommonParts
     private let coordinates: Bool
+    /// Of the server's own certificate.
+    let fingerprint: String?
     var isTLS: Bool { configuration.tls != nil }
 
     /// Flags are nil where they were not given. The data folder is this process's from here on.
     /// - Throws: ``CohortError`` for a setting that cannot be, or a folder that another server has.
     init(
-        settings: Settings, host: String?, port: Int?, dataDirectory: String?, tls: (certificate: String?, key: String?) = (nil, nil),
+        settings: Settings, host: String?, port: Int?, dataDirectory: String?,
+        tls: (mode: String?, certificate: String?, key: String?) = (nil, nil, nil),
         logger: Logger
     ) async throws {
         let path = settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/server")
@@ -29,6 +32,14 @@ struct ServerAssembly {
             suspectAfter: try settings.seconds("suspect_after", in: 0.1...86_400, default: 15), deadAfter: try settings.deadAfter,
             strategies: StrategyCatalogue.names, jwtSecret: settings.text("jwt_secret"))
         let (certificate, key) = (settings.text("tls_certificate", flag: tls.certificate), settings.text("tls_key", flag: tls.key))
+        let mode = settings.text("tls", flag: tls.mode, default: "off")
+        guard ["off", "auto"].contains(mode) else {
+            throw CohortError(
+                .invalid, "COHORT_TLS is '\(mode.printable(max: 40))'; it must be auto (a certificate of the server's own) or off")
+        }
+        guard mode == "off" || certificate == nil && key == nil else {
+            throw CohortError(.invalid, "COHORT_TLS is auto, which does not go with COHORT_TLS_CERTIFICATE and COHORT_TLS_KEY")
+        }
         if let certificate, let key {
             configuration.tls = (certificate, key)
         } else if certificate != nil || key != nil {
@@ -47,8 +58,16 @@ struct ServerAssembly {
                 "COHORT_HEARTBEAT_INTERVAL is \(configuration.heartbeatInterval), COHORT_DEAD_AFTER \(configuration.deadAfter): a peer would be given up between two beats"
             )
         }
+        // Once the folder is this process's.
         parts = try await CommonParts(settings: settings, path: path, of: "server", isApart: !coordinates, logger: logger)
         configuration.isShared = parts.isShared
+        if mode == "auto" {
+            let own = try OwnCertificate(in: path)
+            configuration.tls = (own.certificate, own.key)
+            fingerprint = own.fingerprint
+        } else {
+            fingerprint = nil
+        }
         self.configuration = configuration
         if parts.isShared, configuration.jwtSecret == nil {
             logger.notice(

@@ -10,13 +10,15 @@ struct Signup: AsyncParsableCommand {
     var server: String?
     @Option(help: "Your e-mail address.")
     var email: String
+    @Option(help: "The fingerprint of the server's own certificate, as its start prints it (COHORT_FINGERPRINT).")
+    var fingerprint: String?
     @Option(help: "How others see you; else the e-mail's first part.")
     var name: String?
     @Option(help: ArgumentHelp("Your password; better left out: it is then asked for, or read from standard input.", valueName: "secret"))
     var password: String?
 
     func run() async throws {
-        try await signIn(server: server, email: email, password: password, isNew: true) { client, password in
+        try await signIn(server: server, fingerprint: fingerprint, email: email, password: password, isNew: true) { client, password in
             try await client.signup(email: email, password: password, name: name)
         }
     }
@@ -29,11 +31,13 @@ struct Login: AsyncParsableCommand {
     var server: String?
     @Option(help: "Your e-mail address.")
     var email: String
+    @Option(help: "The fingerprint of the server's own certificate, as its start prints it (COHORT_FINGERPRINT).")
+    var fingerprint: String?
     @Option(help: ArgumentHelp("Your password; better left out: it is then asked for, or read from standard input.", valueName: "secret"))
     var password: String?
 
     func run() async throws {
-        try await signIn(server: server, email: email, password: password) { client, password in
+        try await signIn(server: server, fingerprint: fingerprint, email: email, password: password) { client, password in
             try await client.signin(email: email, password: password)
         }
     }
@@ -72,14 +76,14 @@ struct WhoAmI: ParsableCommand {
 }
 
 private func signIn(
-    server: String?, email: String, password: String?, isNew: Bool = false,
+    server: String?, fingerprint: String?, email: String, password: String?, isNew: Bool = false,
     with call: (CohortClient, String) async throws -> API.AccessToken
 ) async throws {
     let settings = try await Settings(file: nil)
     let url = settings.text("server", flag: server, default: "http://127.0.0.1:8080")
     if isNew, !email.contains("@") { throw CohortError(.invalid, "--email is '\(email.printable(max: 60))', which is no e-mail address") }
     let password = try password ?? (isNew ? newPassword("Password for \(email): ") : oldPassword("Password for \(email): "))
-    try await withClient(server: url, token: nil) { client in
+    try await withClient(server: url, token: nil, fingerprint: fingerprint) { client in
         let token = try await call(client, password)
         try Credentials(
             server: url, email: email.lowercased(), accessToken: token.accessToken,

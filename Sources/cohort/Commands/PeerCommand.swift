@@ -9,6 +9,9 @@ struct PeerCommand: AsyncParsableCommand {
     @Option(help: "The server's URL (COHORT_SERVER).")
     var server: String?
 
+    @Option(help: "The fingerprint of the server's own certificate, as its start prints it (COHORT_FINGERPRINT).")
+    var fingerprint: String?
+
     @Option(help: "A join token, from `cohort token` (COHORT_TOKEN).")
     var token: String?
 
@@ -39,7 +42,8 @@ struct PeerCommand: AsyncParsableCommand {
         let settings = try await common.settings()
         let logger = try common.logger(settings, label: "cohort.peer")
         try await PeerAssembly(
-            settings: settings, server: server, token: token, name: name, dataDirectory: dataDir, threads: threads, engine: engine,
+            settings: settings, server: server, fingerprint: fingerprint, token: token, name: name, dataDirectory: dataDir,
+            threads: threads, engine: engine,
             serve: serve, maxLoad: maxLoad, transport: transport, logger: logger
         ).run()
     }

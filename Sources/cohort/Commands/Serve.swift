@@ -17,6 +17,9 @@ struct Serve: AsyncParsableCommand {
     @Option(name: .customLong("data-dir"), help: "Where everything is kept (COHORT_DATA_DIR).")
     var dataDir: String?
 
+    @Option(help: "auto: speak TLS with a certificate of the server's own, made once; off (COHORT_TLS).")
+    var tls: String?
+
     @Option(name: .customLong("tls-certificate"), help: "PEM file of a certificate: the server speaks TLS (COHORT_TLS_CERTIFICATE).")
     var tlsCertificate: String?
 
@@ -30,16 +33,17 @@ struct Serve: AsyncParsableCommand {
         let settings = try await common.settings()
         let logger = try common.logger(settings, label: "cohort.serve")
         let assembly = try await ServerAssembly(
-            settings: settings, host: host, port: port, dataDirectory: dataDir, tls: (tlsCertificate, tlsKey), logger: logger)
+            settings: settings, host: host, port: port, dataDirectory: dataDir, tls: (tls, tlsCertificate, tlsKey), logger: logger)
         let isBehindProxy = try behindProxy || settings.yesOrNo("behind_proxy", default: false)
         let scheme = assembly.isTLS ? "https" : "http"
         try await assembly.run { host, port in
             Terminal.say("listening on \(scheme)://\(Self.part(host)):\(port)")
+            if let fingerprint = assembly.fingerprint { Terminal.say("certificate fingerprint \(fingerprint)") }
             let others = Self.isLoopback(host) ? [] : Self.addresses(of: host)
             if Terminal.isInteractive { Terminal.say(Self.next(scheme, port: port, others: others)) }
             if !others.isEmpty, !isBehindProxy, scheme == "http" {
                 Terminal.complain(
-                    "passwords and data cross the network unencrypted: set --tls-certificate and --tls-key, or put a proxy with TLS before it (and say --behind-proxy), or use it on a network that you trust",
+                    "passwords and data cross the network unencrypted: say --tls auto, set --tls-certificate and --tls-key, or put a proxy with TLS before it (and say --behind-proxy), or use it on a network that you trust",
                     prefix: "warning: ")
             }
         }

@@ -1,0 +1,100 @@
+import CohortClient
+import CohortCore
+import CohortSystem
+import FoundationEssentials
+import NIOSSL
+
+/// Certificates that no authority vouches for, as they were when this machine first saw them, in `known-servers.json`.
+enum KnownServers {
+    private struct Entry: Codable {
+        /// 64 hexadecimal digits.
+        var fingerprint: String
+        /// PEM.
+        var certificate: String
+    }
+
+    private static var path: String { "\(StandardFolder.configuration())/known-servers.json" }
+
+    /// The server with the certificate that it may show. One that is new here is kept when nobody vouches for it, and said.
+    /// - Parameter fingerprint: what its operator says that it is; another one is refused.
+    /// - Throws: ``CohortError`` `invalid` when the server shows another certificate than that.
+    static func server(_ text: String, fingerprint: String?, authorities: [NIOSSLCertificate]) async throws -> ServerURL {
+        var url = try ServerURL(text)
+        let wanted = try fingerprint.map(digits)
+        guard url.isTLS else {
+            guard wanted == nil else { throw CohortError(.invalid, "a fingerprint is for a server at https://, not \(url)") }
+            return url
+        }
+        var known = try load()
+        if let entry = known[url.place], wanted == nil || wanted == entry.fingerprint {
+            url.certificate = try NIOSSLCertificate(bytes: [UInt8](entry.certificate.utf8), format: .pem)
+            return url
+        }
+        let shown: NIOSSLCertificate
+        do {
+            if wanted == nil, try await url.isTrusted(authorities: authorities) { return url }
+            shown = try await url.shownCertificate()
+        } catch let error as CohortError where error.code == .unavailable && wanted == nil {
+            // It is away: whoever asks it for something is told so.
+            return url
+        }
+        let found = try shown.fingerprint
+        if let wanted, wanted != found {
+            throw CohortError(
+                .invalid,
+                "\(url) shows a certificate of fingerprint \(found), not \(wanted): somebody may be in between, or it is another server")
+        }
+        url.certificate = shown
+        guard try await url.isTrusted() else {
+            throw CohortError(
+                .invalid,
+                "the certificate of \(url) is none that this machine trusts, or has expired, or is another host's; COHORT_CA_FILE names the authority that has signed it"
+            )
+        }
+        known[url.place] = Entry(fingerprint: found, certificate: try pem(shown))
+        try save(known)
+        if wanted == nil {
+            Terminal.note(
+                "\(url) is new here and shows a certificate of its own, which is trusted from now on. Compare its fingerprint with what the server's start has said: \(found)"
+            )
+        }
+        return url
+    }
+
+    /// As people copy it: with colons, spaces, capitals.
+    private static func digits(_ text: String) throws -> String {
+        let digits = text.lowercased().filter { $0 != ":" && !$0.isWhitespace }
+        guard digits.count == 64, digits.allSatisfy({ $0.isHexDigit && $0.isASCII }) else {
+            throw CohortError(
+                .invalid,
+                "--fingerprint is '\(text.printable(max: 100))'; it must be 64 hexadecimal digits, as the server's start says them")
+        }
+        return digits
+    }
+
+    private static func pem(_ certificate: NIOSSLCertificate) throws -> String {
+        let lines = Data(try certificate.toDERBytes()).base64EncodedString(options: [.lineLength64Characters, .endLineWithLineFeed])
+        return "-----BEGIN CERTIFICATE-----\n\(lines)\n-----END CERTIFICATE-----\n"
+    }
+
+    private static func load() throws -> [String: Entry] {
+        guard let data = FileManager.default.contents(atPath: path) else { return [:] }
+        do {
+            return try CohortJSON.decode([String: Entry].self, from: data)
+        } catch {
+            throw CohortError(
+                .invalid, "\(path) cannot be read (\(error)): mend it, or remove it and compare the servers' fingerprints again")
+        }
+    }
+
+    private static func save(_ known: [String: Entry]) throws {
+        if let why = makeOwnFolder(StandardFolder.configuration()) {
+            throw CohortError(.invalid, "the folder of \(path) cannot be made: \(why)")
+        }
+        do {
+            try Data(CohortJSON.encode(known)).write(to: URL(filePath: path), options: .atomic)
+        } catch {
+            throw CohortError(.invalid, "\(path) cannot be written: \(error)")
+        }
+    }
+}

@@ -1,0 +1,58 @@
+import CohortCore
+import CohortSystem
+import Crypto
+import FoundationEssentials
+import SwiftASN1
+import X509
+
+/// A certificate that the server makes for itself, once, in its data folder: clients and peers keep it, and its fingerprint tells whether
+/// theirs is the right one.
+struct OwnCertificate {
+    let certificate: String
+    let key: String
+    /// 64 lowercase hexadecimal digits.
+    let fingerprint: String
+
+    /// - Throws: ``CohortError`` `invalid` when the files are damaged or cannot be written.
+    init(in folder: String) throws {
+        let place = "\(folder)/tls"
+        (certificate, key) = ("\(place)/certificate.pem", "\(place)/key.pem")
+        // Nobody else may look into it: the key lies there.
+        if let why = makeOwnFolder(place) { throw CohortError(.invalid, "the folder \(place) cannot be made: \(why)") }
+        do {
+            if !FileManager.default.fileExists(atPath: certificate) { try Self.make(certificate, key) }
+            let made = try Certificate(pemEncoded: String(contentsOfFile: certificate, encoding: .utf8))
+            var serializer = DER.Serializer()
+            try serializer.serialize(made)
+            fingerprint = SHA256.hash(data: serializer.serializedBytes).hexadecimal
+        } catch {
+            throw CohortError(
+                .invalid,
+                "\(certificate) cannot be made or read (\(error)): mend it; when it is removed a new one is made, and everybody must be told its fingerprint"
+            )
+        }
+    }
+
+    private static func make(_ certificate: String, _ key: String) throws {
+        let secret = P256.Signing.PrivateKey()
+        let name = try DistinguishedName { CommonName("Cohort server") }
+        let now = Date()
+        let made = try Certificate(
+            version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: .init(secret.publicKey),
+            // Clocks differ.
+            notValidBefore: now.addingTimeInterval(-86_400), notValidAfter: now.addingTimeInterval(20 * 365 * 86_400), issuer: name,
+            subject: name, signatureAlgorithm: .ecdsaWithSHA256,
+            extensions: try Certificate.Extensions {
+                // It vouches for itself, which only an authority may.
+                Critical(BasicConstraints.isCertificateAuthority(maxPathLength: 0))
+                Critical(KeyUsage(digitalSignature: true, keyCertSign: true))
+                try ExtendedKeyUsage([.serverAuth])
+                // Whoever keeps the certificate asks for no name.
+                SubjectAlternativeNames([.dnsName("localhost"), .dnsName(ProcessInfo.processInfo.hostName)])
+            }, issuerPrivateKey: .init(secret))
+        // The key first: a certificate without one would be of no use.
+        try secret.pemRepresentation.write(toFile: key, atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: key)
+        try made.serializeAsPEM().pemString.write(toFile: certificate, atomically: true, encoding: .utf8)
+    }
+}
