@@ -87,6 +87,7 @@ struct CohortServer: Service {
             routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit, time: parts.time).routes
         }
         routes += HealthRoutes(parts: parts, metrics: metrics).routes
+        routes += PageRoutes().routes
         routes.append(try OpenAPIRoute(describing: routes).route)
 
         let router = Router(context: Context.self)

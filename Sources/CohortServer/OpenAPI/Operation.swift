@@ -133,6 +133,8 @@ struct Operation: Sendable {
         "GET /health/ready": Operation("ready", "health", answer("Health"), problems: [503]),
         "GET /metrics": Operation(
             "server_metrics", "health", [Answer(status: 200, words: "Prometheus's text", content: [("text/plain", .text)])]),
+        "GET /": Operation("start_page", "health", [Answer(status: 200, words: "HTML", content: [("text/html", .text)])]),
+        "GET /docs": Operation("docs_page", "health", [Answer(status: 200, words: "HTML", content: [("text/html", .text)])]),
         "GET /openapi.json": Operation(
             "openapi", "health", [Answer(status: 200, words: "OpenAPI 3.1", content: [("application/json", .map(.anything))])]),
     ]
