@@ -42,6 +42,37 @@ extension SQLiteDocuments {
         }
     }
 
+    /// Of sessions that completed, which are the many, SQLite takes out what is shown; the progress of others is told from the whole document.
+    public func sessionSummaries(ownerId: String, limit: Int, before id: String?) async throws -> [API.SessionSummary] {
+        try await read { database in
+            try database.rows(
+                """
+                SELECT CASE WHEN status = 'COMPLETED' THEN NULL ELSE document END AS document,
+                    revision, generation, lease_owner, lease_expires_at, cancel_requested,
+                    CASE WHEN status = 'COMPLETED' THEN json_object(
+                        'id', id, 'name', json_extract(document, '$.settings.name'), 'status', status,
+                        'created_at', json_extract(document, '$.created_at'), 'started_at', json_extract(document, '$.started_at'),
+                        'ended_at', json_extract(document, '$.ended_at'), 'filename', json_extract(document, '$.filename'),
+                        'strategy', json_extract(document, '$.settings.strategy'),
+                        'peers', (SELECT json_group_array(json_extract(value, '$.name')) FROM json_each(document, '$.peers')),
+                        'target', coalesce(
+                            json_extract(document, '$.dataset.target'), json_extract(document, '$.dataset.schema.target'),
+                            json_extract(document, '$.settings.target')),
+                        'task', coalesce(json_extract(document, '$.dataset.task'), json_extract(document, '$.dataset.schema.task')),
+                        'seed', json_extract(document, '$.settings.seed'), 'progress', 1.0,
+                        'metrics', json_extract(document, '$.results.metrics'), 'error', json_extract(document, '$.error')) END AS summary
+                FROM sessions
+                WHERE owner_id = ?1 AND (?2 IS NULL OR (created_at, rowid) < (SELECT created_at, rowid FROM sessions WHERE id = ?2))
+                ORDER BY created_at DESC, rowid DESC LIMIT ?3
+                """, [ownerId, id, max(0, limit)]
+            ).compactMap { row in
+                // One that cannot be read hides no other.
+                guard let summary = row["summary"] as String? else { return (try? Session(row: row)).map { API.SessionSummary($0) } }
+                return try? CohortJSON.decode(API.SessionSummary.self, from: summary.utf8)
+            }
+        }
+    }
+
     public func unfinishedSessions() async throws -> [String] {
         try await read { database in
             try database.rows("SELECT id FROM sessions WHERE status IN ('PENDING', 'RUNNING') OR is_ending ORDER BY created_at, rowid")

@@ -94,6 +94,34 @@ struct SessionDocumentsTests {
         }
     }
 
+    @Test("Summaries say what the sessions themselves say", arguments: DocumentStore.all)
+    func summaries(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for (index, status) in SessionStatus.allCases.enumerated() {
+                var session = Session.sample(id: "s\(index)", createdAt: moment(Double(index)))
+                session.settings.name = index % 2 == 0 ? "the \"\(index)\"\nth, für alle" : nil
+                session.settings.target = "wanted"
+                session.settings.seed = 9_007_199_254_740_991
+                session.startedAt = moment(10.125)
+                try await documents.insert(session)
+                session.status = status
+                if status.isFinal { session.endedAt = moment(20.5) }
+                if status == .failed { session.error = "it went wrong" }
+                if status == .completed {
+                    session.results = SessionResults(
+                        metrics: Metrics(loss: 0.125, accuracy: 0.75, samples: 7), peers: [], rounds: 1, seconds: 1, rows: nil)
+                }
+                _ = try await documents.update(session)
+            }
+            let sessions = try await documents.sessions(ownerId: "ada", limit: 100)
+            let summaries = try await documents.sessionSummaries(ownerId: "ada", limit: 100, before: nil)
+            #expect(summaries == sessions.map { API.SessionSummary($0) })
+            #expect(summaries.count == SessionStatus.allCases.count && summaries.contains { $0.metrics?.samples == 7 })
+            #expect(try await documents.sessionSummaries(ownerId: "ada", limit: 2, before: "s3").map(\.id) == ["s2", "s1"])
+            #expect(try await documents.sessionSummaries(ownerId: "bob", limit: 2, before: nil).isEmpty)
+        }
+    }
+
     @Test("An owner's sessions are listed newest first, up to the limit", arguments: DocumentStore.all)
     func list(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in

@@ -26,7 +26,7 @@ extension API {
     }
 
     /// A session as lists show it.
-    public struct SessionSummary: Codable, Sendable {
+    public struct SessionSummary: Codable, Hashable, Sendable {
         public var id: String
         public var name: String?
         public var status: SessionStatus

@@ -73,6 +73,8 @@ public protocol SessionDocuments: Sendable {
     /// Newest first.
     /// - Parameter before: the id of the last session of the page before; nil: from the newest on. Of one that is not there: none.
     func sessions(ownerId: String, limit: Int, before id: String?) async throws -> [Session]
+    /// What lists show of ``sessions(ownerId:limit:before:)``: a store may give it without reading whole documents.
+    func sessionSummaries(ownerId: String, limit: Int, before id: String?) async throws -> [API.SessionSummary]
     /// The ids of all that are not final, or are final and still ending, oldest first. Not the documents: one that cannot be read keeps
     /// none of the others.
     func unfinishedSessions() async throws -> [String]
@@ -117,6 +119,10 @@ public struct HeldLease: Hashable, Sendable {
 extension SessionDocuments {
     public func sessions(ownerId: String, limit: Int) async throws -> [Session] {
         try await sessions(ownerId: ownerId, limit: limit, before: nil)
+    }
+
+    public func sessionSummaries(ownerId: String, limit: Int, before id: String?) async throws -> [API.SessionSummary] {
+        try await sessions(ownerId: ownerId, limit: limit, before: id).map { API.SessionSummary($0) }
     }
 
     public func update(_ session: Session) async throws -> Session { try await update(session, recording: SessionRecord()) }

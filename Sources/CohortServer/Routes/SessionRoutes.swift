@@ -22,7 +22,7 @@ struct SessionRoutes: Sendable {
                 let before = request.query("before")
                 if let before { _ = try await session(id: before, caller) }
                 return try .json(
-                    try await documents.sessions(ownerId: caller.userId, limit: limit, before: before).map { API.SessionSummary($0) })
+                    try await documents.sessionSummaries(ownerId: caller.userId, limit: limit, before: before))
             },
             .user(.get, "/sessions/training-status", "How far a session is; without session_id the newest", status),
             .user(.get, "/sessions/{id}", "One session") { _, context, caller in
