@@ -55,7 +55,7 @@ extension SystemSuite {
                 #expect(try await login.end() == .exited(0), "\(login.standardError)")
                 let client = world.start("client", ["train", csv, "--peers", "1"])
                 let uploads = "\(world.folder)/server/objects/.tmp"
-                await relay.held()
+                try await eventually("the network has stopped: \(client.standardError)") { relay.isHeld }
                 try await eventually("half of it is there") {
                     try FileManager.default.contentsOfDirectory(atPath: uploads).contains {
                         (try FileManager.default.attributesOfItem(atPath: "\(uploads)/\($0)")[.size] as? Int ?? 0) > 16 << 20

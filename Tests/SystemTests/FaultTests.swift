@@ -221,8 +221,8 @@ extension SystemSuite {
         }
 
         static func writeLarge(_ path: String, megabytes: Int) throws {
-            let line = "0.123456789,0.987654321,1.23456789,2.3456789,3.456789,class1\n"
-            let block = [UInt8](String(repeating: line, count: (1 << 20) / line.utf8.count).utf8)
+            let lines = (1...4).map { "0.\($0)23456789,0.\($0)87654321,1.2345678\($0),2.345678\($0),3.45678\($0),class\($0)\n" }.joined()
+            let block = [UInt8](String(repeating: lines, count: (1 << 20) / lines.utf8.count).utf8)
             _ = FileManager.default.createFile(atPath: path, contents: Data("a,b,c,d,e,y\n".utf8))
             guard let file = fopen(path, "a") else { throw Late(description: "cannot write \(path)") }
             defer { fclose(file) }

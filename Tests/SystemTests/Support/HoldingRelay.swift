@@ -8,7 +8,6 @@ final class HoldingRelay: Sendable {
     private struct State {
         var left: Int
         var descriptors: Set<Int32> = []
-        var waiters: [CheckedContinuation<Void, Never>] = []
         var isClosed = false
     }
 
@@ -38,16 +37,7 @@ final class HoldingRelay: Sendable {
         Thread.start { [self] in accept() }
     }
 
-    /// Returns once it holds.
-    func held() async {
-        await withCheckedContinuation { continuation in
-            let isHeld = state.withLock { state in
-                if state.left > 0 { state.waiters.append(continuation) }
-                return state.left <= 0
-            }
-            if isHeld { continuation.resume() }
-        }
-    }
+    var isHeld: Bool { state.withLock { $0.left <= 0 } }
 
     /// Ends all connections, as a host that is gone. Only the first call counts: a descriptor that is closed is another's soon.
     func close() {
@@ -107,13 +97,10 @@ final class HoldingRelay: Sendable {
                 sent += written
             }
             guard isCounted else { continue }
-            let (isHeld, waiters) = state.withLock { state -> (Bool, [CheckedContinuation<Void, Never>]) in
+            let isHeld = state.withLock { state in
                 state.left -= count
-                guard state.left <= 0 else { return (false, []) }
-                defer { state.waiters = [] }
-                return (true, state.waiters)
+                return state.left <= 0
             }
-            for waiter in waiters { waiter.resume() }
             if isHeld { return }
         }
         shutdown(target, Int32(SHUT_WR))
