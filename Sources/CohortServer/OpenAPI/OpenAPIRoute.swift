@@ -83,7 +83,9 @@ extension Operation {
         if !parameters.isEmpty { operation["parameters"] = .list(parameters) }
         if let body {
             operation["requestBody"] = .object([
-                "required": .flag(true), "content": .object([body.type: .object(["schema": .object(body.schema.json)])]),
+                "required": .flag(true),
+                "content": .object(
+                    Dictionary(uniqueKeysWithValues: body.content.map { ($0.type, .object(["schema": .object($0.schema.json)])) })),
             ])
         }
         operation["security"] =

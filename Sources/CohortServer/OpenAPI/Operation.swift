@@ -10,8 +10,12 @@ struct Operation: Sendable {
     }
 
     struct Body: Sendable {
-        var type: String
-        var schema: Schema
+        /// By media type.
+        var content: [(type: String, schema: Schema)]
+
+        init(type: String, schema: Schema) { content = [(type, schema)] }
+
+        init(_ content: [(type: String, schema: Schema)]) { self.content = content }
     }
 
     struct Answer: Sendable {
@@ -84,9 +88,10 @@ struct Operation: Sendable {
             "acknowledge_commands", "peers", json: "CommandAcknowledgement", nothing, problems: [400, 409]),
         "POST /peers/{id}/events": Operation(
             "send_events", "peers", query: [Parameter(name: "through", schema: .whole)],
-            body: Body(
-                type: "application/json",
-                schema: Schema.any(of: [.map(.anything), .list(.map(.anything))]).about("As docs/messages/messages.schema.json has them.")),
+            body: Body([
+                ("application/json", .map(.anything).about("One event, as docs/messages/messages.schema.json has it.")),
+                ("application/x-ndjson", .text.about("Up to 64 events of one session, a line each.")),
+            ]),
             nothing, problems: [400, 409, 413, 503]),
 
         "POST /sessions/check": Operation(
