@@ -68,7 +68,9 @@ extension Peer {
                 switch error.code {
                 case .unauthenticated, .forbidden:
                     throw CohortError(
-                        error.code, "\(client.server) refuses this peer's token (\(error.message)): get a new one with `cohort token`")
+                        error.code,
+                        "\(client.server) refuses this peer's token (\(error.message)): get a new one with `cohort token`, where its owner is signed in"
+                    )
                 case .conflict where record.peerId != nil:
                     logger.warning("joining as a new peer, because the old identity is not this token's: \(error)")
                     record.peerId = nil

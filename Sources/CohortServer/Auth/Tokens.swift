@@ -82,7 +82,7 @@ final class Tokens: Sendable {
             guard isWhole else { throw JWTError.signatureVerificationFailed }
             return claims
         } catch {
-            throw CohortError(.unauthenticated, "the token is not one of this server's: sign in again")
+            throw CohortError(.unauthenticated, "the token is not one of this server's")
         }
     }
 }

@@ -33,7 +33,11 @@ struct AuthRoutes: Sendable {
         let name = try AccountRules.name(body.name ?? String(email.prefix { $0 != "@" }), field: "name")
         let hash = try await passwords.hash(body.password)
         let user = User(id: newIdentifier(), email: email, name: name, passwordHash: hash, createdAt: time.date)
-        try await documents.insert(user)
+        do {
+            try await documents.insert(user)
+        } catch let error as CohortError where error.code == .conflict {
+            throw CohortError(.conflict, "\(error.message): sign in with its password (`cohort login`), or take another address")
+        }
         return try .json(try await accessToken(user), status: .created)
     }
 

@@ -64,10 +64,10 @@ struct SessionRoutes: Sendable {
 
     private func notThere(_ session: Session, _ what: String) -> CohortError {
         switch session.status {
-        case .pending, .running: CohortError(.conflict, "the session is not finished yet: its \(what) come at the end")
+        case .pending, .running: CohortError(.conflict, "the session is not finished yet: wait for its end to get the \(what)")
         case .completed: CohortError(.notFound, "the session has no \(what)")
-        case .failed: CohortError(.conflict, "the session failed before it had \(what): \(session.error ?? "")")
-        case .cancelled: CohortError(.conflict, "the session was cancelled before it had \(what)")
+        case .failed: CohortError(.conflict, "the session failed before it had the \(what): \(session.error ?? "")")
+        case .cancelled: CohortError(.conflict, "the session was cancelled before it had the \(what)")
         }
     }
 
@@ -171,7 +171,7 @@ struct SessionRoutes: Sendable {
     private func status(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
         if let id = request.query("session_id") { return try .json(API.TrainingStatus(try await session(id: id, caller))) }
         guard let newest = try await documents.sessions(ownerId: caller.userId, limit: 1).first else {
-            throw CohortError(.notFound, "you have no sessions yet: start one with POST /sessions/start")
+            throw CohortError(.notFound, "you have no sessions yet: start one with `cohort train FILE` (POST /sessions/start)")
         }
         return try .json(API.TrainingStatus(newest))
     }

@@ -32,7 +32,11 @@ func signedIn<Result>(_ connection: ConnectionOptions, _ body: (CohortClient) as
         throw CohortError(
             .unauthenticated, "the sign-in is for \(credentials.server), not for \(server): run `cohort login --server \(server)`")
     }
-    return try await withClient(server: server, token: credentials.accessToken, body)
+    do {
+        return try await withClient(server: server, token: credentials.accessToken, body)
+    } catch let error as CohortError where error.code == .unauthenticated {
+        throw CohortError(.unauthenticated, "\(server) does not take this sign-in (\(error.message)): run `cohort login`")
+    }
 }
 
 extension Settings {
