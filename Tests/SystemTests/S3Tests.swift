@@ -48,10 +48,13 @@ extension SystemSuite {
                 let point = try await world.points.hold(.firstBatch, of: peers[0], round: 1)
                 let started = try await person.startSession(Self.settings, file: try world.blobs(rows: 300))
                 let held = try await world.points.reached(point)
+                // One that is free: else the pool is busy, which is said first.
+                _ = try await world.peers(1, of: server, for: person, prefix: "spare")
+                let other = SessionSettings(peers: 1)
                 try store.act("kill")
                 try await eventually("the server says that it is not ready") { try await world.ready(server) == 503 }
                 let refused = await #expect(throws: CohortError.self) {
-                    _ = try await person.startSession(Self.settings, file: try world.blobs(rows: 40, name: "other.csv"))
+                    _ = try await person.startSession(other, file: try world.blobs(rows: 40, name: "other.csv"))
                 }
                 #expect(
                     refused?.code == .unavailable && refused?.message.contains("cannot be reached") == true, "\(refused?.message ?? "")")
