@@ -57,6 +57,7 @@ extension ServerURL {
     private func handshake(_ configuration: TLSConfiguration, look: (@Sendable ([NIOSSLCertificate]) -> Void)?) async throws {
         let context = try NIOSSLContext(configuration: configuration)
         let (host, port) = address
+        // What is no IP address is a host's name; TLS takes a name alone.
         let name = (try? SocketAddress(ipAddress: host, port: 0)) == nil ? host : nil
         let loop = MultiThreadedEventLoopGroup.singleton.next()
         let done = loop.makePromise(of: Void.self)

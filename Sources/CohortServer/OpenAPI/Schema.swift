@@ -10,6 +10,7 @@ indirect enum JSONValue: Codable, Sendable, Equatable {
 
     init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
+        // A value is of one type: those that it is not are passed over.
         if container.decodeNil() {
             self = .null
         } else if let value = try? container.decode(Bool.self) {
