@@ -38,11 +38,18 @@ cat >"$folder/schemathesis.toml" <<END
 [parameters]
 "path.id" = "$session"
 "query.session_id" = "$session"
+
+# A session that it started may still have the peer: "try again later" is then the right answer, and described.
+[[operations]]
+include-path-regex = "^/sessions/(start|check)$"
+checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 503]
 END
-.build-tools/api/bin/st --config-file "$folder/schemathesis.toml" run "$url/openapi.json" -H "Authorization: Bearer $user" \
+# From the folder, where it leaves what it keeps for later.
+st="$PWD/.build-tools/api/bin/st"
+(cd "$folder" && "$st" --config-file schemathesis.toml run "$url/openapi.json" -H "Authorization: Bearer $user" \
     --checks all --exclude-checks positive_data_acceptance --phases examples,coverage,fuzzing --max-examples 20 --seed 1 \
     --include-path-regex '^/(sessions|auth|peers$|health|metrics|openapi)' --exclude-path-regex '(events|/auth/password)$' \
-    --exclude-operation-id delete_session --request-timeout 20 --no-color
+    --exclude-operation-id delete_session --request-timeout 20 --no-color)
 
 # A client made of the description.
 (cd "$folder" && "$OLDPWD/.build-tools/api/bin/openapi-python-client" generate --path openapi.json --meta none --output-path "$folder/client" >"$folder/generate.log" 2>&1) ||
