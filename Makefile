@@ -4,7 +4,7 @@ BINARY = .build/release/cohort
 # With Swift's libraries inside, the binary runs on machines that have no Swift.
 STATIC = $(if $(filter Linux,$(shell uname -s)),--static-swift-stdlib)
 
-.PHONY: help setup build run demo test integration api-check compose-test test-fast bench lint format clean
+.PHONY: help setup build run demo test integration api-check dist dist-check python-client compose-test test-fast bench lint format clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,17 @@ api-check: ## the HTTP API against its own description: schemathesis, and a clie
 	@scripts/setup.sh api
 	scripts/api-check.sh
 
+dist: build ## cohort-VERSION-linux-MACHINE.tar.gz and cohort_VERSION_ARCHITECTURE.deb, in dist/
+	@scripts/setup.sh dist
+	scripts/dist.sh
+
+dist-check: dist ## what dist made, tried in a Debian 12 that has nothing else
+	scripts/dist-check.sh
+
+python-client: ## clients/python: its types, its tests against a real server, its notebook, its wheel
+	@scripts/setup.sh python
+	scripts/python-client.sh
+
 compose-test: ## docker-compose.yml brought up, trained through, killed in part and taken down, in a Docker engine of its own if need be
 	scripts/kubernetes-check.sh
 	scripts/compose-test.sh
@@ -53,4 +64,4 @@ format: ## format every Swift file in place
 	$(SWIFT) format format --in-place --recursive --parallel Package.swift Sources Tests
 
 clean: ## remove what was built
-	rm -rf .build .build-*
+	rm -rf .build .build-* dist

@@ -141,7 +141,13 @@ let package = Package(
                 .crypto,
                 .logging, .nioCore, .nioPosix, .nioSSL, .serviceLifecycle, .subprocess, .swiftASN1, .system, .unixSignals, .x509,
             ],
-            swiftSettings: settings),
+            swiftSettings: settings,
+            // Libraries that an installed Cohort brings with it. The older kind of entry, which holds for what they need in turn as well.
+            linkerSettings: [
+                .unsafeFlags(
+                    ["-Xlinker", "-rpath", "-Xlinker", "$ORIGIN/../lib/cohort", "-Xlinker", "--disable-new-dtags"],
+                    .when(platforms: [.linux]))
+            ]),
     ]
         + tests("CohortCoreTests", ["CohortCore", "CohortStrategies"])
         + tests("CohortStrategiesTests", ["CohortStrategies", "CohortCore"])
@@ -157,7 +163,9 @@ let package = Package(
         + tests(
             "CohortServerTests",
             [
-                "CohortServer", "CohortCore", "InMemory", "CohortClient", "SQLiteDocuments", "DirectoryObjects", .asyncHTTPClient, .logging,
+                "CohortServer", "CohortCore", "CohortSystem", "InMemory", "CohortClient", "SQLiteDocuments", "DirectoryObjects",
+                .asyncHTTPClient,
+                .crypto, .logging,
                 .nioCore,
                 .nioHTTP1, .nioPosix, .serviceLifecycle,
             ])

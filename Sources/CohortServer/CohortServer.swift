@@ -88,6 +88,7 @@ struct CohortServer: Service {
         }
         routes += HealthRoutes(parts: parts, metrics: metrics).routes
         routes += PageRoutes().routes
+        routes += JoinRoutes(offer: configuration.join, isTLS: configuration.tls != nil).routes
         routes.append(try OpenAPIRoute(describing: routes).route)
 
         let router = Router(context: Context.self)

@@ -35,6 +35,8 @@ public struct ServerConfiguration: Sendable {
     public var limits = ConnectionLimits()
     /// Where pages come from that may use the API in a browser: an origin such as `https://lab.example.org`, `*` for all; nil: nowhere else.
     public var corsOrigin: String?
+    /// What `/join` hands out.
+    public var join = JoinOffer()
     /// Whether other servers use the same documents.
     public var isShared = false
 

@@ -7,16 +7,16 @@ struct PageRoutes: Sendable {
     var routes: [Route] {
         [
             .open(.get, "/", "What this server is, for people") { request, _ in
-                .page(Page.start.replacing("{{HOST}}", with: Self.host(request)))
+                .page(Page.start.replacing("{{HOST}}", with: Self.host(request) ?? "SERVER"))
             },
             .open(.get, "/docs", "This API, to read and to try") { _, _ in .page(Page.docs) },
         ]
     }
 
     /// As the browser reached it; what could end a word of a command line is left out.
-    private static func host(_ request: Request) -> String {
-        let host = request.head.authority ?? ""
-        return host.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || ".:-[]".contains($0)) } && !host.isEmpty ? host : "SERVER"
+    static func host(_ request: Request) -> String? {
+        guard let host = request.head.authority, !host.isEmpty else { return nil }
+        return host.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || ".:-[]".contains($0)) } ? host : nil
     }
 }
 

@@ -32,7 +32,9 @@ enum SettingsForm {
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
     static func settings(_ fields: [String: String], strategies: [String]) throws -> SessionSettings {
         if let unknown = fields.keys.sorted().first(where: { !self.fields.contains($0) }) {
-            throw CohortError(.invalid, "there is no field '\(unknown.prefix(60))'; the fields are \(self.fields.joined(separator: ", "))")
+            let hint = Spelling.nearest(to: unknown, in: self.fields).map { "; did you mean '\($0)'?" } ?? ""
+            throw CohortError(
+                .invalid, "there is no field '\(unknown.prefix(60))'; the fields are \(self.fields.joined(separator: ", "))\(hint)")
         }
         // An empty field is one that was left out: browsers send those.
         let given = fields.mapValues(\.trimmed).filter { !$0.value.isEmpty }

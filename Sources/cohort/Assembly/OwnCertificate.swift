@@ -12,6 +12,8 @@ struct OwnCertificate {
     let key: String
     /// 64 lowercase hexadecimal digits.
     let fingerprint: String
+    /// SHA-256 of its public key (SPKI), in base64, as curl takes it after `sha256//`.
+    let publicKeyPin: String
 
     /// - Throws: ``CohortError`` `invalid` when the files are damaged or cannot be written.
     init(in folder: String) throws {
@@ -25,6 +27,8 @@ struct OwnCertificate {
             var serializer = DER.Serializer()
             try serializer.serialize(made)
             fingerprint = SHA256.hash(data: serializer.serializedBytes).hexadecimal
+            let secret = try P256.Signing.PrivateKey(pemRepresentation: String(contentsOfFile: key, encoding: .utf8))
+            publicKeyPin = Data(SHA256.hash(data: secret.publicKey.derRepresentation)).base64EncodedString()
         } catch {
             throw CohortError(
                 .invalid,

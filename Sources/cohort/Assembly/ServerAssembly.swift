@@ -10,15 +10,14 @@ struct ServerAssembly {
     private let configuration: ServerConfiguration
     private let parts: CommonParts
     private let coordinates: Bool
-    /// Of the server's own certificate.
-    let fingerprint: String?
+    var join: JoinOffer { configuration.join }
     var isTLS: Bool { configuration.tls != nil }
 
     /// Flags are nil where they were not given. The data folder is this process's from here on.
     /// - Throws: ``CohortError`` for a setting that cannot be, or a folder that another server has.
     init(
         settings: Settings, host: String?, port: Int?, dataDirectory: String?,
-        tls: (mode: String?, certificate: String?, key: String?) = (nil, nil, nil),
+        tls: (mode: String?, certificate: String?, key: String?) = (nil, nil, nil), behindProxy: Bool = false,
         logger: Logger
     ) async throws {
         let path = settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/server")
@@ -46,6 +45,8 @@ struct ServerAssembly {
             throw CohortError(
                 .invalid, "COHORT_TLS_CERTIFICATE and COHORT_TLS_KEY go together: \(key == nil ? "the second" : "the first") is missing")
         }
+        configuration.join.isBehindProxy = try behindProxy || settings.yesOrNo("behind_proxy", default: false)
+        configuration.join.archive = try Distribution.archive(given: settings.text("archive"))
         configuration.corsOrigin = settings.text("cors_origin")
         if let origin = configuration.corsOrigin, origin != "*", !origin.hasPrefix("http://"), !origin.hasPrefix("https://") {
             throw CohortError(
@@ -64,9 +65,7 @@ struct ServerAssembly {
         if mode == "auto" {
             let own = try OwnCertificate(in: path)
             configuration.tls = (own.certificate, own.key)
-            fingerprint = own.fingerprint
-        } else {
-            fingerprint = nil
+            configuration.join.pins = (own.fingerprint, own.publicKeyPin)
         }
         self.configuration = configuration
         if parts.isShared, configuration.jwtSecret == nil {

@@ -32,7 +32,8 @@ struct Settings {
 
     /// Every setting, as docs/settings.md has them.
     static let names = [
-        "BEHIND_PROXY", "BROKER_ADMIN_URL", "BROKER_CA_FILE", "BROKER_PEER_URL", "BROKER_QUORUM", "BROKER_URL", "CACHE_LIMIT", "CA_FILE",
+        "ARCHIVE", "BEHIND_PROXY", "BROKER_ADMIN_URL", "BROKER_CA_FILE", "BROKER_PEER_URL", "BROKER_QUORUM", "BROKER_URL", "CACHE_LIMIT",
+        "CA_FILE",
         "CONFIG",
         "CORS_ORIGIN",
         "COORDINATE",

@@ -8,8 +8,8 @@ struct Demo: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "See it work on this machine: a server and peers as processes of their own, one session, one model, predictions.")
 
-    @Option(help: "The CSV to train on.")
-    var file = "Examples/penguins.csv"
+    @Option(help: "The CSV to train on; else the penguins that come with Cohort.")
+    var file: String?
     @Option(help: "The column to predict; else the last.")
     var target: String?
     @Option(help: "How many peers.")
@@ -18,8 +18,11 @@ struct Demo: AsyncParsableCommand {
     var dataDir: String?
 
     func run() async throws {
+        let sample = Distribution.sample
+        let file = file ?? sample.file
+        let target = target ?? (self.file == nil ? sample.target : nil)
         guard FileManager.default.fileExists(atPath: file) else {
-            throw CohortError(.invalid, "\(file) is not there: pass --file with a CSV, or run this in the project's folder")
+            throw CohortError(.invalid, "\(file) is not there: pass --file with a CSV")
         }
         guard (1...64).contains(peers) else { throw CohortError(.invalid, "--peers is \(peers); it must be from 1 to 64") }
         let folder = dataDir ?? "\(FileManager.default.temporaryDirectory.path)/cohort-demo-\(newIdentifier().prefix(8))"
@@ -33,11 +36,11 @@ struct Demo: AsyncParsableCommand {
             guard let line = await server.firstLine(startingWith: ready) else {
                 throw CohortError(.internal, "the server did not start: see \(folder)/server.log")
             }
-            try await train(at: String(line.dropFirst(ready.count)), in: folder, processes)
+            try await train(file, target: target, at: String(line.dropFirst(ready.count)), in: folder, processes)
         }
     }
 
-    private func train(at url: String, in folder: String, _ processes: Processes) async throws {
+    private func train(_ file: String, target: String?, at url: String, in folder: String, _ processes: Processes) async throws {
         try await withClient(server: url, token: nil) { client in
             let password = newIdentifier()
             let account = try await client.signup(email: "demo@example.org", password: password, name: "Demo")

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CohortCore
+import CohortServer
 import NIOCore
 
 struct Serve: AsyncParsableCommand {
@@ -33,14 +34,18 @@ struct Serve: AsyncParsableCommand {
         let settings = try await common.settings()
         let logger = try common.logger(settings, label: "cohort.serve")
         let assembly = try await ServerAssembly(
-            settings: settings, host: host, port: port, dataDirectory: dataDir, tls: (tls, tlsCertificate, tlsKey), logger: logger)
-        let isBehindProxy = try behindProxy || settings.yesOrNo("behind_proxy", default: false)
+            settings: settings, host: host, port: port, dataDirectory: dataDir, tls: (tls, tlsCertificate, tlsKey),
+            behindProxy: behindProxy,
+            logger: logger)
+        let isBehindProxy = assembly.join.isBehindProxy
         let scheme = assembly.isTLS ? "https" : "http"
         try await assembly.run { host, port in
             Terminal.say("listening on \(scheme)://\(Self.part(host)):\(port)")
-            if let fingerprint = assembly.fingerprint { Terminal.say("certificate fingerprint \(fingerprint)") }
+            if let pins = assembly.join.pins {
+                Terminal.say("certificate fingerprint \(pins.certificate)\npublic key sha256//\(pins.publicKey)")
+            }
             let others = Self.isLoopback(host) ? [] : Self.addresses(of: host)
-            if Terminal.isInteractive { Terminal.say(Self.next(scheme, port: port, others: others)) }
+            if Terminal.isInteractive { Terminal.say(Self.next(scheme, port: port, others: others, assembly.join)) }
             if !others.isEmpty, !isBehindProxy, scheme == "http" {
                 Terminal.complain(
                     "passwords and data cross the network unencrypted: say --tls auto, set --tls-certificate and --tls-key, or put a proxy with TLS before it (and say --behind-proxy), or use it on a network that you trust",
@@ -61,14 +66,17 @@ struct Serve: AsyncParsableCommand {
         return all.filter { !isLoopback($0) && !$0.lowercased().hasPrefix("fe80:") && (host == "::" || !$0.contains(":")) }
     }
 
-    private static func next(_ scheme: String, port: Int, others: [String]) -> String {
+    private static func next(_ scheme: String, port: Int, others: [String], _ join: JoinOffer) -> String {
         let own = "\(scheme)://127.0.0.1:\(port)"
         let theirs = others.first.map { "\(scheme)://\(part($0)):\(port)" } ?? own
+        let fingerprint = join.pins.map { " --fingerprint \($0.certificate)" } ?? ""
+        let pinned = join.pins.map { " --insecure --pinnedpubkey 'sha256//\($0.publicKey)'" } ?? ""
+        let installing = join.archive == nil ? "" : "\nwithout Cohort on it:  curl -fsS\(pinned) \(theirs)/join | sh -s -- TOKEN"
         return """
 
             An account:        cohort signup --server \(own) --email you@example.org
             A join token:      cohort token
-            Join a machine:    cohort peer --server \(theirs) --token TOKEN\(others.isEmpty ? "   (this machine alone: --host 0.0.0.0 lets others in)" : "")
+            Join a machine:    cohort peer --server \(theirs)\(fingerprint) --token TOKEN\(others.isEmpty ? "   (this machine alone: --host 0.0.0.0 lets others in)" : "")\(installing)
             Train:             cohort train data.csv --peers all
             Ctrl-C stops it; what it keeps is there at the next start.
             """

@@ -1,0 +1,122 @@
+import CohortCore
+import CohortSystem
+import Crypto
+import HTTPTypes
+import Hummingbird
+import NIOCore
+import _NIOFileSystem
+
+/// Hands Cohort itself out to the machines that should join: `curl http://SERVER:8080/join | sh`.
+struct JoinRoutes: Sendable {
+    let offer: JoinOffer
+    let isTLS: Bool
+    private let archives = ArchiveDigest()
+
+    init(offer: JoinOffer, isTLS: Bool) {
+        self.offer = offer
+        self.isTLS = isTLS
+    }
+
+    var routes: [Route] {
+        [
+            .open(.get, "/join", "A shell script that installs Cohort for who runs it, and starts a peer of this server") { request, _ in
+                let archive = try await archive()
+                guard let host = PageRoutes.host(request) else {
+                    throw CohortError(.invalid, "the Host header is no host name with a port: the script would not find this server")
+                }
+                let script = JoinScript.text(
+                    server: "\(isTLS || offer.isBehindProxy ? "https" : "http")://\(host)", archive: archive, offer: offer)
+                return .text(script, type: "text/x-shellscript; charset=utf-8")
+            },
+            .open(.get, "/join/archive", "The archive that the script installs; its ETag is the SHA-256") { request, _ in
+                let archive = try await archive()
+                let path = FilePath(archive.path)
+                return try await .download(
+                    request, ObjectReference(key: "join", sha256: archive.sha256, bytes: archive.bytes),
+                    headers: [.contentDisposition: "attachment; filename=\"\(archive.name)\""]
+                ) { offset in
+                    FileReader.chunks(of: path, from: Int64(offset))
+                }
+            },
+        ]
+    }
+
+    private func archive() async throws -> Archive {
+        guard let path = offer.archive else {
+            throw CohortError(
+                .notFound,
+                "this server has no archive to hand out: start it from what `make dist` makes, or set COHORT_ARCHIVE; a machine that has `cohort` joins with `cohort peer`"
+            )
+        }
+        return try await archives.archive(at: path)
+    }
+}
+
+/// What machines are told that want to join by the server's script.
+public struct JoinOffer: Sendable {
+    /// Path of the `.tar.gz` that `make dist` makes; nil: none is handed out.
+    public var archive: String?
+    /// Whether others see `https` where the server itself speaks plain.
+    public var isBehindProxy: Bool
+    /// Of a certificate of the server's own: SHA-256 of the certificate, 64 hexadecimal digits, and of its public key (SPKI) in base64.
+    public var pins: (certificate: String, publicKey: String)?
+
+    public init(archive: String? = nil, isBehindProxy: Bool = false, pins: (certificate: String, publicKey: String)? = nil) {
+        self.archive = archive
+        self.isBehindProxy = isBehindProxy
+        self.pins = pins
+    }
+}
+
+struct Archive: Sendable {
+    let path: String
+    let bytes: Int
+    let sha256: String
+
+    /// The last part of the path; what cannot stand in a shell's word or a header is left out.
+    var name: String {
+        String((path.split(separator: "/").last ?? "").filter { $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) })
+    }
+}
+
+/// Reads the archive once, and again when it has changed.
+private actor ArchiveDigest {
+    private var known: (archive: Archive, changed: FileInfo.Timespec)?
+
+    func archive(at path: String) async throws -> Archive {
+        do {
+            guard let info = try await FileSystem.shared.info(forFileAt: FilePath(path)), info.type == .regular else {
+                throw CohortError(.notFound, "the archive \(path) that this server should hand out is not there (COHORT_ARCHIVE)")
+            }
+            if let known, known.changed == info.lastDataModificationTime, known.archive.bytes == Int(info.size) { return known.archive }
+            var digest = SHA256()
+            for try await chunk in FileReader.chunks(of: FilePath(path), from: 0) { digest.update(data: chunk) }
+            let archive = Archive(path: path, bytes: Int(info.size), sha256: digest.finalize().hexadecimal)
+            known = (archive, info.lastDataModificationTime)
+            return archive
+        } catch let error as FileSystemError {
+            throw CohortError(.unavailable, "the archive \(path) cannot be read: \(error.message)")
+        }
+    }
+}
+
+private enum FileReader {
+    /// In chunks of at most 1 MiB.
+    static func chunks(of path: FilePath, from offset: Int64) -> AsyncThrowingStream<[UInt8], any Error> {
+        let position = Position(offset)
+        return AsyncThrowingStream {
+            // Opened for each chunk: whoever goes away half way leaves no file open.
+            let chunk = try await FileSystem.shared.withFileHandle(forReadingAt: path) { handle in
+                try await handle.readChunk(fromAbsoluteOffset: position.value, length: .mebibytes(1))
+            }
+            position.value += Int64(chunk.readableBytes)
+            return chunk.readableBytes == 0 ? nil : Array(buffer: chunk)
+        }
+    }
+
+    /// Of one stream, which asks for one chunk after the other.
+    private final class Position: @unchecked Sendable {
+        var value: Int64
+        init(_ value: Int64) { self.value = value }
+    }
+}

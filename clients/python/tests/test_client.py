@@ -1,0 +1,167 @@
+"""Against a real server with real peers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import cohort
+from conftest import BINARY, EMAIL, PASSWORD, ROOT, Server
+
+SETTINGS: dict[str, Any] = {"rounds": 4, "epochs": 3, "batch_size": 8, "lr": 0.005, "hidden": [16], "seed": 7}
+
+
+@pytest.fixture(scope="module")
+def run(client: cohort.Client, penguins: pd.DataFrame) -> cohort.Run:
+    return client.fit(penguins, target="species", peers=2, progress=False, name="penguins", **SETTINGS)
+
+
+def test_a_frame_trains_on_two_peers_and_says_what_came_out(run: cohort.Run) -> None:
+    assert run.status["status"] == "COMPLETED"
+    assert {peer["name"] for peer in run.results["peers"]} == {"one", "two"}
+    assert run.results["seed"] == 7 and run.results["rounds"] == 4
+    assert run.score > 0.8
+    assert list(run.history.index) == [1, 2, 3, 4]
+    assert run.history["val_accuracy"].iloc[-1] == pytest.approx(run.score)
+    assert run.history["loss"].iloc[-1] < run.history["loss"].iloc[0]
+    epochs = run.epochs
+    assert len(epochs) == 4 * 3 * 2
+    assert {(e["round"], e["epoch"], e["peer"]) for e in epochs} == {(r, e, p) for r in range(1, 5) for e in range(1, 4) for p in ("one", "two")}
+
+
+def test_server_and_numpy_predict_alike(run: cohort.Run, penguins: pd.DataFrame) -> None:
+    there, here = run.predict(penguins), run.predict(penguins, local=True)
+    assert list(there) == list(here)
+    assert np.mean(there == penguins["species"]) > 0.8
+    np.testing.assert_allclose(run.predict_proba(penguins), run.predict_proba(penguins, local=True), atol=1e-5)
+    np.testing.assert_allclose(run.predict_proba(penguins).sum(axis=1), 1, atol=1e-5)
+
+
+def test_rows_and_paths_are_tables_too(run: cohort.Run, penguins: pd.DataFrame, tmp_path: Path) -> None:
+    expected = list(run.predict(penguins.head(20)))
+    assert list(run.predict(penguins.head(20).to_dict("records"))) == expected
+    assert list(run.model.predict(penguins.head(20).to_dict("records"))) == expected
+    path = tmp_path / "rows.csv"
+    penguins.head(20).to_csv(path, index=False)
+    assert list(run.predict(path)) == expected
+    assert list(run.model.predict(path)) == expected
+
+
+def test_the_saved_file_is_what_the_command_line_reads(run: cohort.Run, penguins: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    run.save(path)
+    out = subprocess.run([BINARY, "predict", path, ROOT / "Examples/penguins.csv"], check=True, capture_output=True).stdout.decode().split("\n")
+    assert [line.split(",")[0] for line in out[1:] if line] == list(cohort.Model.load(path).predict(penguins))
+
+
+def test_a_quantity_and_its_units(client: cohort.Client, penguins: pd.DataFrame) -> None:
+    frame = penguins.dropna()[["flipper_length_mm", "bill_length_mm", "sex", "body_mass_g"]]
+    run = client.fit(frame, target="body_mass_g", peers="all", progress=False, **{**SETTINGS, "rounds": 8})
+    there, here = run.predict(frame), run.predict(frame, local=True)
+    np.testing.assert_allclose(there, here, rtol=1e-4)
+    assert abs(there.mean() - frame["body_mass_g"].mean()) < 300
+    assert run.score == run.results["metrics"]["r2"]
+    with pytest.raises(ValueError, match="quantity"):
+        run.predict_proba(frame)
+
+
+def test_the_same_table_is_not_sent_again(client: cohort.Client, penguins: pd.DataFrame, run: cohort.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[list[str]] = []
+    plain = client._json
+
+    def watch(method: str, path: str, **options: Any) -> Any:
+        if path == "/sessions/start":
+            sent.append([name for name, _ in options["files"]])
+        return plain(method, path, **options)
+
+    monkeypatch.setattr(client, "_json", watch)
+    again = client.fit(penguins, target="species", peers=1, progress=False, rounds=1)
+    assert "sha256" in sent[0] and "file" not in sent[0]
+    again.delete()
+    assert again.id not in [other.id for other in client.runs()]
+    assert run.id in [other.id for other in client.runs()]
+
+
+def test_a_run_goes_on_without_its_watcher_and_can_be_cancelled(client: cohort.Client, penguins: pd.DataFrame) -> None:
+    run = client.fit(penguins, target="species", wait=False, rounds=100_000)
+    assert client.run().id == run.id
+    run.cancel()
+    with pytest.raises(cohort.TrainingFailed) as failure:
+        run.wait(progress=False)
+    assert failure.value.code == "cancelled"
+    client.wait_for_peers(2)
+
+
+def test_refusals_are_the_servers_sentences(client: cohort.Client, server: Server, penguins: pd.DataFrame) -> None:
+    with pytest.raises(cohort.CohortError, match="did you mean") as unknown:
+        client.fit(penguins, target="species", epoch=3)
+    assert unknown.value.code == "invalid" and unknown.value.status == 400
+    with pytest.raises(cohort.CohortError) as busy:
+        client.fit(penguins, target="species", peers=50)
+    assert busy.value.code == "unavailable"
+    with pytest.raises(ValueError, match="did you mean 'species'"):
+        client.fit(penguins, target="specie")
+    with pytest.raises(cohort.TrainingFailed, match="specie"):
+        client.fit(ROOT / "Examples/penguins.csv", target="specie", progress=False)
+    with pytest.raises(cohort.CohortError) as wrong:
+        cohort.connect(server.url, email=EMAIL, password="wrong horse")
+    assert wrong.value.code == "unauthenticated"
+    with pytest.raises(cohort.CohortError, match="cohort serve") as away:
+        cohort.connect("http://127.0.0.1:9", email=EMAIL, password=PASSWORD)
+    assert away.value.code == "unavailable"
+    with pytest.raises(ValueError, match="no server's URL"):
+        cohort.connect("127.0.0.1:8080", token="x")
+
+
+def test_whoever_the_command_line_has_signed_in(server: Server, client: cohort.Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", server.environment["XDG_CONFIG_HOME"])
+    monkeypatch.delenv("COHORT_SERVER", raising=False)
+    server.run("login", "--server", server.url, "--email", EMAIL, "--password", PASSWORD)
+    assert {peer.name for peer in cohort.connect().peers()} >= {"one", "two"}
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(cohort.CohortError, match="cohort login"):
+        cohort.connect(server.url)
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "cohort/credentials.json").write_text("{")
+    with pytest.raises(cohort.CohortError, match="credentials.json"):
+        cohort.connect(server.url)
+
+
+def test_a_server_with_a_certificate_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(tmp_path, "--tls", "auto")
+    try:
+        server.run("signup", "--server", server.url, "--email", EMAIL, "--password", PASSWORD)
+        monkeypatch.setenv("XDG_CONFIG_HOME", server.environment["XDG_CONFIG_HOME"])
+        assert cohort.connect(server.url).peers() == []
+        # Another certificate at the same address.
+        known = tmp_path / "config/cohort/known-servers.json"
+        known.write_text("{}")
+        with pytest.raises(cohort.CohortError, match="(?i)certificate"):
+            cohort.connect(server.url).peers()
+    finally:
+        server.stop()
+
+
+def test_progress_line_by_line(client: cohort.Client, penguins: pd.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    client.fit(penguins, target="species", **SETTINGS)
+    shown = capsys.readouterr().err
+    assert "Round 4 of 4 is done, held-out rows: loss" in shown and "100% Training completed" in shown
+
+
+@pytest.mark.parametrize("data", [b"", b"x", json.dumps({}).encode(), (2).to_bytes(8, "little") + b"{}", b"\xff" * 40])
+def test_what_is_no_model_file_is_said_to_be_none(data: bytes) -> None:
+    with pytest.raises(ValueError, match="no model file"):
+        cohort.Model(data)
+
+
+def test_a_model_says_which_column_is_missing_and_which_cell_is_wrong(run: cohort.Run, penguins: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="'bill_length_mm'"):
+        run.model.predict(penguins.drop(columns="bill_length_mm"))
+    with pytest.raises(ValueError, match="row 2: 'long' in 'bill_length_mm'"):
+        run.model.predict([{**row, "bill_length_mm": value} for row, value in zip(penguins.to_dict("records"), (1.5, "long"))])
