@@ -43,9 +43,34 @@ public struct SessionStart: Sendable {
     /// - Returns: how many peers are free for it.
     /// - Throws: ``CohortError`` `unavailable` when they are too few, with who has the others.
     public func check(_ settings: SessionSettings, ownerId: String) async throws -> Int {
-        let free = try await candidates(settings, ownerId).count
-        try await enough(settings, free, ownerId)
-        return free
+        let deadline = time.monotonic + Self.patience
+        while true {
+            let free = try await candidates(settings, ownerId).count
+            // Whose session has ended, which its owner has seen, is free in a moment.
+            if free < settings.peers, time.monotonic < deadline, try await anyIsBeingFreed(settings, ownerId) {
+                try await time.sleep(seconds: Self.interval)
+                continue
+            }
+            try await enough(settings, free, ownerId)
+            return free
+        }
+    }
+
+    /// Seconds in which an ended session frees its peers, unless something is away.
+    static let patience = 3.0
+    static let interval = 0.05
+
+    private func anyIsBeingFreed(_ settings: SessionSettings, _ ownerId: String) async throws -> Bool {
+        for id in Set(try await busy(settings, ownerId).compactMap(\.sessionId)) {
+            if try await documents.session(id: id)?.status.isFinal ?? true { return true }
+        }
+        return false
+    }
+
+    private func busy(_ settings: SessionSettings, _ ownerId: String) async throws -> [Peer] {
+        try await documents.peers().filter {
+            $0.sessionId != nil && $0.status != .offline && $0.mayServe(ownerId: ownerId, pool: settings.pool ?? .mine)
+        }
     }
 
     /// An override of somebody who does not take part would be passed over in silence.
@@ -74,9 +99,7 @@ public struct SessionStart: Sendable {
     private func enough(_ settings: SessionSettings, _ there: Int, _ ownerId: String) async throws {
         let count = settings.peers
         guard there < count else { return }
-        let busy = try await documents.peers().filter {
-            $0.sessionId != nil && $0.status != .offline && $0.mayServe(ownerId: ownerId, pool: settings.pool ?? .mine)
-        }
+        let busy = try await busy(settings, ownerId)
         let others = settings.pool == .everyone ? "" : ". Only your own count, unless the session says pool=everyone"
         let advice = busy.isEmpty ? "start more with `cohort peer`, or ask for fewer" : "wait for them, start more, or ask for fewer"
         throw CohortError(

@@ -114,7 +114,7 @@ struct Operation: Sendable {
             "training_status", "sessions", query: [Parameter(name: "session_id", schema: .text.about("Absent: the newest."))],
             answer("TrainingStatus"), problems: [404]),
         "GET /sessions/{id}": Operation("get_session", "sessions", answer("Session"), problems: [404]),
-        "DELETE /sessions/{id}": Operation("delete_session", "sessions", nothing, problems: [404, 409]),
+        "DELETE /sessions/{id}": Operation("delete_session", "sessions", nothing, problems: [404, 409, 503]),
         "GET /sessions/{id}/events": Operation("session_events", "sessions", stream, problems: [404]),
         "POST /sessions/{id}/cancel": Operation("cancel_session", "sessions", answer("TrainingStatus", 202), problems: [404, 409]),
         "GET /sessions/{id}/results": Operation("get_results", "sessions", answer("Results"), problems: [404, 409]),

@@ -151,9 +151,18 @@ struct SessionRoutes: Sendable {
 
     /// Its objects first: what is left after a fault can be deleted again.
     private func remove(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
-        let session = try await session(context, caller)
-        guard session.status.isFinal, session.isEnding != true else {
+        var session = try await session(context, caller)
+        guard session.status.isFinal else {
             throw CohortError(.conflict, "the session is \(session.status.rawValue): cancel it first, and delete it when it has ended")
+        }
+        // It has ended, which its owner has seen; its peers are being told.
+        let deadline = parts.time.monotonic + 3
+        while session.isEnding == true {
+            guard parts.time.monotonic < deadline else {
+                throw CohortError(.unavailable, "the session has ended, and its peers are still being told: try again in a moment")
+            }
+            try await parts.time.sleep(seconds: 0.05)
+            session = try await self.session(context, caller)
         }
         var keys = [
             session.upload?.key, session.dataset?.object.key, session.dataset?.schemaObject?.key, session.weights?.key,
