@@ -182,7 +182,9 @@ let package = Package(
         + tests(
             "SystemTests",
             [
-                "cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortTraining", .asyncHTTPClient, .subprocess, .nioCore, .nioHTTP1,
+                "cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortTraining", .argumentParser, .asyncHTTPClient, .subprocess,
+                .nioCore,
+                .nioHTTP1,
                 .system,
             ])
         // Times the engine: only when asked for, COHORT_ONLY=EngineBench.

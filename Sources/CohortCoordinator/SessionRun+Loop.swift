@@ -161,9 +161,19 @@ extension SessionRun {
                 continue
             }
             if peer.status == .offline {
-                step += machine.apply(.peerLost(peerId: place.id, why: "silent too long, or gone"), now: clock.now())
+                step += machine.apply(
+                    peer.hasLeft == true ? .peerLeft(peerId: place.id) : .peerLost(peerId: place.id, why: "silent too long"),
+                    now: clock.now())
             } else if peer.registration != place.registration {
                 step += machine.apply(.peerRegistered(peer), now: clock.now())
+            }
+        }
+        if machine.session.status == .running, let since = machine.session.startedAt,
+            machine.session.peers.count(where: \.isAlive) >= machine.session.settings.peers
+        {
+            for peer in try await documents.availablePeers()
+            where peer.ownerId == machine.session.ownerId && peer.registeredAt > since && machine.place(of: peer.id) == nil {
+                step += machine.apply(.passedOver(peer), now: clock.now())
             }
         }
         return step

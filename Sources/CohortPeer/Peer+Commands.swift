@@ -60,6 +60,7 @@ extension Peer {
                 logger.info("round \(done.round) of session \(done.sessionId) is done already; saying so again")
                 outbox.add(.done(done))
             case .leave(let session, let reason):
+                configuration.report(.released(session: session))
                 logger.info("left session \(session): \(reason)")
                 outbox.drop(sessionId: session)
                 if ledger.running == nil { assign.yield(.release) }

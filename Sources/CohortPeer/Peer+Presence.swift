@@ -15,6 +15,7 @@ extension Peer {
             try folder.save(record)
             self.registered = registered
             // From here on it says goodbye when it ends.
+            configuration.report(.joined(name: registered.name ?? configuration.name))
             logger.notice(
                 "registered as \(registered.name ?? configuration.name) at \(client.server); waiting for work, Ctrl-C leaves",
                 metadata: ["peer": "\(registered.peerId)"])
@@ -76,6 +77,7 @@ extension Peer {
                     record.peerId = nil
                     record.credential = nil
                 case .unavailable, .internal, .storageFull:
+                    if !isWaiting { configuration.report(.waitingForServer(error.message)) }
                     if !isWaiting { logger.warning("waiting for the server: \(error)") }
                     isWaiting = true
                     try await Task.sleep(for: backoff.next())

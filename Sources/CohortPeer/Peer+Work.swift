@@ -28,9 +28,12 @@ extension Peer {
             ) { event in
                 if !control.isStopped { outbox.add(event) }
             }
+            let report = configuration.report
             let (results, update) = try await control.run {
                 try await trainer.run(command, peerId: peerId, control: control, progress: progress) { heartbeat in
-                    if !control.isStopped { outbox.add(.heartbeat(heartbeat), isFollowed: heartbeat.epoch == command.epochs) }
+                    guard !control.isStopped else { return }
+                    outbox.add(.heartbeat(heartbeat), isFollowed: heartbeat.epoch == command.epochs)
+                    report(.epoch(heartbeat, of: command.epochs))
                 }
             }
             let done = DoneEvent(
@@ -39,9 +42,11 @@ extension Peer {
             guard ledger.finish(key, answer: done) else { return }
             logger.info("done: \(key)", metadata: ["samples": "\(results.samples)", "seconds": "\(results.seconds)"])
             outbox.add(.done(done))
+            configuration.report(.round(done))
         } catch {
             guard ledger.finish(key, answer: nil), !(error is CancellationError) else { return }
             let failure = RunFailure(error)
+            configuration.report(.failed(session: key.sessionId, message: failure.message))
             logger.error("\(key) failed: \(failure.message)")
             outbox.add(
                 .error(
@@ -70,6 +75,7 @@ extension Peer {
             // Something else is wanted of it.
         } catch {
             let failure = RunFailure(error)
+            configuration.report(.failed(session: command.sessionId, message: failure.message))
             logger.error("the data set of session \(command.sessionId) cannot be loaded: \(failure.message)")
             outbox.add(
                 .error(

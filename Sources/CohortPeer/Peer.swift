@@ -61,7 +61,7 @@ public actor Peer: Service {
         cache.removeLeftovers()
         let trainer = Trainer(
             executor: executor, makeEngine: makeEngine, objects: client.objects, cache: cache, maxLoad: configuration.maxLoad,
-            checkPoint: configuration.checkPoint, logger: logger)
+            checkPoint: configuration.checkPoint, report: configuration.report, logger: logger)
         do {
             try await cancelWhenGracefulShutdown { [self] in
                 try await withThrowingTaskGroup(of: Void.self) { group in
@@ -85,6 +85,7 @@ public actor Peer: Service {
         do {
             try await client.authenticated(by: registered.credential).leave(
                 peerId: registered.peerId, registration: registered.registration)
+            configuration.report(.left)
             logger.notice("left the pool")
         } catch {
             logger.info("leaving without a goodbye, the server will notice the silence: \(error)")

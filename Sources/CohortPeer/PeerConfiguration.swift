@@ -29,6 +29,8 @@ public struct PeerConfiguration: Sendable {
     public var maxLoad: Int
     /// Of this program, for the list of peers.
     public var version: String
+    /// Told what the peer does, from whichever thread; must not block.
+    public var report: @Sendable (PeerActivity) -> Void = { _ in }
     /// Called on the training thread at each ``CheckPoint``, which it may hold by blocking; nil outside tests.
     public var checkPoint: (@Sendable (CheckPoint) -> Void)?
 

@@ -16,6 +16,7 @@ actor Trainer {
     private let limiter: LoadLimiter
     private let maxLoad: Int
     private let checkPoint: (@Sendable (CheckPoint) -> Void)?
+    private let report: @Sendable (PeerActivity) -> Void
     private let logger: Logger
 
     private var engine: (any MeasuredEngine)?
@@ -28,7 +29,8 @@ actor Trainer {
 
     init(
         executor: ThreadExecutor, makeEngine: @escaping @Sendable () throws -> any MeasuredEngine, objects: ObjectTransfer,
-        cache: DatasetCache, maxLoad: Int, checkPoint: (@Sendable (CheckPoint) -> Void)?, logger: Logger
+        cache: DatasetCache, maxLoad: Int, checkPoint: (@Sendable (CheckPoint) -> Void)?,
+        report: @escaping @Sendable (PeerActivity) -> Void, logger: Logger
     ) {
         self.executor = executor
         self.makeEngine = makeEngine
@@ -37,6 +39,7 @@ actor Trainer {
         self.maxLoad = maxLoad
         limiter = LoadLimiter(percent: maxLoad)
         self.checkPoint = checkPoint
+        self.report = report
         self.logger = logger
     }
 
@@ -215,6 +218,7 @@ actor Trainer {
         do {
             if !cache.has(csv, bytes: command.csvBytes) {
                 cache.makeRoom(for: command.csvBytes, keeping: inUse)
+                report(.loading(bytes: command.csvBytes))
                 logger.info("downloading the data set", metadata: ["bytes": "\(command.csvBytes)"])
                 try await objects.download(command.csvUrl, to: csv, sha256: command.csvSha256, bytes: command.csvBytes) {
                     progress.sign(.loading, $0)

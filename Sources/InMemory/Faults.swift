@@ -121,8 +121,8 @@ public struct FaultyDocuments: Documents {
     public func freePeers(ofSession sessionId: String) async throws {
         try await plan.call("freePeers") { try await base.freePeers(ofSession: sessionId) }
     }
-    public func setOffline(peerId: String, registration: Int?) async throws {
-        try await plan.call("setOffline") { try await base.setOffline(peerId: peerId, registration: registration) }
+    public func setOffline(peerId: String, registration: Int?, hasLeft: Bool) async throws {
+        try await plan.call("setOffline") { try await base.setOffline(peerId: peerId, registration: registration, hasLeft: hasLeft) }
     }
     public func deletePeer(id: String) async throws { try await plan.call("deletePeer") { try await base.deletePeer(id: id) } }
     public func insert(_ session: Session) async throws { try await plan.call("insert session") { try await base.insert(session) } }

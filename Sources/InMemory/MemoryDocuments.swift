@@ -147,10 +147,11 @@ public final class MemoryDocuments: Documents {
         }
     }
 
-    public func setOffline(peerId: String, registration: Int?) async throws {
+    public func setOffline(peerId: String, registration: Int?, hasLeft: Bool) async throws {
         state.withLock { state in
             guard let peer = state.peers[peerId], registration == nil || peer.registration == registration else { return }
             state.peers[peerId]?.status = .offline
+            state.peers[peerId]?.hasLeft = hasLeft ? true : nil
         }
     }
 

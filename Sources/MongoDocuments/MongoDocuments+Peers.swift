@@ -106,10 +106,10 @@ extension MongoDocuments {
         try await update("peers", "{\(filter)}", "{\"$unset\":{\"session_id\":\"\"}}", many: true)
     }
 
-    public func setOffline(peerId: String, registration: Int?) async throws {
+    public func setOffline(peerId: String, registration: Int?, hasLeft: Bool) async throws {
         let filter: MongoJSON =
             if let registration { "{\"_id\":\(peerId),\"registration\":\(registration)}" } else { "{\"_id\":\(peerId)}" }
-        try await update("peers", filter, "{\"$set\":{\"status\":\"OFFLINE\"}}")
+        try await update("peers", filter, "{\"$set\":{\"status\":\"OFFLINE\",\"has_left\":\(hasLeft)}}")
     }
 
     public func deletePeer(id: String) async throws {

@@ -122,6 +122,9 @@ enum Schema {
         migrator.registerMigration("4") { database in
             try database.execute(sql: "ALTER TABLE users ADD COLUMN password_changed_at INTEGER;")
         }
+        migrator.registerMigration("5") { database in
+            try database.execute(sql: "ALTER TABLE peers ADD COLUMN has_left INTEGER;")
+        }
         return migrator
     }
 }

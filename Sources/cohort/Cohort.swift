@@ -13,20 +13,26 @@ struct Cohort: AsyncParsableCommand {
         commandName: "cohort",
         abstract: "Pool your machines and train one model together.",
         discussion: """
-            Try it:            cohort demo
-            A server:          cohort serve
-            An account:        cohort signup --email you@example.org
-            Join a machine:    cohort peer --server URL --token TOKEN   (TOKEN from: cohort token)
-            Train:             cohort train data.csv --peers 3
+            Try it:          cohort demo
+            A server:        cohort serve
+            An account:      cohort signup --email you@example.org
+            Join a machine:  cohort peer --server URL --token TOKEN  (from: cohort token)
+            Train:           cohort train data.csv --peers all --target COLUMN
+
+            Every setting is a flag, COHORT_… in the environment, or a line of a file (--config): docs/settings.md lists them.
             """,
         version: Version.text,
-        subcommands: [
-            Serve.self, Coordinate.self, PeerCommand.self, Train.self, Watch.self, Cancel.self, Delete.self, Sessions.self, Status.self,
-            Results.self,
-            Model.self,
-            Predict.self, Evaluate.self, Inspect.self, Peers.self, Signup.self, Login.self, Logout.self, WhoAmI.self, Passwd.self,
-            Token.self,
-            Export.self, Import.self, Demo.self,
+        groupedSubcommands: [
+            CommandGroup(
+                name: "Machines",
+                subcommands: [Serve.self, PeerCommand.self, Peers.self, Token.self, Coordinate.self, Doctor.self, Demo.self]),
+            CommandGroup(
+                name: "Training",
+                subcommands: [
+                    Train.self, Watch.self, Cancel.self, Delete.self, Sessions.self, Status.self, Results.self, Model.self,
+                ]),
+            CommandGroup(name: "Files", subcommands: [Inspect.self, Predict.self, Evaluate.self, Export.self, Import.self]),
+            CommandGroup(name: "Account", subcommands: [Signup.self, Login.self, Logout.self, WhoAmI.self, Passwd.self]),
         ])
 
     /// Exit codes: 0 done, 1 failed, 2 usage, 3 try again later.

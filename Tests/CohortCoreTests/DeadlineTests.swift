@@ -79,6 +79,23 @@ import Testing
         #expect(stage.session.round == 100)
     }
 
+    @Test func `a lid that is closed for many rounds is told of once, and again when it is closed again`() {
+        var stage = Stage(rounds: 200, change: { $0.batchSize = 8 })
+        stage = stage.started()
+        var told: [Int] = []
+        for round in 0..<8 {
+            stage.now += 1
+            // c answers in the first round and in the fifth.
+            for name in round == 0 || round == 4 ? ["a", "b", "c"] : ["a", "b"] { stage.done(name) }
+            stage.now += 20
+            stage.send(.tick)
+            if stage.words.contains("c was too late") { told.append(round) }
+            stage.aggregated()
+        }
+        #expect(told == [1, 5])
+        #expect(stage.session.round == 8)
+    }
+
     @Test func `the first fast answer closes no round`() {
         var stage = Stage(peers: ["a", "b", "c", "d", "e"])
         stage = stage.started()

@@ -37,6 +37,21 @@ import Testing
         #expect(stage.session.lastRound?.dropped["c"] == "silent")
     }
 
+    @Test func `a goodbye is no loss, and a newcomer who is not needed is told of once`() {
+        var stage = Stage()
+        stage = stage.started()
+        stage.send(.passedOver(Stage.peer("d")))
+        #expect(
+            stage.step.notices.map(\.message).count == 1
+                && stage.words.contains("d has come, and is not used: the session has the 3 peers"), "\(stage.words)")
+        stage.send(.passedOver(Stage.peer("d")))
+        stage.send(.passedOver(Stage.peer("a")))
+        #expect(stage.step.notices.map(\.message).isEmpty)
+        stage.send(.peerLeft(peerId: "c"))
+        #expect(stage.step.notices.map(\.message) == ["c has left; its 30 rows go to the others"])
+        #expect(stage.place("c")?.state == .lost)
+    }
+
     @Test func `a newcomer is enabled at once and trains from the next round`() {
         var stage = Stage()
         stage = stage.started()

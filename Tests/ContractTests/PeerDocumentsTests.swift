@@ -8,7 +8,7 @@ struct PeerDocumentsTests {
         try await store.withEmpty { documents in
             let first = try await documents.register(.sample(id: "p"))
             #expect(first == .sample(id: "p"))
-            try await documents.setOffline(peerId: "p", registration: nil)
+            try await documents.setOffline(peerId: "p", registration: nil, hasLeft: false)
 
             var renamed = Peer.sample(id: "p", name: "workstation")
             renamed.capabilities.device = "cuda:0"
@@ -28,7 +28,7 @@ struct PeerDocumentsTests {
         try await store.withEmpty { documents in
             _ = try await documents.register(.sample(id: "p"))
             #expect(try await documents.claim(peerId: "p", sessionId: "s"))
-            try await documents.setOffline(peerId: "p", registration: 1)
+            try await documents.setOffline(peerId: "p", registration: 1, hasLeft: false)
             let offline = try await documents.peer(id: "p")
             #expect(offline?.status == .offline && offline?.sessionId == "s")
 
@@ -73,7 +73,7 @@ struct PeerDocumentsTests {
         try await store.withEmpty { documents in
             for id in ["fresh", "stale", "gone"] { _ = try await documents.register(.sample(id: id)) }
             _ = try await documents.register(.sample(id: "stale"))
-            try await documents.setOffline(peerId: "gone", registration: 1)
+            try await documents.setOffline(peerId: "gone", registration: 1, hasLeft: false)
             try await documents.touch(
                 ["fresh", "stale", "gone", "unknown"].map { PeerBeat(peerId: $0, registration: 1, seen: moment(5)) })
             #expect(try await documents.peer(id: "fresh")?.lastSeen == moment(5))
@@ -89,11 +89,19 @@ struct PeerDocumentsTests {
     func offline(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for _ in 0..<2 { _ = try await documents.register(.sample(id: "p")) }
-            try await documents.setOffline(peerId: "p", registration: 1)
+            try await documents.setOffline(peerId: "p", registration: 1, hasLeft: false)
             #expect(try await documents.peer(id: "p")?.status == .online)
-            try await documents.setOffline(peerId: "p", registration: 2)
+            try await documents.setOffline(peerId: "p", registration: 2, hasLeft: false)
             #expect(try await documents.peer(id: "p")?.status == .offline)
-            try await documents.setOffline(peerId: "unknown", registration: nil)
+            try await documents.setOffline(peerId: "unknown", registration: nil, hasLeft: false)
+            // Who said goodbye is told from who was silent, until it comes back.
+            #expect(try await documents.peer(id: "p")?.hasLeft != true)
+            _ = try await documents.register(.sample(id: "p"))
+            try await documents.setOffline(peerId: "p", registration: 3, hasLeft: true)
+            #expect(try await documents.peer(id: "p")?.hasLeft == true)
+            #expect(try await documents.peers().first?.hasLeft == true)
+            _ = try await documents.register(.sample(id: "p"))
+            #expect(try await documents.peer(id: "p")?.hasLeft == nil)
         }
     }
 
@@ -115,7 +123,7 @@ struct PeerDocumentsTests {
             let freed = try await documents.peer(id: "p")
             #expect(freed?.status == .online && freed?.sessionId == nil)
 
-            try await documents.setOffline(peerId: "p", registration: nil)
+            try await documents.setOffline(peerId: "p", registration: nil, hasLeft: false)
             #expect(try await documents.claim(peerId: "p", sessionId: "s") == false)
         }
     }
@@ -153,7 +161,7 @@ struct PeerDocumentsTests {
                 _ = try await documents.register(.sample(id: id, name: id))
                 #expect(try await documents.claim(peerId: id, sessionId: session))
             }
-            try await documents.setOffline(peerId: "b", registration: nil)
+            try await documents.setOffline(peerId: "b", registration: nil, hasLeft: false)
             try await documents.freePeers(ofSession: "s")
             try await documents.freePeers(ofSession: "s")
             let peers = try await documents.peers()

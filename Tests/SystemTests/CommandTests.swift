@@ -293,6 +293,42 @@ extension SystemSuite {
             #expect(result.standardOutput.split(separator: "\n").map(String.init) == expected)
         }
 
+        @Test func `doctor finds what is wrong, says how to mend it, and ends with 1 when something must be`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                func doctor(_ name: String, _ options: [String] = [], exit code: Int32, environment: [String: String] = [:]) async throws
+                    -> TestProcess
+                {
+                    let process = world.start(name, ["doctor"] + options, environment: environment)
+                    #expect(try await process.end() == .exited(code), "\(process.output)")
+                    return process
+                }
+                let alone = try await doctor("alone", exit: 0)
+                for sentence in ["samples/s on the CPU", "nobody is signed in", "pass --server URL"] {
+                    #expect(alone.output.contains(sentence), "\(alone.output)")
+                }
+                _ = try await world.person(server)
+                let login = world.start(
+                    "login", ["login", "--server", server.url, "--email", "ada@example.org", "--password", World.password])
+                #expect(try await login.end() == .exited(0))
+                let good = try await doctor("good", exit: 0)
+                for sentence in [
+                    "ada@example.org at \(server.url)", "is ready and answers in", "goes with the server's", "a second: 100 MB in",
+                ] {
+                    #expect(good.output.contains(sentence), "\(sentence): \(good.output)")
+                }
+                let json = try await doctor("json", ["--json"], exit: 0)
+                #expect(json.output.contains(#""about":"clock""#) && json.output.contains(#""state":"ok""#), "\(json.output)")
+                // A setting that means nothing, a folder that cannot be written to, a server that is not there.
+                let misspelt = try await doctor("misspelt", exit: 1, environment: ["COHORT_UPLOD_LIMIT": "1G"])
+                #expect(misspelt.output.contains("did you mean COHORT_UPLOAD_LIMIT?"), "\(misspelt.output)")
+                let folder = try await doctor("folder", exit: 1, environment: ["COHORT_DATA_DIR": "/proc/nowhere"])
+                #expect(folder.output.contains("wrong  data"), "\(folder.output)")
+                let away = try await doctor("away", ["--server", "http://127.0.0.1:9"], exit: 1)
+                #expect(away.output.contains("is `cohort serve` running?"), "\(away.output)")
+            }
+        }
+
         /// However a demo ends, its server and its peers end with it.
         @Test(arguments: [SIGTERM, SIGHUP, SIGINT, SIGKILL]) func `what a demo started ends with it`(signal: Int32) async throws {
             try await withWorld { world in

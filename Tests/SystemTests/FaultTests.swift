@@ -126,6 +126,40 @@ extension SystemSuite {
             }
         }
 
+        @Test func `a peer that leaves in mid-session says so, and one that comes too many is told why it waits`() async throws {
+            try await withWorld { world in
+                let server = try await world.server()
+                let person = try await world.person(server)
+                let peers = try await world.peers(2, of: server, for: person)
+                let held = try await world.points.hold(.midEpoch, of: peers[0], round: 1)
+                let other = try await world.points.hold(.midEpoch, of: peers[1], round: 1)
+                var settings = Self.settings
+                settings.peers = 2
+                let started = try await person.startSession(settings, file: try world.blobs(rows: 600))
+                let told = Task {
+                    var words: [String] = []
+                    for try await notice in try await person.events(id: started.sessionId) { words.append(notice.message) }
+                    return words
+                }
+                let (first, second) = (try await world.points.reached(held), try await world.points.reached(other))
+                _ = try await world.peers(1, of: server, for: person, prefix: "late")
+                // The coordinator looks who is there every few seconds; the goodbye is seen after the newcomer.
+                try await eventually("the newcomer is said to wait") {
+                    server.process.standardError.contains("late-1 has come, and is not used: the session has the 2 peers")
+                }
+                try await peers[0].send(SIGTERM)
+                first.release()
+                second.release()
+                _ = try await peers[0].end()
+                let status = try await person.final(started.sessionId)
+                #expect(status.status == .completed, "\(status.error ?? "")")
+                let words = try await told.value
+                #expect(words.contains { $0.hasPrefix("peer-1 has left") }, "\(words)")
+                #expect(!words.contains { $0.hasPrefix("peer-1 is lost") }, "\(words)")
+                #expect(words.contains("late-1 joins at the next round"), "\(words)")
+            }
+        }
+
         @Test func `a frozen peer is given up; continued, its late answer changes nothing and it joins again`() async throws {
             try await withWorld { world in
                 let server = try await world.server()

@@ -55,6 +55,8 @@ public struct Peer: Codable, Hashable, Sendable, Identifiable {
     /// Whose sessions it trains.
     public var serve: Pool
     public var status: PeerStatus
+    /// OFFLINE because it said goodbye, not because it was silent.
+    public var hasLeft: Bool?
     /// The session it is locked to, while TRAINING (or OFFLINE and not yet given up).
     public var sessionId: String?
     /// Rises with every registration: a beat of an earlier one is refused, so that a removed peer is not revived by a late beat.
@@ -64,7 +66,7 @@ public struct Peer: Codable, Hashable, Sendable, Identifiable {
 
     public init(
         id: String, name: String, ownerId: String, tokenId: String, capabilities: PeerCapabilities, serve: Pool = .mine,
-        status: PeerStatus = .online,
+        status: PeerStatus = .online, hasLeft: Bool? = nil,
         sessionId: String? = nil, registration: Int = 1, registeredAt: Date, lastSeen: Date
     ) {
         self.id = id
@@ -74,6 +76,7 @@ public struct Peer: Codable, Hashable, Sendable, Identifiable {
         self.capabilities = capabilities
         self.serve = serve
         self.status = status
+        self.hasLeft = hasLeft
         self.sessionId = sessionId
         self.registration = registration
         self.registeredAt = registeredAt

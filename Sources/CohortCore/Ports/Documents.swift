@@ -50,7 +50,8 @@ public protocol PeerDocuments: Sendable {
     /// Frees all peers of a session. Idempotent.
     func freePeers(ofSession sessionId: String) async throws
     /// OFFLINE, if the registration still is the given one (nil: whichever).
-    func setOffline(peerId: String, registration: Int?) async throws
+    /// - Parameter hasLeft: it said goodbye.
+    func setOffline(peerId: String, registration: Int?, hasLeft: Bool) async throws
     func deletePeer(id: String) async throws
 }
 

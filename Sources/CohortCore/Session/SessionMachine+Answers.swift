@@ -42,6 +42,7 @@ extension SessionMachine {
             round: event.round, results: event.results, update: event.update, answeredAt: now.date,
             seconds: roundBegan.map { now.seconds - $0 }, norm: norm, measured: measured)
         take(answer, of: index)
+        noted.remove("late/\(event.peerId)")
         step.records.answers.append(
             RecordedAnswer(
                 peerId: event.peerId, generation: event.generation, attempt: session.peers[index].attempt, answer: answer,

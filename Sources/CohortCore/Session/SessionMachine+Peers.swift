@@ -97,7 +97,8 @@ extension SessionMachine {
         watch.sign(event.peerId, speed: session.peers[index].speed, at: now.seconds)
     }
 
-    mutating func lost(_ peerId: String, _ why: String, _ now: Moment, _ step: inout Step) {
+    /// - Parameter words: what is said after its name.
+    mutating func lost(_ peerId: String, _ why: String, _ words: String, _ now: Moment, _ step: inout Step) {
         guard let index = index(peerId), session.peers[index].isAlive else { return }
         // What it answered for this round counts; it is gone for the next.
         let answered = session.peers[index].state == .done
@@ -108,7 +109,7 @@ extension SessionMachine {
         step.effects.append(.free(peerId: peerId))
         let rows = session.peers[index].rowCount
         let consequence = !answered && rows > 0 && strategy.synchronous ? "; its \(rows) rows go to the others" : ""
-        notify(.peer, "\(session.peers[index].name) is lost (\(why))\(consequence)", now, &step, peer: session.peers[index])
+        notify(.peer, "\(session.peers[index].name) \(words)\(consequence)", now, &step, peer: session.peers[index])
         change(true)
     }
 
@@ -155,6 +156,16 @@ extension SessionMachine {
         notify(.peer, "\(peer.name) joins at the next round", now, &step, peer: place)
         step.commands.append(.enable(peerId: peer.id, prepares: session.dataset != nil))
         change(true)
+    }
+
+    /// Said once of each.
+    mutating func passedOver(_ peer: Peer, _ now: Moment, _ step: inout Step) {
+        guard session.status == .running, index(peer.id) == nil, noted.insert("over/\(peer.id)").inserted else { return }
+        let count = session.settings.peers
+        notify(
+            .note,
+            "\(peer.name) has come, and is not used: the session has the \(count == 1 ? "one peer" : "\(count) peers") that it asked for, and takes another only when one is gone",
+            now, &step)
     }
 
     /// The session goes on without the peer, and does not take it back.

@@ -267,6 +267,8 @@ extension SessionMachine {
         session.peers[index].state = peer.state == .locked ? .locked : .ready
         session.peers[index].speed = boundedSpeed(peer.speed / 2)
         session.peers[index].drift = nil
+        // A lid that is closed is told of once, until the peer has answered again.
+        guard noted.insert("late/\(peer.id)").inserted else { return }
         notify(
             .peer,
             "\(peer.name) was too late for round \(session.round + 1): its work is left out, and it gets a smaller share until it is faster",

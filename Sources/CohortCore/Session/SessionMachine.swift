@@ -19,12 +19,16 @@ public struct SessionMachine: Sendable {
         /// A DONE whose update is refused.
         case refused(DoneEvent, why: String)
         case error(ErrorEvent)
-        /// Silent too long, said goodbye, deleted, or not reachable.
+        /// Silent too long, deleted, or not reachable.
         case peerLost(peerId: String, why: String)
+        /// It said goodbye.
+        case peerLeft(peerId: String)
         /// Registered anew: it restarted, or was given up and is back. Its work is lost.
         case peerRegistered(Peer)
         /// Claimed for this session: it joins at the next round.
         case joined(Peer)
+        /// Free, and came to the pool after the start, while the session has all the peers that it asked for.
+        case passedOver(Peer)
         /// The round's answers are in one model now. `measured`: by the coordinator itself, on held-out rows.
         case aggregated(ObjectReference, measured: Counts?)
         /// The round's answers cannot be made into a model, because of this peer's.
@@ -126,9 +130,11 @@ public struct SessionMachine: Sendable {
         case .done(let event, let norm, let measured): done(event, norm, measured, now, &step)
         case .refused(let event, let why): refused(event, why, now, &step)
         case .error(let event): error(event, now, &step)
-        case .peerLost(let id, let why): lost(id, why, now, &step)
+        case .peerLost(let id, let why): lost(id, why, "is lost (\(why))", now, &step)
+        case .peerLeft(let id): lost(id, "it left", "has left", now, &step)
         case .peerRegistered(let peer): registered(peer, now, &step)
         case .joined(let peer): joined(peer, now, &step)
+        case .passedOver(let peer): passedOver(peer, now, &step)
         case .aggregated(let weights, let measured): aggregated(weights, measured, now, &step)
         case .aggregationFailed(let id, let why): aggregationFailed(id, why, now, &step)
         case .concluded(let object, let metrics, let evaluation): concluded(object, metrics, evaluation, now, &step)

@@ -189,7 +189,7 @@ final class PresenceMonitor: Service {
             for (id, registration) in dead {
                 logger.notice("peer \(id) is given up after \(deadAfter) s of silence")
                 // Forgotten once that is stored: until then it is tried again.
-                try await documents.setOffline(peerId: id, registration: registration)
+                try await documents.setOffline(peerId: id, registration: registration, hasLeft: false)
                 let isForgotten = seen.withLock { seen in
                     guard seen[id]?.registration == registration else { return false }
                     seen[id] = nil

@@ -162,7 +162,7 @@ struct PeerRoutes: Sendable {
         _ request: Request, _ context: Context, _ caller: Caller, _ peer: (id: String, registration: Int)
     ) async throws -> Response {
         try await check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
-        try await documents.setOffline(peerId: peer.id, registration: peer.registration)
+        try await documents.setOffline(peerId: peer.id, registration: peer.registration, hasLeft: true)
         await presence.left(peerId: peer.id)
         return .noContent
     }

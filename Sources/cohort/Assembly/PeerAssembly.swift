@@ -9,7 +9,7 @@ import UnixSignals
 
 /// Settings → a peer → one service group.
 struct PeerAssembly {
-    private let configuration: PeerConfiguration
+    private var configuration: PeerConfiguration
     private let transport: PeerTransportChoice
     private let logger: Logger
     private let authorities: [NIOSSLCertificate]
@@ -19,7 +19,7 @@ struct PeerAssembly {
     init(
         settings: Settings, server: String?, fingerprint: String?, token: String?, name: String?, dataDirectory: String?, threads: Int?,
         engine: String?,
-        serve: String?, maxLoad: Int?, transport: String?, logger: Logger
+        serve: String?, maxLoad: Int?, transport: String?, isWatched: Bool, logger: Logger
     ) async throws {
         guard let server = settings.text("server", flag: server) else {
             throw CohortError(.invalid, "--server (or COHORT_SERVER) is missing: the server's URL, such as http://192.168.1.20:8080")
@@ -54,6 +54,10 @@ struct PeerAssembly {
             version: Version.text,
             checkPoint: try CheckPointSocket.hook(settings))
         self.logger = logger
+        if isWatched {
+            let display = PeerDisplay(server: configuration.server.text, width: { Terminal.width }, write: { Terminal.hint($0) })
+            configuration.report = { display.show($0) }
+        }
     }
 
     /// Runs until SIGTERM or SIGINT.

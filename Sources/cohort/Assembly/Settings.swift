@@ -149,8 +149,8 @@ struct Settings {
         return value
     }
 
-    func logLevel(flag: String?) throws -> Logger.Level {
-        let name = text("log_level", flag: flag, default: "info")
+    func logLevel(flag: String?, standard: Logger.Level = .info) throws -> Logger.Level {
+        let name = text("log_level", flag: flag, default: standard.rawValue)
         guard let level = Logger.Level(rawValue: name.lowercased()) else {
             throw wrong("log_level", name, "one of \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
         }

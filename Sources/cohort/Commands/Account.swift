@@ -111,8 +111,10 @@ private func newPassword(_ prompt: String) throws -> String {
 
 struct Passwd: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Change your password; sign-ins on other machines end with it.",
-        discussion: "Asks for the password until now and for the new one, or reads them from two lines of standard input.")
+        abstract: "Change your password.",
+        discussion:
+            "Sign-ins on other machines end with it. Asks for the password until now and for the new one, or reads them from two lines of standard input."
+    )
 
     func run() async throws {
         let credentials = try Credentials.load()
@@ -131,7 +133,7 @@ struct Passwd: AsyncParsableCommand {
 
 struct Token: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Make a join token for peers; list or revoke those there are.")
+        abstract: "Make, list or revoke join tokens for peers.")
 
     @OptionGroup var connection: ConnectionOptions
     @Option(help: "What it is for, such as 'lab room 2'.")

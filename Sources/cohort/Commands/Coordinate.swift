@@ -4,7 +4,8 @@ import ServiceLifecycle
 
 struct Coordinate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Run a coordinator apart from the API servers, where database, broker and object store are shared.")
+        abstract: "Run a coordinator apart from the API servers.",
+        discussion: "Database, broker and object store must be shared: docs/settings.md.")
 
     @OptionGroup var common: CommonOptions
 

@@ -6,7 +6,8 @@ import Logging
 
 struct Demo: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "See it work on this machine: a server and peers as processes of their own, one session, one model, predictions.")
+        abstract: "See all of it work on this machine.",
+        discussion: "A server and peers as processes of their own, one session, one model, predictions; they end with it.")
 
     @Option(help: "The CSV to train on; else the penguins that come with Cohort.")
     var file: String?

@@ -4,7 +4,7 @@ import CohortTraining
 
 struct Evaluate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Measure a model file on a CSV that has the target column, offline.")
+        abstract: "Measure a model file on a CSV, offline.")
 
     @Argument(help: "The model file (.safetensors).")
     var model: String

@@ -4,7 +4,8 @@ import CohortTraining
 
 struct Inspect: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Say what a CSV's columns would be taken for, and why, without training or a server.")
+        abstract: "Say what a CSV's columns are taken for, and why.",
+        discussion: "Nothing is trained, and no server is asked.")
 
     @Argument(help: "The CSV.")
     var csv: String

@@ -30,7 +30,7 @@ struct Peers: AsyncParsableCommand {
                     Figure.whole(Int(min(peer.samplesPerSecond, 1e15))), peer.id,
                 ])
             }
-            Terminal.say(table.text)
+            Terminal.say(table.text(width: Terminal.room, dropping: ["device", "engine", "memory", "cores", "id"]))
             if left > 0 { Terminal.say("\(left) more gone for more than a day: --all") }
         }
     }
@@ -56,7 +56,10 @@ struct Sessions: AsyncParsableCommand {
                     session.target ?? "-", "\(session.seed)",
                 ])
             }
-            Terminal.say(sessions.isEmpty ? "no sessions yet: start one with `cohort train FILE`" : table.text)
+            Terminal.say(
+                sessions.isEmpty
+                    ? "no sessions yet: start one with `cohort train FILE`"
+                    : table.text(width: Terminal.room, dropping: ["seed", "strategy", "peers", "file", "name", "target"]))
         }
     }
 }
@@ -92,7 +95,7 @@ struct Status: AsyncParsableCommand {
                     Figure.percent(peer.accuracy), peer.samplesPerSecond.map { Figure.whole(Int(min($0, 1e15))) } ?? "-",
                 ])
             }
-            Terminal.say(table.text)
+            Terminal.say(table.text(width: Terminal.room, dropping: ["samples/s", "rows", "epoch"]))
         }
     }
 }

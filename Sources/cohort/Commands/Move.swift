@@ -5,7 +5,7 @@ import Logging
 
 struct Export: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Write everything that a server keeps into a folder.",
+        abstract: "Write all that a server keeps into a folder.",
         discussion: """
             From the database and the object store that the settings name: those in --data-dir, or COHORT_DATABASE_URL and COHORT_OBJECTS_URL. \
             Stop the servers first. `cohort import` brings the folder into others: from SQLite to MongoDB, from a folder to S3, and back.
@@ -25,7 +25,7 @@ struct Export: AsyncParsableCommand {
 
 struct Import: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Bring what `cohort export` wrote into the database and the object store of the settings.",
+        abstract: "Bring in what `cohort export` wrote.",
         discussion: """
             They should be empty. Everything is read back and compared. One that was cut short goes on when it is run again. Keys of a server are not \
             in the folder: unless COHORT_JWT_SECRET is the same, people sign in again, and join tokens are made anew.

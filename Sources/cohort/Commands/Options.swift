@@ -19,8 +19,9 @@ struct CommonOptions: ParsableArguments {
     }
 
     /// Bootstraps logging, once a process, to standard error: standard output is for results.
-    func logger(_ settings: Settings, label: String) throws -> Logger {
-        let level = try settings.logLevel(flag: logLevel)
+    /// - Parameter standard: the level unless one is chosen.
+    func logger(_ settings: Settings, label: String, standard: Logger.Level = .info) throws -> Logger {
+        let level = try settings.logLevel(flag: logLevel, standard: standard)
         LoggingSystem.bootstrap { label in
             var handler = StreamLogHandler.standardError(label: label)
             handler.logLevel = level

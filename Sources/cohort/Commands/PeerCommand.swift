@@ -1,8 +1,16 @@
 import ArgumentParser
 import CohortCore
+import Logging
 
 struct PeerCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "peer", abstract: "Join this machine to a server as a peer.")
+    static let configuration = CommandConfiguration(
+        commandName: "peer", abstract: "Join this machine to a server, to train.",
+        discussion: """
+            cohort peer --server https://SERVER:8080 --token TOKEN
+            COHORT_TOKEN=TOKEN cohort peer --server https://SERVER:8080 --max-load 50
+
+            Settings without a flag, such as COHORT_CACHE_LIMIT, are in docs/settings.md.
+            """)
 
     @OptionGroup var common: CommonOptions
 
@@ -40,11 +48,13 @@ struct PeerCommand: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try await common.settings()
-        let logger = try common.logger(settings, label: "cohort.peer")
+        // On a terminal people watch: one line says what it does. Where it writes into a file or a journal, that gets the log.
+        let isWatched = Terminal.isWatched
+        let logger = try common.logger(settings, label: "cohort.peer", standard: isWatched ? .critical : .info)
         try await PeerAssembly(
             settings: settings, server: server, fingerprint: fingerprint, token: token, name: name, dataDirectory: dataDir,
             threads: threads, engine: engine,
-            serve: serve, maxLoad: maxLoad, transport: transport, logger: logger
+            serve: serve, maxLoad: maxLoad, transport: transport, isWatched: isWatched, logger: logger
         ).run()
     }
 }

@@ -3,7 +3,7 @@ import CohortCore
 import CohortTraining
 
 struct Predict: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Predict the rows of a CSV with a model file, offline.")
+    static let configuration = CommandConfiguration(abstract: "Predict a CSV's rows with a model file, offline.")
 
     @Argument(help: "The model file (.safetensors).")
     var model: String

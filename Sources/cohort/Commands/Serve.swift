@@ -5,7 +5,15 @@ import NIOCore
 
 struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Run a server: API, coordinator, and the embedded database, broker and object store.")
+        abstract: "Run a server.",
+        discussion: """
+            API, coordinator, and the embedded database, broker and object store, in one process.
+
+            cohort serve                                  for this machine alone, at http://127.0.0.1:8080
+            cohort serve --host 0.0.0.0 --tls auto        for others too, with a certificate of its own
+
+            Settings without a flag, such as COHORT_BROKER_URL or COHORT_UPLOAD_LIMIT, are in docs/settings.md.
+            """)
 
     @OptionGroup var common: CommonOptions
 

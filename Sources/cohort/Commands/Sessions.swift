@@ -33,7 +33,7 @@ extension CohortClient {
 
 struct Watch: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show a session live that was started elsewhere or before; then what came out.")
+        abstract: "Show a session live, then what came out.")
 
     @OptionGroup var connection: ConnectionOptions
     @OptionGroup var session: SessionArgument
@@ -49,7 +49,7 @@ struct Watch: AsyncParsableCommand {
 
 struct Delete: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Delete sessions that have ended, with their data, results and models, from the server.")
+        abstract: "Delete ended sessions, with their data and models.")
 
     @OptionGroup var connection: ConnectionOptions
     @Argument(help: ArgumentHelp("The sessions: their ids or the first letters of them.", valueName: "id"))
@@ -70,7 +70,7 @@ struct Delete: AsyncParsableCommand {
 }
 
 struct Cancel: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Stop a session; what was trained so far stays.")
+    static let configuration = CommandConfiguration(abstract: "Stop a session; what was trained stays.")
 
     @OptionGroup var connection: ConnectionOptions
     @Argument(help: "The session: its id or the first letters of it.")

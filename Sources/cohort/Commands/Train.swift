@@ -8,7 +8,13 @@ import UnixSignals
 import struct CohortSystem.Backoff
 
 struct Train: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Upload a CSV, train on it with peers, and show it live.")
+    static let configuration = CommandConfiguration(
+        abstract: "Train on a CSV with peers, and show it live.",
+        discussion: """
+            cohort train data.csv --target species --peers all
+            cohort train data.csv --peers 3 --rounds 20 --epochs 2 --lr 0.002 -o model.safetensors
+            cohort train data.csv --strategy independent --epochs 50 --wait --json
+            """)
 
     @OptionGroup var connection: ConnectionOptions
     @OptionGroup(title: "Training") var options: SessionSettings.Options

@@ -94,7 +94,7 @@ enum ResultsText {
                     peer.samplesPerSecond.map { Figure.whole(Int(min($0, 1e15))) } ?? "-", Figure.decimal(peer.loss),
                 ] + figures)
         }
-        return table.text
+        return table.text(width: Terminal.room, dropping: ["engine", "device", "state", "samples/s"])
     }
 
     /// The last rounds, and how the validation loss went.

@@ -25,11 +25,20 @@ enum Terminal {
         isatty(STDOUT_FILENO) == 1 && isatty(STDIN_FILENO) == 1 && getenv("TERM").map { String(cString: $0) } != "dumb"
     }
 
+    /// Standard error, where a service writes, is a terminal.
+    static var isWatched: Bool { isatty(STDERR_FILENO) == 1 && getenv("TERM").map { String(cString: $0) } != "dumb" }
+
+    /// To standard error, without a line break.
+    static func hint(_ text: String) { write(text, to: STDERR_FILENO) }
+
     /// Columns of the terminal; 80 when it does not say.
     static var width: Int {
         var size = winsize()
         return ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
     }
+
+    /// What a table may take; nil where nobody looks at columns.
+    static var room: Int? { isatty(STDOUT_FILENO) == 1 ? width : nil }
 
     /// Whether a person types passwords.
     static var asksForPasswords: Bool { isatty(STDIN_FILENO) == 1 }
@@ -75,6 +84,19 @@ enum Terminal {
 struct TextTable {
     var header: [String]
     var rows: [[String]] = []
+
+    /// With columns left out, in this order, until a line has at most so many characters.
+    func text(width: Int?, dropping columns: [String]) -> String {
+        var table = self
+        for name in columns {
+            guard let width, table.width > width, let place = table.header.firstIndex(of: name) else { continue }
+            table.header.remove(at: place)
+            for index in table.rows.indices { table.rows[index].remove(at: place) }
+        }
+        return table.text
+    }
+
+    private var width: Int { text.split(separator: "\n").map(\.count).max() ?? 0 }
 
     var text: String {
         let all = [header] + rows

@@ -91,6 +91,17 @@ struct TrainingDisplay {
             "\(notice.message): training loss \(Figure.decimal(notice.loss)); held-out rows: loss \(Figure.decimal(loss))\(score)\(error)"
     }
 
+    /// As much of it as fits: speed goes first, then the accuracy.
+    private func work(_ line: Line, room: Int) -> String {
+        guard line.epoch > 0 else { return "waiting" }
+        let long = "round \(line.round + 1)/\(rounds) epoch \(line.epoch)/\(localEpochs)"
+        return [
+            long + figures(loss: line.loss, line.accuracy, line.samplesPerSecond), long + figures(loss: line.loss, line.accuracy, nil),
+            "\(line.round + 1)/\(rounds) \(line.epoch)/\(localEpochs)\(figures(loss: line.loss, line.accuracy, nil).replacing(",", with: ""))",
+            "\(line.round + 1)/\(rounds)" + figures(loss: line.loss, nil, nil),
+        ].first { $0.count <= room } ?? "\(line.round + 1)/\(rounds)"
+    }
+
     private func figures(loss: Double?, _ accuracy: Double?, _ speed: Double?) -> String {
         (loss.map { ", loss \(Figure.decimal($0))" } ?? "") + (accuracy.map { ", accuracy \(Figure.percent($0))" } ?? "")
             + (speed.map { ", \(Figure.whole(Int(min($0, 1e15)))) samples/s" } ?? "")
@@ -103,8 +114,7 @@ struct TrainingDisplay {
         var lines = shown.compactMap { id in
             peers[id].map { line in
                 let name = line.name + String(repeating: " ", count: longest - line.name.count)
-                let work = line.epoch > 0 ? "round \(line.round + 1)/\(rounds) epoch \(line.epoch)/\(localEpochs)" : "waiting"
-                return "  \(name)  \(line.note ?? work + figures(loss: line.loss, line.accuracy, line.samplesPerSecond))"
+                return "  \(name)  \(line.note ?? work(line, room: width - 1 - longest - 4))"
             }
         }
         if order.count > shown.count { lines.append("  … and \(order.count - shown.count) more peers") }
