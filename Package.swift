@@ -29,6 +29,8 @@ extension Target.Dependency {
     static let logging = product(name: "Logging", package: "swift-log")
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
     static let nioFileSystem = product(name: "_NIOFileSystem", package: "swift-nio")
+    static let nioEmbedded = product(name: "NIOEmbedded", package: "swift-nio")
+    static let nioHTTPCompression = product(name: "NIOHTTPCompression", package: "swift-nio-extras")
     static let nioHTTP1 = product(name: "NIOHTTP1", package: "swift-nio")
     static let nioSSL = product(name: "NIOSSL", package: "swift-nio-ssl")
     static let nioTLS = product(name: "NIOTLS", package: "swift-nio")
@@ -127,7 +129,7 @@ let package = Package(
                 "CohortCore", "CohortTraining", "CohortSystem", "CCrypt", .hummingbird, .hummingbirdCore, .hummingbirdTLS,
                 .nioCertificateReloading, .nioSSL, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,
                 .system,
-                .nioPosix, .nioFileSystem, .nioHTTP1, .nioHTTPTypes, .serviceLifecycle,
+                .nioPosix, .nioFileSystem, .nioHTTP1, .nioHTTPTypes, .nioEmbedded, .nioHTTPCompression, .serviceLifecycle,
             ]),
 
         // The only target that knows every implementation.
@@ -167,7 +169,7 @@ let package = Package(
                 .asyncHTTPClient,
                 .crypto, .logging,
                 .nioCore,
-                .nioHTTP1, .nioPosix, .serviceLifecycle,
+                .nioHTTPCompression, .nioHTTP1, .nioPosix, .serviceLifecycle,
             ])
         + tests(
             "CohortPeerTests",

@@ -93,6 +93,7 @@ struct CohortServer: Service {
 
         let router = Router(context: Context.self)
         router.add(middleware: RequestMiddleware(metrics: metrics))
+        router.add(middleware: CompressionMiddleware())
         router.add(middleware: ExpectMiddleware())
         if let origin = configuration.corsOrigin {
             router.add(

@@ -1,8 +1,11 @@
+import AsyncHTTPClient
 import CohortCore
 import DirectoryObjects
 import FoundationEssentials
 import HTTPTypes
 import NIOCore
+import NIOHTTP1
+import NIOHTTPCompression
 import NIOPosix
 import Testing
 
@@ -236,6 +239,35 @@ import Testing
             #expect(past.status == 416 && past.headers["content-range"] == "bytes */10" && past.detail.contains("10 bytes"), "\(past)")
             let all = try await get("Range", "bytes=5-2")
             #expect(all.status == 200 && all.body == "0123456789", "\(all)")
+        }
+    }
+
+    @Test func `who takes gzip gets it where it is shorter, and the same text`() async throws {
+        for (header, takes) in [
+            (nil, false), ("gzip", true), ("deflate, gzip;q=0.5", true), ("gzip;q=0", false), ("*", true), ("*;q=0.1, gzip;q=0", false),
+            ("identity", false), ("", false), (";;,", false), ("gzip;q=x", false),
+        ] as [(String?, Bool)] {
+            #expect(CompressionMiddleware.takesGzip(header) == takes, "\(header ?? "none")")
+        }
+        try await withServer { world in
+            let plain = try await world.call("GET", "/openapi.json")
+            #expect(plain.headers["content-encoding"] == nil && plain.headers["vary"] == "Accept-Encoding")
+            var configuration = HTTPClient.Configuration()
+            configuration.decompression = .enabled(limit: .none)
+            let http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+            var request = HTTPClientRequest(url: world.url + "/openapi.json")
+            request.headers.add(name: "Accept-Encoding", value: "gzip")
+            let response = try await http.execute(request, timeout: .seconds(20))
+            let text = String(buffer: try await response.body.collect(upTo: 10 << 20))
+            try await http.shutdown()
+            #expect(response.headers.first(name: "Content-Encoding") == "gzip")
+            let length = try #require(response.headers.first(name: "Content-Length").flatMap { Int($0) })
+            #expect(length * 3 < plain.body.utf8.count, "\(length) of \(plain.body.utf8.count)")
+            #expect(text == plain.body)
+            // Short answers, and what has no text.
+            for path in ["/health/live"] {
+                #expect(try await world.call("GET", path, headers: [("Accept-Encoding", "gzip")]).headers["content-encoding"] == nil)
+            }
         }
     }
 }
