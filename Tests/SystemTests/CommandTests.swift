@@ -211,6 +211,9 @@ extension SystemSuite {
                     train.lines.first { $0.hasPrefix("session ") }?.split(separator: " ").dropFirst().first.map(String.init))
                 #expect(try await run("status", ["status", id]).output.contains("Training completed"))
                 #expect(try await run("results", ["results", id, "--json"]).output.contains("\"metrics\""))
+                let written = try await run("model-json", ["model", id, "-o", "\(world.folder)/again.safetensors", "--json"])
+                let path = try CohortJSON.decode([String: String].self, from: written.output.utf8)["path"]
+                #expect(path == "\(world.folder)/again.safetensors")
                 // By its first letters; the newest.
                 #expect(try await run("short", ["results", String(id.prefix(6)).uppercased()]).output.contains("predicting 'y'"))
                 #expect(try await run("newest", ["status"]).output.contains(id))
@@ -251,6 +254,17 @@ extension SystemSuite {
                 #expect(results.warnings.contains { $0.contains("'row_id' has all values different: an id") }, "\(results.warnings)")
                 #expect(results.target == "kind" && !results.targetGiven && results.seed == 11 && results.history.count == 2)
                 #expect(results.evaluation?.guessing != nil && results.history[0].validation?.loss != nil)
+                // A JSON object a line, each with its kind; rounds count from 0 in all of them.
+                struct Line: Decodable {
+                    var kind: String
+                    var round: Int?
+                }
+                let told: [Line] = try quick.lines.map { try CohortJSON.decode(Line.self, from: $0.utf8) }
+                #expect(told.first?.kind == "started" && told.last?.kind == "results", "\(quick.output)")
+                let rounds = told.filter { $0.kind == "round" }.map(\.round)
+                #expect(rounds == [0, 1])
+                let epochs = Set(told.filter { $0.kind == "epoch" }.map(\.round))
+                #expect(epochs == [0, 1])
                 let withId = try await run("use", ["train", ids, "--use", "row_id", "--target", "kind", "--rounds", "1", "--json"])
                 #expect(try CohortJSON.decode(API.Results.self, from: try #require(withId.lines.last).utf8).targetGiven)
                 let text = try await run("text", ["results", results.sessionId])

@@ -115,7 +115,12 @@ extension SystemSuite {
                 try await again.process.send(SIGTERM)
                 _ = try await again.process.end(within: .seconds(20))
                 try FileManager.default.removeItem(atPath: "\(world.folder)/server/tls")
+                // A peer that is there before a server that it has never seen waits for it.
+                let early = world.peer(
+                    "early", of: server, token: token.output, environment: ["XDG_CONFIG_HOME": "\(world.folder)/early-config"])
+                try await eventually("it says that it waits") { early.standardError.contains("waiting for the server") }
                 let other = try await world.server("other", port: server.port, environment: ["COHORT_TLS": "auto"])
+                try await eventually("it has joined") { early.standardError.contains("registered as early") }
                 let changed = world.start("changed", ["sessions"])
                 #expect(try await changed.end() == .exited(2))
                 #expect(changed.standardError.contains("is another than when this machine first saw it"), "\(changed.standardError)")

@@ -175,6 +175,8 @@ extension SessionMachine {
         let training = session.lastRound?.training
         var notice = SessionNotice(
             sessionId: session.id, kind: .round, time: now.date, message: "Round \(closed + 1) of \(session.settings.rounds) is done")
+        // The one that is done, not the one that follows: from 0, as everywhere.
+        notice.round = closed
         notice.loss = training?.loss
         notice.accuracy = training?.accuracy
         // Of these weights where this process measured them; else peers measure them in the next round.

@@ -192,7 +192,7 @@ public struct SessionMachine: Sendable {
     func notify(_ notice: SessionNotice, _ step: inout Step, peer: SessionPeer? = nil) {
         var notice = notice
         notice.status = session.status
-        notice.round = session.round
+        notice.round = notice.round ?? session.round
         notice.peerId = peer?.id
         notice.peerName = peer?.name
         step.notices.append(notice)

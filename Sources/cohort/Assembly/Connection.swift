@@ -60,4 +60,21 @@ extension Terminal {
     static func say(json value: some Encodable) throws {
         say(String(decoding: try CohortJSON.encode(value), as: UTF8.self))
     }
+
+    /// One line of a command that prints several: `kind` says what it is.
+    static func say(line kind: String, _ value: some Encodable) throws { try say(json: JSONLine(kind: kind, value: value)) }
+}
+
+/// A value's own fields, and `kind`.
+private struct JSONLine<Value: Encodable>: Encodable {
+    var kind: String
+    var value: Value
+
+    private enum Key: CodingKey { case kind }
+
+    func encode(to encoder: any Encoder) throws {
+        try value.encode(to: encoder)
+        var container = encoder.container(keyedBy: Key.self)
+        try container.encode(kind, forKey: .kind)
+    }
 }

@@ -17,8 +17,27 @@ enum KnownServers {
 
     /// The server with the certificate that it may show. One that is new here is kept when nobody vouches for it, and said.
     /// - Parameter fingerprint: what its operator says that it is; another one is refused.
+    /// - Parameter waiting: told once why the server cannot be asked yet, and it is tried until it can; nil: whoever asks it next is told.
     /// - Throws: ``CohortError`` `invalid` when the server shows another certificate than that.
-    static func server(_ text: String, fingerprint: String?, authorities: [NIOSSLCertificate]) async throws -> ServerURL {
+    static func server(
+        _ text: String, fingerprint: String?, authorities: [NIOSSLCertificate], waiting: ((CohortError) -> Void)? = nil
+    ) async throws -> ServerURL {
+        var backoff = Backoff()
+        var isNew = true
+        while true {
+            do {
+                return try await look(text, fingerprint: fingerprint, authorities: authorities, waits: waiting != nil)
+            } catch let error as CohortError where error.code == .unavailable && waiting != nil {
+                if isNew { waiting?(error) }
+                isNew = false
+                try await Task.sleep(for: backoff.next())
+            }
+        }
+    }
+
+    private static func look(
+        _ text: String, fingerprint: String?, authorities: [NIOSSLCertificate], waits: Bool
+    ) async throws -> ServerURL {
         var url = try ServerURL(text)
         let wanted = try fingerprint.map(digits)
         guard url.isTLS else {
@@ -34,7 +53,7 @@ enum KnownServers {
         do {
             if wanted == nil, try await url.isTrusted(authorities: authorities) { return url }
             shown = try await url.shownCertificate()
-        } catch let error as CohortError where error.code == .unavailable && wanted == nil {
+        } catch let error as CohortError where error.code == .unavailable && wanted == nil && !waits {
             // It is away: whoever asks it for something is told so.
             return url
         }

@@ -45,7 +45,8 @@ struct PeerAssembly {
         authorities = try settings.authorities
         configuration = PeerConfiguration(
             server: try await KnownServers.server(
-                server, fingerprint: settings.text("fingerprint", flag: fingerprint), authorities: authorities), token: token,
+                server, fingerprint: settings.text("fingerprint", flag: fingerprint), authorities: authorities,
+                waiting: { logger.warning("waiting for the server: \($0.message)") }), token: token,
             name: settings.text("name", flag: name),
             dataDirectory: settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/peer"),
             threads: try settings.whole("threads", flag: threads, in: 0...1_024, default: 0).nonZero, engine: engine,

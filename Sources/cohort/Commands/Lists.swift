@@ -122,12 +122,17 @@ struct Model: AsyncParsableCommand {
     @Option(name: .shortAndLong, help: "Where to write it; else SESSION.safetensors.")
     var output: String?
 
+    private struct Written: Encodable {
+        var sessionId: String
+        var path: String
+    }
+
     func run() async throws {
         try await signedIn(connection) { client in
             let id = try await session.id(client)
             let path = output ?? "\(id).safetensors"
             try await client.downloadModel(id: id, to: path)
-            Terminal.say(path)
+            try connection.json ? Terminal.say(json: Written(sessionId: id, path: path)) : Terminal.say(path)
         }
     }
 }

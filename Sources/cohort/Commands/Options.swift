@@ -36,7 +36,7 @@ struct ConnectionOptions: ParsableArguments {
     @Option(help: "The server's URL; else that of the last sign-in (COHORT_SERVER).")
     var server: String?
 
-    @Flag(help: "Print JSON, for scripts.")
+    @Flag(help: "Print JSON, for scripts: docs/cli.md has its shapes.")
     var json = false
 }
 

@@ -21,6 +21,7 @@ struct Predict: AsyncParsableCommand {
     func run() async throws {
         let predictor = try Predictor(ModelFile.read(model))
         let writer = try OutputWriter(to: output)
+        var number = 0
         let (target, classes) = (predictor.file.schema.target, predictor.file.schema.classes)
         do {
             try predictor.predict(
@@ -33,7 +34,8 @@ struct Predict: AsyncParsableCommand {
                     try writer.line(names.map(Self.field).joined(separator: ","))
                 },
                 { prediction, row in
-                    try writer.line(json ? Self.object(prediction, classes) : Self.line(prediction, row, classes))
+                    number += 1
+                    try writer.line(json ? Self.object(prediction, number, classes) : Self.line(prediction, row, classes))
                     return true
                 })
             try writer.finish()
@@ -43,11 +45,19 @@ struct Predict: AsyncParsableCommand {
         }
     }
 
-    private static func object(_ prediction: Predictor.Prediction, _ classes: [String]) throws -> String {
-        let value = API.Prediction(
-            predictions: [prediction.label.map { .text($0) } ?? .number(prediction.value ?? 0)],
-            probabilities: classes.isEmpty ? nil : [prediction.probabilities])
-        return String(decoding: try CohortJSON.encode(value), as: UTF8.self)
+    private struct Row: Encodable {
+        /// From 1.
+        var row: Int
+        var prediction: API.Value
+        /// By class.
+        var probabilities: [String: Double]?
+    }
+
+    private static func object(_ prediction: Predictor.Prediction, _ number: Int, _ classes: [String]) throws -> String {
+        let row = Row(
+            row: number, prediction: prediction.label.map { .text($0) } ?? .number(prediction.value ?? 0),
+            probabilities: classes.isEmpty ? nil : prediction.probabilities)
+        return String(decoding: try CohortJSON.encode(row), as: UTF8.self)
     }
 
     private static func line(_ prediction: Predictor.Prediction, _ row: Predictor.Row, _ classes: [String]) -> String {

@@ -60,7 +60,7 @@ struct TrainingRun {
     ) async throws -> API.SessionStarted {
         let started = try await start(file, sha256, settings)
         if json {
-            try Terminal.say(json: started)
+            try Terminal.say(line: "started", started)
         } else {
             Terminal.say("session \(started.sessionId) with \(started.peers.map(\.name).joined(separator: ", ")); seed \(settings.seed)")
         }
@@ -111,11 +111,13 @@ struct TrainingRun {
     private func show(_ id: String, peers: [API.SessionPeerView], settings: SessionSettings, output: String?) async throws {
         let status = try await watch(id, peers: peers, settings: settings)
         guard status.status == .completed else {
-            try json ? Terminal.say(json: status) : Terminal.complain(status.error ?? status.message, prefix: "\(status.status.rawValue): ")
+            try json
+                ? Terminal.say(line: "ended", status)
+                : Terminal.complain(status.error ?? status.message, prefix: "\(status.status.rawValue): ")
             throw ExitCode(1)
         }
         let results = try await client.results(id: id)
-        try json ? Terminal.say(json: results) : Terminal.say("\n" + ResultsText.make(results))
+        try json ? Terminal.say(line: "results", results) : Terminal.say("\n" + ResultsText.make(results))
         if let output {
             try await client.downloadModel(id: id, to: output)
             if !json { Terminal.say("model file: \(output)") }
