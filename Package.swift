@@ -21,6 +21,7 @@ extension Target.Dependency {
     static let hummingbird = product(name: "Hummingbird", package: "hummingbird")
     static let hummingbirdCore = product(name: "HummingbirdCore", package: "hummingbird")
     static let hummingbirdTLS = product(name: "HummingbirdTLS", package: "hummingbird")
+    static let mustache = product(name: "Mustache", package: "swift-mustache")
     static let nioCertificateReloading = product(name: "NIOCertificateReloading", package: "swift-nio-extras")
     static let hummingbirdTesting = product(name: "HummingbirdTesting", package: "hummingbird")
     static let nioHTTPTypes = product(name: "NIOHTTPTypes", package: "swift-nio-extras")
@@ -74,6 +75,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/hummingbird-project/swift-mustache", from: "2.1.1"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
@@ -129,7 +131,7 @@ let package = Package(
                 "CohortCore", "CohortTraining", "CohortSystem", "CCrypt", .hummingbird, .hummingbirdCore, .hummingbirdTLS,
                 .nioCertificateReloading, .nioSSL, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,
                 .system,
-                .nioPosix, .nioFileSystem, .nioHTTP1, .nioHTTPTypes, .nioEmbedded, .nioHTTPCompression, .serviceLifecycle,
+                .nioPosix, .nioFileSystem, .nioHTTP1, .nioHTTPTypes, .nioEmbedded, .nioHTTPCompression, .mustache, .serviceLifecycle,
             ]),
 
         // The only target that knows every implementation.

@@ -67,11 +67,12 @@ struct CohortServer: Service {
         let key = try configuration.jwtSecret.map { [UInt8]($0.utf8) } ?? KeyFile.key(at: "\(configuration.dataDirectory)/jwt.key")
         let tokens = try await Tokens(key: key)
         let authenticator = Authenticator(tokens: tokens, documents: parts.documents, time: parts.time)
-        var routes = AuthRoutes(
+        let accounts = AuthRoutes(
             documents: parts.documents, tokens: tokens, authenticator: authenticator,
             passwords: try Passwords(cost: configuration.bcryptCost),
             limiter: SignInLimiter(), tokenLifetime: configuration.tokenLifetime, time: parts.time
-        ).routes
+        )
+        var routes = accounts.routes
         routes +=
             PeerRoutes(
                 documents: parts.documents, gateway: parts.gateway, presence: presence, configuration: configuration, metrics: metrics,
@@ -87,8 +88,15 @@ struct CohortServer: Service {
             routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit, time: parts.time).routes
         }
         routes += HealthRoutes(parts: parts, metrics: metrics).routes
-        routes += PageRoutes().routes
-        routes += JoinRoutes(offer: configuration.join, isTLS: configuration.tls != nil).routes
+        let isTLS = configuration.tls != nil
+        let pages = try WebPages(
+            isSecure: isTLS || configuration.join.isBehindProxy, authenticator: authenticator, documents: parts.documents)
+        routes += pages.routes + SignInPage(pages: pages, accounts: accounts).routes
+        routes += DashboardPage(pages: pages, join: configuration.join, isTLS: isTLS).routes
+        routes += NewSessionPage(pages: pages, strategies: configuration.strategies, folder: configuration.dataDirectory).routes
+        routes +=
+            SessionPage(pages: pages, documents: parts.documents).routes + AccountPage(pages: pages).routes + [DocsPage(pages: pages).route]
+        routes += JoinRoutes(offer: configuration.join, isTLS: isTLS).routes
         routes.append(try OpenAPIRoute(describing: routes).route)
 
         let router = Router(context: Context.self)

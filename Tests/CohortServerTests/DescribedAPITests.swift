@@ -8,6 +8,8 @@ import Testing
 enum DescribedAPI {
     /// - Returns: what is not as described; nothing of a path that is none of the API's.
     static func faults(_ method: String, _ path: String, _ answer: ServerWorld.Answer) throws -> [String] {
+        // Pages are for people.
+        guard path != "/", !path.hasPrefix("/?"), !["/app/", "/assets/", "/docs"].contains(where: path.hasPrefix) else { return [] }
         guard let operation = operation(method, String(path.prefix { $0 != "?" })) else {
             return [404, 405].contains(answer.status) ? [] : ["an answer where there is no operation"]
         }

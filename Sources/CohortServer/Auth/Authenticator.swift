@@ -34,7 +34,7 @@ final class Authenticator: Sendable {
     /// - Throws: ``HTTPProblem`` 401 without a good token, 403 when it is one of the other kind.
     func caller(of request: Request, scope: Claims.Scope) async throws -> Caller {
         do {
-            let claims = try await tokens.claims(of: try bearer(request), now: time.date)
+            let claims = try await tokens.claims(of: try bearer(request, scope), now: time.date)
             guard claims.scope == scope else {
                 throw CohortError(.forbidden, Self.wrong(claims.scope, for: scope))
             }
@@ -68,8 +68,15 @@ final class Authenticator: Sendable {
     /// To be called when a join token is revoked.
     func forget(tokenId: String) { good.withLock { $0[tokenId] = nil } }
 
-    private func bearer(_ request: Request) throws -> String {
+    /// Of a person in a browser the cookie; what changes something must come from our own pages.
+    private func bearer(_ request: Request, _ scope: Claims.Scope) throws -> String {
         guard let header = request.headers[.authorization] else {
+            if scope == .user, let token = WebSession.token(request) {
+                if request.method != .get, request.method != .head {
+                    try WebSession.check(request, sent: HTTPField.Name(WebSession.csrfHeader).flatMap { request.headers[$0] })
+                }
+                return token
+            }
             throw CohortError(.unauthenticated, "this needs a token: sign in, and send it as `Authorization: Bearer TOKEN`")
         }
         let parts = header.split(separator: " ", omittingEmptySubsequences: true)

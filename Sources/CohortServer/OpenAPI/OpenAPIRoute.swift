@@ -11,7 +11,7 @@ struct OpenAPIRoute: Sendable {
     init(describing routes: [Route]) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        document = [UInt8](try encoder.encode(Self.describe(routes + [Self.route([])])))
+        document = [UInt8](try encoder.encode(Self.describe(routes.filter { $0.access != .page } + [Self.route([])])))
     }
 
     var route: Route { Self.route(document) }
@@ -90,7 +90,7 @@ extension Operation {
         }
         operation["security"] =
             switch route.access {
-            case .open, .link: .list([])
+            case .open, .link, .page: .list([])
             case .user, .peer, .machine: .list([.object([route.access.rawValue: .list([])])])
             }
         return .object(operation)
@@ -122,7 +122,7 @@ extension Operation {
         }
         let access =
             switch route.access {
-            case .open, .link: [Int]()
+            case .open, .link, .page: [Int]()
             case .user, .peer, .machine: [401, 403]
             }
         // Of each route: a query that means nothing, HTTP that is none, a server that stops.

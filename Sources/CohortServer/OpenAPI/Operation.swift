@@ -138,12 +138,10 @@ struct Operation: Sendable {
         "GET /health/ready": Operation("ready", "health", answer("Health"), problems: [503]),
         "GET /metrics": Operation(
             "server_metrics", "health", [Answer(status: 200, words: "Prometheus's text", content: [("text/plain", .text)])]),
-        "GET /": Operation("start_page", "health", [Answer(status: 200, words: "HTML", content: [("text/html", .text)])]),
         "GET /join": Operation(
             "join_script", "health", [Answer(status: 200, words: "A shell script", content: [("text/x-shellscript", .text)])],
             problems: [400, 404, 503]),
         "GET /join/archive": Operation("join_archive", "health", bytes, problems: [404, 416, 503]),
-        "GET /docs": Operation("docs_page", "health", [Answer(status: 200, words: "HTML", content: [("text/html", .text)])]),
         "GET /openapi.json": Operation(
             "openapi", "health", [Answer(status: 200, words: "OpenAPI 3.1", content: [("application/json", .map(.anything))])]),
     ]

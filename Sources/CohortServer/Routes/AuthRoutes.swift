@@ -29,33 +29,43 @@ struct AuthRoutes: Sendable {
 
     private func signup(_ request: Request, _ context: Context) async throws -> Response {
         let body = try await request.json(API.Signup.self, fields: ["email", "password", "name"])
-        let email = try AccountRules.email(body.email)
-        let name = try AccountRules.name(body.name ?? String(email.prefix { $0 != "@" }), field: "name")
-        let hash = try await passwords.hash(body.password)
+        return try .json(try await signUp(email: body.email, password: body.password, name: body.name), status: .created)
+    }
+
+    /// - Throws: ``CohortError`` `invalid` for what is no address, name or password, `conflict` for an address that is taken.
+    func signUp(email: String, password: String, name: String?) async throws -> API.AccessToken {
+        let email = try AccountRules.email(email)
+        let name = try AccountRules.name(name ?? String(email.prefix { $0 != "@" }), field: "name")
+        let hash = try await passwords.hash(password)
         let user = User(id: newIdentifier(), email: email, name: name, passwordHash: hash, createdAt: time.date)
         do {
             try await documents.insert(user)
         } catch let error as CohortError where error.code == .conflict {
             throw CohortError(.conflict, "\(error.message): sign in with its password (`cohort login`), or take another address")
         }
-        return try .json(try await accessToken(user), status: .created)
+        return try await accessToken(user)
     }
 
     private func signin(_ request: Request, _ context: Context) async throws -> Response {
         let body = try await request.json(API.Signin.self, fields: ["email", "password"])
-        let email = body.email.trimmed.lowercased()
+        return try .json(try await signIn(email: body.email, password: body.password, context))
+    }
+
+    /// - Throws: ``HTTPProblem`` 401 for a wrong e-mail or password, 429 after too many.
+    func signIn(email: String, password: String, _ context: Context) async throws -> API.AccessToken {
+        let email = email.trimmed.lowercased()
         // It becomes a key of the limiter's.
         guard email.utf8.count <= 254 else {
             throw CohortError(.invalid, "the e-mail address has \(email.utf8.count) bytes; it must have at most 254")
         }
         try checkLimit(email, context)
         let user = try await documents.user(email: email)
-        guard try await passwords.verify(body.password, against: user?.passwordHash), let user else {
+        guard try await passwords.verify(password, against: user?.passwordHash), let user else {
             limiter.failed(email: email, address: context.address)
             throw HTTPProblem(CohortError(.unauthenticated, "the e-mail or the password is wrong"), headers: [.wwwAuthenticate: "Bearer"])
         }
         limiter.succeeded(email: email, address: context.address)
-        return try .json(try await accessToken(user))
+        return try await accessToken(user)
     }
 
     /// - Throws: ``HTTPProblem`` 429 after too many wrong passwords.

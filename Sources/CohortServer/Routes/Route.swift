@@ -15,6 +15,8 @@ struct Route: Sendable {
         case machine
         /// A presigned link.
         case link
+        /// A person in a browser.
+        case page
     }
 
     let method: HTTPRequest.Method

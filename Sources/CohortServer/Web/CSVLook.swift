@@ -1,0 +1,54 @@
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+
+/// What the beginning of a CSV looks like, before it is uploaded.
+struct CSVLook: Encodable {
+    struct Column: Encodable {
+        var name: String
+        var kind: TableSchema.ColumnKind
+        var missing: Int
+        var note: String?
+        var counts: [Int]
+        var least: Double?
+        var most: Double?
+        var examples: [String]?
+    }
+
+    var rows: Int
+    /// Nothing follows the rows.
+    var isWhole: Bool
+    var target: String
+    var task: LearningTask
+    var classes: [String]
+    var columns: [Column]
+    var warnings: [String]
+
+    /// - Parameters:
+    ///   - isWhole: the bytes are the whole file; else its last line may be cut.
+    ///   - folder: for a file that lives as long as the look.
+    /// - Throws: ``CohortError`` `invalid`, as training on the file would.
+    static func take(_ bytes: [UInt8], isWhole: Bool, target: String?, task: LearningTask?, folder: String) throws -> CSVLook {
+        var bytes = bytes[...]
+        if !isWhole, let end = bytes.lastIndex(of: 0x0a) { bytes = bytes[...end] }
+        guard !bytes.isEmpty else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
+        let path = "\(folder)/look-\(newIdentifier()).csv"
+        do {
+            try Data(bytes).write(to: URL(filePath: path))
+        } catch {
+            throw CohortError(.storageFull, "the look cannot be taken: \(folder) cannot be written to")
+        }
+        defer { try? FileManager.default.removeItem(atPath: path) }  // One that stays is a megabyte in the server's folder.
+        let finding = try SchemaInference.infer(csvAt: path, target: target, task: task, validation: 0.2, seed: 0)
+        let summaries = try ColumnSummary.all(csvAt: path, schema: finding.schema)
+        let columns = zip(finding.schema.columns, summaries).map { column, summary in
+            Column(
+                name: column.name, kind: column.kind, missing: column.missing, note: column.note, counts: summary.counts,
+                least: summary.least, most: summary.most, examples: summary.examples)
+        }
+        return CSVLook(
+            rows: finding.schema.trainingRows + finding.schema.validationRows + finding.schema.droppedRows, isWhole: isWhole,
+            target: finding.schema.target, task: finding.schema.task, classes: finding.schema.classes, columns: columns,
+            warnings: finding.warnings)
+    }
+}

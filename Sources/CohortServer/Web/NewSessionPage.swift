@@ -1,0 +1,205 @@
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+
+/// A CSV is looked at, the settings are chosen, and it starts.
+struct NewSessionPage: Sendable {
+    let pages: WebPages
+    let strategies: [String]
+    /// Where a look's rows lie while they are looked at.
+    let folder: String
+
+    /// Bytes of a CSV's beginning that a look is taken at.
+    private static let most = 1 << 20
+
+    static let template = #"""
+        {{<layout}}{{$main}}
+        <h1>New session</h1>
+        <form id="form">
+        <fieldset><legend>Data</legend>
+        <div class="drop" id="drop">
+        <label for="file">Drop a CSV here, or choose one</label>
+        <input id="file" type="file" accept=".csv,.tsv,.txt,text/csv">
+        <p class="help">It goes to this server and to the machines that train. Up to {{limit}}.</p>
+        </div>
+        <p class="problem" id="file-problem" role="alert" hidden></p>
+        <div id="look" hidden>
+        <div class="grid">
+        <div><label for="target">Column to predict</label><select id="target" name="target"></select></div>
+        <div><label for="task">As</label><select id="task" name="task"><option value="">as it looks</option><option value="classification">classes</option><option value="regression">a quantity</option></select></div>
+        </div>
+        <p id="guess"></p>
+        <ul id="warnings" class="warning"></ul>
+        <div id="columns"></div>
+        </div>
+        </fieldset>
+        <fieldset><legend>Training</legend>
+        <div class="grid">
+        <div><label for="peers">Machines</label><input id="peers" name="peers" type="number" min="1" max="10000" value="1" required aria-describedby="peers-help"><p class="help" id="peers-help">How many train. <span id="free"></span></p></div>
+        <div><label for="strategy">Strategy</label><select id="strategy" name="strategy" aria-describedby="strategy-help">{{#strategies}}<option>{{.}}</option>{{/strategies}}</select><p class="help" id="strategy-help">fedavg: every round each trains on its share, and the weights are averaged. independent: each trains a model of its own, the best wins.</p></div>
+        <div><label for="rounds">Rounds</label><input id="rounds" name="rounds" type="number" min="1" max="100000" value="10" aria-describedby="rounds-help"><p class="help" id="rounds-help">How often the weights are averaged (fedavg).</p></div>
+        <div><label for="epochs">Epochs</label><input id="epochs" name="epochs" type="number" min="1" max="100000" value="1" aria-describedby="epochs-help"><p class="help" id="epochs-help">Passes over its rows that a machine makes in a round.</p></div>
+        <div><label for="batch_size">Batch size</label><input id="batch_size" name="batch_size" type="number" min="1" max="1000000" value="32" aria-describedby="batch-help"><p class="help" id="batch-help">Rows a step. Smaller learns more from few rows, larger is faster.</p></div>
+        <div><label for="lr">Learning rate</label><input id="lr" name="lr" type="number" min="0" step="any" value="0.001" aria-describedby="lr-help"><p class="help" id="lr-help">How far a step goes. 0.001 is a careful start; too large, and the loss jumps.</p></div>
+        <div><label for="hidden">Hidden layers</label><input id="hidden" name="hidden" value="128,64" aria-describedby="hidden-help"><p class="help" id="hidden-help">Their widths, such as 128,64; none for a linear model.</p></div>
+        <div><label for="seed">Seed</label><input id="seed" name="seed" type="number" min="0" aria-describedby="seed-help"><p class="help" id="seed-help">The same seed gives the same result; empty: one is drawn.</p></div>
+        <div><label for="name">Name</label><input id="name" name="name" maxlength="80" aria-describedby="session-name-help"><p class="help" id="session-name-help">To find it again.</p></div>
+        </div>
+        <details><summary>More settings</summary><div class="grid">
+        <div><label for="optimizer">Optimizer</label><select id="optimizer" name="optimizer"><option>adam</option><option>adamw</option><option>sgd</option></select></div>
+        <div><label for="dropout">Dropout</label><input id="dropout" name="dropout" type="number" min="0" max="0.95" step="any" value="0" aria-describedby="dropout-help"><p class="help" id="dropout-help">Against learning few rows by heart.</p></div>
+        <div><label for="validation">Share held out</label><input id="validation" name="validation" type="number" min="0" max="0.9" step="any" value="0.2" aria-describedby="validation-help"><p class="help" id="validation-help">Rows that are not trained on, to measure with.</p></div>
+        <div><label for="early_stopping">Early stopping</label><input id="early_stopping" name="early_stopping" type="number" min="1" aria-describedby="early-help"><p class="help" id="early-help">Stop after so many rounds without a better validation loss; empty: never.</p></div>
+        <div><label for="class_weight">Rare classes</label><select id="class_weight" name="class_weight"><option value="">count as they are</option><option value="balanced">count more (balanced)</option></select></div>
+        <div><label for="pool">Whose machines</label><select id="pool" name="pool" aria-describedby="pool-help"><option value="mine">mine</option><option value="everyone">those lent to everyone too</option></select><p class="help" id="pool-help">Whose machine trains, sees the data.</p></div>
+        </div></details>
+        </fieldset>
+        <p class="problem" id="problem" role="alert" hidden></p>
+        <div id="sending" hidden><label for="upload">Upload</label><progress id="upload" max="1" value="0"></progress> <span id="sent" class="muted small" role="status"></span></div>
+        <p><button id="start" disabled>Start training</button></p>
+        </form>
+        {{/main}}{{/layout}}
+        """#
+
+    static let script = #"""
+        import {$, make, call, token, whole, bytes, table, figure} from './app.js';
+
+        const file = $('file'), drop = $('drop'), form = $('form');
+        let chosen = null;
+        const say = (id, text) => { $(id).textContent = text ?? ''; $(id).hidden = !text; };
+
+        const bars = counts => {
+            const most = Math.max(1, ...counts);
+            const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+            svg.setAttribute('viewBox', `0 0 ${counts.length * 10} 24`);
+            svg.setAttribute('preserveAspectRatio', 'none');
+            svg.setAttribute('class', 'bars');
+            svg.setAttribute('aria-hidden', 'true');
+            counts.forEach((count, index) => {
+                const bar = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
+                const height = Math.max(count > 0 ? 1 : 0, 24 * count / most);
+                for (const [key, value] of Object.entries({x: index * 10 + 1, y: 24 - height, width: 8, height})) bar.setAttribute(key, value);
+                svg.append(bar);
+            });
+            return svg;
+        };
+
+        const uses = new Map();
+        const show = (look, keepsTarget) => {
+            if (!keepsTarget) $('target').replaceChildren(...look.columns.map(column => make('option', {value: column.name, textContent: column.name, selected: column.kind === 'target'})));
+            $('guess').textContent = `${whole(look.rows)} ${look.is_whole ? 'rows' : 'rows looked at, of more'}; '${look.target}' is predicted as ${look.task === 'classification' ? `one of ${look.classes.length} classes` : 'a quantity'}.`;
+            $('warnings').replaceChildren(...look.warnings.map(text => make('li', {textContent: text})));
+            $('columns').replaceChildren(table(['Column', 'Taken for', {name: 'Missing', number: true}, 'Values', 'Why'], look.columns.map(column => {
+                const role = make('select', {'aria-label': `what to do with ${column.name}`},
+                    make('option', {value: '', textContent: column.kind === 'ignored' ? 'left out' : column.kind}),
+                    ...(column.kind === 'target' ? [] : [column.kind === 'ignored' ? make('option', {value: 'use', textContent: 'use it'}) : make('option', {value: 'ignore', textContent: 'leave it out'})]));
+                role.value = uses.get(column.name) ?? '';
+                if (role.value === '' ) role.selectedIndex = 0;
+                role.disabled = column.kind === 'target';
+                role.addEventListener('change', () => { uses.set(column.name, role.value); });
+                const values = make('div', {}, bars(column.counts), make('span', {className: 'muted small', textContent: column.kind === 'numeric' && column.least !== undefined ? `${figure(column.least)} to ${figure(column.most)}` : (column.examples ?? []).join(', ')}));
+                return [make('strong', {textContent: column.name}), role, whole(column.missing), values, make('span', {className: 'small', textContent: column.note ?? ''})];
+            })));
+            $('look').hidden = false;
+            $('start').disabled = false;
+        };
+
+        // The beginning of the file alone: a long one is not sent twice.
+        const look = async keepsTarget => {
+            say('file-problem');
+            try {
+                const query = new URLSearchParams({whole: chosen.size <= 1048576});
+                if (keepsTarget) query.set('target', $('target').value);
+                if ($('task').value) query.set('task', $('task').value);
+                const answer = await fetch(`/app/look?${query}`, {method: 'POST', headers: {'X-CSRF-Token': token, 'Content-Type': 'text/csv'}, body: chosen.slice(0, 1048576)});
+                const body = await answer.json();
+                if (!answer.ok) throw new Error(body.detail);
+                show(body, keepsTarget);
+            } catch (error) {
+                $('look').hidden = true;
+                $('start').disabled = true;
+                say('file-problem', error.message);
+            }
+        };
+        const choose = async picked => {
+            if (!picked) return;
+            chosen = picked;
+            uses.clear();
+            $('task').value = '';
+            await look(false);
+        };
+        file.addEventListener('change', () => choose(file.files[0]));
+        for (const name of ['dragenter', 'dragover']) drop.addEventListener(name, event => { event.preventDefault(); drop.classList.add('over'); });
+        for (const name of ['dragleave', 'drop']) drop.addEventListener(name, event => { event.preventDefault(); drop.classList.remove('over'); });
+        drop.addEventListener('drop', event => choose(event.dataTransfer.files[0]));
+        $('target').addEventListener('change', () => look(true));
+        $('task').addEventListener('change', () => look(true));
+
+        try {
+            const peers = await call('GET', '/peers');
+            const free = peers.filter(peer => peer.status === 'ONLINE' && peer.mine).length;
+            $('peers').value = Math.max(1, free);
+            $('free').textContent = free === 1 ? 'One of yours is free.' : `${free} of yours are free.`;
+        } catch (error) { say('problem', error.message); }
+
+        form.addEventListener('submit', async event => {
+            event.preventDefault();
+            say('problem');
+            const fields = {};
+            for (const [name, value] of new FormData(form)) if (typeof value === 'string' && value.trim() !== '') fields[name] = value.trim();
+            if (fields.strategy === 'independent') delete fields.rounds;
+            const picked = what => [...uses].filter(([, use]) => use === what).map(([name]) => name);
+            for (const what of ['use', 'ignore']) if (picked(what).length) fields[what] = JSON.stringify(picked(what));
+            $('start').disabled = true;
+            try {
+                await call('POST', '/sessions/check', {body: fields});
+                const body = new FormData();
+                for (const [name, value] of Object.entries(fields)) body.append(name, value);
+                body.append('file', chosen, chosen.name);
+                $('sending').hidden = false;
+                // fetch tells nothing of an upload's bytes.
+                const request = new XMLHttpRequest();
+                request.open('POST', '/sessions/start');
+                request.setRequestHeader('X-CSRF-Token', token);
+                request.upload.addEventListener('progress', at => { $('upload').max = at.total; $('upload').value = at.loaded; $('sent').textContent = `${bytes(at.loaded)} of ${bytes(at.total)}`; });
+                const answer = await new Promise((resolve, reject) => {
+                    request.addEventListener('load', () => resolve(JSON.parse(request.responseText)));
+                    request.addEventListener('error', () => reject(new Error('the connection to the server broke: start again')));
+                    request.send(body);
+                });
+                if (!answer.session_id) throw new Error(answer.detail);
+                location.assign(`/app/session/${answer.session_id}`);
+            } catch (error) {
+                say('problem', error.message);
+                $('sending').hidden = true;
+                $('start').disabled = false;
+            }
+        });
+        """#
+
+    var routes: [Route] {
+        [
+            .page(.get, "/app/new", "The page of a new session") { request, _ in
+                guard let person = try await pages.person(request) else { return WebPages.redirect(to: "/app/signin?next=/app/new") }
+                return pages.page(
+                    request, "new", title: "New session", person: person.name, scripts: ["new.js"],
+                    ["strategies": strategies, "limit": "1 GiB"])
+            },
+            .page(.post, "/app/look", "What a CSV's beginning looks like") { request, _ in
+                _ = try await pages.authenticator.caller(of: request, scope: .user)
+                let bytes = try await request.bytes(upTo: Self.most)
+                let isWhole = request.query("whole") == "true"
+                let target = request.query("target")
+                let task = try request.query("task").map { text in
+                    guard let task = LearningTask(rawValue: text) else {
+                        throw CohortError(.invalid, "task is '\(text.printable(max: 40))'; it must be classification or regression")
+                    }
+                    return task
+                }
+                return try .json(try CSVLook.take([UInt8](buffer: bytes), isWhole: isWhole, target: target, task: task, folder: folder))
+            },
+        ]
+    }
+}

@@ -1,0 +1,125 @@
+import CohortCore
+import CohortSystem
+import Crypto
+import HTTPTypes
+import Hummingbird
+import Mustache
+
+/// Pages, made of templates.
+struct WebPages: Sendable {
+    private let library: MustacheLibrary
+    let assets: WebAssets
+    let authenticator: Authenticator
+    private let documents: any Documents
+    /// Browsers reach it over TLS.
+    let isSecure: Bool
+
+    init(isSecure: Bool, authenticator: Authenticator, documents: any Documents) throws {
+        self.isSecure = isSecure
+        self.authenticator = authenticator
+        self.documents = documents
+        do {
+            var templates: [String: MustacheTemplate] = [:]
+            for (name, text) in [
+                ("layout", Layout.template), ("signin", SignInPage.template), ("dashboard", DashboardPage.template),
+                ("new", NewSessionPage.template), ("session", SessionPage.template), ("problem", Layout.problem),
+                ("account", AccountPage.template), ("docs", DocsPage.template),
+            ] { templates[name] = try MustacheTemplate(string: text) }
+            library = MustacheLibrary(templates: templates)
+        } catch {
+            throw CohortError(.internal, "a page's template is wrong: \(error)")
+        }
+        assets = WebAssets([
+            ("app.css", "text/css; charset=utf-8", Layout.style), ("app.js", "text/javascript; charset=utf-8", Layout.script),
+            ("dashboard.js", "text/javascript; charset=utf-8", DashboardPage.script),
+            ("new.js", "text/javascript; charset=utf-8", NewSessionPage.script),
+            ("session.js", "text/javascript; charset=utf-8", SessionPage.script),
+            ("account.js", "text/javascript; charset=utf-8", AccountPage.script),
+            ("docs.js", "text/javascript; charset=utf-8", DocsPage.script),
+        ])
+    }
+
+    /// - Parameters:
+    ///   - scripts: names of assets.
+    ///   - values: what the template names.
+    func page(
+        _ request: Request, _ template: String, title: String, person: String?, scripts: [String] = [], status: HTTPResponse.Status = .ok,
+        _ values: [String: Any] = [:]
+    ) -> Response {
+        let csrf = WebSession.csrf(request)
+        var values = values
+        values["title"] = title
+        values["person"] = person
+        values["csrf"] = csrf.token
+        values["version"] = assets.version
+        values["scripts"] = scripts
+        // What the library itself holds is found.
+        let html = library.render(values, withTemplate: template) ?? ""
+        var response = Response.text(html, type: "text/html; charset=utf-8")
+        response.status = status
+        response.headers[.contentSecurityPolicy] = Self.policy
+        response.headers[.cacheControl] = "no-store"
+        response.headers[.xContentTypeOptions] = "nosniff"
+        if let name = HTTPField.Name("Referrer-Policy") { response.headers[name] = "same-origin" }
+        if csrf.isNew { response.headers[.setCookie] = WebSession.settingCSRF(csrf.token, isSecure: isSecure) }
+        return response
+    }
+
+    /// Who is signed in; nil: nobody.
+    func person(_ request: Request) async throws -> User? {
+        do {
+            let caller = try await authenticator.caller(of: request, scope: .user)
+            return try await documents.user(id: caller.userId)
+        } catch let problem as HTTPProblem where problem.status == .unauthorized {
+            return nil
+        } catch let error as CohortError where error.code == .forbidden {
+            return nil
+        }
+    }
+
+    static let policy =
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+    static func redirect(to path: String, cookie: String? = nil) -> Response {
+        var headers: HTTPFields = [.location: path, .cacheControl: "no-store"]
+        if let cookie { headers[.setCookie] = cookie }
+        return Response(status: .seeOther, headers: headers)
+    }
+}
+
+extension WebPages {
+    var routes: [Route] {
+        [
+            .page(.get, "/assets/{version}/{name}", "A file of the pages") { _, context in
+                try assets.answer(context.parameters.require("name"), version: context.parameters.require("version"))
+            }
+        ]
+    }
+}
+
+extension Route {
+    /// A page for people, which the API's description leaves out.
+    static func page(
+        _ method: HTTPRequest.Method, _ path: String, _ summary: String,
+        _ respond: @escaping @Sendable (Request, Context) async throws -> Response
+    ) -> Route { .open(method, path, summary, access: .page, respond) }
+}
+
+/// Files that pages need: one URL a version, kept by browsers for ever.
+struct WebAssets: Sendable {
+    let version: String
+    private let files: [String: (type: String, text: String)]
+
+    init(_ files: [(name: String, type: String, text: String)]) {
+        self.files = Dictionary(files.map { ($0.name, ($0.type, $0.text)) }, uniquingKeysWith: { first, _ in first })
+        version = String(SHA256.hash(data: [UInt8](files.map(\.text).joined().utf8)).hexadecimal.prefix(12))
+    }
+
+    func answer(_ name: String, version: String) throws -> Response {
+        guard let file = files[name] else { throw CohortError(.notFound, "there is no file '\(name.printable(max: 60))' of the pages") }
+        var response = Response.text(file.text, type: file.type)
+        response.headers[.cacheControl] = version == self.version ? "public, max-age=31536000, immutable" : "no-store"
+        response.headers[.xContentTypeOptions] = "nosniff"
+        return response
+    }
+}
