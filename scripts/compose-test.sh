@@ -15,7 +15,6 @@ say() { printf '%s compose-test: %s\n' "$(date +%T)" "$*"; }
 export COMPOSE_PROJECT_NAME="cohort-test-$$" COMPOSE_FILE="$PWD/docker-compose.yml"
 own_engine=${COHORT_DOCKER_FOLDER:-$folder/docker}
 compose=(docker-compose)
-command -v docker-compose >/dev/null 2>&1 || compose=(docker compose)
 
 leave() {
     local status=$?
@@ -32,6 +31,8 @@ leave() {
 trap leave EXIT
 
 scripts/setup.sh docker
+# Known once what was missing is installed.
+command -v docker-compose >/dev/null 2>&1 || compose=(docker compose)
 if ! docker info >/dev/null 2>&1; then
     say "no engine answers: starting one"
     if ! DOCKER_HOST="unix://$own_engine/docker.sock" docker info >/dev/null 2>&1; then

@@ -80,7 +80,7 @@ enum Layout {
         .help { color: var(--muted); font-size: .875rem; margin: .15rem 0 0; }
         input, select, textarea { font: inherit; width: 100%; padding: .45rem .6rem; border: 1px solid var(--muted); border-radius: .4rem; background: var(--back); color: var(--front); min-height: 2.6rem; }
         input[type=checkbox] { width: auto; min-height: 0; }
-        fieldset { border: 1px solid var(--line); border-radius: .6rem; margin: 0 0 1rem; padding: .5rem 1rem 1rem; }
+        fieldset { min-width: 0; border: 1px solid var(--line); border-radius: .6rem; margin: 0 0 1rem; padding: .5rem 1rem 1rem; }
         legend { font-weight: 600; padding: 0 .4rem; }
         pre, code { font: .875rem/1.5 ui-monospace, monospace; }
         pre { background: var(--soft); padding: .75rem; border-radius: .4rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
