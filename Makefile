@@ -4,7 +4,7 @@ BINARY = .build/release/cohort
 # With Swift's libraries inside, the binary runs on machines that have no Swift.
 STATIC = $(if $(filter Linux,$(shell uname -s)),--static-swift-stdlib)
 
-.PHONY: help setup build run demo test integration api-check dist dist-check python-client compose-test test-fast bench lint format clean
+.PHONY: help setup build run demo test integration api-check dist dist-check python-client browser-test compose-test test-fast bench lint format clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,10 @@ dist-check: dist ## what dist made, tried in a Debian 12 that has nothing else
 python-client: ## clients/python: its types, its tests against a real server, its notebook, its wheel
 	@scripts/setup.sh python
 	scripts/python-client.sh
+
+browser-test: ## the pages, in Chromium: sign up, train with three peers, predict; accessibility; COHORT_SCREENSHOTS=FOLDER keeps pictures
+	@scripts/setup.sh browser
+	scripts/browser-test.sh
 
 compose-test: ## docker-compose.yml brought up, trained through, killed in part and taken down, in a Docker engine of its own if need be
 	scripts/kubernetes-check.sh

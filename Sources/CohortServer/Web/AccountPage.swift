@@ -30,7 +30,7 @@ struct AccountPage: Sendable {
 
         const look = async () => {
             const tokens = await call('GET', '/auth/tokens');
-            $('tokens').replaceChildren(tokens.length === 0 ? make('p', {textContent: 'There are none.'}) : table(['Name', 'Made', 'State', ''], tokens.map(token => {
+            $('tokens').replaceChildren(tokens.length === 0 ? make('p', {textContent: 'There are none.'}) : table(['Name', 'Made', 'State', 'Action'], tokens.map(token => {
                 const isExpired = token.expires_at && new Date(token.expires_at) < new Date();
                 const button = make('button', {className: 'quiet', type: 'button', textContent: 'Revoke', 'aria-label': `revoke ${token.name}`});
                 button.addEventListener('click', async () => { await call('DELETE', `/auth/tokens/${token.id}`); await look(); });

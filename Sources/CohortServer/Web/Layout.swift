@@ -69,6 +69,8 @@ enum Layout {
         .problem { color: var(--bad); }
         .warning { color: var(--warn); }
         .good { color: var(--good); }
+        .card > h2:first-child { margin-top: 0; }
+        #actions { margin-bottom: 1rem; }
         .card { border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; margin: 0 0 1rem; background: var(--back); }
         .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); align-items: start; }
         .row { display: flex; flex-wrap: wrap; gap: .75rem; align-items: center; }
@@ -161,7 +163,7 @@ enum Layout {
             ONLINE: 'online, free', TRAINING: 'training', OFFLINE: 'offline'};
         export const tone = status => ({COMPLETED: 'good', ONLINE: 'good', FAILED: 'problem', CANCELLED: 'warning'}[status] ?? '');
 
-        export const table = (heads, rows) => make('div', {className: 'scroll', tabIndex: 0, role: 'region', 'aria-label': 'Table'}, make('table', {},
+        export const table = (heads, rows) => make('div', {className: 'scroll', tabIndex: 0, role: 'group', 'aria-label': 'Table'}, make('table', {},
             make('thead', {}, make('tr', {}, ...heads.map(head => make('th', {scope: 'col', className: head.number ? 'number' : '', textContent: head.name ?? head})))),
             make('tbody', {}, ...rows.map(cells => make('tr', {}, ...cells.map((cell, index) => {
                 const data = make('td', {className: heads[index]?.number ? 'number' : ''});
@@ -172,7 +174,10 @@ enum Layout {
         // Copies the text of the element that data-copy names.
         for (const button of document.querySelectorAll('button[data-copy]')) {
             button.addEventListener('click', async () => {
-                await navigator.clipboard.writeText($(button.dataset.copy).textContent.trim());
+                const place = $(button.dataset.copy);
+                // Over plain HTTP a browser lets no script near the clipboard: the text is marked, to be copied by hand.
+                if (!navigator.clipboard) { getSelection().selectAllChildren(place); button.textContent = 'Marked: press Ctrl-C'; return; }
+                await navigator.clipboard.writeText(place.textContent.trim());
                 button.textContent = 'Copied';
             });
         }

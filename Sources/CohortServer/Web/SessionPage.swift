@@ -96,7 +96,7 @@ struct SessionPage: Sendable {
                 context.stroke();
                 context.fillText(chart === 'score' && !isRegression ? `${Math.round(y * 100)} %` : figure(Number(y.toPrecision(3))), 2, py(y) + 4);
             }
-            context.fillText(`${isIndependent ? 'epoch' : 'round'} ${figure(first)}`, left, height - 6);
+            context.fillText(`${isIndependent ? 'epoch' : 'round'} ${Math.floor(first)}`, left, height - 6);
             const label = figure(end);
             context.fillText(label, right - context.measureText(label).width, height - 6);
             lines.forEach(([name, points], index) => {
@@ -263,7 +263,7 @@ struct SessionPage: Sendable {
                     evaluation.guessing ? ` Always guessing '${evaluation.guessing.prediction}': ${percent(evaluation.guessing.accuracy)}.` : ''));
                 const classes = (evaluation.classes ?? []).slice(0, 30);
                 if (classes.length) parts.push(table(['Class', {name: 'Precision', number: true}, {name: 'Recall', number: true}, {name: 'F1', number: true}, {name: 'Rows', number: true}], classes.map(c => [c.label, percent(c.precision), percent(c.recall), percent(c.f1), whole(c.samples)])));
-                if (evaluation.confusion && classes.length <= 12) parts.push(make('h3', {textContent: 'Confusion'}), make('div', {className: 'scroll', tabIndex: 0, role: 'region', 'aria-label': 'Confusion matrix'}, make('table', {className: 'matrix'},
+                if (evaluation.confusion && classes.length <= 12) parts.push(make('h3', {textContent: 'Confusion'}), make('div', {className: 'scroll', tabIndex: 0, role: 'group', 'aria-label': 'Confusion matrix'}, make('table', {className: 'matrix'},
                     make('thead', {}, make('tr', {}, make('th', {scope: 'col', textContent: 'true \\ predicted'}), ...classes.map(c => make('th', {scope: 'col', textContent: c.label})))),
                     make('tbody', {}, ...evaluation.confusion.map((counts, row) => make('tr', {}, make('th', {scope: 'row', textContent: classes[row].label}), ...counts.map((count, column) => make('td', {className: row === column ? 'hit' : '', textContent: whole(count)})))))))); 
             } else if (evaluation) {

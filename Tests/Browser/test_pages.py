@@ -1,0 +1,209 @@
+"""A person in a browser, from the sign-up to a prediction."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from axe_playwright_python.sync_playwright import Axe
+from conftest import ROOT, Server
+from playwright.sync_api import Page, expect
+
+PENGUINS = ROOT / "Examples/penguins.csv"
+
+
+def accessible(page: Page) -> None:
+    """axe-core finds nothing, in light and in dark."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        found = Axe().run(page).response["violations"]
+        assert found == [], [(each["id"], [node["html"] for node in each["nodes"]][:3]) for each in found]
+    page.emulate_media(color_scheme="light")
+
+
+def sign_in(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/app/signin")
+    form = page.locator("section", has=page.get_by_role("heading", name="Sign in"))
+    form.get_by_label("E-mail").fill("ada@example.org")
+    form.get_by_label("Password").fill("correct horse")
+    form.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Within a minute. The pages forbid what Page.wait_for_function does."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def round_of(page: Page) -> int:
+    found = re.search(r"\d+", page.locator("#round").inner_text())
+    return int(found[0]) if found else 0
+
+
+def start(page: Page, server: Server, **fields: str) -> str:
+    """Starts a session on the penguins and returns its id."""
+    page.goto(f"{server.url}/app/new")
+    page.get_by_label("Drop a CSV here, or choose one").set_input_files(PENGUINS)
+    page.get_by_label("Column to predict").select_option("species")
+    expect(page.get_by_text("'species' is predicted as one of 3 classes")).to_be_visible()
+    for label, value in fields.items():
+        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile("/app/session/"))
+    return page.url.rsplit("/", 1)[1]
+
+
+def test_from_nothing_to_a_prediction(server: Server, open_page: Callable[..., Page], picture: Callable[[Page, str], None]) -> None:
+    page = open_page()
+    page.goto(server.url)
+    picture(page, "signin")
+    accessible(page)
+    form = page.locator("section", has=page.get_by_role("heading", name="Make an account"))
+    form.get_by_label("E-mail").fill("ada@example.org")
+    form.get_by_label("Name").fill("Ada")
+    form.get_by_label("Password").fill("correct horse")
+    form.get_by_role("button", name="Make the account").click()
+    expect(page.get_by_text("No machine is here yet")).to_be_visible()
+    expect(page.get_by_text("Nothing was trained yet")).to_be_visible()
+    accessible(page)
+
+    # A token, the line that goes with it, and three machines that use it.
+    page.get_by_role("button", name="Make a token").click()
+    line = page.locator("#join-line")
+    expect(line).not_to_contain_text("TOKEN")
+    words = line.inner_text().split()
+    assert words[:4] == ["cohort", "peer", "--server", server.url]
+    for name in ("ana", "ben", "cleo"):
+        server.add_peer(name, words[-1])
+    for name in ("ana", "ben", "cleo"):
+        expect(page.locator("#peers tr", has_text=name)).to_contain_text("online, free")
+    picture(page, "dashboard-peers")
+
+    # What the CSV looks like, before it is sent.
+    page.get_by_role("link", name="New session", exact=True).first.click()
+    expect(page.get_by_text("3 of yours are free.")).to_be_visible()
+    assert page.get_by_label("Machines", exact=True).input_value() == "3"
+    page.get_by_label("Drop a CSV here, or choose one").set_input_files(PENGUINS)
+    page.get_by_label("Column to predict").select_option("species")
+    expect(page.get_by_text("344 rows; 'species' is predicted as one of 3 classes.")).to_be_visible()
+    expect(page.locator("#columns tr", has_text="bill_length_mm").locator("svg rect")).to_have_count(12)
+    expect(page.locator("#columns tr", has_text="sex")).to_contain_text("female")
+    page.get_by_label("what to do with year").select_option("leave it out")
+    picture(page, "new")
+    accessible(page)
+    for label, value in {"Rounds": "40", "Epochs": "5", "Batch size": "8", "Learning rate": "0.002", "Hidden layers": "32,16", "Seed": "7", "Name": "first"}.items():
+        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile("/app/session/"))
+
+    # Live, to its end, without reloading.
+    expect(page.get_by_role("heading", name="first")).to_be_visible()
+    expect(page.locator("#state")).to_have_text("Training completed", timeout=60_000)
+    expect(page.locator("#loss-legend li")).to_have_count(4)
+    expect(page.locator("#loss")).to_have_attribute("aria-label", re.compile("Loss over the rounds, now 0\\.\\d+"))
+    expect(page.locator("#results")).to_contain_text("held-out rows")
+    expect(page.locator("table.matrix td.hit")).to_have_count(3)
+    for name in ("ana", "ben", "cleo"):
+        expect(page.locator("#results")).to_contain_text(name)
+    expect(page.locator("#subject")).to_contain_text("predicting species")
+    assert "year" not in page.locator("#try-fields").inner_text()
+    page.get_by_label("bill_length_mm").fill("39.1")
+    page.get_by_label("flipper_length_mm").fill("181")
+    page.get_by_label("island").select_option("Torgersen")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.locator("#prediction")).to_contain_text("species: Adelie (Adelie ")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the model").click()
+    assert download.value.path().stat().st_size > 1_000
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Metrics as CSV").click()
+    assert len(download.value.path().read_text().splitlines()) > 40 * 5 * 3
+    picture(page, "session")
+    accessible(page)
+
+    # The same after a reload, and on the dashboard.
+    page.reload()
+    expect(page.locator("#loss-legend li")).to_have_count(4)
+    expect(page.locator("#results")).to_contain_text("held-out rows")
+    page.get_by_role("link", name="Dashboard").first.click()
+    row = page.locator("#sessions tr", has_text="first")
+    expect(row).to_contain_text("Training completed")
+    expect(row).to_contain_text("%")
+    picture(page, "dashboard")
+    accessible(page)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_a_wrong_password_and_a_taken_address_are_said(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(expected=("401", "409"))
+    page.goto(f"{server.url}/app/signin")
+    form = page.locator("section", has=page.get_by_role("heading", name="Sign in"))
+    form.get_by_label("E-mail").fill("ada@example.org")
+    form.get_by_label("Password").fill("wrong horse")
+    form.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_have_text("the e-mail or the password is wrong")
+    assert form.get_by_label("E-mail").input_value() == "ada@example.org"
+    form = page.locator("section", has=page.get_by_role("heading", name="Make an account"))
+    form.get_by_label("E-mail").fill("ada@example.org")
+    form.get_by_label("Password").fill("correct horse")
+    form.get_by_role("button", name="Make the account").click()
+    expect(page.get_by_role("alert")).to_contain_text("take another address")
+
+
+def test_a_broken_csv_and_a_busy_pool_are_said_before_anything_is_sent(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(expected=("400", "503"))
+    sign_in(page, server)
+    page.goto(f"{server.url}/app/new")
+    file = page.get_by_label("Drop a CSV here, or choose one")
+    file.set_input_files({"name": "broken.csv", "mimeType": "text/csv", "buffer": b'a,b\n1,"x\n'})
+    expect(page.locator("#file-problem")).to_contain_text("line 2")
+    expect(page.get_by_role("button", name="Start training")).to_be_disabled()
+    file.set_input_files(PENGUINS)
+    page.get_by_label("Column to predict").select_option("species")
+    page.get_by_label("Machines", exact=True).fill("50")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator("#problem")).to_contain_text("50 peers were asked for and 3 are online and free")
+    expect(page.get_by_role("button", name="Start training")).to_be_enabled()
+
+
+def test_a_session_is_watched_across_a_restart_of_the_server_and_cancelled(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(expected=("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "503", "404"))
+    sign_in(page, server)
+    start(page, server, Rounds="100000", Name="long")
+    expect(page.locator("#state")).to_have_text("Training in progress")
+    until(lambda: round_of(page) > 3)
+    server.stop()
+    expect(page.locator("#away")).to_be_visible()
+    before = round_of(page)
+    server.start()
+    expect(page.locator("#away")).to_be_hidden(timeout=60_000)
+    until(lambda: round_of(page) > before + 3)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#state")).to_have_text("Training cancelled")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
+    expect(page.locator("#sessions")).not_to_contain_text("long")
+
+
+def test_the_api_page_and_the_account(server: Server, open_page: Callable[..., Page], picture: Callable[[Page, str], None]) -> None:
+    page = open_page()
+    sign_in(page, server)
+    page.get_by_role("link", name="API").click()
+    page.locator("#list_peers summary").click()
+    page.locator("#list_peers").get_by_role("button", name="Send").click()
+    expect(page.locator("#list_peers pre")).to_contain_text('"ana"')
+    accessible(page)
+    page.get_by_role("link", name="Account").click()
+    expect(page.locator("#tokens")).to_contain_text("from the dashboard")
+    picture(page, "account")
+    accessible(page)
+    page.get_by_label("Password until now").fill("correct horse")
+    page.get_by_label("New password").fill("better horse")
+    page.get_by_role("button", name="Change it").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
