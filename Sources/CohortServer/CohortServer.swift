@@ -95,7 +95,8 @@ struct CohortServer: Service {
         routes += DashboardPage(pages: pages, join: configuration.join, isTLS: isTLS).routes
         routes += NewSessionPage(pages: pages, strategies: configuration.strategies, folder: configuration.dataDirectory).routes
         routes +=
-            SessionPage(pages: pages, documents: parts.documents).routes + AccountPage(pages: pages).routes + [DocsPage(pages: pages).route]
+            SessionPage(pages: pages, documents: parts.documents).routes + AccountPage(pages: pages).routes
+            + ComparePage(pages: pages).routes + ModelsPage(pages: pages).routes + [DocsPage(pages: pages).route]
         routes += JoinRoutes(offer: configuration.join, isTLS: isTLS).routes
         routes.append(try OpenAPIRoute(describing: routes).route)
 

@@ -92,6 +92,7 @@ def test_from_nothing_to_a_prediction(server: Server, open_page: Callable[..., P
     expect(page.get_by_text("344 rows; 'species' is predicted as one of 3 classes.")).to_be_visible()
     expect(page.locator("#columns tr", has_text="bill_length_mm").locator("svg rect")).to_have_count(12)
     expect(page.locator("#columns tr", has_text="sex")).to_contain_text("female")
+    expect(page.locator("#estimate")).to_contain_text("3 machines about")
     page.get_by_label("what to do with year").select_option("leave it out")
     picture(page, "new")
     accessible(page)
@@ -122,6 +123,10 @@ def test_from_nothing_to_a_prediction(server: Server, open_page: Callable[..., P
     with page.expect_download() as download:
         page.get_by_role("link", name="Metrics as CSV").click()
     assert len(download.value.path().read_text().splitlines()) > 40 * 5 * 3
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Model card").click()
+    card = download.value.path().read_text()
+    assert card.startswith("# first\n") and "| Accuracy | 0." in card and "column 'year' is left out, as asked" in card and "| Seed | 7 |" in card
     picture(page, "session")
     accessible(page)
 
@@ -137,6 +142,30 @@ def test_from_nothing_to_a_prediction(server: Server, open_page: Callable[..., P
     accessible(page)
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_two_sessions_beside_each_other_and_the_models(server: Server, open_page: Callable[..., Page], picture: Callable[[Page, str], None]) -> None:
+    page = open_page()
+    sign_in(page, server)
+    start(page, server, Rounds="5", Seed="8", Name="second")
+    expect(page.locator("#state")).to_have_text("Training completed")
+    page.get_by_role("link", name="Compare").last.click()
+    page.get_by_label("Second").select_option(index=1)
+    expect(page.locator("#settings tr", has_text="rounds")).to_contain_text("40")
+    expect(page.locator("#settings tr", has_text="seed")).to_contain_text("8")
+    expect(page.locator("#settings")).not_to_contain_text("strategy")
+    expect(page.locator("#metrics tr", has_text="Accuracy")).to_contain_text("%")
+    expect(page.locator("#loss-legend li")).to_have_count(2)
+    picture(page, "compare")
+    accessible(page)
+    page.reload()
+    expect(page.locator("#loss-legend li")).to_have_count(2)
+    page.get_by_role("link", name="Models").click()
+    expect(page.locator("#models tr", has_text="first")).to_contain_text("species")
+    accessible(page)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="model of second").click()
+    assert download.value.path().stat().st_size > 1_000
 
 
 def test_a_wrong_password_and_a_taken_address_are_said(server: Server, open_page: Callable[..., Page]) -> None:

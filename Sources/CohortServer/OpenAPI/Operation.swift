@@ -126,6 +126,8 @@ struct Operation: Sendable {
                     status: 200, words: "The points",
                     content: [("application/json", .list(.named("MetricPoint"))), ("text/csv", .text)])
             ], problems: [400, 404]),
+        "GET /sessions/{id}/card": Operation(
+            "get_card", "sessions", [Answer(status: 200, words: "Markdown", content: [("text/markdown", .text)])], problems: [404, 409]),
         "GET /sessions/{id}/model": Operation("get_model", "sessions", bytes, problems: [404, 409, 416]),
         "POST /sessions/{id}/predict": Operation(
             "predict", "sessions", json: "PredictRequest", answer("Prediction"), problems: [400, 404, 409, 413]),

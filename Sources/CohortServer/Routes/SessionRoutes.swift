@@ -37,6 +37,11 @@ struct SessionRoutes: Sendable {
                 guard let results = session.results else { throw notThere(session, "results") }
                 return try .json(API.Results(session, results, history: try await documents.rounds(sessionId: session.id)))
             },
+            .user(.get, "/sessions/{id}/card", "The model's card, as Markdown") { _, context, caller in
+                let session = try await session(context, caller)
+                guard session.modelObject != nil, let results = session.results else { throw notThere(session, "model card") }
+                return .text(ModelCard.text(try await withSchema(session), results), type: "text/markdown; charset=utf-8")
+            },
             .user(.get, "/sessions/{id}/metrics", "The time series, as JSON or CSV", series),
             .user(.get, "/sessions/{id}/model", "The model file", model),
             .user(.post, "/sessions/{id}/predict", "Predict rows", predict),

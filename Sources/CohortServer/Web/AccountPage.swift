@@ -49,7 +49,7 @@ struct AccountPage: Sendable {
 
     var routes: [Route] {
         [
-            .page(.get, "/app/account", "The page of the account") { request, _ in
+            pages.route(.get, "/app/account", "The page of the account") { request, _ in
                 guard let person = try await pages.person(request) else {
                     return WebPages.redirect(to: "/app/signin?next=/app/account")
                 }

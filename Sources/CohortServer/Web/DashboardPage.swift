@@ -103,7 +103,7 @@ struct DashboardPage: Sendable {
 
     var routes: [Route] {
         [
-            .page(.get, "/", "The dashboard") { request, context in
+            pages.route(.get, "/", "The dashboard") { request, context in
                 guard let person = try await pages.person(request) else { return WebPages.redirect(to: "/app/signin") }
                 let host = PageRoutes.host(request) ?? "SERVER"
                 let server = "\(isTLS || join.isBehindProxy ? "https" : "http")://\(host)"

@@ -145,7 +145,7 @@ struct DocsPage: Sendable {
         """#
 
     var route: Route {
-        .page(.get, "/docs", "This API, to read and to try") { request, _ in
+        pages.route(.get, "/docs", "This API, to read and to try") { request, _ in
             pages.page(
                 request, "docs", title: "API", person: try await pages.person(request)?.name, scripts: ["docs.js"])
         }

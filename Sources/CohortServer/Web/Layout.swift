@@ -17,7 +17,7 @@ enum Layout {
         <header>
         <nav aria-label="Main">
         <a class="brand" href="/">Cohort</a>
-        {{#person}}<a href="/">Dashboard</a> <a href="/app/new">New session</a> <a href="/app/account">Account</a>{{/person}}
+        {{#person}}<a href="/">Dashboard</a> <a href="/app/new">New session</a> <a href="/app/models">Models</a> <a href="/app/compare">Compare</a> <a href="/app/account">Account</a>{{/person}}
         <a href="/docs">API</a>
         </nav>
         {{#person}}<form method="post" action="/app/signout"><input type="hidden" name="csrf" value="{{csrf}}"><span class="muted">{{person}}</span> <button class="quiet">Sign out</button></form>{{/person}}

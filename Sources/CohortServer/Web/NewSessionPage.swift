@@ -56,6 +56,7 @@ struct NewSessionPage: Sendable {
         <div><label for="pool">Whose machines</label><select id="pool" name="pool" aria-describedby="pool-help"><option value="mine">mine</option><option value="everyone">those lent to everyone too</option></select><p class="help" id="pool-help">Whose machine trains, sees the data.</p></div>
         </div></details>
         </fieldset>
+        <p id="estimate" class="muted" role="status"></p>
         <p class="problem" id="problem" role="alert" hidden></p>
         <div id="sending" hidden><label for="upload">Upload</label><progress id="upload" max="1" value="0"></progress> <span id="sent" class="muted small" role="status"></span></div>
         <p><button id="start" disabled>Start training</button></p>
@@ -64,7 +65,7 @@ struct NewSessionPage: Sendable {
         """#
 
     static let script = #"""
-        import {$, make, call, token, whole, bytes, table, figure} from './app.js';
+        import {$, make, call, token, whole, bytes, table, figure, duration} from './app.js';
 
         const file = $('file'), drop = $('drop'), form = $('form');
         let chosen = null;
@@ -104,6 +105,10 @@ struct NewSessionPage: Sendable {
             })));
             $('look').hidden = false;
             $('start').disabled = false;
+            rows = look.is_whole ? look.rows : Math.round(look.rows * chosen.size / 1048576);
+            inputs = look.columns.reduce((sum, column) => sum + (column.kind === 'categorical' ? column.counts.length : ['numeric', 'date'].includes(column.kind) ? 1 : 0), 0);
+            outputs = look.task === 'classification' ? look.classes.length : 1;
+            estimate();
         };
 
         // The beginning of the file alone: a long one is not sent twice.
@@ -137,11 +142,32 @@ struct NewSessionPage: Sendable {
         $('target').addEventListener('change', () => look(true));
         $('task').addEventListener('change', () => look(true));
 
+        // Will it help? From the peers' measured speeds (on a net 64-128-64-10), the rows and the net; shares go by speed.
+        let free = [], rows = 0, inputs = 0, outputs = 1;
+        const estimate = () => {
+            const count = Number($('peers').value), widths = $('hidden').value === 'none' ? [] : $('hidden').value.split(',').map(Number);
+            if (!rows || !free.length || !(count > 0) || widths.some(width => !(width > 0))) { $('estimate').textContent = ''; return; }
+            const sizes = [inputs, ...widths, outputs];
+            const weights = sizes.slice(1).reduce((sum, size, index) => sum + size * sizes[index], 0);
+            const speeds = free.map(peer => [peer.name, peer.samples_per_second * 17024 / Math.max(weights, 1)]).sort(([, a], [, b]) => b - a);
+            const passes = rows * (1 - Number($('validation').value || 0)) * Number($('epochs').value || 1);
+            const seconds = many => passes / speeds.slice(0, many).reduce((sum, [, speed]) => sum + speed, 0);
+            const isAlone = $('strategy').value === 'independent';
+            const shown = [...new Set([1, 2, Math.min(count, free.length), free.length])].filter(many => many <= free.length).sort((a, b) => a - b);
+            const times = isAlone ? `about ${duration(passes / speeds[Math.min(count, free.length) - 1][1])}, as each trains on all rows`
+                : shown.map(many => `${many === 1 ? 'one machine' : `${many} machines`} about ${duration(seconds(many))}`).join(', ');
+            const slowest = speeds[Math.min(count, free.length) - 1];
+            const tiny = !isAlone && seconds(1) < .05 ? ' So little work gains nothing from more machines: sending the weights takes longer.' : '';
+            $('estimate').textContent = `Computing ${isAlone ? 'takes' : 'a round takes'} ${times}; the slowest of them is ${slowest[0]} (${whole(slowest[1])} rows/s of this net). The network comes on top.${tiny}`;
+        };
+        for (const name of ['peers', 'hidden', 'epochs', 'strategy', 'validation']) $(name).addEventListener('input', estimate);
+
         try {
             const peers = await call('GET', '/peers');
-            const free = peers.filter(peer => peer.status === 'ONLINE' && peer.mine).length;
-            $('peers').value = Math.max(1, free);
-            $('free').textContent = free === 1 ? 'One of yours is free.' : `${free} of yours are free.`;
+            free = peers.filter(peer => peer.status === 'ONLINE' && peer.mine);
+            $('peers').value = Math.max(1, free.length);
+            $('free').textContent = free.length === 1 ? 'One of yours is free.' : `${free.length} of yours are free.`;
+            estimate();
         } catch (error) { say('problem', error.message); }
 
         form.addEventListener('submit', async event => {
@@ -181,13 +207,13 @@ struct NewSessionPage: Sendable {
 
     var routes: [Route] {
         [
-            .page(.get, "/app/new", "The page of a new session") { request, _ in
+            pages.route(.get, "/app/new", "The page of a new session") { request, _ in
                 guard let person = try await pages.person(request) else { return WebPages.redirect(to: "/app/signin?next=/app/new") }
                 return pages.page(
                     request, "new", title: "New session", person: person.name, scripts: ["new.js"],
                     ["strategies": strategies, "limit": "1 GiB"])
             },
-            .page(.post, "/app/look", "What a CSV's beginning looks like") { request, _ in
+            pages.route(.post, "/app/look", "What a CSV's beginning looks like") { request, _ in
                 _ = try await pages.authenticator.caller(of: request, scope: .user)
                 let bytes = try await request.bytes(upTo: Self.most)
                 let isWhole = request.query("whole") == "true"

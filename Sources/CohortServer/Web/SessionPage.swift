@@ -21,7 +21,9 @@ struct SessionPage: Sendable {
         <div class="row" id="actions">
         <button id="cancel" class="quiet" type="button" hidden>Cancel</button>
         <a id="model" class="button" href="/sessions/{{id}}/model" hidden>Download the model</a>
+        <a id="compare" class="button quiet" href="/app/compare?a={{id}}">Compare</a>
         <a id="metrics" class="button quiet" href="/sessions/{{id}}/metrics?format=csv" download="{{id}}.csv">Metrics as CSV</a>
+        <a id="card" class="button quiet" href="/sessions/{{id}}/card" download="{{id}}.md" hidden>Model card</a>
         <button id="delete" class="quiet" type="button" hidden>Delete</button>
         </div>
         <div class="grid">
@@ -39,106 +41,23 @@ struct SessionPage: Sendable {
 
     static let script = #"""
         import {$, make, call, whole, percent, figure, duration, words, tone, table} from './app.js';
+        import {Chart} from './chart.js';
 
         const id = $('session').dataset.id;
         const final = status => ['COMPLETED', 'FAILED', 'CANCELLED'].includes(status);
         let session = null, isIndependent = false, isRegression = false;
 
-        // Curves: each a name and points [x, y]. The global model's own is drawn last, and thicker.
-        const curves = {loss: new Map(), score: new Map()};
-        const hues = [212, 28, 150, 330, 265, 55, 185, 0, 95, 300];
-        const dashes = [[], [6, 3], [2, 2], [8, 3, 2, 3]];
-        const isDark = matchMedia('(prefers-color-scheme: dark)');
-        const colour = index => `hsl(${hues[index % hues.length]} 70% ${isDark.matches ? 68 : 36}%)`;
         const GLOBAL = 'global model, held-out rows';
-        const add = (chart, name, x, y) => {
-            if (y === undefined || y === null || !Number.isFinite(y)) return;
-            const lines = curves[chart];
-            if (!lines.has(name)) lines.set(name, []);
-            const points = lines.get(name);
-            const last = points[points.length - 1];
-            if (last && last[0] >= x) { if (last[0] === x) last[1] = y; return; }
-            points.push([x, y]);
-        };
-        const style = (name, index) => ({colour: name === GLOBAL ? getComputedStyle(document.body).color : colour(index), dash: name === GLOBAL ? [] : dashes[Math.floor(index / hues.length) % dashes.length], width: name === GLOBAL ? 2.5 : 1.25});
+        const charts = {loss: new Chart($('loss'), $('loss-legend'), {strong: GLOBAL, from: 0}), score: new Chart($('score'), $('score-legend'), {strong: GLOBAL})};
+        const add = (chart, name, x, y) => charts[chart].add(name, x, y);
 
-        const draw = chart => {
-            const canvas = $(chart), context = canvas.getContext('2d');
-            const scale = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
-            if (canvas.width !== Math.round(width * scale)) { canvas.width = Math.round(width * scale); canvas.height = Math.round(height * scale); }
-            context.setTransform(scale, 0, 0, scale, 0, 0);
-            context.clearRect(0, 0, width, height);
-            const lines = [...curves[chart]].sort(([a], [b]) => (a === GLOBAL) - (b === GLOBAL));
-            const ink = getComputedStyle(document.body);
-            context.font = '12px system-ui, sans-serif';
-            context.fillStyle = ink.getPropertyValue('--muted') || ink.color;
-            if (!lines.length) { context.fillText('The first epoch is not done yet.', 8, 24); return; }
-            let least = Infinity, most = -Infinity, first = Infinity, end = -Infinity;
-            for (const [, points] of lines) {
-                first = Math.min(first, points[0][0]);
-                end = Math.max(end, points[points.length - 1][0]);
-                for (const [, y] of points) { if (y < least) least = y; if (y > most) most = y; }
-            }
-            if (chart === 'score' && !isRegression) { least = Math.min(least, .5); most = 1; }
-            if (chart === 'loss') least = Math.min(0, least);
-            if (most === least) most = least + 1;
-            if (end === first) end = first + 1;
-            const left = 46, bottom = height - 22, top = 8, right = width - 8;
-            const px = x => left + (x - first) / (end - first) * (right - left), py = y => bottom - (y - least) / (most - least) * (bottom - top);
-            context.strokeStyle = ink.getPropertyValue('--line');
-            context.lineWidth = 1;
-            context.setLineDash([]);
-            for (let step = 0; step <= 4; step += 1) {
-                const y = least + (most - least) * step / 4;
-                context.beginPath();
-                context.moveTo(left, py(y));
-                context.lineTo(right, py(y));
-                context.stroke();
-                context.fillText(chart === 'score' && !isRegression ? `${Math.round(y * 100)} %` : figure(Number(y.toPrecision(3))), 2, py(y) + 4);
-            }
-            context.fillText(`${isIndependent ? 'epoch' : 'round'} ${Math.floor(first)}`, left, height - 6);
-            const label = figure(end);
-            context.fillText(label, right - context.measureText(label).width, height - 6);
-            lines.forEach(([name, points], index) => {
-                const look = style(name, index);
-                context.strokeStyle = look.colour;
-                context.lineWidth = look.width;
-                context.setLineDash(look.dash);
-                context.beginPath();
-                // No more than what the columns of pixels can show: the least and the most of each.
-                const every = Math.max(1, Math.floor(points.length / (2 * (right - left))));
-                points.forEach(([x, y], place) => {
-                    if (every > 1 && place % every && place !== points.length - 1) return;
-                    if (place) context.lineTo(px(x), py(y)); else context.moveTo(px(x), py(y));
-                });
-                context.stroke();
-                if (points.length === 1) { context.beginPath(); context.arc(px(points[0][0]), py(points[0][1]), 2.5, 0, 7); context.fillStyle = look.colour; context.fill(); }
-            });
-            const names = lines.slice(0, 20).map(([name]) => name).join('|');
-            const legend = $(`${chart}-legend`);
-            if (legend.dataset.names !== names + isDark.matches) {
-                legend.dataset.names = names + isDark.matches;
-                legend.replaceChildren(...lines.slice(0, 20).map(([name], index) => {
-                    const look = style(name, index), svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg'), line = document.createElementNS('http://www.w3.org/2000/svg', 'line');
-                    svg.setAttribute('viewBox', '0 0 28 16');
-                    svg.setAttribute('aria-hidden', 'true');
-                    for (const [key, value] of Object.entries({x1: 0, y1: 8, x2: 28, y2: 8, stroke: look.colour, 'stroke-width': look.width * 1.6, 'stroke-dasharray': look.dash.join(' ')})) line.setAttribute(key, value);
-                    svg.append(line);
-                    return make('li', {}, svg, name);
-                }), ...(lines.length > 20 ? [make('li', {textContent: `and ${lines.length - 20} more`})] : []));
-            }
-            const own = curves[chart].get(GLOBAL) ?? lines[0][1];
-            canvas.setAttribute('aria-label', `${chart === 'loss' ? 'Loss' : $('score-title').textContent} over the ${isIndependent ? 'epochs' : 'rounds'}, now ${figure(own[own.length - 1][1])}`);
-        };
         // At most once a frame.
         let waiting = false;
         const redraw = () => {
             if (waiting) return;
             waiting = true;
-            requestAnimationFrame(() => { waiting = false; draw('loss'); draw('score'); drawPeers(); });
+            requestAnimationFrame(() => { waiting = false; charts.loss.draw(); charts.score.draw(); drawPeers(); });
         };
-        addEventListener('resize', redraw);
-        isDark.addEventListener('change', redraw);
 
         // Machines
         const lanes = new Map();
@@ -181,7 +100,7 @@ struct SessionPage: Sendable {
             $('running').hidden = final(status);
             $('cancel').hidden = final(status);
             $('delete').hidden = !final(status);
-            $('model').hidden = status !== 'COMPLETED';
+            for (const link of ['model', 'card']) $(link).hidden = status !== 'COMPLETED';
         };
 
         const settingsTable = settings => {
@@ -195,13 +114,17 @@ struct SessionPage: Sendable {
             isIndependent = session.settings.strategy === 'independent';
             isRegression = (session.dataset?.task ?? session.settings.task) === 'regression';
             $('score-title').textContent = isRegression ? 'R²' : 'Accuracy';
+            Object.assign(charts.score, isRegression ? {from: null, to: null, isShare: false} : {from: .5, to: 1, isShare: true});
+            for (const chart of Object.values(charts)) chart.along = isIndependent ? 'epoch' : 'round';
             if (session.dataset) $('subject').textContent = `predicting ${session.dataset.target}, ${whole(session.dataset.training_rows)} rows to train on, ${whole(session.dataset.validation_rows)} held out`;
             for (const peer of session.peers) lane(peer.id, peer);
             for (const entry of session.rounds ?? []) {
                 const validation = entry.validation;
                 if (validation) { add('loss', GLOBAL, entry.round + 1, validation.loss); add('score', GLOBAL, entry.round + 1, isRegression ? validation.r2 : validation.accuracy); }
             }
-            for (const each of await call('GET', `/sessions/${id}/metrics?format=json`)) if (each.peer_name) point(each.peer_name, each.round, each.epoch, each);
+            for (const curve of await call('GET', `/app/curves/${id}`)) {
+                curve.round.forEach((round, index) => point(curve.name, round, curve.epoch[index], {loss: curve.loss[index], accuracy: curve.score[index], r2: curve.score[index]}));
+            }
             $('round').textContent = isIndependent ? '' : `Round ${Math.min(session.round + 1, session.settings.rounds)} of ${session.settings.rounds}.`;
             settingsTable(session.settings);
             $('error').textContent = session.error ?? '';
@@ -318,9 +241,43 @@ struct SessionPage: Sendable {
         } catch (error) { complain(error); }
         """#
 
+    /// A peer's epochs, thinned.
+    private struct Curve: Encodable {
+        var name: String
+        var round: [Int]
+        var epoch: [Int]
+        var loss: [Double?]
+        /// Accuracy, or R² of a quantity.
+        var score: [Double?]
+    }
+
+    /// Points that a curve is drawn with.
+    private static let most = 400
+
+    /// - Returns: the first and the last point, and an even choice of those between.
+    private static func curves(_ points: [MetricPoint], isRegression: Bool) -> [Curve] {
+        let peers = Dictionary(grouping: points.filter { $0.peerId != nil }) { $0.peerName ?? "" }
+        return peers.sorted { $0.key < $1.key }.map { name, points in
+            let every = max(1, (points.count + most - 1) / most)
+            let chosen = points.enumerated().filter { $0.offset % every == 0 || $0.offset == points.count - 1 }.map(\.element)
+            return Curve(
+                name: name, round: chosen.map(\.round), epoch: chosen.map(\.epoch), loss: chosen.map(\.loss),
+                score: chosen.map { isRegression ? $0.r2 : $0.accuracy })
+        }
+    }
+
     var routes: [Route] {
         [
-            .page(.get, "/app/session/{id}", "The page of a session") { request, context in
+            pages.route(.get, "/app/curves/{id}", "The curves of a session's page") { request, context in
+                let caller = try await pages.authenticator.caller(of: request, scope: .user)
+                let id = try context.parameters.require("id")
+                guard let session = try await documents.session(id: id), session.ownerId == caller.userId else {
+                    throw CohortError(.notFound, "there is no session '\(id.printable(max: 60))' of yours")
+                }
+                let task = session.dataset?.task ?? session.settings.task
+                return try .json(Self.curves(try await documents.metrics(sessionId: id), isRegression: task == .regression))
+            },
+            pages.route(.get, "/app/session/{id}", "The page of a session") { request, context in
                 let id = try context.parameters.require("id")
                 guard let person = try await pages.person(request) else {
                     return WebPages.redirect(
@@ -337,7 +294,7 @@ struct SessionPage: Sendable {
                         "id": session.id, "short": String(session.id.prefix(8)), "name": session.settings.name ?? session.filename,
                         "state": API.TrainingStatus(session).message, "progress": "\(session.progress)",
                     ])
-            }
+            },
         ]
     }
 }

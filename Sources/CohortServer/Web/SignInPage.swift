@@ -46,10 +46,10 @@ struct SignInPage: Sendable {
 
     var routes: [Route] {
         [
-            .page(.get, "/app/signin", "The page to sign in") { request, _ in
+            pages.route(.get, "/app/signin", "The page to sign in") { request, _ in
                 pages.page(request, "signin", title: "Sign in", person: nil, ["next": Self.next(request.query("next"))])
             },
-            .page(.post, "/app/signin", "Signs in from the page") { request, context in
+            pages.route(.post, "/app/signin", "Signs in from the page") { request, context in
                 let form = try await form(request)
                 do {
                     return try await enter(form, try await accounts.signIn(email: form["email"], password: form["password"], context))
@@ -59,7 +59,7 @@ struct SignInPage: Sendable {
                     return page(request, form, ["wrong": error.message], .badRequest)
                 }
             },
-            .page(.post, "/app/signup", "Makes an account from the page") { request, context in
+            pages.route(.post, "/app/signup", "Makes an account from the page") { request, context in
                 let form = try await form(request)
                 do {
                     let name = form["name"].trimmed.isEmpty ? nil : form["name"]
@@ -68,7 +68,7 @@ struct SignInPage: Sendable {
                     return page(request, form, ["refused": error.message], error.code.status)
                 }
             },
-            .page(.post, "/app/signout", "Signs out of the pages") { request, _ in
+            pages.route(.post, "/app/signout", "Signs out of the pages") { request, _ in
                 _ = try await form(request)
                 return WebPages.redirect(to: "/app/signin", cookie: WebSession.clearing(isSecure: pages.isSecure))
             },

@@ -3,6 +3,7 @@ import CohortSystem
 import Crypto
 import HTTPTypes
 import Hummingbird
+import Logging
 import Mustache
 
 /// Pages, made of templates.
@@ -23,7 +24,8 @@ struct WebPages: Sendable {
             for (name, text) in [
                 ("layout", Layout.template), ("signin", SignInPage.template), ("dashboard", DashboardPage.template),
                 ("new", NewSessionPage.template), ("session", SessionPage.template), ("problem", Layout.problem),
-                ("account", AccountPage.template), ("docs", DocsPage.template),
+                ("account", AccountPage.template), ("docs", DocsPage.template), ("compare", ComparePage.template),
+                ("models", ModelsPage.template),
             ] { templates[name] = try MustacheTemplate(string: text) }
             library = MustacheLibrary(templates: templates)
         } catch {
@@ -31,6 +33,9 @@ struct WebPages: Sendable {
         }
         assets = WebAssets([
             ("app.css", "text/css; charset=utf-8", Layout.style), ("app.js", "text/javascript; charset=utf-8", Layout.script),
+            ("chart.js", "text/javascript; charset=utf-8", ChartScript.script),
+            ("compare.js", "text/javascript; charset=utf-8", ComparePage.script),
+            ("models.js", "text/javascript; charset=utf-8", ModelsPage.script),
             ("dashboard.js", "text/javascript; charset=utf-8", DashboardPage.script),
             ("new.js", "text/javascript; charset=utf-8", NewSessionPage.script),
             ("session.js", "text/javascript; charset=utf-8", SessionPage.script),
@@ -94,6 +99,24 @@ extension WebPages {
                 try assets.answer(context.parameters.require("name"), version: context.parameters.require("version"))
             }
         ]
+    }
+}
+
+extension WebPages {
+    /// A page for people. What goes wrong is a page too, for who asks for pages.
+    func route(
+        _ method: HTTPRequest.Method, _ path: String, _ summary: String,
+        _ respond: @escaping @Sendable (Request, Context) async throws -> Response
+    ) -> Route {
+        .page(method, path, summary) { request, context in
+            do {
+                return try await respond(request, context)
+            } catch let error as CohortError where request.headers[.accept]?.contains("text/html") == true {
+                if error.code == .internal { context.logger.error("\(request.method) \(request.uri.path): \(error)") }
+                return page(
+                    request, "problem", title: "This did not work", person: nil, status: error.code.status, ["detail": error.message])
+            }
+        }
     }
 }
 

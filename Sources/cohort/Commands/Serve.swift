@@ -82,6 +82,7 @@ struct Serve: AsyncParsableCommand {
         let installing = join.archive == nil ? "" : "\nwithout Cohort on it:  curl -fsS\(pinned) \(theirs)/join | sh -s -- TOKEN"
         return """
 
+            In a browser:      \(own)
             An account:        cohort signup --server \(own) --email you@example.org
             A join token:      cohort token
             Join a machine:    cohort peer --server \(theirs)\(fingerprint) --token TOKEN\(others.isEmpty ? "   (this machine alone: --host 0.0.0.0 lets others in)" : "")\(installing)

@@ -1,0 +1,105 @@
+import CohortCore
+import FoundationEssentials
+
+/// A model's card: what it was made of, how good it is, and what it is not, as Markdown (after Mitchell et al. 2019, arXiv 1810.03993).
+enum ModelCard {
+    /// - Parameter session: completed, with its schema.
+    static func text(_ session: Session, _ results: SessionResults) -> String {
+        let schema = session.dataset?.schema
+        let evaluation = results.evaluation
+        let name = session.settings.name ?? session.filename
+        var parts = ["# \(line(name))"]
+        if let note = session.settings.note { parts.append(line(note)) }
+        let task = session.model?.task == .regression ? "a quantity (regression)" : "one of \(schema?.classes.count ?? 0) classes"
+        parts.append(
+            table(
+                ["", ""],
+                [
+                    ["Predicts", "`\(line(session.dataset?.target ?? ""))`, \(task)"], ["Session", session.id],
+                    ["Trained", session.endedAt.map { $0.formatted(.iso8601) } ?? ""], ["Made by", "Cohort \(CohortVersion.current)"],
+                    [
+                        "Format",
+                        "`.safetensors`, with the tensors of PyTorch's `nn.Sequential`; the transform of raw rows is in its metadata",
+                    ],
+                ]))
+        parts.append("## Data")
+        if let dataset = session.dataset {
+            parts.append(
+                "`\(line(session.filename))`, SHA-256 `\(dataset.object.sha256)`. \(dataset.trainingRows) rows were trained on, \(dataset.validationRows) were held out\(schema.map { $0.droppedRows > 0 ? ", \($0.droppedRows) without a target were left out" : "" } ?? ""). The split is drawn from the seed\(schema?.group.map { ", and keeps the rows of one `\(line($0))` together" } ?? "")."
+            )
+            if !dataset.warnings.isEmpty { parts.append(dataset.warnings.map { "- \(line($0))" }.joined(separator: "\n")) }
+        }
+        if let schema {
+            parts.append(
+                table(
+                    ["Column", "Taken for", "Missing", "Note"],
+                    schema.columns.map { ["`\(line($0.name))`", $0.kind.rawValue, "\($0.missing)", line($0.note ?? "")] }))
+        }
+        parts.append("## How good it is")
+        parts.append(
+            "Measured by the server on the \(evaluation?.samples ?? results.metrics.samples) held-out rows, which no machine trained on.")
+        parts.append(table(["Measure", "Value"], measures(results)))
+        if let classes = evaluation?.classes {
+            parts.append(
+                table(
+                    ["Class", "Precision", "Recall", "F1", "Rows"],
+                    classes.map { [line($0.label), number($0.precision), number($0.recall), number($0.f1), "\($0.samples)"] }))
+        }
+        parts.append("## How it was trained")
+        parts.append(table(["Setting", "Value"], settings(session)))
+        parts.append(
+            table(
+                ["Machine", "Engine", "Rows trained"],
+                session.peers.map { [line($0.name), "\(line($0.engine)), \(line($0.device))", "\($0.trainedSamples)"] }))
+        parts.append("## What it is not")
+        parts.append(
+            "The numbers hold for rows like those that were held out: rows of another time, place or group may be predicted worse, and a share of errors falls on somebody. Nobody has looked whether it is fair to those whom its predictions are about; whoever uses it for that must."
+        )
+        return parts.joined(separator: "\n\n") + "\n"
+    }
+
+    private static func measures(_ results: SessionResults) -> [[String]] {
+        let evaluation = results.evaluation
+        let all: [(String, Double?)] = [
+            ("Accuracy", results.metrics.accuracy), ("Balanced accuracy", evaluation?.balancedAccuracy), ("R²", results.metrics.r2),
+            ("RMSE", evaluation?.rmse), ("MAE", evaluation?.mae), ("Loss", results.metrics.loss),
+            ("Calibration error", evaluation?.calibrationError), ("Accuracy of guessing", evaluation?.guessing?.accuracy),
+            ("RMSE of guessing", evaluation?.guessing?.rmse),
+        ]
+        var rows = all.compactMap { name, value in value.map { [name, number($0)] } }
+        if let interval = evaluation?.accuracyInterval {
+            rows.insert(["Accuracy, 95 % interval", "\(number(interval.first)) to \(number(interval.last))"], at: 1)
+        }
+        return rows
+    }
+
+    private static func settings(_ session: Session) -> [[String]] {
+        let settings = session.settings
+        return [
+            ["Strategy", settings.strategy], ["Rounds", "\(settings.rounds)"], ["Epochs a round", "\(settings.epochs)"],
+            ["Batch size", "\(settings.batchSize)"], ["Learning rate", "\(settings.lr)"], ["Optimizer", settings.optimizer.name.rawValue],
+            ["Hidden layers", settings.hidden.isEmpty ? "none" : settings.hidden.map(String.init).joined(separator: ", ")],
+            ["Activation", settings.activation.rawValue], ["Dropout", "\(settings.dropout)"], ["Seed", "\(settings.seed)"],
+            ["Share held out", "\(settings.validation)"],
+        ]
+    }
+
+    private static func number(_ value: Double?) -> String {
+        guard let value, value.isFinite, abs(value) < 1e12 else { return "–" }
+        return "\((value * 10_000).rounded() / 10_000)"
+    }
+
+    private static func table(_ header: [String], _ rows: [[String]]) -> String {
+        ([header, header.map { _ in "---" }] + rows).map { "| " + $0.joined(separator: " | ") + " |" }.joined(separator: "\n")
+    }
+
+    /// As part of a line of Markdown: what people and files call things stays text.
+    private static func line(_ text: String) -> String {
+        var made = ""
+        for character in text.printable(max: 300) {
+            if #"\`*_{}[]<>#|!"#.contains(character) { made.append("\\") }
+            made.append(character.isNewline ? " " : character)
+        }
+        return made
+    }
+}
