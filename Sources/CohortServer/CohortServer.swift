@@ -93,7 +93,11 @@ struct CohortServer: Service {
             isSecure: isTLS || configuration.join.isBehindProxy, authenticator: authenticator, documents: parts.documents)
         routes += pages.routes + SignInPage(pages: pages, accounts: accounts).routes
         routes += DashboardPage(pages: pages, join: configuration.join, isTLS: isTLS).routes
-        routes += NewSessionPage(pages: pages, strategies: configuration.strategies, folder: configuration.dataDirectory).routes
+        routes +=
+            NewSessionPage(
+                pages: pages, strategies: configuration.strategies, folder: configuration.dataDirectory,
+                uploadLimit: configuration.uploadLimit
+            ).routes
         routes +=
             SessionPage(pages: pages, documents: parts.documents).routes + AccountPage(pages: pages).routes
             + ComparePage(pages: pages).routes + ModelsPage(pages: pages).routes + [DocsPage(pages: pages).route]

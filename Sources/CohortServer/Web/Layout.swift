@@ -69,6 +69,9 @@ enum Layout {
         .problem { color: var(--bad); }
         .warning { color: var(--warn); }
         .good { color: var(--good); }
+        td select { min-width: 8rem; }
+        td input { min-width: 5.5rem; }
+        .grid + .grid { margin-top: 1rem; }
         .card > h2:first-child { margin-top: 0; }
         #actions { margin-bottom: 1rem; }
         .card { border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; margin: 0 0 1rem; background: var(--back); }
@@ -158,7 +161,7 @@ enum Layout {
             while (value >= 1024 && unit < units.length - 1) { value /= 1024; unit += 1; }
             return `${unit ? value.toFixed(1) : value} ${units[unit]}`;
         };
-        export const duration = seconds => seconds < 1 ? `${Math.round(seconds * 1000)} ms` : seconds < 120 ? `${seconds.toFixed(1)} s` : seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+        export const duration = seconds => seconds < .001 ? 'less than 1 ms' : seconds < 1 ? `${Math.round(seconds * 1000)} ms` : seconds < 120 ? `${seconds.toFixed(1)} s` : seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
         export const words = {PENDING: 'Getting ready', RUNNING: 'Training in progress', COMPLETED: 'Training completed', FAILED: 'Training failed', CANCELLED: 'Training cancelled',
             ONLINE: 'online, free', TRAINING: 'training', OFFLINE: 'offline'};
         export const tone = status => ({COMPLETED: 'good', ONLINE: 'good', FAILED: 'problem', CANCELLED: 'warning'}[status] ?? '');

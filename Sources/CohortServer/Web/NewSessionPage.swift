@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import CohortTraining
 import FoundationEssentials
 import HTTPTypes
@@ -10,6 +11,17 @@ struct NewSessionPage: Sendable {
     let strategies: [String]
     /// Where a look's rows lie while they are looked at.
     let folder: String
+
+    let uploadLimit: Int
+    /// Looks block their thread.
+    private let lanes = BlockingLanes("looks at CSVs", count: 1, limit: 32)
+
+    init(pages: WebPages, strategies: [String], folder: String, uploadLimit: Int) {
+        self.pages = pages
+        self.strategies = strategies
+        self.folder = folder
+        self.uploadLimit = uploadLimit
+    }
 
     /// Bytes of a CSV's beginning that a look is taken at.
     private static let most = 1 << 20
@@ -55,6 +67,7 @@ struct NewSessionPage: Sendable {
         <div><label for="class_weight">Rare classes</label><select id="class_weight" name="class_weight"><option value="">count as they are</option><option value="balanced">count more (balanced)</option></select></div>
         <div><label for="pool">Whose machines</label><select id="pool" name="pool" aria-describedby="pool-help"><option value="mine">mine</option><option value="everyone">those lent to everyone too</option></select><p class="help" id="pool-help">Whose machine trains, sees the data.</p></div>
         </div></details>
+        <details id="each" hidden><summary>Settings of each machine</summary><p class="help">Empty: as above. For a slow machine a smaller batch or fewer epochs, for an experiment another learning rate.</p><div id="overrides"></div></details>
         </fieldset>
         <p id="estimate" class="muted" role="status"></p>
         <p class="problem" id="problem" role="alert" hidden></p>
@@ -168,6 +181,9 @@ struct NewSessionPage: Sendable {
             $('peers').value = Math.max(1, free.length);
             $('free').textContent = free.length === 1 ? 'One of yours is free.' : `${free.length} of yours are free.`;
             estimate();
+            $('each').hidden = free.length === 0;
+            $('overrides').replaceChildren(table(['Machine', 'Batch size', 'Epochs', 'Learning rate'], free.map(peer => [make('strong', {textContent: peer.name}),
+                ...[['batch_size', 'batch size', 1], ['epochs', 'epochs', 1], ['lr', 'learning rate', 'any']].map(([field, words, step]) => make('input', {type: 'number', min: 0, step, 'data-peer': peer.name, 'data-field': field, 'aria-label': `${words} of ${peer.name}`}))])));
         } catch (error) { say('problem', error.message); }
 
         form.addEventListener('submit', async event => {
@@ -178,6 +194,9 @@ struct NewSessionPage: Sendable {
             if (fields.strategy === 'independent') delete fields.rounds;
             const picked = what => [...uses].filter(([, use]) => use === what).map(([name]) => name);
             for (const what of ['use', 'ignore']) if (picked(what).length) fields[what] = JSON.stringify(picked(what));
+            const each = {};
+            for (const input of $('overrides').querySelectorAll('input')) if (input.value !== '') (each[input.dataset.peer] ??= {})[input.dataset.field] = Number(input.value);
+            if (Object.keys(each).length) fields.per_peer = JSON.stringify(each);
             $('start').disabled = true;
             try {
                 await call('POST', '/sessions/check', {body: fields});
@@ -211,7 +230,10 @@ struct NewSessionPage: Sendable {
                 guard let person = try await pages.person(request) else { return WebPages.redirect(to: "/app/signin?next=/app/new") }
                 return pages.page(
                     request, "new", title: "New session", person: person.name, scripts: ["new.js"],
-                    ["strategies": strategies, "limit": "1 GiB"])
+                    [
+                        "strategies": strategies,
+                        "limit": uploadLimit >= 1 << 30 ? "\(uploadLimit >> 30) GiB" : "\(max(1, uploadLimit >> 20)) MiB",
+                    ])
             },
             pages.route(.post, "/app/look", "What a CSV's beginning looks like") { request, _ in
                 _ = try await pages.authenticator.caller(of: request, scope: .user)
@@ -224,7 +246,11 @@ struct NewSessionPage: Sendable {
                     }
                     return task
                 }
-                return try .json(try CSVLook.take([UInt8](buffer: bytes), isWhole: isWhole, target: target, task: task, folder: folder))
+                let csv = [UInt8](buffer: bytes)
+                return try .json(
+                    try await lanes.run { [folder] in
+                        try CSVLook.take(csv, isWhole: isWhole, target: target, task: task, folder: folder)
+                    })
             },
         ]
     }
