@@ -30,7 +30,7 @@ strip --strip-all -o "$tree/bin/cohort" "$binary"
 "$binary" --generate-completion-script fish >"$tree/share/fish/vendor_completions.d/cohort.fish"
 "$binary" --experimental-dump-help | python3 scripts/man-page.py "$version" "$time" | gzip -9n >"$tree/share/man/man1/cohort.1.gz"
 cp Examples/penguins.csv "$tree/share/cohort/"
-cp README.md LICENSE docs/*.md "$tree/share/doc/cohort/"
+cp -r README.md LICENSE docs/*.md docs/images "$tree/share/doc/cohort/"
 # Of the packages that the executable is linked with.
 for file in .build/checkouts/*/{LICENSE,NOTICE}*; do
     [ -e "$file" ] || continue

@@ -56,7 +56,7 @@ struct NewSessionPage: Sendable {
         <div><label for="batch_size">Batch size</label><input id="batch_size" name="batch_size" type="number" min="1" max="1000000" value="32" aria-describedby="batch-help"><p class="help" id="batch-help">Rows a step. Smaller learns more from few rows, larger is faster.</p></div>
         <div><label for="lr">Learning rate</label><input id="lr" name="lr" type="number" min="0" step="any" value="0.001" aria-describedby="lr-help"><p class="help" id="lr-help">How far a step goes. 0.001 is a careful start; too large, and the loss jumps.</p></div>
         <div><label for="hidden">Hidden layers</label><input id="hidden" name="hidden" value="128,64" aria-describedby="hidden-help"><p class="help" id="hidden-help">Their widths, such as 128,64; none for a linear model.</p></div>
-        <div><label for="seed">Seed</label><input id="seed" name="seed" type="number" min="0" aria-describedby="seed-help"><p class="help" id="seed-help">The same seed gives the same result; empty: one is drawn.</p></div>
+        <div><label for="seed">Seed</label><input id="seed" name="seed" type="number" min="0" aria-describedby="seed-help"><p class="help" id="seed-help">The same seed holds out the same rows and begins with the same weights; empty: one is drawn.</p></div>
         <div><label for="name">Name</label><input id="name" name="name" maxlength="80" aria-describedby="session-name-help"><p class="help" id="session-name-help">To find it again.</p></div>
         </div>
         <details><summary>More settings</summary><div class="grid">
