@@ -72,7 +72,9 @@ actor Evaluator {
                 }
             }
         }
-        return tally.evaluation
+        var evaluation = tally.evaluation
+        evaluation?.importance = try ColumnImportance(model, table, schema, seed: session.settings.seed).all()
+        return evaluation
     }
 
     private static func thinned(_ rows: ArraySlice<UInt32>, to count: Int) -> ArraySlice<UInt32> {

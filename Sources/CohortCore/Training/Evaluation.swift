@@ -42,6 +42,24 @@ public struct Evaluation: Codable, Hashable, Sendable {
     /// What always guessing the training rows' most frequent class, or their mean, reaches on the same rows.
     public var guessing: Guessing?
 
+    /// How much each column matters, the most first; absent where it was not measured.
+    public var importance: [Importance]?
+
+    /// What is lost when a column's values are shuffled among the rows (permutation importance, Breiman 2001).
+    public struct Importance: Codable, Hashable, Sendable {
+        public var column: String
+        /// The loss gets larger by so much.
+        public var loss: Double
+        /// Classification: the accuracy falls by so much.
+        public var accuracy: Double?
+
+        public init(column: String, loss: Double, accuracy: Double?) {
+            self.column = column
+            self.loss = loss
+            self.accuracy = accuracy
+        }
+    }
+
     public struct ClassScore: Codable, Hashable, Sendable {
         public var label: String
         /// Of the rows predicted to be of it, the share that are; absent when there are none.

@@ -184,6 +184,7 @@ extension Schema {
                 "confusion": list(list(whole)),
                 "calibration": list(
                     record(["from": number, "to": number, "samples": whole, "probability": number, "accuracy": number])),
+                "importance": list(record(["column": text, "loss": number], optional: ["accuracy": number])),
                 "calibration_error": number, "rmse": number, "mae": number, "r2": number,
                 "guessing": record(["prediction": text], optional: ["accuracy": number, "rmse": number, "mae": number]),
             ]),

@@ -45,6 +45,15 @@ enum ModelCard {
                     ["Class", "Precision", "Recall", "F1", "Rows"],
                     classes.map { [line($0.label), number($0.precision), number($0.recall), number($0.f1), "\($0.samples)"] }))
         }
+        if let importance = evaluation?.importance {
+            parts.append("What it loses when a column is shuffled among the rows; columns that say the same share it.")
+            parts.append(
+                table(
+                    ["Column", "Loss", "Accuracy"],
+                    importance.prefix(30).map {
+                        ["`\(line($0.column))`", "+\(number($0.loss))", $0.accuracy.map { "−\(number($0))" } ?? ""]
+                    }))
+        }
         parts.append("## How it was trained")
         parts.append(table(["Setting", "Value"], settings(session)))
         parts.append(

@@ -193,6 +193,14 @@ struct SessionPage: Sendable {
                 parts.push(make('p', {}, make('strong', {textContent: `RMSE ${figure(evaluation.rmse)}`}), `, MAE ${figure(evaluation.mae)}, R² ${figure(evaluation.r2)} on ${whole(evaluation.samples)} held-out rows, in units of '${evaluation.target}'.`,
                     evaluation.guessing ? ` Always guessing ${figure(Number(evaluation.guessing.prediction))}: RMSE ${figure(evaluation.guessing.rmse)}.` : ''));
             }
+            if (evaluation?.importance?.length) {
+                const top = evaluation.importance.slice(0, 15), largest = Math.max(...top.map(each => each.loss), 1e-12);
+                parts.push(make('h3', {textContent: 'What it stands on'}), make('p', {className: 'help', textContent: 'What is lost when a column is shuffled among the held-out rows. Columns that say the same share it.'}),
+                    table(['Column', 'Weight', {name: 'Loss', number: true}, ...(isRegression ? [] : [{name: 'Accuracy', number: true}])], top.map(each => [each.column, make('progress', {max: 1, value: Math.max(0, each.loss / largest), 'aria-label': `weight of ${each.column}`}),
+                        `${each.loss < 0 ? '' : '+'}${figure(Number(each.loss.toPrecision(3)))}`, ...(isRegression ? [] : [`${each.accuracy < 0 ? '+' : '−'}${percent(Math.abs(each.accuracy))}`])])));
+            }
+            if (evaluation?.calibration?.length) parts.push(make('h3', {textContent: 'Calibration'}), make('p', {className: 'help', textContent: 'Of the rows that it was so sure of, the share that it got right: alike is good.'}),
+                table(['Sure', {name: 'Said', number: true}, {name: 'Right', number: true}, {name: 'Rows', number: true}], evaluation.calibration.map(bin => [`${percent(bin.from)} to ${percent(bin.to)}`, percent(bin.probability), percent(bin.accuracy), whole(bin.samples)])));
             if (results.best_peer) parts.push(make('p', {textContent: `Best machine: ${results.best_peer}.`}));
             const most = Math.max(1, ...results.peers.map(peer => peer.trained_samples));
             parts.push(make('h3', {textContent: isIndependent ? 'Leaderboard' : 'Contributions'}), table(['Machine', {name: 'Rows trained', number: true}, 'Share', {name: 'Loss', number: true}, {name: isRegression ? 'R²' : 'Accuracy', number: true}, {name: 'Samples/s', number: true}],
