@@ -52,7 +52,8 @@ st="$PWD/.build-tools/api/bin/st"
     --exclude-operation-id delete_session --request-timeout 20 --no-color)
 
 # A client made of the description.
-(cd "$folder" && "$OLDPWD/.build-tools/api/bin/openapi-python-client" generate --path openapi.json --meta none --output-path "$folder/client" >"$folder/generate.log" 2>&1) ||
+printf 'content_type_overrides:\n  text/csv: application/octet-stream\n' >"$folder/generator.yaml"
+(cd "$folder" && "$OLDPWD/.build-tools/api/bin/openapi-python-client" generate --config generator.yaml --path openapi.json --meta none --output-path "$folder/client" >"$folder/generate.log" 2>&1) ||
     { cat "$folder/generate.log"; exit 1; }
 # It knows no application/x-ndjson, which a peer's events may come as; everything else it must understand.
 if grep -E '^(WARNING|ERROR)' "$folder/generate.log" | grep -v 'POST /peers/{id}/events'; then

@@ -82,7 +82,8 @@ struct CohortServer: Service {
             SessionRoutes(
                 parts: parts, configuration: configuration,
                 uploads: uploads,
-                models: ModelShelf(objects: parts.objects), metrics: metrics
+                models: ModelShelf(objects: parts.objects), metrics: metrics,
+                filePredictions: FilePredictions(objects: parts.objects, folder: configuration.dataDirectory)
             ).routes
         if let objects = parts.objects as? any ServedObjectStore {
             routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit, time: parts.time).routes

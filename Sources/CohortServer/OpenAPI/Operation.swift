@@ -132,6 +132,12 @@ struct Operation: Sendable {
         "POST /sessions/{id}/predict": Operation(
             "predict", "sessions", json: "PredictRequest", answer("Prediction"), problems: [400, 404, 409, 413]),
 
+        "POST /sessions/{id}/predictions": Operation(
+            "predict_file", "sessions", query: [Parameter(name: "allow_missing", schema: .flag)],
+            body: Body(type: "text/csv", schema: .text.about("A CSV with a header; its target column may be absent.")),
+            [Answer(status: 200, words: "The CSV, with the predictions behind its columns", content: [("text/csv", .text)])],
+            problems: [400, 404, 409, 413, 503, 507]),
+
         "GET /objects/**": Operation("get_object", "objects", query: link, bytes, problems: [403, 404, 416]),
         "PUT /objects/**": Operation(
             "put_object", "objects", query: link, body: Body(type: "application/octet-stream", schema: .binary),

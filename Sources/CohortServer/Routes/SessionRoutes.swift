@@ -10,6 +10,7 @@ struct SessionRoutes: Sendable {
     let uploads: UploadReceiver
     let models: ModelShelf
     let metrics: ServerMetrics
+    let filePredictions: FilePredictions
 
     private var documents: any Documents { parts.documents }
 
@@ -45,6 +46,22 @@ struct SessionRoutes: Sendable {
             .user(.get, "/sessions/{id}/metrics", "The time series, as JSON or CSV", series),
             .user(.get, "/sessions/{id}/model", "The model file", model),
             .user(.post, "/sessions/{id}/predict", "Predict rows", predict),
+            .user(.post, "/sessions/{id}/predictions", "Predict a whole CSV, which comes back with columns added") {
+                request, context, caller in
+                var isAnswered = false
+                // A body that was not read to its end would be taken for the next request.
+                defer { if !isAnswered { context.closeSoon() } }
+                let session = try await session(context, caller)
+                guard let object = session.modelObject else { throw notThere(session, "model") }
+                let allowMissing = request.query("allow_missing") ?? "false"
+                guard ["true", "false"].contains(allowMissing) else {
+                    throw CohortError(.invalid, "allow_missing is '\(allowMissing.printable(max: 40))'; it must be true or false")
+                }
+                let answer = try await filePredictions.answer(
+                    request, allowMissing: allowMissing == "true", with: object, filename: "predictions-\(session.id.prefix(8)).csv")
+                isAnswered = true
+                return answer
+            },
         ]
     }
 

@@ -100,7 +100,7 @@ private actor ArchiveDigest {
     }
 }
 
-private enum FileReader {
+enum FileReader {
     /// In chunks of at most 1 MiB.
     static func chunks(of path: FilePath, from offset: Int64) -> AsyncThrowingStream<[UInt8], any Error> {
         let position = Position(offset)

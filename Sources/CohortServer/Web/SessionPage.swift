@@ -32,7 +32,9 @@ struct SessionPage: Sendable {
         </div>
         <section aria-labelledby="peers-title"><h2 id="peers-title">Machines</h2><div id="peers"></div></section>
         <section id="outcome" aria-labelledby="outcome-title" hidden><h2 id="outcome-title">What came out</h2><div id="results"></div></section>
-        <section id="try" aria-labelledby="try-title" hidden><h2 id="try-title">Try it</h2><form id="try-form"><div id="try-fields" class="grid"></div><p><button>Predict</button></p></form><p id="prediction" role="status"></p></section>
+        <section id="try" aria-labelledby="try-title" hidden><h2 id="try-title">Try it</h2><form id="try-form"><div id="try-fields" class="grid"></div><p><button>Predict</button></p></form><p id="prediction" role="status"></p>
+        <div class="row"><div><label for="whole">A whole CSV</label><input id="whole" type="file" accept=".csv,.tsv,.txt,text/csv" aria-describedby="whole-help"><p class="help" id="whole-help">It comes back with the predictions behind its columns.</p></div><button id="predict-whole" class="quiet" type="button">Predict the file</button></div>
+        <p id="whole-said" role="status"></p></section>
         <section aria-labelledby="events-title"><h2 id="events-title">What happened</h2><ol class="events" id="events" tabindex="0" aria-labelledby="events-title"></ol></section>
         <details><summary>Settings</summary><div id="settings"></div></details>
         </div>
@@ -40,7 +42,7 @@ struct SessionPage: Sendable {
         """#
 
     static let script = #"""
-        import {$, make, call, whole, percent, figure, duration, words, tone, table} from './app.js';
+        import {$, make, call, token, whole, percent, figure, duration, words, tone, table} from './app.js';
         import {Chart} from './chart.js';
 
         const id = $('session').dataset.id;
@@ -236,6 +238,21 @@ struct SessionPage: Sendable {
                 $('prediction').className = '';
                 $('prediction').textContent = `${session.dataset.target}: ${typeof prediction === 'number' ? figure(prediction) : prediction}${chances}`;
             } catch (error) { $('prediction').className = 'problem'; $('prediction').textContent = error.message; }
+        });
+
+        $('predict-whole').addEventListener('click', async () => {
+            const file = $('whole').files[0], said = $('whole-said');
+            said.className = '';
+            if (!file) { said.textContent = 'Choose a CSV first.'; return; }
+            said.textContent = 'Predicting …';
+            try {
+                const answer = await fetch(`/sessions/${id}/predictions`, {method: 'POST', headers: {'X-CSRF-Token': token, 'Content-Type': 'text/csv'}, body: file});
+                if (!answer.ok) throw new Error((await answer.json()).detail);
+                const link = make('a', {href: URL.createObjectURL(await answer.blob()), download: `predicted-${file.name}`});
+                link.click();
+                setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+                said.textContent = `predicted-${file.name} is downloaded.`;
+            } catch (error) { said.className = 'problem'; said.textContent = error.message; }
         });
 
         const complain = error => { $('error').textContent = error.message; $('error').hidden = false; };

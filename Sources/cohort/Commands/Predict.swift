@@ -22,20 +22,19 @@ struct Predict: AsyncParsableCommand {
         let predictor = try Predictor(ModelFile.read(model))
         let writer = try OutputWriter(to: output)
         var number = 0
-        let (target, classes) = (predictor.file.schema.target, predictor.file.schema.classes)
+        let classes = predictor.file.schema.classes
+        let lines = PredictionCSV(predictor.file.schema, keepsColumns: keep)
         do {
             try predictor.predict(
                 csvAt: csv, options: .init(allowMissing: allowMissing, keepsFields: keep && !json),
                 begin: { columns, notes in
                     for note in notes { Terminal.note("note: \(note)") }
                     guard !json else { return }
-                    // CSV out: the prediction first, then for classes each one's probability; behind the columns that there were.
-                    let names = (keep ? columns + ["predicted_\(target)"] : [target]) + classes.map { "p(\($0))" }
-                    try writer.line(names.map(Self.field).joined(separator: ","))
+                    try writer.line(lines.header(columns))
                 },
                 { prediction, row in
                     number += 1
-                    try writer.line(json ? Self.object(prediction, number, classes) : Self.line(prediction, row, classes))
+                    try writer.line(json ? Self.object(prediction, number, classes) : lines.line(prediction, row))
                     return true
                 })
             try writer.finish()
@@ -58,18 +57,6 @@ struct Predict: AsyncParsableCommand {
             row: number, prediction: prediction.label.map { .text($0) } ?? .number(prediction.value ?? 0),
             probabilities: classes.isEmpty ? nil : prediction.probabilities)
         return String(decoding: try CohortJSON.encode(row), as: UTF8.self)
-    }
-
-    private static func line(_ prediction: Predictor.Prediction, _ row: Predictor.Row, _ classes: [String]) -> String {
-        let first = prediction.label ?? prediction.value.map { "\($0)" } ?? ""
-        let rest = classes.map { Figure.decimal(prediction.probabilities[$0], digits: 4) }
-        return ((row.fields + [first]).map(field) + rest).joined(separator: ",")
-    }
-
-    /// Quoted where RFC 4180 asks for it.
-    private static func field(_ text: String) -> String {
-        guard text.contains(where: { $0 == "," || $0 == "\"" || $0.isNewline }) else { return text }
-        return "\"" + text.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\""
     }
 }
 

@@ -60,6 +60,22 @@ def test_the_saved_file_is_what_the_command_line_reads(run: cohort.Run, penguins
     assert [line.split(",")[0] for line in out[1:] if line] == list(cohort.Model.load(path).predict(penguins))
 
 
+def test_a_whole_file_comes_back_as_the_command_line_makes_it(run: cohort.Run, tmp_path: Path) -> None:
+    path, model = ROOT / "Examples/penguins.csv", tmp_path / "model.safetensors"
+    run.save(model)
+    run.predict_file(path, tmp_path / "there.csv")
+    expected = subprocess.run([BINARY, "predict", model, path, "--keep"], check=True, capture_output=True).stdout
+    assert (tmp_path / "there.csv").read_bytes() == expected
+    assert len(expected.splitlines()) == 345
+    (tmp_path / "broken.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(cohort.CohortError, match="no column that the model predicts from"):
+        run.predict_file(tmp_path / "broken.csv", tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv").exists()
+    with pytest.raises(cohort.CohortError, match="empty"):
+        (tmp_path / "empty.csv").write_text("")
+        run.predict_file(tmp_path / "empty.csv", tmp_path / "none.csv")
+
+
 def test_a_quantity_and_its_units(client: cohort.Client, penguins: pd.DataFrame) -> None:
     frame = penguins.dropna()[["flipper_length_mm", "bill_length_mm", "sex", "body_mass_g"]]
     run = client.fit(frame, target="body_mass_g", peers="all", progress=False, **{**SETTINGS, "rounds": 8})

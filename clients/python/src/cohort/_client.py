@@ -219,7 +219,7 @@ class Client:
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            answer = self._http.request(method, path, headers=self._headers, **options)
+            answer = self._http.request(method, path, headers={**self._headers, **options.pop("headers", {})}, **options)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         if answer.is_error:

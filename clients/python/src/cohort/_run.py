@@ -140,6 +140,17 @@ class Run:
         predictions, _ = self._client._predict(self.id, table, allow_missing)
         return np.array(predictions, dtype=object if predictions and isinstance(predictions[0], str) else None)
 
+    def predict_file(self, path: str | os.PathLike[str], output: str | os.PathLike[str], *, allow_missing: bool = False) -> None:
+        """Predicts a whole CSV on the server, and writes it to ``output`` with the predictions behind its columns."""
+        with open(path, "rb") as file:
+            data = file.read()
+        params = {"allow_missing": str(allow_missing).lower()}
+        answer = self._client._request(
+            "POST", f"/sessions/{self.id}/predictions", params=params, content=data, headers={"Content-Type": "text/csv"}, timeout=600
+        )
+        with open(output, "wb") as file:
+            file.write(answer.content)
+
     def predict_proba(self, table: _table.Table, *, local: bool = False, allow_missing: bool = False) -> npt.NDArray[np.float64]:
         """The probability of each class, in the order of ``model.classes``: [rows, classes]."""
         if local:
