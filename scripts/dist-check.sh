@@ -34,7 +34,10 @@ printf '#!/bin/sh\nexit 101\n' >"$folder/joiner/usr/sbin/policy-rc.d"
 chmod +x "$folder/joiner/usr/sbin/policy-rc.d"
 cp -a "$folder/joiner" "$folder/packaged"
 for root in joiner packaged; do
-    mount -t proc proc "$folder/$root/proc" 2>/dev/null || mount --rbind /proc "$folder/$root/proc" || fail "/proc cannot be mounted in a chroot here"
+    mount -t proc proc "$folder/$root/proc" 2>/dev/null || mount --rbind /proc "$folder/$root/proc" || {
+        printf 'dist-check: /proc cannot be mounted in a chroot here\n' >&2
+        exit 77
+    }
     chroot "$folder/$root" useradd --create-home ada
 done
 as_ada() { # ROOT COMMAND: as somebody who is not root.

@@ -307,7 +307,7 @@ extension SystemSuite {
             #expect(result.standardOutput.split(separator: "\n").map(String.init) == expected)
         }
 
-        @Test func `doctor finds what is wrong, says how to mend it, and ends with 1 when something must be`() async throws {
+        @Test func `doctor finds problems, says how to fix them, and ends with 1 when there is one`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 func doctor(_ name: String, _ options: [String] = [], exit code: Int32, environment: [String: String] = [:]) async throws

@@ -35,7 +35,7 @@ enum ModelCard {
                     ["Column", "Taken for", "Missing", "Note"],
                     schema.columns.map { ["`\(line($0.name))`", $0.kind.rawValue, "\($0.missing)", line($0.note ?? "")] }))
         }
-        parts.append("## How good it is")
+        parts.append("## Evaluation")
         parts.append(
             "Measured by the server on the \(evaluation?.samples ?? results.metrics.samples) held-out rows, which no machine trained on.")
         parts.append(table(["Measure", "Value"], measures(results)))
@@ -46,7 +46,9 @@ enum ModelCard {
                     classes.map { [line($0.label), number($0.precision), number($0.recall), number($0.f1), "\($0.samples)"] }))
         }
         if let importance = evaluation?.importance {
-            parts.append("What it loses when a column is shuffled among the rows; columns that say the same share it.")
+            parts.append(
+                "Permutation importance: the increase of the loss, and the drop of the accuracy, when the values of one column are shuffled among the held-out rows. Correlated columns share it."
+            )
             parts.append(
                 table(
                     ["Column", "Loss", "Accuracy"],
@@ -54,15 +56,15 @@ enum ModelCard {
                         ["`\(line($0.column))`", "+\(number($0.loss))", $0.accuracy.map { "−\(number($0))" } ?? ""]
                     }))
         }
-        parts.append("## How it was trained")
+        parts.append("## Training")
         parts.append(table(["Setting", "Value"], settings(session)))
         parts.append(
             table(
                 ["Machine", "Engine", "Rows trained"],
                 session.peers.map { [line($0.name), "\(line($0.engine)), \(line($0.device))", "\($0.trainedSamples)"] }))
-        parts.append("## What it is not")
+        parts.append("## Limitations")
         parts.append(
-            "The numbers hold for rows like those that were held out: rows of another time, place or group may be predicted worse, and a share of errors falls on somebody. Nobody has looked whether it is fair to those whom its predictions are about; whoever uses it for that must."
+            "The metrics hold for data like the held-out rows. Accuracy may be lower for data of another time, place or group. Fairness was not evaluated: evaluate it before using the model for decisions about people."
         )
         return parts.joined(separator: "\n\n") + "\n"
     }

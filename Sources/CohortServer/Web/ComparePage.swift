@@ -17,7 +17,7 @@ struct ComparePage: Sendable {
         <section class="card" aria-labelledby="loss-title"><h2 id="loss-title">Validation loss</h2><canvas id="loss" role="img" aria-label="Validation loss"></canvas><ul class="legend" id="loss-legend"></ul></section>
         <section class="card" aria-labelledby="score-title"><h2 id="score-title">Validation score</h2><canvas id="score" role="img" aria-label="Validation score"></canvas><ul class="legend" id="score-legend"></ul></section>
         </div>
-        <section aria-labelledby="metrics-title"><h2 id="metrics-title">What came out</h2><div id="metrics"></div></section>
+        <section aria-labelledby="metrics-title"><h2 id="metrics-title">Results</h2><div id="metrics"></div></section>
         <section aria-labelledby="settings-title"><h2 id="settings-title">Settings that differ</h2><div id="settings"></div></section>
         {{/main}}{{/layout}}
         """#
@@ -53,10 +53,10 @@ struct ComparePage: Sendable {
                     row('Validation loss', (_, r) => r ? figure(r.metrics.loss) : null), row('RMSE', (_, r) => r?.evaluation?.rmse === undefined ? null : figure(r.evaluation.rmse)),
                     row('Held-out rows', (_, r) => r ? whole(r.metrics.samples) : null), row('Rounds', (_, r) => r ? whole(r.rounds) : null), row('Time', (_, r) => r ? duration(r.seconds) : null),
                     row('Machines', session => session.peers.map(peer => peer.name).join(', ')),
-                    row('The same data', session => session.dataset ? `${session.dataset.filename}, SHA-256 ${session.dataset.object.sha256.slice(0, 12)}` : null)]));
+                    row('Data', session => session.dataset ? `${session.dataset.filename}, SHA-256 ${session.dataset.object.sha256.slice(0, 12)}` : null)]));
                 const [a, b] = both.map(session => flat(session.settings));
                 const names = [...new Set([...Object.keys(a), ...Object.keys(b)])].filter(name => a[name] !== b[name]);
-                $('settings').replaceChildren(names.length ? table(['Setting', ...both.map(title)], names.map(name => [name, a[name] ?? '–', b[name] ?? '–'])) : make('p', {textContent: 'None: they differ in nothing that was set.'}));
+                $('settings').replaceChildren(names.length ? table(['Setting', ...both.map(title)], names.map(name => [name, a[name] ?? '–', b[name] ?? '–'])) : make('p', {textContent: 'None: all settings are equal.'}));
             } catch (error) { $('problem').textContent = error.message; $('problem').hidden = false; }
         };
         const sessions = await call('GET', '/sessions?limit=200');

@@ -58,7 +58,7 @@ struct DashboardPage: Sendable {
                 : [table(['Name', 'State', 'Engine', {name: 'Cores', number: true}, {name: 'Memory', number: true}, {name: 'Samples/s', number: true}, 'Whose'],
                     there.map(peer => [make('strong', {textContent: peer.name}), peer.status === 'OFFLINE' ? make('span', {}, state(peer.status), ` (${since(peer.last_seen)})`) : state(peer.status),
                         `${peer.engine}, ${peer.device}`, String(peer.cores), bytes(peer.memory_bytes), whole(peer.samples_per_second),
-                        peer.mine ? (peer.serve === 'everyone' ? 'mine, lent to everyone' : 'mine') : 'lent by somebody']))]);
+                        peer.mine ? (peer.serve === 'everyone' ? 'mine, shared with everyone' : 'mine') : 'shared by another user']))]);
             if (!there.some(peer => peer.status !== 'OFFLINE')) $('join').open = true;
         };
 

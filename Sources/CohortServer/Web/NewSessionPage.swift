@@ -40,7 +40,7 @@ struct NewSessionPage: Sendable {
         <div id="look" hidden>
         <div class="grid">
         <div><label for="target">Column to predict</label><select id="target" name="target"></select></div>
-        <div><label for="task">As</label><select id="task" name="task"><option value="">as it looks</option><option value="classification">classes</option><option value="regression">a quantity</option></select></div>
+        <div><label for="task">Task</label><select id="task" name="task"><option value="">detect automatically</option><option value="classification">classification</option><option value="regression">regression</option></select></div>
         </div>
         <p id="guess"></p>
         <ul id="warnings" class="warning"></ul>
@@ -64,10 +64,10 @@ struct NewSessionPage: Sendable {
         <div><label for="dropout">Dropout</label><input id="dropout" name="dropout" type="number" min="0" max="0.95" step="any" value="0" aria-describedby="dropout-help"><p class="help" id="dropout-help">Against learning few rows by heart.</p></div>
         <div><label for="validation">Share held out</label><input id="validation" name="validation" type="number" min="0" max="0.9" step="any" value="0.2" aria-describedby="validation-help"><p class="help" id="validation-help">Rows that are not trained on, to measure with.</p></div>
         <div><label for="early_stopping">Early stopping</label><input id="early_stopping" name="early_stopping" type="number" min="1" aria-describedby="early-help"><p class="help" id="early-help">Stop after so many rounds without a better validation loss; empty: never.</p></div>
-        <div><label for="class_weight">Rare classes</label><select id="class_weight" name="class_weight"><option value="">count as they are</option><option value="balanced">count more (balanced)</option></select></div>
+        <div><label for="class_weight">Class weights</label><select id="class_weight" name="class_weight"><option value="">none</option><option value="balanced">balanced: rare classes count more</option></select></div>
         <div><label for="pool">Whose machines</label><select id="pool" name="pool" aria-describedby="pool-help"><option value="mine">mine</option><option value="everyone">those lent to everyone too</option></select><p class="help" id="pool-help">Whose machine trains, sees the data.</p></div>
         </div></details>
-        <details id="each" hidden><summary>Settings of each machine</summary><p class="help">Empty: as above. For a slow machine a smaller batch or fewer epochs, for an experiment another learning rate.</p><div id="overrides"></div></details>
+        <details id="each" hidden><summary>Settings per machine</summary><p class="help">Leave a field empty to use the setting above.</p><div id="overrides"></div></details>
         </fieldset>
         <p id="estimate" class="muted" role="status"></p>
         <p class="problem" id="problem" role="alert" hidden></p>
@@ -105,10 +105,10 @@ struct NewSessionPage: Sendable {
             if (!keepsTarget) $('target').replaceChildren(...look.columns.map(column => make('option', {value: column.name, textContent: column.name, selected: column.kind === 'target'})));
             $('guess').textContent = `${whole(look.rows)} ${look.is_whole ? 'rows' : 'rows looked at, of more'}; '${look.target}' is predicted as ${look.task === 'classification' ? `one of ${look.classes.length} classes` : 'a quantity'}.`;
             $('warnings').replaceChildren(...look.warnings.map(text => make('li', {textContent: text})));
-            $('columns').replaceChildren(table(['Column', 'Taken for', {name: 'Missing', number: true}, 'Values', 'Why'], look.columns.map(column => {
+            $('columns').replaceChildren(table(['Column', 'Type', {name: 'Missing', number: true}, 'Values', 'Note'], look.columns.map(column => {
                 const role = make('select', {'aria-label': `what to do with ${column.name}`},
-                    make('option', {value: '', textContent: column.kind === 'ignored' ? 'left out' : column.kind}),
-                    ...(column.kind === 'target' ? [] : [column.kind === 'ignored' ? make('option', {value: 'use', textContent: 'use it'}) : make('option', {value: 'ignore', textContent: 'leave it out'})]));
+                    make('option', {value: '', textContent: column.kind === 'ignored' ? 'not used' : column.kind}),
+                    ...(column.kind === 'target' ? [] : [column.kind === 'ignored' ? make('option', {value: 'use', textContent: 'use'}) : make('option', {value: 'ignore', textContent: 'do not use'})]));
                 role.value = uses.get(column.name) ?? '';
                 if (role.value === '' ) role.selectedIndex = 0;
                 role.disabled = column.kind === 'target';
@@ -170,7 +170,7 @@ struct NewSessionPage: Sendable {
             const times = isAlone ? `about ${duration(passes / speeds[Math.min(count, free.length) - 1][1])}, as each trains on all rows`
                 : shown.map(many => `${many === 1 ? 'one machine' : `${many} machines`} about ${duration(seconds(many))}`).join(', ');
             const slowest = speeds[Math.min(count, free.length) - 1];
-            const tiny = !isAlone && seconds(1) < .05 ? ' So little work gains nothing from more machines: sending the weights takes longer.' : '';
+            const tiny = !isAlone && seconds(1) < .05 ? ' With so little work, more machines do not help: sending the weights takes longer than training.' : '';
             $('estimate').textContent = `Computing ${isAlone ? 'takes' : 'a round takes'} ${times}; the slowest of them is ${slowest[0]} (${whole(slowest[1])} rows/s of this net). The network comes on top.${tiny}`;
         };
         for (const name of ['peers', 'hidden', 'epochs', 'strategy', 'validation']) $(name).addEventListener('input', estimate);

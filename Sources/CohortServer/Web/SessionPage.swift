@@ -31,11 +31,11 @@ struct SessionPage: Sendable {
         <section class="card" aria-labelledby="score-title"><h2 id="score-title">Accuracy</h2><canvas id="score" role="img" aria-label="Score over the rounds"></canvas><ul class="legend" id="score-legend"></ul></section>
         </div>
         <section aria-labelledby="peers-title"><h2 id="peers-title">Machines</h2><div id="peers"></div></section>
-        <section id="outcome" aria-labelledby="outcome-title" hidden><h2 id="outcome-title">What came out</h2><div id="results"></div></section>
+        <section id="outcome" aria-labelledby="outcome-title" hidden><h2 id="outcome-title">Results</h2><div id="results"></div></section>
         <section id="try" aria-labelledby="try-title" hidden><h2 id="try-title">Try it</h2><form id="try-form"><div id="try-fields" class="grid"></div><p><button>Predict</button></p></form><p id="prediction" role="status"></p>
-        <div class="row"><div><label for="whole">A whole CSV</label><input id="whole" type="file" accept=".csv,.tsv,.txt,text/csv" aria-describedby="whole-help"><p class="help" id="whole-help">It comes back with the predictions behind its columns.</p></div><button id="predict-whole" class="quiet" type="button">Predict the file</button></div>
+        <div class="row"><div><label for="whole">Predict a CSV file</label><input id="whole" type="file" accept=".csv,.tsv,.txt,text/csv" aria-describedby="whole-help"><p class="help" id="whole-help">You get the file back with the predictions added as columns.</p></div><button id="predict-whole" class="quiet" type="button">Predict the file</button></div>
         <p id="whole-said" role="status"></p></section>
-        <section aria-labelledby="events-title"><h2 id="events-title">What happened</h2><ol class="events" id="events" tabindex="0" aria-labelledby="events-title"></ol></section>
+        <section aria-labelledby="events-title"><h2 id="events-title">Events</h2><ol class="events" id="events" tabindex="0" aria-labelledby="events-title"></ol></section>
         <details><summary>Settings</summary><div id="settings"></div></details>
         </div>
         {{/main}}{{/layout}}
@@ -161,7 +161,7 @@ struct SessionPage: Sendable {
             };
             for (const kind of ['status', 'epoch', 'round', 'peer', 'note']) stream.addEventListener(kind, take);
             stream.addEventListener('error', () => {
-                $('away').textContent = 'The server is away; this page goes on when it is back.';
+                $('away').textContent = 'The server is unreachable. This page continues when it is back.';
                 $('away').hidden = false;
                 // The browser tries again by itself, unless it was answered with an error.
                 if (stream.readyState === EventSource.CLOSED) { stream.close(); setTimeout(again, 2000); }
@@ -197,12 +197,12 @@ struct SessionPage: Sendable {
             }
             if (evaluation?.importance?.length) {
                 const top = evaluation.importance.slice(0, 15), largest = Math.max(...top.map(each => each.loss), 1e-12);
-                parts.push(make('h3', {textContent: 'What it stands on'}), make('p', {className: 'help', textContent: 'What is lost when a column is shuffled among the held-out rows. Columns that say the same share it.'}),
-                    table(['Column', 'Weight', {name: 'Loss', number: true}, ...(isRegression ? [] : [{name: 'Accuracy', number: true}])], top.map(each => [each.column, make('progress', {max: 1, value: Math.max(0, each.loss / largest), 'aria-label': `weight of ${each.column}`}),
+                parts.push(make('h3', {textContent: 'Feature importance'}), make('p', {className: 'help', textContent: 'Permutation importance: how much worse the predictions get when the values of one column are shuffled among the held-out rows. Correlated columns share it.'}),
+                    table(['Column', 'Importance', {name: 'Loss', number: true}, ...(isRegression ? [] : [{name: 'Accuracy', number: true}])], top.map(each => [each.column, make('progress', {max: 1, value: Math.max(0, each.loss / largest), 'aria-label': `importance of ${each.column}`}),
                         `${each.loss < 0 ? '' : '+'}${figure(Number(each.loss.toPrecision(3)))}`, ...(isRegression ? [] : [`${each.accuracy < 0 ? '+' : '−'}${percent(Math.abs(each.accuracy))}`])])));
             }
-            if (evaluation?.calibration?.length) parts.push(make('h3', {textContent: 'Calibration'}), make('p', {className: 'help', textContent: 'Of the rows that it was so sure of, the share that it got right: alike is good.'}),
-                table(['Sure', {name: 'Said', number: true}, {name: 'Right', number: true}, {name: 'Rows', number: true}], evaluation.calibration.map(bin => [`${percent(bin.from)} to ${percent(bin.to)}`, percent(bin.probability), percent(bin.accuracy), whole(bin.samples)])));
+            if (evaluation?.calibration?.length) parts.push(make('h3', {textContent: 'Calibration'}), make('p', {className: 'help', textContent: 'The mean probability of the predicted class beside the accuracy. The closer they are, the better the model is calibrated.'}),
+                table(['Predicted probability', {name: 'Mean', number: true}, {name: 'Accuracy', number: true}, {name: 'Rows', number: true}], evaluation.calibration.map(bin => [`${percent(bin.from)} to ${percent(bin.to)}`, percent(bin.probability), percent(bin.accuracy), whole(bin.samples)])));
             if (results.best_peer) parts.push(make('p', {textContent: `Best machine: ${results.best_peer}.`}));
             const most = Math.max(1, ...results.peers.map(peer => peer.trained_samples));
             parts.push(make('h3', {textContent: isIndependent ? 'Leaderboard' : 'Contributions'}), table(['Machine', {name: 'Rows trained', number: true}, 'Share', {name: 'Loss', number: true}, {name: isRegression ? 'R²' : 'Accuracy', number: true}, {name: 'Samples/s', number: true}],

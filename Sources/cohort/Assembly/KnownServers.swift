@@ -102,7 +102,7 @@ enum KnownServers {
             return try CohortJSON.decode([String: Entry].self, from: data)
         } catch {
             throw CohortError(
-                .invalid, "\(path) cannot be read (\(error)): mend it, or remove it and compare the servers' fingerprints again")
+                .invalid, "\(path) cannot be read (\(error)): fix it, or remove it and compare the servers' fingerprints again")
         }
     }
 

@@ -12,9 +12,9 @@ import FoundationEssentials
 
 struct Doctor: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Look for what is wrong here, and say how to mend it.",
+        abstract: "Check this machine and its connection to a server.",
         discussion:
-            "Looks at this machine, its disk and libraries, the sign-in, and the server: whether it answers, its clock, the upload. Exit code 1 when something must be mended."
+            "Checks this machine, its disk and libraries, the sign-in, and the server: whether it answers, its clock, the upload speed. Each problem is reported with how to fix it. Exit code 1 when there is a problem."
     )
 
     @Option(help: "The server's URL; else that of the last sign-in (COHORT_SERVER).")
@@ -32,7 +32,7 @@ struct Doctor: AsyncParsableCommand {
         var state: State
         var message: String
         /// What to do.
-        var mend: String?
+        var fix: String?
     }
 
     func run() async throws {
@@ -43,7 +43,7 @@ struct Doctor: AsyncParsableCommand {
         ]
         findings += [descriptors, try folder("configuration", StandardFolder.configuration(), least: 1 << 20)]
         findings.append(try folder("data", settings.text("data_dir", default: StandardFolder.data()), least: 1 << 30))
-        for warning in settings.warnings { findings.append(Finding(about: "settings", state: .wrong, message: warning, mend: "unset it")) }
+        for warning in settings.warnings { findings.append(Finding(about: "settings", state: .wrong, message: warning, fix: "unset it")) }
         let (signedIn, credentials) = signIn()
         findings.append(signedIn)
         if let server = settings.text("server", flag: server) ?? credentials?.server {
@@ -52,7 +52,7 @@ struct Doctor: AsyncParsableCommand {
             findings.append(
                 Finding(
                     about: "server", state: .note, message: "none is known here",
-                    mend: "pass --server URL, or start one with `cohort serve`"))
+                    fix: "pass --server URL, or start one with `cohort serve`"))
         }
         if json { try Terminal.say(json: findings) } else { Terminal.say(text(findings)) }
         if findings.contains(where: { $0.state == .wrong }) { throw ExitCode(1) }
@@ -63,7 +63,7 @@ struct Doctor: AsyncParsableCommand {
         return findings.map { finding in
             let mark = finding.state.rawValue + String(repeating: " ", count: 5 - finding.state.rawValue.count)
             let about = finding.about + String(repeating: " ", count: width - finding.about.count)
-            return "\(mark)  \(about)  \(finding.message)" + (finding.mend.map { ": \($0)" } ?? "")
+            return "\(mark)  \(about)  \(finding.message)" + (finding.fix.map { ": \($0)" } ?? "")
         }.joined(separator: "\n")
     }
 
@@ -79,7 +79,7 @@ struct Doctor: AsyncParsableCommand {
                 about: "machine", state: .fine,
                 message: "\(words); trains \(Figure.whole(Int(min(speed, 1e15)))) samples/s on the CPU (a net 64-128-64-10)")
         } catch {
-            return Finding(about: "machine", state: .wrong, message: "\(words); the engine cannot train: \(error)", mend: "report this")
+            return Finding(about: "machine", state: .wrong, message: "\(words); the engine cannot train: \(error)", fix: "report this")
         }
     }
 
@@ -87,7 +87,7 @@ struct Doctor: AsyncParsableCommand {
         if let description = BLAS.description { return Finding(about: "BLAS", state: .fine, message: description) }
         return Finding(
             about: "BLAS", state: .note, message: "none is on this machine, so large nets train more slowly",
-            mend: "apt-get install libopenblas0")
+            fix: "apt-get install libopenblas0")
     }
 
     private func library(_ what: String, _ name: String, _ package: String) -> Finding {
@@ -98,7 +98,7 @@ struct Doctor: AsyncParsableCommand {
         return Finding(
             about: what, state: .note,
             message: "\(name) is not here; only a server over \(what) (or a peer that speaks to it itself) needs it",
-            mend: "apt-get install \(package)")
+            fix: "apt-get install \(package)")
     }
 
     private var descriptors: Finding {
@@ -115,7 +115,7 @@ struct Doctor: AsyncParsableCommand {
         let words = "up to \(most == .max ? "any number" : Figure.whole(most)) of files and connections"
         guard most < 1_024 else { return Finding(about: "open files", state: .fine, message: words) }
         return Finding(
-            about: "open files", state: .note, message: "\(words): too few for a server of many peers", mend: "raise `ulimit -Hn`")
+            about: "open files", state: .note, message: "\(words): too few for a server of many peers", fix: "raise `ulimit -Hn`")
     }
 
     /// The folder, or the first above it that is there.
@@ -128,7 +128,7 @@ struct Doctor: AsyncParsableCommand {
         guard access(there, W_OK | X_OK) == 0 else {
             return Finding(
                 about: what, state: .wrong, message: "\(there) cannot be written to",
-                mend: "make it yours, or set \(what == "data" ? "COHORT_DATA_DIR" : "XDG_CONFIG_HOME")")
+                fix: "make it yours, or set \(what == "data" ? "COHORT_DATA_DIR" : "XDG_CONFIG_HOME")")
         }
         var about = statvfs()
         guard statvfs(there, &about) == 0 else {
@@ -138,7 +138,7 @@ struct Doctor: AsyncParsableCommand {
         let bytes = free.overflow ? .max : free.partialValue
         let words = "\(path): \(Figure.bytes(bytes)) free"
         guard bytes < least else { return Finding(about: what, state: .fine, message: words) }
-        return Finding(about: what, state: .wrong, message: words, mend: "free at least \(Figure.bytes(least))")
+        return Finding(about: what, state: .wrong, message: words, fix: "free at least \(Figure.bytes(least))")
     }
 
     // MARK: The server
@@ -172,7 +172,7 @@ struct Doctor: AsyncParsableCommand {
                     findings.append(
                         Finding(
                             about: "encryption", state: .note, message: "passwords and data go to \(server) unencrypted",
-                            mend: "start it with --tls auto, or use it on a network that you trust"))
+                            fix: "start it with --tls auto, or use it on a network that you trust"))
                 }
                 if let difference = probe.clockDifference { findings.append(clock(difference)) }
                 guard token != nil else { return }
@@ -186,7 +186,7 @@ struct Doctor: AsyncParsableCommand {
                     findings.append(
                         Finding(
                             about: "sign-in", state: .wrong, message: "the server does not take it (\(error.message))",
-                            mend: "`cohort login`"))
+                            fix: "`cohort login`"))
                 }
             }
         } catch {
@@ -203,6 +203,6 @@ struct Doctor: AsyncParsableCommand {
         return Finding(
             about: "clock", state: .wrong,
             message: "\(seconds) s \(difference > 0 ? "behind" : "ahead of") the server's, so that certificates and sign-ins may not hold",
-            mend: "`timedatectl set-ntp true` here or there")
+            fix: "`timedatectl set-ntp true` here or there")
     }
 }

@@ -7,14 +7,14 @@ enum EvaluationText {
     /// Classes of which it is shown what they are taken for.
     private static let mostConfused = 12
 
-    /// Columns that are listed by how much they matter.
+    /// Columns that are listed by their importance.
     private static let mostColumns = 8
 
     static func make(_ evaluation: Evaluation) -> String {
         let text = evaluation.task == .classification ? classification(evaluation) : regression(evaluation)
         guard let importance = evaluation.importance?.filter({ $0.loss > 0 }), let first = importance.first else { return text }
         let columns = importance.prefix(mostColumns).map { "\($0.column) \(Figure.decimal($0.loss / first.loss, digits: 2))" }
-        return text + "\n\nit stands on (1: what it loses most without): \(columns.joined(separator: ", "))"
+        return text + "\n\nfeature importance (relative, by permutation): \(columns.joined(separator: ", "))"
     }
 
     private static func classification(_ evaluation: Evaluation) -> String {
