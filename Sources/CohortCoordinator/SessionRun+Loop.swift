@@ -162,7 +162,7 @@ extension SessionRun {
             }
             if peer.status == .offline {
                 step += machine.apply(
-                    peer.hasLeft == true ? .peerLeft(peerId: place.id) : .peerLost(peerId: place.id, why: "silent too long"),
+                    peer.offlineReason == .left ? .peerLeft(peerId: place.id) : .peerLost(peerId: place.id, why: "silent too long"),
                     now: clock.now())
             } else if peer.registration != place.registration {
                 step += machine.apply(.peerRegistered(peer), now: clock.now())

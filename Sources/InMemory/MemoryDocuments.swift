@@ -151,7 +151,7 @@ public final class MemoryDocuments: Documents {
         state.withLock { state in
             guard let peer = state.peers[peerId], registration == nil || peer.registration == registration else { return }
             state.peers[peerId]?.status = .offline
-            state.peers[peerId]?.hasLeft = hasLeft ? true : nil
+            state.peers[peerId]?.offlineReason = hasLeft ? .left : .silent
         }
     }
 

@@ -109,7 +109,8 @@ extension MongoDocuments {
     public func setOffline(peerId: String, registration: Int?, hasLeft: Bool) async throws {
         let filter: MongoJSON =
             if let registration { "{\"_id\":\(peerId),\"registration\":\(registration)}" } else { "{\"_id\":\(peerId)}" }
-        try await update("peers", filter, "{\"$set\":{\"status\":\"OFFLINE\",\"has_left\":\(hasLeft)}}")
+        try await update(
+            "peers", filter, "{\"$set\":{\"status\":\"OFFLINE\",\"offline_reason\":\((hasLeft ? OfflineReason.left : .silent).rawValue)}}")
     }
 
     public func deletePeer(id: String) async throws {

@@ -29,12 +29,12 @@ extension SQLiteDocuments {
         try database.run(
             """
             INSERT OR REPLACE INTO peers
-                (id, name, owner_id, token_id, capabilities, serve, status, session_id, registration, registered_at, last_seen, has_left)
+                (id, name, owner_id, token_id, capabilities, serve, status, session_id, registration, registered_at, last_seen, offline_reason)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 peer.id, peer.name, peer.ownerId, peer.tokenId, capabilities, peer.serve.rawValue, peer.status.rawValue, peer.sessionId,
-                peer.registration, peer.registeredAt.milliseconds, peer.lastSeen.milliseconds, peer.hasLeft,
+                peer.registration, peer.registeredAt.milliseconds, peer.lastSeen.milliseconds, peer.offlineReason?.rawValue,
             ])
     }
 
@@ -106,8 +106,8 @@ extension SQLiteDocuments {
     public func setOffline(peerId: String, registration: Int?, hasLeft: Bool) async throws {
         try await write { database in
             _ = try database.run(
-                "UPDATE peers SET status = 'OFFLINE', has_left = ?3 WHERE id = ?1 AND (?2 IS NULL OR registration = ?2)",
-                [peerId, registration, hasLeft ? true : nil])
+                "UPDATE peers SET status = 'OFFLINE', offline_reason = ?3 WHERE id = ?1 AND (?2 IS NULL OR registration = ?2)",
+                [peerId, registration, (hasLeft ? OfflineReason.left : .silent).rawValue])
         }
     }
 
@@ -132,7 +132,8 @@ extension Peer {
         else { throw CohortError(.internal, "the stored peer \(id) cannot be read; delete it, and it will register anew") }
         self.init(
             id: id, name: row["name"], ownerId: row["owner_id"], tokenId: row["token_id"], capabilities: capabilities,
-            serve: Pool(rawValue: row["serve"]) ?? .mine, status: status, hasLeft: row["has_left"],
+            serve: Pool(rawValue: row["serve"]) ?? .mine, status: status,
+            offlineReason: (row["offline_reason"] as String?).flatMap(OfflineReason.init),
             sessionId: row["session_id"], registration: row["registration"], registeredAt: Date(milliseconds: row["registered_at"]),
             lastSeen: Date(milliseconds: row["last_seen"]))
     }

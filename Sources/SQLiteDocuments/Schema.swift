@@ -123,7 +123,7 @@ enum Schema {
             try database.execute(sql: "ALTER TABLE users ADD COLUMN password_changed_at INTEGER;")
         }
         migrator.registerMigration("5") { database in
-            try database.execute(sql: "ALTER TABLE peers ADD COLUMN has_left INTEGER;")
+            try database.execute(sql: "ALTER TABLE peers ADD COLUMN offline_reason TEXT;")
         }
         return migrator
     }

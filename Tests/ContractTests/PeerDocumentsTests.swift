@@ -95,13 +95,13 @@ struct PeerDocumentsTests {
             #expect(try await documents.peer(id: "p")?.status == .offline)
             try await documents.setOffline(peerId: "unknown", registration: nil, hasLeft: false)
             // Who said goodbye is told from who was silent, until it comes back.
-            #expect(try await documents.peer(id: "p")?.hasLeft != true)
+            #expect(try await documents.peer(id: "p")?.offlineReason == .silent)
             _ = try await documents.register(.sample(id: "p"))
             try await documents.setOffline(peerId: "p", registration: 3, hasLeft: true)
-            #expect(try await documents.peer(id: "p")?.hasLeft == true)
-            #expect(try await documents.peers().first?.hasLeft == true)
+            #expect(try await documents.peer(id: "p")?.offlineReason == .left)
+            #expect(try await documents.peers().first?.offlineReason == .left)
             _ = try await documents.register(.sample(id: "p"))
-            #expect(try await documents.peer(id: "p")?.hasLeft == nil)
+            #expect(try await documents.peer(id: "p")?.offlineReason == nil)
         }
     }
 

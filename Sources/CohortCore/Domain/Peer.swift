@@ -6,6 +6,12 @@ public enum PeerStatus: String, Codable, Sendable, CaseIterable {
     case offline = "OFFLINE"
 }
 
+public enum OfflineReason: String, Codable, Sendable {
+    /// It said goodbye.
+    case left
+    case silent
+}
+
 /// What a machine says of itself when it registers.
 public struct PeerCapabilities: Codable, Hashable, Sendable {
     public var cores: Int
@@ -55,8 +61,8 @@ public struct Peer: Codable, Hashable, Sendable, Identifiable {
     /// Whose sessions it trains.
     public var serve: Pool
     public var status: PeerStatus
-    /// OFFLINE because it said goodbye, not because it was silent.
-    public var hasLeft: Bool?
+    /// Why it is OFFLINE; nil: it is not, or nobody said.
+    public var offlineReason: OfflineReason?
     /// The session it is locked to, while TRAINING (or OFFLINE and not yet given up).
     public var sessionId: String?
     /// Rises with every registration: a beat of an earlier one is refused, so that a removed peer is not revived by a late beat.
@@ -66,7 +72,7 @@ public struct Peer: Codable, Hashable, Sendable, Identifiable {
 
     public init(
         id: String, name: String, ownerId: String, tokenId: String, capabilities: PeerCapabilities, serve: Pool = .mine,
-        status: PeerStatus = .online, hasLeft: Bool? = nil,
+        status: PeerStatus = .online, offlineReason: OfflineReason? = nil,
         sessionId: String? = nil, registration: Int = 1, registeredAt: Date, lastSeen: Date
     ) {
         self.id = id
@@ -76,7 +82,7 @@ public struct Peer: Codable, Hashable, Sendable, Identifiable {
         self.capabilities = capabilities
         self.serve = serve
         self.status = status
-        self.hasLeft = hasLeft
+        self.offlineReason = offlineReason
         self.sessionId = sessionId
         self.registration = registration
         self.registeredAt = registeredAt
