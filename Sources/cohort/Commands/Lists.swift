@@ -39,11 +39,18 @@ struct Peers: AsyncParsableCommand {
 struct Sessions: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "List my sessions, newest first.")
 
+    /// Sessions that are shown unless all are asked for.
+    private static let newest = 200
+
     @OptionGroup var connection: ConnectionOptions
+    @Flag(help: "Up to 1,000, not only the newest 200.")
+    var all = false
 
     func run() async throws {
         try await signedIn(connection) { client in
-            let sessions = try await client.sessions()
+            // One more than is shown tells whether there are more.
+            let found = try await client.sessions(limit: all ? 1_000 : Self.newest + 1)
+            let sessions = all ? found : Array(found.prefix(Self.newest))
             if connection.json { return try Terminal.say(json: sessions) }
             var table = TextTable(header: ["id", "started", "status", "score", "strategy", "peers", "name", "file", "target", "seed"])
             // As much of an id as tells it from the others.
@@ -60,6 +67,7 @@ struct Sessions: AsyncParsableCommand {
                 sessions.isEmpty
                     ? "no sessions yet: start one with `cohort train FILE`"
                     : table.text(width: Terminal.room, dropping: ["seed", "strategy", "peers", "file", "name", "target"]))
+            if found.count > sessions.count { Terminal.note("older sessions are not shown: --all") }
         }
     }
 }
