@@ -37,7 +37,6 @@ for file in .build/checkouts/*/{LICENSE,NOTICE}*; do
     package=$(basename "$(dirname "$file")")
     cp -L "$file" "$tree/share/doc/cohort/licences/$package-$(basename "$file")"
 done
-if [ -e deploy/cohort.service ]; then cp deploy/cohort.service "$tree/share/cohort/"; fi
 
 # The .deb takes libraries from Debian; the archive brings those that a machine may not have.
 debian="$work/debian"

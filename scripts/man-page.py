@@ -36,7 +36,7 @@ def command(described: dict) -> list[str]:
     if described.get("discussion"):
         lines += [".PP", plain(described["discussion"])]
     for argument in described.get("arguments", []):
-        if argument["shouldDisplay"] and argument["names" if "names" in argument else "kind"] and argument.get("valueName") not in ("help", "version"):
+        if argument["shouldDisplay"] and argument.get("valueName") not in ("help", "version"):
             written, about = option(argument)
             lines += [".TP", written, about]
     return lines

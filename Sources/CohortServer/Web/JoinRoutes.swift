@@ -4,6 +4,7 @@ import Crypto
 import HTTPTypes
 import Hummingbird
 import NIOCore
+import Synchronization
 import _NIOFileSystem
 
 /// Hands Cohort itself out to the machines that should join: `curl http://SERVER:8080/join | sh`.
@@ -103,20 +104,14 @@ private actor ArchiveDigest {
 enum FileReader {
     /// In chunks of at most 1 MiB.
     static func chunks(of path: FilePath, from offset: Int64) -> AsyncThrowingStream<[UInt8], any Error> {
-        let position = Position(offset)
+        let position = Mutex(offset)
         return AsyncThrowingStream {
             // Opened for each chunk: whoever goes away half way leaves no file open.
             let chunk = try await FileSystem.shared.withFileHandle(forReadingAt: path) { handle in
-                try await handle.readChunk(fromAbsoluteOffset: position.value, length: .mebibytes(1))
+                try await handle.readChunk(fromAbsoluteOffset: position.withLock { $0 }, length: .mebibytes(1))
             }
-            position.value += Int64(chunk.readableBytes)
+            position.withLock { $0 += Int64(chunk.readableBytes) }
             return chunk.readableBytes == 0 ? nil : Array(buffer: chunk)
         }
-    }
-
-    /// Of one stream, which asks for one chunk after the other.
-    private final class Position: @unchecked Sendable {
-        var value: Int64
-        init(_ value: Int64) { self.value = value }
     }
 }

@@ -4,6 +4,8 @@ import CohortCore
 import CohortTraining
 import FoundationEssentials
 
+import var CohortSystem.maxDescriptors
+
 #if canImport(Glibc)
     import Glibc
 #else
@@ -102,16 +104,9 @@ struct Doctor: AsyncParsableCommand {
     }
 
     private var descriptors: Finding {
-        var limit = rlimit()
-        #if canImport(Glibc)
-            let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
-        #else
-            let resource = RLIMIT_NOFILE
-        #endif
-        guard getrlimit(resource, &limit) == 0 else {
+        guard let most = maxDescriptors else {
             return Finding(about: "open files", state: .note, message: "the limit cannot be read")
         }
-        let most = Int(clamping: limit.rlim_max)
         let words = "up to \(most == .max ? "any number" : Figure.whole(most)) of files and connections"
         guard most < 1_024 else { return Finding(about: "open files", state: .fine, message: words) }
         return Finding(
