@@ -98,7 +98,8 @@ struct ServerWorld: Sendable {
 }
 
 func withServer(
-    change: (inout ServerConfiguration) -> Void = { _ in }, _ body: @escaping @Sendable (ServerWorld) async throws -> Void
+    change: (inout ServerConfiguration) -> Void = { _ in }, time: any TimeSource = SystemTime(),
+    _ body: @escaping @Sendable (ServerWorld) async throws -> Void
 ) async throws {
     let folder = "\(FileManager.default.temporaryDirectory.path)/cohort-server-\(newIdentifier())"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -112,7 +113,7 @@ func withServer(
         configuration: configuration,
         parts: ServerParts(
             documents: documents, objects: objects, transport: broker, gateway: broker, feed: LocalSessionFeed(), runner: SilentRunner(),
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            time: time, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     ) { _, port in source.yield(port) }
     let http = HTTPClient.cohort()
     let outcome: Result<Void, any Error>
