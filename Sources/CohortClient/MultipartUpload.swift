@@ -94,12 +94,18 @@ extension SessionSettings {
             ("batch_size", "\(batchSize)"), ("lr", "\(lr)"), ("optimizer", optimizer.name.rawValue),
             ("momentum", "\(optimizer.momentum)"), ("nesterov", "\(optimizer.nesterov)"),
             ("weight_decay", "\(optimizer.weightDecay)"), ("beta1", "\(optimizer.beta1)"), ("beta2", "\(optimizer.beta2)"),
-            ("epsilon", "\(optimizer.epsilon)"), ("hidden", hidden.isEmpty ? "none" : hidden.map(String.init).joined(separator: ",")),
-            ("activation", activation.rawValue), ("dropout", "\(dropout)"), ("seed", "\(seed)"), ("validation", "\(validation)"),
-            ("min_peers", "\(minPeers)"),
+            ("epsilon", "\(optimizer.epsilon)"), ("seed", "\(seed)"), ("validation", "\(validation)"), ("min_peers", "\(minPeers)"),
         ]
+        if let from {
+            fields.append(("from", from))
+        } else {
+            fields += [
+                ("hidden", hidden.isEmpty ? "none" : hidden.map(String.init).joined(separator: ",")), ("activation", activation.rawValue),
+                ("dropout", "\(dropout)"),
+            ]
+            if let task { fields.append(("task", task.rawValue)) }
+        }
         if let lrSchedule { fields.append(("lr_schedule", lrSchedule.rawValue)) }
-        if let task { fields.append(("task", task.rawValue)) }
         if let target { fields.append(("target", target)) }
         if !perPeer.isEmpty { fields.append(("per_peer", String(decoding: try CohortJSON.encode(perPeer), as: UTF8.self))) }
         switch classWeight {
@@ -114,11 +120,11 @@ extension SessionSettings {
         if let earlyStopping { fields.append(("early_stopping", "\(earlyStopping)")) }
         if let data {
             if let header = data.header { fields.append(("header", header ? "yes" : "no")) }
-            for (name, columns) in [("use", data.use), ("ignore", data.ignore)] where !columns.isEmpty {
+            for (name, columns) in [("use", data.use), ("ignore", data.ignore)] where !columns.isEmpty && from == nil {
                 fields.append((name, String(decoding: try CohortJSON.encode(columns), as: UTF8.self)))
             }
             if let group = data.group { fields.append(("group", group)) }
-            fields.append(("scaling", data.scaling.rawValue))
+            if from == nil { fields.append(("scaling", data.scaling.rawValue)) }
         }
         if let maxNormRatio { fields.append(("max_norm_ratio", "\(maxNormRatio)")) }
         return fields

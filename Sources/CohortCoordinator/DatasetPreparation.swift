@@ -10,17 +10,19 @@ struct DatasetPreparation {
     let files: DataFileLoader
 
     /// - Throws: ``CohortError`` `invalid` when the data cannot be trained on, with line and column; `notFound` when it is gone.
-    func run() async throws -> (DatasetInfo, ModelSpec) {
+    /// - Returns: the weights that round 0 starts from as well; nil: fresh ones.
+    func run() async throws -> (DatasetInfo, ModelSpec, ObjectReference?) {
         guard let upload = session.upload else {
             throw CohortError(
                 .notFound, "the session was begun by an older version of the server, which kept its file elsewhere: start it again")
         }
         let file = try await files.file(of: upload)
         let settings = session.settings
+        let start = try await startingModel()
         let finding = try await onOwnThread { shouldContinue in
             try SchemaInference.infer(
                 csvAt: file.path, target: settings.target, task: settings.task, validation: settings.validation, seed: settings.seed,
-                options: settings.data ?? DataOptions(), shouldContinue: shouldContinue)
+                options: settings.data ?? DataOptions(), model: start?.schema, shouldContinue: shouldContinue)
         }
         let schema = finding.schema
         _ = try settings.classWeight?.weights(of: schema)  // Said now, if it cannot be.
@@ -28,11 +30,43 @@ struct DatasetPreparation {
             inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
             dropout: settings.dropout, task: schema.task)
         try model.check()
+        var weights: ObjectReference?
+        if let start {
+            let parameters = try Self.parameters(of: start, for: model, schema)
+            weights = try await objects.put(try Weights.encode(model, parameters), key: "checkpoints/\(session.id)/start.safetensors")
+        }
         let table = try await SchemaObject(of: schema, sessionId: session.id, in: objects)
         return (
             DatasetInfo(
                 filename: session.filename, csvLink: "s3://\(objects.bucket)/\(upload.key)", object: upload, schema: schema,
-                schemaObject: table.reference, warnings: finding.warnings), model
+                schemaObject: table.reference, warnings: finding.warnings), model, weights
         )
+    }
+
+    /// The model that the session goes on from.
+    /// - Throws: ``CohortError`` `notFound` when it was deleted since.
+    private func startingModel() async throws -> ModelFile? {
+        guard let object = session.startModel else { return nil }
+        let bytes: [UInt8]
+        do {
+            bytes = try await objects.get(object.key)
+        } catch let error as CohortError where error.code == .notFound {
+            throw CohortError(.notFound, "the model to go on from, of session \(session.settings.from ?? ""), was deleted")
+        }
+        return try await onOwnThread { _ in try ModelFile.decode(bytes) }
+    }
+
+    /// Its weights, with the inputs in the order of the new file's columns.
+    private static func parameters(of start: ModelFile, for model: ModelSpec, _ schema: TableSchema) throws -> [Float] {
+        guard model == start.spec else {
+            throw CohortError(.internal, "the model to go on from has another shape than its session's document says")
+        }
+        guard let order = schema.featureOrder(in: start.schema) else { return start.parameters }
+        var parameters = start.parameters
+        let inputs = model.inputs
+        for row in 0..<model.widths[1] {
+            for (place, other) in order.enumerated() { parameters[row * inputs + place] = start.parameters[row * inputs + other] }
+        }
+        return parameters
     }
 }

@@ -23,7 +23,8 @@ extension SessionRun {
             let evaluation = await evaluation(of: weights, machine.session)
             let object = try await updates.conclude(
                 machine.session, weights: weights, metrics: metrics, evaluation: evaluation)
-            return machine.handle(.concluded(object, metrics, evaluation), now: clock.now())
+            let version = try await documents.nextModelVersion(of: machine.session)
+            return machine.handle(.concluded(object, metrics, evaluation, version: version), now: clock.now())
         }
     }
 
@@ -184,6 +185,7 @@ extension SessionRun {
                 let metrics = session.best?.validation ?? session.checkpoints.last?.validation ?? Metrics(loss: nil, samples: 0)
                 session.modelObject = try await updates.conclude(
                     session, weights: weights, metrics: metrics, evaluation: await evaluation(of: weights, session))
+                session.modelVersion = try await documents.nextModelVersion(of: session)
             } catch let error where givesUp || !Self.mayPass(error) {
                 logger.warning("the last checkpoint cannot be handed out: \(error)")
             }

@@ -161,8 +161,8 @@ final class SessionRun {
         return try await withThrowingTaskGroup(of: SessionMachine.Event?.self) { tasks in
             tasks.addTask {
                 do {
-                    let (dataset, model) = try await preparation.run()
-                    return .prepared(dataset, model)
+                    let (dataset, model, weights) = try await preparation.run()
+                    return .prepared(dataset, model, from: weights)
                 } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
                     return .failed(error.message)
                 }

@@ -59,7 +59,7 @@ extension SQLiteDocuments {
                             json_extract(document, '$.dataset.target'), json_extract(document, '$.dataset.schema.target'),
                             json_extract(document, '$.settings.target')),
                         'task', coalesce(json_extract(document, '$.dataset.task'), json_extract(document, '$.dataset.schema.task')),
-                        'seed', json_extract(document, '$.settings.seed'), 'progress', 1.0,
+                        'seed', json_extract(document, '$.settings.seed'), 'version', json_extract(document, '$.model_version'), 'progress', 1.0,
                         'metrics', json_extract(document, '$.results.metrics'), 'error', json_extract(document, '$.error')) END AS summary
                 FROM sessions
                 WHERE owner_id = ?1 AND (?2 IS NULL OR (created_at, rowid) < (SELECT created_at, rowid FROM sessions WHERE id = ?2))

@@ -182,6 +182,42 @@ def test_two_sessions_beside_each_other_and_the_models(server: Server, open_page
     assert download.value.path().stat().st_size > 1_000
 
 
+def test_a_model_is_trained_further_and_gets_the_next_version(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    sign_in(page, server)
+    page.get_by_role("link", name="Models").click()
+    page.get_by_role("link", name="train second further").click()
+    expect(page.locator("#onward")).to_contain_text("Training goes on from the model of second, which predicts 'species'")
+    expect(page.get_by_label("Hidden layers")).to_be_disabled()
+    page.get_by_label("Drop a CSV here, or choose one").set_input_files(PENGUINS)
+    expect(page.get_by_text("'species' is predicted as one of 3 classes")).to_be_visible()
+    page.get_by_label("Rounds", exact=True).fill("2")
+    accessible(page)
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile("/app/session/"))
+    expect(page.locator("#state")).to_have_text("Training completed")
+    expect(page.locator("#results")).to_contain_text("estimated from the machines' speeds")
+    page.get_by_role("link", name="Models").click()
+    assert page.locator("#models tr", has_text="second").locator("td:nth-child(2)").all_inner_texts() == ["2", "1"]
+
+
+def test_a_quantity_is_shown_with_its_residuals(server: Server, open_page: Callable[..., Page], picture: Callable[[Page, str], None]) -> None:
+    page = open_page()
+    sign_in(page, server)
+    page.goto(f"{server.url}/app/new")
+    page.get_by_label("Drop a CSV here, or choose one").set_input_files(PENGUINS)
+    page.get_by_label("Column to predict").select_option("body_mass_g")
+    expect(page.get_by_text("'body_mass_g' is predicted as a quantity")).to_be_visible()
+    page.get_by_label("Rounds", exact=True).fill("8")
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile("/app/session/"))
+    expect(page.locator("#state")).to_have_text("Training completed")
+    expect(page.locator("#results")).to_contain_text("in units of 'body_mass_g'")
+    expect(page.get_by_role("img", name=re.compile("Residuals of [0-9]+ held-out rows"))).to_be_visible()
+    picture(page, "residuals")
+    accessible(page)
+
+
 def test_a_wrong_password_and_a_taken_address_are_said(server: Server, open_page: Callable[..., Page]) -> None:
     page = open_page(expected=("401", "409"))
     page.goto(f"{server.url}/app/signin")

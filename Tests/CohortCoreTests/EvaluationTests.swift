@@ -46,6 +46,16 @@ import Testing
         #expect(near(result.guessing?.rmse, 2.692582403567252) && near(result.guessing?.mae, 2.1))
     }
 
+    @Test(arguments: [1, 256, 257, 10_000]) func `some rows are kept, evenly chosen, with what was predicted`(rows: Int) throws {
+        var tally = EvaluationTally(schema(.regression))
+        for row in 0..<rows { tally.add(predicted: Double(row) + 0.5, actual: Double(row)) }
+        let kept = try #require(tally.evaluation?.predictions)
+        #expect(rows <= 256 ? kept.count == rows : 128...256 ~= kept.count)
+        #expect(kept.allSatisfy { $0.predicted - $0.actual == 0.5 })
+        let steps = Set(zip(kept, kept.dropFirst()).map { $1.actual - $0.actual })
+        #expect(steps.count <= 1 && kept.first?.actual == 0)
+    }
+
     @Test func `nothing measured is no evaluation, and what is not a number is left out`() throws {
         #expect(EvaluationTally(schema(.regression)).evaluation == nil)
         var tally = EvaluationTally(schema(.regression))

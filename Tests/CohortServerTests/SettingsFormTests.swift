@@ -21,6 +21,7 @@ import Testing
         (["header": "maybe"], "header is 'maybe'"),
         (["scaling": "max"], "scaling is 'max'; it must be one of auto, standard, range, robust, none"),
         (["use": "[1]"], "use must be a column's name, or JSON"), (["use": "a", "ignore": "a"], "in both use and ignore"),
+        (["from": "3f2a", "hidden": "8"], "hidden does not go with from"),
         (["ignore": "y", "target": "y"], "which is the target"), (["group": "y", "target": "y"], "which is the target"),
     ]) func `what cannot be is said`(fields: [String: String], sentence: String) {
         let error = #expect(throws: CohortError.self) { try settings(fields) }

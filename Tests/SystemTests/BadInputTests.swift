@@ -55,7 +55,8 @@ extension SystemSuite {
                 #expect(try await login.end() == .exited(0), "\(login.standardError)")
                 let client = world.start("client", ["train", csv, "--peers", "1"])
                 let uploads = "\(world.folder)/server/objects/.tmp"
-                try await eventually("the network has stopped: \(client.standardError)") { relay.isHeld }
+                // The client reads all of the file before it sends it.
+                try await eventually("the network has stopped: \(client.standardError)", within: .seconds(240)) { relay.isHeld }
                 try await eventually("half of it is there") {
                     try FileManager.default.contentsOfDirectory(atPath: uploads).contains {
                         (try FileManager.default.attributesOfItem(atPath: "\(uploads)/\($0)")[.size] as? Int ?? 0) > 16 << 20

@@ -7,6 +7,10 @@ extension API {
         public var peers: [Peer]
         public var rounds: Int
         public var seconds: Double
+        /// Of computing alone, by the speeds that the peers had measured before.
+        public var expectedSeconds: Double?
+        /// Of the model, among the owner's of its name, from 1.
+        public var version: Int?
         public var rows: RowUse?
         public var bestPeer: String?
         /// Of the model, as the peers reported it; `metrics` is what the server measured, where it could.
@@ -39,6 +43,8 @@ extension API {
             public var samples: Int
             public var samplesPerSecond: Double?
             public var trainedSamples: Int
+            public var workedSeconds: Double?
+            public var sentBytes: Int?
             public var message: String?
         }
 
@@ -57,6 +63,8 @@ extension API {
             metrics = results.metrics
             rounds = results.rounds
             seconds = results.seconds
+            expectedSeconds = session.expectedSeconds
+            version = session.modelVersion
             rows = results.rows
             bestPeer = results.bestPeer
             reported = results.reported
@@ -64,7 +72,8 @@ extension API {
                 Peer(
                     id: $0.id, name: $0.name, engine: $0.engine, device: $0.device, state: $0.state, loss: $0.metrics.loss,
                     accuracy: $0.metrics.accuracy, r2: $0.metrics.r2, samples: $0.metrics.samples,
-                    samplesPerSecond: $0.samplesPerSecond, trainedSamples: $0.trainedSamples, message: $0.message)
+                    samplesPerSecond: $0.samplesPerSecond, trainedSamples: $0.trainedSamples,
+                    workedSeconds: $0.workedSeconds, sentBytes: $0.sentBytes, message: $0.message)
             }
         }
     }

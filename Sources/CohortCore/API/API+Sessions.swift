@@ -41,6 +41,8 @@ extension API {
         public var target: String?
         public var task: LearningTask?
         public var seed: UInt64
+        /// Of the model, among the owner's of its name, from 1.
+        public var version: Int?
         /// 0 … 1.
         public var progress: Double
         /// Of the model on the held-out rows.
@@ -59,6 +61,7 @@ extension API {
             target = session.dataset?.target ?? session.settings.target
             task = session.dataset?.task
             seed = session.settings.seed
+            version = session.modelVersion
             progress = session.progress
             metrics = session.results?.metrics
             error = session.error

@@ -22,6 +22,8 @@ public struct PeerCapabilities: Codable, Hashable, Sendable {
     public var device: String
     /// Measured once on a fixed small net (64-128-64-10, batch 64).
     public var samplesPerSecond: Double
+    /// Of that net.
+    public static let measuredParameters = 17_226
     /// Operating system and architecture.
     public var platform: String
     public var version: String

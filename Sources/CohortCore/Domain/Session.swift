@@ -49,8 +49,12 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     /// The uploaded CSV in the object store. Absent in sessions of versions that kept it elsewhere at first.
     public var upload: ObjectReference?
     public var filename: String
+    /// The model file that ``SessionSettings/from`` means: another session's object.
+    public var startModel: ObjectReference?
     public var dataset: DatasetInfo?
     public var model: ModelSpec?
+    /// How long computing takes by the peers' measured speeds, told when training starts; the network comes on top.
+    public var expectedSeconds: Double?
     public var generation: Int
     public var lease: Lease?
     /// The round being worked on, from 0; equal to `settings.rounds` during the last evaluation.
@@ -81,6 +85,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     /// Of the final model, as the peers reported it.
     public var reported: Metrics?
     public var modelObject: ObjectReference?
+    /// Counts the owner's models of this session's name, from 1.
+    public var modelVersion: Int?
     /// Rises with every stored change; an update of another revision is refused.
     public var revision: Int
 
@@ -118,6 +124,9 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
         let isDigits = text.prefix(27).enumerated().allSatisfy { $0 == 8 ? $1 == UInt8(ascii: "T") : (0x30...0x39).contains($1) }
         return text.count == 32 && isDigits && end.elementsEqual("Z.csv".utf8)
     }
+
+    /// What its model is called.
+    public var title: String { settings.name ?? filename }
 
     /// The queue its coordinator listens on.
     public var eventQueue: QueueName { .events(sessionId: id) }

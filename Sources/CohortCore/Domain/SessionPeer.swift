@@ -48,6 +48,10 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var misses: Int?
     /// Samples trained on so far, over all rounds.
     public var trainedSamples: Int
+    /// From a round's beginning to its answer, over all rounds.
+    public var workedSeconds: Double?
+    /// Bytes of the updates that it sent.
+    public var sentBytes: Int?
     public var message: String?
 
     public init(

@@ -38,11 +38,15 @@ public struct PeerResult: Codable, Hashable, Sendable {
     public var samplesPerSecond: Double?
     /// Samples trained on over all rounds.
     public var trainedSamples: Int
+    /// From each round's beginning to its answer, in all.
+    public var workedSeconds: Double?
+    /// Of its updates.
+    public var sentBytes: Int?
     public var message: String?
 
     public init(
         id: String, name: String, engine: String, device: String, state: SessionPeer.State, metrics: Metrics,
-        samplesPerSecond: Double?, trainedSamples: Int, message: String?
+        samplesPerSecond: Double?, trainedSamples: Int, message: String?, workedSeconds: Double? = nil, sentBytes: Int? = nil
     ) {
         self.id = id
         self.name = name
@@ -52,6 +56,8 @@ public struct PeerResult: Codable, Hashable, Sendable {
         self.metrics = metrics
         self.samplesPerSecond = samplesPerSecond
         self.trainedSamples = trainedSamples
+        self.workedSeconds = workedSeconds
+        self.sentBytes = sentBytes
         self.message = message
     }
 }

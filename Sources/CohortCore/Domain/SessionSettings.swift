@@ -38,6 +38,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var pool: Pool?
     /// What the person says of the columns; absent: all is told by looking.
     public var data: DataOptions?
+    /// The session whose model this one goes on from: its weights, shape, target and reading of the columns. nil: fresh weights.
+    public var from: String?
     /// What the person calls the session.
     public var name: String?
     /// What the person wants to remember of it.

@@ -126,6 +126,13 @@ extension SessionDocuments {
         try await sessions(ownerId: ownerId, limit: limit, before: id).map { API.SessionSummary($0) }
     }
 
+    /// One more than the highest version among the owner's models of the session's name, and among the newest thousand sessions.
+    public func nextModelVersion(of session: Session) async throws -> Int {
+        let others = try await sessionSummaries(ownerId: session.ownerId, limit: 1_000, before: nil)
+        let same = others.filter { $0.id != session.id && ($0.name ?? $0.filename) == session.title }
+        return (same.compactMap(\.version).max() ?? 0) + 1
+    }
+
     public func update(_ session: Session) async throws -> Session { try await update(session, recording: SessionRecord()) }
 }
 

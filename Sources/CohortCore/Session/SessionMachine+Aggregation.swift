@@ -243,7 +243,8 @@ extension SessionMachine {
                 return PeerResult(
                     id: peer.id, name: peer.name, engine: peer.engine, device: peer.device, state: peer.state,
                     metrics: own ?? Metrics(loss: peer.loss, accuracy: peer.accuracy, samples: peer.trainedSamples),
-                    samplesPerSecond: peer.samplesPerSecond, trainedSamples: peer.trainedSamples, message: peer.message)
+                    samplesPerSecond: peer.samplesPerSecond, trainedSamples: peer.trainedSamples, message: peer.message,
+                    workedSeconds: peer.workedSeconds, sentBytes: peer.sentBytes)
             }, rounds: min(session.round, session.settings.rounds),
             seconds: max(0, now.date.timeIntervalSince(session.startedAt ?? session.createdAt)),
             rows: session.ledger?.use, bestPeer: best?.name,

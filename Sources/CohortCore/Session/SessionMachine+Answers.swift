@@ -73,6 +73,10 @@ extension SessionMachine {
         session.peers[index].answer = answer
         session.peers[index].misses = 0
         session.peers[index].trainedSamples += max(0, results.samples)
+        if let seconds = answer.seconds { session.peers[index].workedSeconds = (session.peers[index].workedSeconds ?? 0) + seconds }
+        if let update = answer.update {
+            session.peers[index].sentBytes = (session.peers[index].sentBytes ?? 0) + min(max(0, update.bytes), mostUpdateBytes)
+        }
         if results.loss != nil {
             session.peers[index].loss = results.loss
             session.peers[index].accuracy = results.accuracy
@@ -82,6 +86,9 @@ extension SessionMachine {
         if let seconds = answer.seconds { deadline.add(seconds) }
         change(false)
     }
+
+    /// That a peer's update can have: its size is the peer's word.
+    private var mostUpdateBytes: Int { 4 * (session.model?.parameterCount ?? 0) + 1 << 20 }
 
     /// Takes over what was recorded before this machine began: answers to the round under way that its document does not have.
     public mutating func restore(_ answers: [RecordedAnswer]) {

@@ -2,11 +2,13 @@ import FoundationEssentials
 
 /// Who takes part: enabled, ready, lost, back, joined.
 extension SessionMachine {
-    mutating func prepared(_ dataset: DatasetInfo, _ model: ModelSpec, _ now: Moment, _ step: inout Step) {
+    mutating func prepared(_ dataset: DatasetInfo, _ model: ModelSpec, _ weights: ObjectReference?, _ now: Moment, _ step: inout Step) {
         guard session.status == .pending else { return }
         session.dataset = dataset
         session.model = model
+        session.weights = weights
         session.settings.rounds = strategy.roundCount(session.settings)
+        session.expectedSeconds = expectedSeconds(dataset, model)
         session.ledger = RowLedger(rows: dataset.trainingRows)
         session.status = .running
         session.startedAt = now.date
@@ -14,6 +16,15 @@ extension SessionMachine {
         notify(.status, "Training starts: \(dataset.words(isTargetGiven: session.settings.target != nil))", now, &step)
         for warning in dataset.warnings { notify(.note, "Data: \(warning)", now, &step) }
         enableAll(now, &step)
+    }
+
+    /// Of computing alone: shares go by the measured speeds, so all are done at one time; with models of their own, the slowest decides.
+    private func expectedSeconds(_ dataset: DatasetInfo, _ model: ModelSpec) -> Double? {
+        let speeds = session.peers.filter(\.isAlive).map(\.speed)
+        guard let slowest = speeds.min(), slowest > 0 else { return nil }
+        let speed = strategy.synchronous ? speeds.reduce(0, +) : slowest
+        let passes = Double(dataset.trainingRows) * Double(session.settings.epochs) * Double(session.settings.rounds)
+        return passes * Double(model.parameterCount) / Double(PeerCapabilities.measuredParameters) / speed
     }
 
     mutating func resumed(_ now: Moment, _ step: inout Step) {
@@ -141,6 +152,8 @@ extension SessionMachine {
             place.speed = session.peers[index].speed
             place.drift = session.peers[index].drift
             place.trainedSamples = session.peers[index].trainedSamples
+            place.workedSeconds = session.peers[index].workedSeconds
+            place.sentBytes = session.peers[index].sentBytes
             session.peers[index] = place
         } else {
             session.peers.append(place)

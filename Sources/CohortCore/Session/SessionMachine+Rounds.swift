@@ -109,9 +109,10 @@ extension SessionMachine {
         clearRound()
         for (position, (index, ranges)) in zip(ready, shares).enumerated() {
             session.peers[index].rows = ranges.filter { $0.count > 0 }
-            // Fresh weights of round 0 are nobody's to measure; an own model is measured on all.
+            // The weights that round 0 begins with are nobody's to measure; an own model is measured on all.
             session.peers[index].validationRows =
-                !strategy.synchronous ? RowRange(start: 0, end: dataset.validationRows) : session.weights != nil ? slices[position] : nil
+                !strategy.synchronous
+                ? RowRange(start: 0, end: dataset.validationRows) : !session.checkpoints.isEmpty ? slices[position] : nil
             if session.peers[index].validationRows?.count == 0 { session.peers[index].validationRows = nil }
             assign(index, if: !session.peers[index].rows.isEmpty, now, &step)
         }

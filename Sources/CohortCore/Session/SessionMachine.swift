@@ -5,7 +5,7 @@ import FoundationEssentials
 public struct SessionMachine: Sendable {
     public enum Event: Sendable {
         /// The data set is stored and inspected.
-        case prepared(DatasetInfo, ModelSpec)
+        case prepared(DatasetInfo, ModelSpec, from: ObjectReference? = nil)
         /// This coordinator has taken the session over from another, or from its own last life: everybody is enabled anew.
         case resumed
         /// The same coordinator goes on after a fault of its own: peers work on, and are told again what they may not have heard.
@@ -34,7 +34,7 @@ public struct SessionMachine: Sendable {
         /// The round's answers cannot be made into a model, because of this peer's.
         case aggregationFailed(peerId: String, why: String)
         /// The model file is stored, and the model measured in detail, where that could be done.
-        case concluded(ObjectReference, Metrics, Evaluation?)
+        case concluded(ObjectReference, Metrics, Evaluation?, version: Int? = nil)
         case cancelled
         case failed(String)
         case tick
@@ -120,7 +120,7 @@ public struct SessionMachine: Sendable {
         var step = Step()
         guard !session.status.isFinal else { return step }
         switch event {
-        case .prepared(let dataset, let model): prepared(dataset, model, now, &step)
+        case .prepared(let dataset, let model, let weights): prepared(dataset, model, weights, now, &step)
         case .resumed: resumed(now, &step)
         case .recovered: recovered(now, &step)
         case .enabled(let event): enabled(event, now, &step)
@@ -137,7 +137,9 @@ public struct SessionMachine: Sendable {
         case .passedOver(let peer): passedOver(peer, now, &step)
         case .aggregated(let weights, let measured): aggregated(weights, measured, now, &step)
         case .aggregationFailed(let id, let why): aggregationFailed(id, why, now, &step)
-        case .concluded(let object, let metrics, let evaluation): concluded(object, metrics, evaluation, now, &step)
+        case .concluded(let object, let metrics, let evaluation, let version):
+            session.modelVersion = version
+            concluded(object, metrics, evaluation, now, &step)
         case .cancelled: end(.cancelled, nil, now, &step)
         case .failed(let why): end(.failed, why, now, &step)
         case .tick: break

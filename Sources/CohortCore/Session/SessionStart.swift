@@ -16,9 +16,11 @@ public struct SessionStart: Sendable {
     /// - Throws: ``CohortError`` `unavailable` when too few peers are free; what the store throws, once what was done is undone as far as
     ///   possible: what is left of it is a session that says that it is starting, which a coordinator ends.
     public func start(_ settings: SessionSettings, ownerId: String, upload: ObjectReference, filename: String) async throws -> Session {
-        _ = try await check(settings, ownerId: ownerId)
+        let (settings, model) = try await goingOn(settings, ownerId)
+        try await wait(for: settings, ownerId)
         var session = Session(
             id: newIdentifier(), ownerId: ownerId, createdAt: time.date, settings: settings, peers: [], upload: upload, filename: filename)
+        session.startModel = model
         session.isStarting = true
         try await documents.insert(session)
         do {
@@ -41,8 +43,34 @@ public struct SessionStart: Sendable {
 
     /// Whether the session could start now.
     /// - Returns: how many peers are free for it.
-    /// - Throws: ``CohortError`` `unavailable` when they are too few, with who has the others.
+    /// - Throws: ``CohortError`` `unavailable` when they are too few, with who has the others; `notFound` and `invalid` for a model that it
+    ///   cannot go on from.
     public func check(_ settings: SessionSettings, ownerId: String) async throws -> Int {
+        try await wait(for: try await goingOn(settings, ownerId).settings, ownerId)
+    }
+
+    /// What a session that goes on from a model has of it.
+    private func goingOn(
+        _ settings: SessionSettings, _ ownerId: String
+    ) async throws -> (settings: SessionSettings, model: ObjectReference?) {
+        guard let from = settings.from else { return (settings, nil) }
+        guard let source = try await documents.session(id: from), source.ownerId == ownerId else {
+            throw CohortError(.notFound, "from: there is no session '\(from.printable(max: 60))' of yours")
+        }
+        guard let object = source.modelObject, let model = source.model, let dataset = source.dataset else {
+            throw CohortError(.invalid, "from: session \(from.prefix(8)) is \(source.status.rawValue) and has no model to go on from")
+        }
+        if let target = settings.target, target != dataset.target {
+            throw CohortError(.invalid, "from: that model predicts '\(dataset.target)', not '\(target.printable(max: 60))'")
+        }
+        var settings = settings
+        (settings.hidden, settings.activation, settings.dropout) = (model.hidden, model.activation, model.dropout)
+        (settings.target, settings.task) = (dataset.target, dataset.task)
+        return (settings, object)
+    }
+
+    @discardableResult
+    private func wait(for settings: SessionSettings, _ ownerId: String) async throws -> Int {
         let deadline = time.monotonic + Self.patience
         while true {
             let free = try await candidates(settings, ownerId).count

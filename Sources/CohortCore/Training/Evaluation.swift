@@ -39,6 +39,9 @@ public struct Evaluation: Codable, Hashable, Sendable {
     /// Coefficient of determination, at most 1; 0 is what the mean of these rows reaches.
     public var r2: Double?
 
+    /// Some of the rows, evenly chosen, with what was predicted.
+    public var predictions: [Pair]?
+
     /// What always guessing the training rows' most frequent class, or their mean, reaches on the same rows.
     public var guessing: Guessing?
 
@@ -58,6 +61,12 @@ public struct Evaluation: Codable, Hashable, Sendable {
             self.loss = loss
             self.accuracy = accuracy
         }
+    }
+
+    /// In the target's own units.
+    public struct Pair: Codable, Hashable, Sendable {
+        public var actual: Float
+        public var predicted: Float
     }
 
     public struct ClassScore: Codable, Hashable, Sendable {
@@ -94,6 +103,7 @@ public struct Evaluation: Codable, Hashable, Sendable {
 public struct EvaluationTally: Sendable {
     private static let mostConfused = 100
     private static let bins = 10
+    private static let mostPairs = 256
 
     private let schema: TableSchema
     private let target: TableSchema.Column?
@@ -105,6 +115,9 @@ public struct EvaluationTally: Sendable {
     private var (errors, squares) = (0.0, 0.0)
     private var (sum, sumOfSquares) = (0.0, 0.0)
     private var (guessErrors, guessSquares) = (0.0, 0.0)
+    /// Every `pairStep`-th row.
+    private var pairs: [Evaluation.Pair] = []
+    private var pairStep = 1
 
     public init(_ schema: TableSchema) {
         self.schema = schema
@@ -136,6 +149,15 @@ public struct EvaluationTally: Sendable {
 
     /// In the target's own units.
     public mutating func add(predicted: Double, actual: Double) {
+        if samples % pairStep == 0 {
+            if pairs.count == Self.mostPairs {
+                pairs = pairs.enumerated().filter { $0.offset % 2 == 0 }.map(\.element)
+                pairStep *= 2
+            }
+            // What cannot be written down is no point.
+            let pair = Evaluation.Pair(actual: Float(actual), predicted: Float(predicted))
+            if samples % pairStep == 0 { pairs.append(pair) }
+        }
         samples += 1
         let error = predicted - actual
         errors += abs(error)
@@ -199,6 +221,7 @@ public struct EvaluationTally: Sendable {
         result.mae = (errors / all).finite
         let total = sumOfSquares - sum * sum / all
         result.r2 = total > 0 ? (1 - squares / total).finite : nil
+        result.predictions = pairs.filter { $0.actual.isFinite && $0.predicted.isFinite }
         result.guessing = Evaluation.Guessing(
             prediction: "\(target?.mean ?? 0)", rmse: (guessSquares / all).squareRoot().finite, mae: (guessErrors / all).finite)
     }

@@ -79,7 +79,7 @@ extension Schema {
             ],
             optional: [
                 "name": text, "started_at": date, "ended_at": date, "target": text, "task": task, "metrics": named("Metrics"),
-                "error": text,
+                "error": text, "version": whole,
             ]),
         "TrainingStatus": record(
             [
@@ -107,7 +107,7 @@ extension Schema {
             ],
             optional: [
                 "lr_schedule": one(of: LearningRateSchedule.self), "task": task, "target": text, "early_stopping": whole,
-                "max_norm_ratio": number, "class_weight": any(of: [text, map(number)]), "pool": one(of: Pool.self),
+                "from": text, "max_norm_ratio": number, "class_weight": any(of: [text, map(number)]), "pool": one(of: Pool.self),
                 "data": record(
                     ["use": list(text), "ignore": list(text), "scaling": one(of: Scaling.self)],
                     optional: ["header": flag, "group": text]), "name": text, "note": text,
@@ -167,13 +167,15 @@ extension Schema {
             optional: [
                 "rows": record(["rows": whole, "least": whole, "most": whole, "mean": number]), "best_peer": text,
                 "reported": named("Metrics"), "target": text, "task": task, "evaluation": named("Evaluation"), "target_std": number,
+                "expected_seconds": number, "version": whole,
             ]),
         "PeerResult": record(
             [
                 "id": text, "name": text, "engine": text, "device": text, "state": state, "samples": whole, "trained_samples": whole,
             ],
             optional: [
-                "loss": number, "accuracy": number, "r2": number, "samples_per_second": number, "message": text,
+                "loss": number, "accuracy": number, "r2": number, "samples_per_second": number, "message": text, "worked_seconds": number,
+                "sent_bytes": whole,
             ]),
         "Evaluation": record(
             ["task": task, "target": text, "samples": whole],
@@ -185,6 +187,7 @@ extension Schema {
                 "calibration": list(
                     record(["from": number, "to": number, "samples": whole, "probability": number, "accuracy": number])),
                 "importance": list(record(["column": text, "loss": number], optional: ["accuracy": number])),
+                "predictions": list(record(["actual": number, "predicted": number])),
                 "calibration_error": number, "rmse": number, "mae": number, "r2": number,
                 "guessing": record(["prediction": text], optional: ["accuracy": number, "rmse": number, "mae": number]),
             ]),

@@ -15,7 +15,8 @@ enum ModelCard {
             table(
                 ["", ""],
                 [
-                    ["Predicts", "`\(line(session.dataset?.target ?? ""))`, \(task)"], ["Session", session.id],
+                    ["Predicts", "`\(line(session.dataset?.target ?? ""))`, \(task)"],
+                    ["Version", session.modelVersion.map { "\($0)" } ?? "1"], ["Session", session.id],
                     ["Trained", session.endedAt.map { $0.formatted(.iso8601) } ?? ""], ["Made by", "Cohort \(CohortVersion.current)"],
                     [
                         "Format",

@@ -23,6 +23,7 @@ enum SettingsForm {
         "per_peer": .text.about("JSON: peer's name or id → batch_size, epochs, lr."), "early_stopping": .whole, "max_norm_ratio": .number,
         "class_weight": .text.about("balanced, none, or JSON such as {\"yes\": 5}."), "lr_schedule": .one(of: LearningRateSchedule.self),
         "pool": .one(of: Pool.self).standard(.text("mine")), "header": .one(of: ["yes", "no", "auto"]), "use": .text, "ignore": .text,
+        "from": .text.about("A session of yours, by its id: training goes on from its model."),
         "group": .text, "scaling": .one(of: Scaling.self), "name": .text(0...80).about("What to call the session."),
         "note": .text(0...2_000).about("What to remember of it."),
         "sha256": .text.about("In place of the file: that of one of your earlier sessions, by its SHA-256."),
@@ -95,6 +96,13 @@ enum SettingsForm {
         settings.minPeers = try whole("min_peers") ?? settings.minPeers
         if let overrides = given["per_peer"] { settings.perPeer = try self.overrides(overrides) }
         if given["pool"] != nil { settings.pool = try choice("pool", Pool.mine) }
+        if let from = given["from"] {
+            settings.from = from
+            let kept = ["hidden", "activation", "dropout", "task", "use", "ignore", "scaling"]
+            if let field = kept.first(where: { given[$0] != nil }) {
+                throw CohortError(.invalid, "\(field) does not go with from: the model that training goes on from has its own")
+            }
+        }
         settings.name = given["name"]
         settings.note = given["note"]
         settings.earlyStopping = try whole("early_stopping")

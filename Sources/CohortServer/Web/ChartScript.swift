@@ -7,6 +7,41 @@ enum ChartScript {
         const dashes = [[], [6, 3], [2, 2], [8, 3, 2, 3]];
         const isDark = matchMedia('(prefers-color-scheme: dark)');
 
+        // Makes room for the pixels of a canvas as it is shown.
+        const begin = canvas => {
+            const context = canvas.getContext('2d'), scale = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+            const [wide, high] = [Math.round(width * scale), Math.round(height * scale)];
+            if (canvas.width !== wide || canvas.height !== high) { canvas.width = wide; canvas.height = high; }
+            context.setTransform(scale, 0, 0, scale, 0, 0);
+            context.clearRect(0, 0, width, height);
+            context.font = '12px system-ui, sans-serif';
+            return {context, width, height};
+        };
+
+        // Points [x, y] around the line y = 0.
+        export const scatter = (canvas, points, along, up) => {
+            const {context, width, height} = begin(canvas), style = getComputedStyle(document.body);
+            const xs = points.map(([x]) => x), ys = points.map(([, y]) => y);
+            const [least, most] = [Math.min(...xs), Math.max(...xs)], reach = Math.max(...ys.map(Math.abs)) || 1;
+            const left = 58, right = width - 8, top = 8, bottom = height - 22;
+            const px = x => left + (most > least ? (x - least) / (most - least) : .5) * (right - left), py = y => (top + bottom) / 2 - y / reach * (bottom - top) / 2;
+            context.strokeStyle = style.getPropertyValue('--line');
+            context.fillStyle = style.getPropertyValue('--muted') || style.color;
+            for (const y of [-reach, 0, reach]) {
+                context.beginPath();
+                context.moveTo(left, py(y));
+                context.lineTo(right, py(y));
+                context.stroke();
+                context.fillText(figure(Number(y.toPrecision(3))), 2, Math.min(Math.max(py(y) + 4, 14), bottom));
+            }
+            context.fillText(`${along} ${figure(Number(least.toPrecision(3)))}`, left, height - 6);
+            const label = figure(Number(most.toPrecision(3)));
+            context.fillText(label, right - context.measureText(label).width, height - 6);
+            context.fillStyle = `hsl(${hues[0]} 70% ${isDark.matches ? 68 : 36}% / .6)`;
+            for (const [x, y] of points) { context.beginPath(); context.arc(px(x), py(y), 2.5, 0, 7); context.fill(); }
+            canvas.title = `${up} by ${along}`;
+        };
+
         // Lines on a canvas, each a name and points [x, y], and a legend of them. `strong` is the name of one that is drawn last, and thicker.
         export class Chart {
             constructor(canvas, legend, {strong = null, from = null, to = null, isShare = false, along = 'round'} = {}) {
@@ -34,14 +69,7 @@ enum ChartScript {
             }
 
             draw() {
-                const {canvas} = this, context = canvas.getContext('2d');
-                const scale = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
-                const [wide, high] = [Math.round(width * scale), Math.round(height * scale)];
-                if (canvas.width !== wide || canvas.height !== high) { canvas.width = wide; canvas.height = high; }
-                context.setTransform(scale, 0, 0, scale, 0, 0);
-                context.clearRect(0, 0, width, height);
-                const ink = getComputedStyle(document.body);
-                context.font = '12px system-ui, sans-serif';
+                const {context, width, height} = begin(this.canvas), ink = getComputedStyle(document.body);
                 context.fillStyle = ink.getPropertyValue('--muted') || ink.color;
                 const lines = [...this.lines].filter(([, points]) => points.length).sort(([a], [b]) => (a === this.strong) - (b === this.strong));
                 if (!lines.length) { context.fillText('Nothing was measured yet.', 8, 24); this.legend.replaceChildren(); this.legend.dataset.names = ''; return; }

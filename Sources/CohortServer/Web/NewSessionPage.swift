@@ -29,6 +29,7 @@ struct NewSessionPage: Sendable {
     static let template = #"""
         {{<layout}}{{$main}}
         <h1>New session</h1>
+        <p id="onward" role="status" hidden></p>
         <form id="form">
         <fieldset><legend>Data</legend>
         <div class="drop" id="drop">
@@ -100,6 +101,20 @@ struct NewSessionPage: Sendable {
             return svg;
         };
 
+        // Training goes on from a model: its columns, target and shape stay.
+        const from = new URLSearchParams(location.search).get('from');
+        let source = null;
+        const goOn = async () => {
+            source = await call('GET', `/sessions/${from}`);
+            const place = make('a', {href: `/app/session/${from}`, textContent: source.settings.name ?? source.filename});
+            $('onward').replaceChildren('Training goes on from the model of ', place, `, which predicts '${source.dataset.target}'. The CSV needs the columns that it was made from.`);
+            $('onward').hidden = false;
+            $('hidden').value = source.settings.hidden.join(',') || 'none';
+            $('dropout').value = source.settings.dropout;
+            $('name').value = source.settings.name ?? '';
+            for (const fixed of ['hidden', 'dropout', 'target', 'task']) $(fixed).disabled = true;
+        };
+
         const uses = new Map();
         const show = (look, keepsTarget) => {
             if (!keepsTarget) $('target').replaceChildren(...look.columns.map(column => make('option', {value: column.name, textContent: column.name, selected: column.kind === 'target'})));
@@ -111,7 +126,7 @@ struct NewSessionPage: Sendable {
                     ...(column.kind === 'target' ? [] : [column.kind === 'ignored' ? make('option', {value: 'use', textContent: 'use'}) : make('option', {value: 'ignore', textContent: 'do not use'})]));
                 role.value = uses.get(column.name) ?? '';
                 if (role.value === '' ) role.selectedIndex = 0;
-                role.disabled = column.kind === 'target';
+                role.disabled = source !== null || column.kind === 'target';
                 role.addEventListener('change', () => { uses.set(column.name, role.value); });
                 const values = make('div', {}, bars(column.counts), make('span', {className: 'muted small', textContent: column.kind === 'numeric' && column.least !== undefined ? `${figure(column.least)} to ${figure(column.most)}` : (column.examples ?? []).join(', ')}));
                 return [make('strong', {textContent: column.name}), role, whole(column.missing), values, make('span', {className: 'small', textContent: column.note ?? ''})];
@@ -129,8 +144,9 @@ struct NewSessionPage: Sendable {
             say('file-problem');
             try {
                 const query = new URLSearchParams({whole: chosen.size <= 1048576});
-                if (keepsTarget) query.set('target', $('target').value);
-                if ($('task').value) query.set('task', $('task').value);
+                if (source) { query.set('target', source.dataset.target); query.set('task', source.dataset.task); }
+                else if (keepsTarget) query.set('target', $('target').value);
+                if (!source && $('task').value) query.set('task', $('task').value);
                 const answer = await fetch(`/app/look?${query}`, {method: 'POST', headers: {'X-CSRF-Token': token, 'Content-Type': 'text/csv'}, body: chosen.slice(0, 1048576)});
                 const body = await answer.json();
                 if (!answer.ok) throw new Error(body.detail);
@@ -171,10 +187,11 @@ struct NewSessionPage: Sendable {
                 : shown.map(many => `${many === 1 ? 'one machine' : `${many} machines`} about ${duration(seconds(many))}`).join(', ');
             const slowest = speeds[Math.min(count, free.length) - 1];
             const tiny = !isAlone && seconds(1) < .05 ? ' With so little work, more machines do not help: sending the weights takes longer than training.' : '';
-            $('estimate').textContent = `Computing ${isAlone ? 'takes' : 'a round takes'} ${times}; the slowest of them is ${slowest[0]} (${whole(slowest[1])} rows/s of this net). The network comes on top.${tiny}`;
+            $('estimate').textContent = `Computing ${isAlone ? 'takes' : 'a round takes'} ${times}; the slowest of them is ${slowest[0]} (${whole(slowest[1])} rows/s of this net). The network comes on top: each machine receives and sends ${bytes(4 * weights)} a round.${tiny}`;
         };
         for (const name of ['peers', 'hidden', 'epochs', 'strategy', 'validation']) $(name).addEventListener('input', estimate);
 
+        if (from) try { await goOn(); } catch (error) { say('problem', error.message); }
         try {
             const peers = await call('GET', '/peers');
             free = peers.filter(peer => peer.status === 'ONLINE' && peer.mine);
@@ -192,6 +209,7 @@ struct NewSessionPage: Sendable {
             const fields = {};
             for (const [name, value] of new FormData(form)) if (typeof value === 'string' && value.trim() !== '') fields[name] = value.trim();
             if (fields.strategy === 'independent') delete fields.rounds;
+            if (source) fields.from = from;
             const picked = what => [...uses].filter(([, use]) => use === what).map(([name]) => name);
             for (const what of ['use', 'ignore']) if (picked(what).length) fields[what] = JSON.stringify(picked(what));
             const each = {};

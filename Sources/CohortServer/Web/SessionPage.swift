@@ -21,6 +21,7 @@ struct SessionPage: Sendable {
         <div class="row" id="actions">
         <button id="cancel" class="quiet" type="button" hidden>Cancel</button>
         <a id="model" class="button" href="/sessions/{{id}}/model" hidden>Download the model</a>
+        <a id="onward" class="button quiet" href="/app/new?from={{id}}" hidden>Train further</a>
         <a id="compare" class="button quiet" href="/app/compare?a={{id}}">Compare</a>
         <a id="metrics" class="button quiet" href="/sessions/{{id}}/metrics?format=csv" download="{{id}}.csv">Metrics as CSV</a>
         <a id="card" class="button quiet" href="/sessions/{{id}}/card" download="{{id}}.md" hidden>Model card</a>
@@ -42,8 +43,8 @@ struct SessionPage: Sendable {
         """#
 
     static let script = #"""
-        import {$, make, call, token, whole, percent, figure, duration, words, tone, table} from './app.js';
-        import {Chart} from './chart.js';
+        import {$, make, call, token, whole, percent, figure, duration, words, tone, table, bytes} from './app.js';
+        import {Chart, scatter} from './chart.js';
 
         const id = $('session').dataset.id;
         const final = status => ['COMPLETED', 'FAILED', 'CANCELLED'].includes(status);
@@ -68,9 +69,9 @@ struct SessionPage: Sendable {
         const drawPeers = () => {
             if (!lanesChanged) return;
             lanesChanged = false;
-            $('peers').replaceChildren(table(['Name', 'State', {name: 'Rows', number: true}, {name: 'Round', number: true}, {name: 'Epoch', number: true}, {name: 'Loss', number: true}, {name: 'Samples/s', number: true}, 'Note'],
+            $('peers').replaceChildren(table(['Name', 'State', {name: 'Rows', number: true}, {name: 'Round', number: true}, {name: 'Epoch', number: true}, {name: 'Loss', number: true}, {name: 'Samples/s', number: true}, 'Last epoch', 'Note'],
                 [...lanes.values()].map(peer => [make('strong', {textContent: peer.name}), peer.state ?? '', peer.rows === undefined ? '–' : whole(peer.rows), peer.round === undefined ? '–' : String(peer.round + 1),
-                    peer.epoch ? String(peer.epoch) : '–', figure(peer.loss), peer.samples_per_second ? whole(peer.samples_per_second) : '–', peer.message ?? ''])));
+                    peer.epoch ? String(peer.epoch) : '–', figure(peer.loss), peer.samples_per_second ? whole(peer.samples_per_second) : '–', peer.heard && !final(session.status) ? `${duration((performance.now() - peer.heard) / 1000)} ago` : '–', peer.message ?? ''])));
         };
 
         const point = (name, round, epoch, values) => {
@@ -102,7 +103,7 @@ struct SessionPage: Sendable {
             $('running').hidden = final(status);
             $('cancel').hidden = final(status);
             $('delete').hidden = !final(status);
-            for (const link of ['model', 'card']) $(link).hidden = status !== 'COMPLETED';
+            for (const link of ['model', 'card', 'onward']) $(link).hidden = status !== 'COMPLETED';
         };
 
         const settingsTable = settings => {
@@ -136,6 +137,9 @@ struct SessionPage: Sendable {
             if (session.status === 'COMPLETED') await finish();
         };
 
+        // How long a machine has been silent grows by itself.
+        setInterval(() => { if (session && !final(session.status) && lanes.size <= 60 && !document.hidden) { lanesChanged = true; redraw(); } }, 1000);
+
         const follow = () => {
             const stream = new EventSource(`/sessions/${id}/events`);
             const take = event => {
@@ -143,7 +147,7 @@ struct SessionPage: Sendable {
                 const notice = JSON.parse(event.data);
                 if (notice.kind === 'epoch') {
                     point(notice.peer_name, notice.round, notice.epoch, notice);
-                    lane(notice.peer_id, {name: notice.peer_name, round: notice.round, epoch: notice.epoch, loss: notice.loss, samples_per_second: notice.samples_per_second, state: 'training', message: ''});
+                    lane(notice.peer_id, {name: notice.peer_name, round: notice.round, epoch: notice.epoch, loss: notice.loss, samples_per_second: notice.samples_per_second, state: 'training', message: '', heard: performance.now()});
                 } else if (notice.kind === 'round') {
                     add('loss', GLOBAL, notice.round + 1, notice.validation_loss);
                     add('score', GLOBAL, notice.round + 1, isRegression ? notice.validation_r2 : notice.validation_accuracy);
@@ -194,6 +198,14 @@ struct SessionPage: Sendable {
             } else if (evaluation) {
                 parts.push(make('p', {}, make('strong', {textContent: `RMSE ${figure(evaluation.rmse)}`}), `, MAE ${figure(evaluation.mae)}, R² ${figure(evaluation.r2)} on ${whole(evaluation.samples)} held-out rows, in units of '${evaluation.target}'.`,
                     evaluation.guessing ? ` Always guessing ${figure(Number(evaluation.guessing.prediction))}: RMSE ${figure(evaluation.guessing.rmse)}.` : ''));
+                if (evaluation.predictions?.length > 1) {
+                    const canvas = make('canvas', {role: 'img', 'aria-label': `Residuals of ${evaluation.predictions.length} held-out rows against what was predicted`});
+                    parts.push(make('h3', {textContent: 'Residuals'}), make('p', {className: 'help', textContent: 'The true value less the predicted one, by what was predicted, for some of the held-out rows. A good model shows no pattern around the line at 0.'}), canvas);
+                    const points = evaluation.predictions.map(pair => [pair.predicted, pair.actual - pair.predicted]);
+                    const draw = () => scatter(canvas, points, 'predicted', 'residual');
+                    requestAnimationFrame(draw);
+                    addEventListener('resize', () => requestAnimationFrame(draw));
+                }
             }
             if (evaluation?.importance?.length) {
                 const top = evaluation.importance.slice(0, 15), largest = Math.max(...top.map(each => each.loss), 1e-12);
@@ -205,11 +217,11 @@ struct SessionPage: Sendable {
                 table(['Predicted probability', {name: 'Mean', number: true}, {name: 'Accuracy', number: true}, {name: 'Rows', number: true}], evaluation.calibration.map(bin => [`${percent(bin.from)} to ${percent(bin.to)}`, percent(bin.probability), percent(bin.accuracy), whole(bin.samples)])));
             if (results.best_peer) parts.push(make('p', {textContent: `Best machine: ${results.best_peer}.`}));
             const most = Math.max(1, ...results.peers.map(peer => peer.trained_samples));
-            parts.push(make('h3', {textContent: isIndependent ? 'Leaderboard' : 'Contributions'}), table(['Machine', {name: 'Rows trained', number: true}, 'Share', {name: 'Loss', number: true}, {name: isRegression ? 'R²' : 'Accuracy', number: true}, {name: 'Samples/s', number: true}],
+            parts.push(make('h3', {textContent: isIndependent ? 'Leaderboard' : 'Contributions'}), table(['Machine', {name: 'Rows trained', number: true}, 'Share', {name: 'Loss', number: true}, {name: isRegression ? 'R²' : 'Accuracy', number: true}, {name: 'Samples/s', number: true}, {name: 'Seconds', number: true}, {name: 'Sent', number: true}],
                 [...results.peers].sort((a, b) => isIndependent ? (a.loss ?? Infinity) - (b.loss ?? Infinity) : b.trained_samples - a.trained_samples).map(peer => [peer.name, whole(peer.trained_samples),
-                    make('progress', {max: most, value: peer.trained_samples, 'aria-label': `share of ${peer.name}`}), figure(peer.loss), isRegression ? figure(peer.r2) : percent(peer.accuracy), peer.samples_per_second ? whole(peer.samples_per_second) : '–'])));
+                    make('progress', {max: most, value: peer.trained_samples, 'aria-label': `share of ${peer.name}`}), figure(peer.loss), isRegression ? figure(peer.r2) : percent(peer.accuracy), peer.samples_per_second ? whole(peer.samples_per_second) : '–', peer.worked_seconds === undefined ? '–' : figure(Number(peer.worked_seconds.toPrecision(3))), peer.sent_bytes === undefined ? '–' : bytes(peer.sent_bytes)])));
             for (const warning of results.warnings ?? []) parts.push(make('p', {className: 'warning', textContent: `Data: ${warning}`}));
-            parts.push(make('p', {className: 'muted', textContent: `${results.rounds} rounds in ${duration(results.seconds)}; seed ${results.seed}.`}));
+            parts.push(make('p', {className: 'muted', textContent: `${results.rounds} rounds in ${duration(results.seconds)}${results.expected_seconds === undefined ? '' : ` (estimated from the machines' speeds: ${duration(results.expected_seconds)} of computing)`}; seed ${results.seed}.`}));
             $('results').replaceChildren(...parts);
             $('outcome').hidden = false;
             tryIt();

@@ -24,19 +24,23 @@ public enum SchemaInference {
     ///   - validation: the share of rows to hold out, 0 ..< 1.
     ///   - seed: decides which.
     ///   - options: what a person says of the columns.
+    ///   - model: the schema of a model that training goes on from: its columns are read as it reads them, wherever the file has them. `target`
+    ///     and `task` are its own then.
     ///   - threads: nil: as many as there are cores. What is found does not depend on it.
     /// - Throws: ``CohortError`` `invalid`, with line and column where there is one; `CancellationError` when told to stop.
     public static func infer(
         csvAt path: String, target: String?, task: LearningTask?, validation: Double, seed: UInt64,
-        options: DataOptions = DataOptions(), threads: Int? = nil, shouldContinue: @escaping () -> Bool = { true }
+        options: DataOptions = DataOptions(), model: TableSchema? = nil, threads: Int? = nil,
+        shouldContinue: @escaping () -> Bool = { true }
     ) throws -> Finding {
         guard (0..<1).contains(validation) else {
             throw CohortError(.invalid, "validation is \(validation): the share of rows held out must be at least 0 and less than 1")
         }
+        let (target, given) = model.map { ($0.target, $0.task) } ?? (target, task)
         let options = try options.validated(target: target)
         let parallel = InParallel(threads: threads)
         let reader = CSVReader(path: path, format: try CSVFormat(of: path))
-        let named = [target, options.group].compactMap { $0 } + options.use + options.ignore
+        let named = [target, options.group].compactMap { $0 } + options.use + options.ignore + (model?.featureNames ?? [])
         let header = try Header(reader, known: named, isThere: options.header)
         for (name, purpose) in [(target, "to predict"), (options.group, "to group the rows by")] {
             if let name { try require(name, purpose, header) }
@@ -51,7 +55,7 @@ public enum SchemaInference {
         let found = look.scans[look.target]
         guard found.values > 0 else { throw CohortError(.invalid, "the target column '\(found.name)' has no values") }
         let byDefault = target == nil ? " (the last column was taken; --target chooses another)" : ""
-        let task = task ?? TargetRules.guess(found, look.labels)
+        let task = given ?? TargetRules.guess(found, look.labels)
         var schema = TableSchema(
             hasHeader: header.isThere, delimiter: String(UnicodeScalar(reader.format.delimiter)), columns: [], target: found.name,
             task: task, classes: [], validation: validation, splitSeed: seed, trainingRows: 0, validationRows: 0, droppedRows: 0)
@@ -65,8 +69,12 @@ public enum SchemaInference {
             schema.group = options.group
             schema.groupThreshold = look.groups?.threshold(share: validation)
         }
-        schema.columns = ColumnRules.columns(look, header, options)
-        let shown = try fit(&schema, reader, look.scans, options.scaling, parallel, shouldContinue)
+        if let model { try schema.takeClasses(of: model) }
+        let carried = try model.map { try ModelColumns($0).columns(look, header, options) }
+        schema.columns = carried ?? ColumnRules.columns(look, header, options)
+        var shown = try fit(&schema, reader, look.scans, options.scaling, parallel, shouldContinue)
+        // What was fitted anew is not what the model's weights go with.
+        if let carried { (schema.columns, shown) = (carried, []) }
         try check(schema)
         return Finding(schema: schema, warnings: Warnings.of(schema, look, header, reader.format, options) + shown)
     }

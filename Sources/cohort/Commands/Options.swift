@@ -71,12 +71,12 @@ extension SessionSettings {
         var nesterov = false
         @Option(name: .customLong("weight-decay"), help: "Weight decay; adamw: 0.01 unless said.")
         var weightDecay: Double?
-        @Option(help: "Hidden layers' widths, such as 128,64; 'none' for a linear model.")
-        var hidden = "128,64"
-        @Option(help: "relu, tanh or sigmoid.")
-        var activation = "relu"
-        @Option(help: "Probability that a hidden unit is dropped while training.")
-        var dropout = 0.0
+        @Option(help: "Hidden layers' widths, such as 128,64 (which is meant unless said); 'none' for a linear model.")
+        var hidden: String?
+        @Option(help: "relu (unless said), tanh or sigmoid.")
+        var activation: String?
+        @Option(help: "Probability that a hidden unit is dropped while training; 0 unless said.")
+        var dropout: Double?
         @OptionGroup(title: "Columns") var columns: ColumnOptions
         @Option(help: "Randomness comes from this alone; else drawn and said.")
         var seed: UInt64?
@@ -100,6 +100,17 @@ extension SessionSettings {
         @Option(help: "Whose peers may take part, and so see the data: mine, or everyone (those started with --serve everyone).")
         var pool = "mine"
 
+        /// - Throws: ``CohortError`` `invalid` for what a session that goes on from a model has of it.
+        func checkGoesOn() throws {
+            let kept: [(String, Bool)] = [
+                ("hidden", hidden != nil), ("activation", activation != nil), ("dropout", dropout != nil), ("task", columns.task != nil),
+                ("use", !columns.use.isEmpty), ("ignore", !columns.ignore.isEmpty), ("scaling", columns.scaling != Scaling.auto.rawValue),
+            ]
+            if let (option, _) = kept.first(where: \.1) {
+                throw CohortError(.invalid, "--\(option) does not go with --from: the model that training goes on from has its own")
+            }
+        }
+
         /// As many peers as are free.
         var takesAll: Bool { peers == "all" }
 
@@ -110,9 +121,9 @@ extension SessionSettings {
             let widths: [Int] =
                 try hidden == "none"
                 ? []
-                : hidden.split(separator: ",", omittingEmptySubsequences: false).map { part -> Int in
+                : (hidden ?? "128,64").split(separator: ",", omittingEmptySubsequences: false).map { part -> Int in
                     guard let width = Int(part.filter { $0 != " " }) else {
-                        throw CohortError(.invalid, "--hidden is '\(hidden)'; it must be layer widths such as 128,64")
+                        throw CohortError(.invalid, "--hidden is '\(hidden ?? "")'; it must be layer widths such as 128,64")
                     }
                     return width
                 }
@@ -125,7 +136,7 @@ extension SessionSettings {
                 peers: peers, strategy: strategy, rounds: rounds ?? 10, epochs: epochs, batchSize: batchSize, lr: lr,
                 optimizer: OptimizerSpec(
                     name: choice("optimizer", optimizer), momentum: momentum, nesterov: nesterov, weightDecay: weightDecay),
-                hidden: widths, activation: choice("activation", activation), dropout: dropout,
+                hidden: widths, activation: choice("activation", activation ?? "relu"), dropout: dropout ?? 0,
                 task: columns.learningTask(), target: columns.target, seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)),
                 validation: validation, minPeers: minPeers, perPeer: overrides, earlyStopping: earlyStopping, maxNormRatio: maxNormRatio,
                 classWeight: try classWeight.flatMap(ClassWeight.parse), pool: choice("pool", pool),

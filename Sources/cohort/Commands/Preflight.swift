@@ -18,7 +18,8 @@ struct Preflight {
     func run() async throws -> String {
         if let output { try Self.checkWritable(output) }
         let digest = try await FileDigest(of: file)
-        if digest.bytes <= Self.largestLook { try look() }
+        // How a model that training goes on from reads the columns is the server's to say.
+        if digest.bytes <= Self.largestLook, settings.from == nil { try look() }
         return digest.sha256
     }
 

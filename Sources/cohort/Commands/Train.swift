@@ -1,6 +1,7 @@
 import ArgumentParser
 import CohortClient
 import CohortCore
+import CohortTraining
 import FoundationEssentials
 import SystemPackage
 import UnixSignals
@@ -14,12 +15,18 @@ struct Train: AsyncParsableCommand {
             cohort train data.csv --target species --peers all
             cohort train data.csv --peers 3 --rounds 20 --epochs 2 --lr 0.002 -o model.safetensors
             cohort train data.csv --strategy independent --epochs 50 --wait --json
+            cohort train newer.csv --from 3f2a91 --rounds 5
             """)
 
     @OptionGroup var connection: ConnectionOptions
     @OptionGroup(title: "Training") var options: SessionSettings.Options
     @Argument(help: "The CSV.")
     var file: String
+    @Option(
+        help: ArgumentHelp(
+            "Go on from the model of an earlier session: its id or the first letters of it, or the file that came out.", valueName: "model")
+    )
+    var from: String?
     @Option(name: .shortAndLong, help: "Download the model here when done.")
     var output: String?
     @Flag(help: "Return once the session has started.")
@@ -28,17 +35,35 @@ struct Train: AsyncParsableCommand {
     var wait = false
 
     func run() async throws {
-        let settings = try options.settings()
+        var settings = try options.settings()
+        if let from {
+            try options.checkGoesOn()
+            settings.from = try Self.sessionNamed(in: from)
+        }
         guard !detach || output == nil else {
             throw CohortError(.invalid, "-o does not go with --detach: when the session is done, run `cohort model -o FILE`")
         }
         let sha256 = try await Preflight(file: file, settings: settings, output: output).run()
-        try await signedIn(connection) { client in
+        try await signedIn(connection) { [settings] client in
+            var settings = settings
+            if let from = settings.from { settings.from = try await client.sessionId(startingWith: from) }
             var training = TrainingRun(client: client, json: connection.json)
             training.waits = wait
             training.takesAll = options.takesAll
             _ = try await training.run(file: file, sha256: sha256, settings: settings, output: output, detach: detach)
         }
+    }
+}
+
+extension Train {
+    /// A model file names the session that it came of; anything else is a session's id.
+    private static func sessionNamed(in model: String) throws -> String {
+        guard model.hasSuffix(".safetensors") || FileManager.default.fileExists(atPath: model) else { return model }
+        guard let data = FileManager.default.contents(atPath: model) else { throw CohortError(.notFound, "\(model) cannot be read") }
+        guard let id = try ModelFile.decode([UInt8](data)).sessionId else {
+            throw CohortError(.invalid, "\(model) does not say which session it came of: give the session's id")
+        }
+        return id
     }
 }
 

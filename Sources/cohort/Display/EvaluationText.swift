@@ -137,6 +137,7 @@ enum ResultsText {
 
     private static func closing(_ results: API.Results) -> String {
         var text = "rounds: \(results.rounds), time: \(Figure.seconds(results.seconds))"
+        if let expected = results.expectedSeconds { text += " (\(Figure.seconds(expected)) of computing were expected)" }
         if let best = results.bestPeer { text += ", best peer: \(best)" }
         if let rows = results.rows {
             let times = rows.least == rows.most ? "\(rows.least)" : "\(rows.least) to \(rows.most)"
