@@ -38,6 +38,7 @@ extension Target.Dependency {
     static let swiftASN1 = product(name: "SwiftASN1", package: "swift-asn1")
     static let x509 = product(name: "X509", package: "swift-certificates")
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
+    static let tracing = product(name: "Tracing", package: "swift-distributed-tracing")
     static let unixSignals = product(name: "UnixSignals", package: "swift-service-lifecycle")
     static let system = product(name: "SystemPackage", package: "swift-system")
     static let serviceLifecycle = product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -67,6 +68,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: [.defaults]),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.3"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -91,6 +93,9 @@ let package = Package(
         .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
         room("CohortTraining", ["CohortCore", "CKernels", .system]),
 
+        // Which spans a session has; who sends them is another's.
+        room("CohortTracing", ["CohortCore", .tracing]),
+
         // One technology each.
         .systemLibrary(name: "CCrypt", providers: [.apt(["libcrypt-dev"])]),
         room("SQLiteDocuments", ["CohortCore", .grdb]),
@@ -109,6 +114,8 @@ let package = Package(
             "RabbitMQTransport",
             ["CohortCore", "CohortSystem", "CRabbitMQ", .asyncHTTPClient, .crypto, .logging, .nioCore, .nioHTTP1, .nioSSL]),
 
+        room("OTLPTracer", ["CohortCore", "CohortTracing", .asyncHTTPClient, .logging, .nioCore, .nioHTTP1, .serviceLifecycle, .tracing]),
+
         // Reference implementations of the ports, for tests.
         room("InMemory", ["CohortCore", .crypto]),
 
@@ -121,14 +128,21 @@ let package = Package(
             ]),
         room(
             "CohortCoordinator",
-            ["CohortCore", "CohortStrategies", "CohortTraining", "CohortSystem", .crypto, .logging, .serviceLifecycle, .system]),
+            [
+                "CohortCore", "CohortStrategies", "CohortTracing", "CohortTraining", "CohortSystem", .crypto, .logging, .serviceLifecycle,
+                .system, .tracing,
+            ]),
         room(
             "CohortPeer",
-            ["CohortCore", "CohortTraining", "CohortSystem", "CohortClient", .crypto, .logging, .serviceLifecycle]),
+            [
+                "CohortCore", "CohortTracing", "CohortTraining", "CohortSystem", "CohortClient", .crypto, .logging, .serviceLifecycle,
+                .tracing,
+            ]),
         room(
             "CohortServer",
             [
-                "CohortCore", "CohortTraining", "CohortSystem", "CCrypt", .hummingbird, .hummingbirdCore, .hummingbirdTLS,
+                "CohortCore", "CohortTracing", "CohortTraining", "CohortSystem", "CCrypt", .tracing, .hummingbird, .hummingbirdCore,
+                .hummingbirdTLS,
                 .nioCertificateReloading, .nioSSL, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,
                 .system,
                 .nioPosix, .nioFileSystem, .nioHTTP1, .nioHTTPTypes, .nioEmbedded, .nioHTTPCompression, .mustache, .serviceLifecycle,
@@ -139,7 +153,7 @@ let package = Package(
             name: "cohort",
             dependencies: [
                 "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "MongoDocuments", "DirectoryObjects",
-                "RabbitMQTransport", "S3Objects",
+                "OTLPTracer", "RabbitMQTransport", "S3Objects",
                 "CohortClient",
                 "CohortCoordinator", "CohortPeer", "CohortServer", "CohortSystem", .argumentParser, .asyncHTTPClient, .configuration,
                 .crypto,
@@ -154,6 +168,7 @@ let package = Package(
             ]),
     ]
         + tests("CohortCoreTests", ["CohortCore", "CohortStrategies"])
+        + tests("OTLPTracerTests", ["OTLPTracer", "CohortTracing", "CohortCore", .tracing])
         + tests("CohortStrategiesTests", ["CohortStrategies", "CohortCore"])
         + tests(
             "CohortTrainingTests", ["CohortTraining", "CohortCore", "CKernels"],
@@ -186,7 +201,9 @@ let package = Package(
         + tests(
             "SystemTests",
             [
-                "cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortTraining", .argumentParser, .asyncHTTPClient, .subprocess,
+                "cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortTraining", .argumentParser, .asyncHTTPClient, .hummingbird,
+                .subprocess,
+                .serviceLifecycle,
                 .nioCore,
                 .nioHTTP1,
                 .system,

@@ -187,6 +187,9 @@ class SimulatedPeer:
         self.base, self.token, self.name, self.train, self.shared = base, token, name, train, shared
         self.calls = self.connect()
         self.first_train = None
+        # What an epoch takes, beside telling of it; its loss and accuracy.
+        self.epoch_seconds = 0
+        self.measure = lambda epoch: (1.0, 0.5)
 
     def connect(self):
         return Borrowed(self.shared, self.token) if self.shared else Connection(self.base, self.token)
@@ -252,7 +255,10 @@ class SimulatedPeer:
             if command.get("update_url"):
                 results["samples"] = sum(r["end"] - r["start"] for r in command["rows"]["ranges"]) * command["epochs"]
                 for epoch in range(1, command["epochs"] + 1):
-                    await self.event({"type": "HEARTBEAT", **about, "epoch": epoch, "loss": 1.0, "accuracy": 0.5, "samples_per_second": 1000, "progress": epoch / command["epochs"]})
+                    if self.epoch_seconds:
+                        await asyncio.sleep(self.epoch_seconds * random.uniform(0.8, 1.2))
+                    loss, accuracy = self.measure(command["round"] * command["epochs"] + epoch)
+                    await self.event({"type": "HEARTBEAT", **about, "epoch": epoch, "loss": loss, "accuracy": accuracy, "samples_per_second": 1000, "progress": epoch / command["epochs"]})
                 weights = await self.weights(command)
                 status, _, body = await self.object("PUT", command["update_url"], weights)
                 if status >= 300:

@@ -104,6 +104,8 @@ extension HTTPClient {
             redirectConfiguration: .disallow, timeout: .init(connect: .seconds(10), read: TimeAmount(silence)))
         configuration.connectionPool.retryConnectionEstablishment = false
         configuration.httpVersion = .http1Only
+        // What is worth a span is said where it is known: not every poll and beat.
+        configuration.tracing.tracer = nil
         if !authorities.isEmpty {
             var tls = TLSConfiguration.makeClientConfiguration()
             tls.additionalTrustRoots = [.certificates(authorities)]

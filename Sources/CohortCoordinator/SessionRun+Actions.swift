@@ -1,7 +1,9 @@
 import CohortCore
+import CohortTracing
 import CohortTraining
 import FoundationEssentials
 import Logging
+import Tracing
 
 /// What the machine wants done.
 extension SessionRun {
@@ -10,11 +12,14 @@ extension SessionRun {
         case .aggregate(let outcome):
             do {
                 let session = machine.session
+                let began = time.date
                 let (weights, parameters) = try await updates.aggregate(outcome, of: session)
+                let aggregated = time.date
                 // Late uploads to the round are not wanted any more.
                 try await coordinator.objects.closeLinks(
                     prefix: "updates/\(id)/g\(session.generation)-r\(session.round)-")
                 let counts = await measure(parameters, of: session, isFinal: !machine.isSynchronous)
+                traceRound(session, aggregation: began, measurement: aggregated)
                 return machine.handle(.aggregated(weights, measured: counts), now: clock.now())
             } catch let changed as UpdateReader.Changed {
                 return machine.handle(.aggregationFailed(peerId: changed.peerId, why: changed.why), now: clock.now())
@@ -26,6 +31,32 @@ extension SessionRun {
             let version = try await documents.nextModelVersion(of: machine.session)
             return machine.handle(.concluded(object, metrics, evaluation, version: version), now: clock.now())
         }
+    }
+
+    // MARK: Tracing
+
+    private func traceRound(_ session: Session, aggregation: Date, measurement: Date) {
+        guard let trace = SessionTrace(session) else { return }
+        let end = time.date
+        let context = trace.parent(.round(session.round, generation: session.generation)).context
+        SessionTrace.record("aggregate", in: context, from: aggregation, to: measurement, [:])
+        SessionTrace.record("measure", in: context, from: measurement, to: end, [:])
+        trace.record(
+            "round", as: .round(session.round, generation: session.generation), from: session.roundStartedAt ?? aggregation, to: end,
+            [
+                "cohort.session": .string(session.id), "cohort.round": .int64(Int64(session.round)),
+                "cohort.peers": .int64(Int64(session.peers.count { $0.answer?.round == session.round })),
+            ])
+    }
+
+    private func traceEnd(_ session: Session) {
+        SessionTrace(session)?.record(
+            "session", as: .session, from: session.createdAt, to: session.endedAt ?? time.date,
+            [
+                "cohort.session": .string(session.id), "cohort.status": .string(session.status.rawValue),
+                "cohort.strategy": .string(session.settings.strategy), "cohort.rounds": .int64(Int64(session.settings.rounds)),
+                "cohort.rows": .int64(Int64(session.dataset?.trainingRows ?? 0)),
+            ], error: session.status == .failed ? session.error ?? "failed" : nil)
     }
 
     // MARK: Measuring
@@ -197,6 +228,7 @@ extension SessionRun {
         }
         session.isEnding = nil
         _ = try await documents.update(session)
+        traceEnd(session)
     }
 
     /// Whether another try may end otherwise.

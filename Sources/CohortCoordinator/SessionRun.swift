@@ -1,8 +1,10 @@
 import CohortCore
 import CohortStrategies
+import CohortTracing
 import CohortTraining
 import FoundationEssentials
 import Logging
+import Tracing
 
 /// One session, run by one task: takes what is in the mailbox, lets the machine decide, stores the document, carries the decisions out, and
 /// only then acknowledges what it was told.
@@ -159,9 +161,13 @@ final class SessionRun {
     private func prepare(_ session: Session) async throws -> SessionMachine.Event {
         let preparation = DatasetPreparation(session: session, objects: coordinator.objects, files: files)
         return try await withThrowingTaskGroup(of: SessionMachine.Event?.self) { tasks in
-            tasks.addTask {
+            tasks.addTask { [time] in
                 do {
+                    let began = time.date
                     let (dataset, model, weights) = try await preparation.run()
+                    if let context = SessionTrace(session)?.parent(.session).context {
+                        SessionTrace.record("look at the data", in: context, from: began, to: time.date, [:])
+                    }
                     return .prepared(dataset, model, from: weights)
                 } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
                     return .failed(error.message)

@@ -1,5 +1,6 @@
 import CohortCore
 import CohortSystem
+import CohortTracing
 import CohortTraining
 import FoundationEssentials
 
@@ -68,6 +69,7 @@ struct TrainCommandBuilder {
         command.attempt = peer.attempt
         command.schemaSha256 = schema.reference.sha256
         command.schemaUrl = schemaUrl
+        command.traceparent = SessionTrace(session)?.parent(.round(session.round, generation: session.generation)).text
         command.validationRows = peer.validationRows
         if let weights = session.weights {
             command.weightsUrl = weightsUrl

@@ -1,10 +1,12 @@
 import CohortClient
 import CohortCore
 import CohortSystem
+import CohortTracing
 import CohortTraining
 import Crypto
 import FoundationEssentials
 import Logging
+import Tracing
 
 /// Carries out TRAIN on a thread of its own: data set, weights, epochs, evaluation, upload. Keeps the last data set and model from
 /// round to round.
@@ -70,10 +72,25 @@ actor Trainer {
         _ command: TrainCommand, peerId: String, control: RunControl, progress: ProgressReporter,
         report: @escaping @Sendable (HeartbeatEvent) -> Void
     ) async throws -> (results: DoneResults, update: Update?) {
+        let context = TraceParent(command.traceparent)?.context ?? .topLevel
+        return try await withSpan("train", context: context) { span in
+            span.attributes["cohort.session"] = command.sessionId
+            span.attributes["cohort.round"] = command.round
+            span.attributes["cohort.peer"] = peerId
+            let outcome = try await work(on: command, peerId: peerId, control: control, progress: progress, report: report)
+            span.attributes["cohort.samples"] = outcome.results.samples
+            return outcome
+        }
+    }
+
+    private func work(
+        on command: TrainCommand, peerId: String, control: RunControl, progress: ProgressReporter,
+        report: @escaping @Sendable (HeartbeatEvent) -> Void
+    ) async throws -> (results: DoneResults, update: Update?) {
         checkPoint?(command.checkPoint(.enabled, epoch: 0))
         try control.check()
         limiter.begin()
-        let dataset = try await dataset(command.dataset, control, progress)
+        let dataset = try await withSpan("load the data set") { _ in try await self.dataset(command.dataset, control, progress) }
         try dataset.fits(command.model)
         let model = try await preparedModel(command)
         try control.check()
@@ -100,7 +117,7 @@ actor Trainer {
         }
         checkPoint?(command.checkPoint(.upload, epoch: training.epochs))
         try control.check()
-        let update = try await upload(model, command, progress)
+        let update = try await withSpan("send the update") { _ in try await upload(model, command, progress) }
         checkPoint?(command.checkPoint(.done, epoch: training.epochs))
         try control.check()
         let results = DoneResults(

@@ -1,5 +1,8 @@
 import CohortCore
+import CohortTracing
 import CohortTraining
+import FoundationEssentials
+import Tracing
 
 /// The epochs of one round on one peer. Blocks; lives on the training thread.
 struct TrainingRun {
@@ -91,11 +94,20 @@ struct TrainingRun {
                 }
                 try control.check()
             }
+            trace(epoch, spent, counts)
             tell(counts, spent: spent, epoch: epoch, validation: validation)
             if let loss = validation?.loss, stopping?.shouldStop(after: loss, weights: { model.parameters }) == true { break }
             if let deadline, clock.now >= deadline { break }
         }
         if let best = stopping?.weights { try model.load(parameters: best) }
+    }
+
+    private func trace(_ epoch: Int, _ spent: Double, _ counts: Counts) {
+        guard let context = ServiceContext.current, context.traceParent != nil else { return }
+        let end = Date()
+        var attributes: SpanAttributes = ["cohort.epoch": .int64(Int64(epoch)), "cohort.samples": .int64(Int64(counts.samples))]
+        attributes["cohort.loss"] = counts.loss
+        SessionTrace.record("epoch", in: context, from: end.addingTimeInterval(-spent), to: end, attributes)
     }
 
     private func tell(_ counts: Counts, spent: Double, epoch: Int, validation: Counts?) {

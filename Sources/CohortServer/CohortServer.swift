@@ -83,7 +83,8 @@ struct CohortServer: Service {
                 parts: parts, configuration: configuration,
                 uploads: uploads,
                 models: ModelShelf(objects: parts.objects), metrics: metrics,
-                filePredictions: FilePredictions(objects: parts.objects, folder: configuration.dataDirectory)
+                filePredictions: FilePredictions(objects: parts.objects, folder: configuration.dataDirectory),
+                broadcast: SessionBroadcast(feed: parts.feed, time: parts.time)
             ).routes
         if let objects = parts.objects as? any ServedObjectStore {
             routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit, time: parts.time).routes

@@ -47,6 +47,7 @@ public final class PeerAccess: Sendable {
         var configuration = HTTPClient.Configuration(
             redirectConfiguration: .disallow, timeout: .init(connect: .seconds(5), read: .seconds(10)))
         configuration.httpVersion = .http1Only
+        configuration.tracing.tracer = nil
         configuration.tlsConfiguration = try Self.trust(components, setting)
         self.admin = Admin(
             url: "\(scheme)://\(place)\(components.port.map { ":\($0)" } ?? "")", authorization: "Basic \(login)",

@@ -59,6 +59,7 @@ struct S3Client: Sendable {
             }
             configuration.tlsConfiguration = tls
         }
+        configuration.tracing.tracer = nil
         let http = HTTPClient(eventLoopGroup: HTTPClient.defaultEventLoopGroup, configuration: configuration)
         do {
             source = try S3CredentialSource(environment: environment, http: http, now: now)

@@ -1,4 +1,4 @@
-import CohortCore
+public import CohortCore
 import CohortStrategies
 import Foundation
 import Testing

@@ -51,6 +51,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var filename: String
     /// The model file that ``SessionSettings/from`` means: another session's object.
     public var startModel: ObjectReference?
+    /// The trace that the request which started it belongs to, as the header of that name has it; nil: it is not traced.
+    public var traceparent: String?
     public var dataset: DatasetInfo?
     public var model: ModelSpec?
     /// How long computing takes by the peers' measured speeds, told when training starts; the network comes on top.

@@ -50,6 +50,8 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     public var classWeights: [Double]?
     /// `lr` times a factor an epoch; absent: `lr` throughout.
     public var lrSchedule: SchedulePosition?
+    /// The span of the round, as W3C Trace Context's header of that name has it; absent: the session is not traced.
+    public var traceparent: String?
 
     public init(
         csvLink: String, hyperparameters: Hyperparameters, sessionId: String, generation: Int, round: Int, csvUrl: String,

@@ -11,16 +11,21 @@ public struct SessionStart: Sendable {
         self.time = time
     }
 
-    /// - Parameter upload: the CSV in the object store; the session's from here on, unless this throws.
+    /// - Parameters:
+    ///   - upload: the CSV in the object store; the session's from here on, unless this throws.
+    ///   - traceparent: of the request.
     /// - Returns: the session as stored, PENDING, with its peers by name, then id.
     /// - Throws: ``CohortError`` `unavailable` when too few peers are free; what the store throws, once what was done is undone as far as
     ///   possible: what is left of it is a session that says that it is starting, which a coordinator ends.
-    public func start(_ settings: SessionSettings, ownerId: String, upload: ObjectReference, filename: String) async throws -> Session {
+    public func start(_ settings: SessionSettings, ownerId: String, upload: ObjectReference, filename: String, traceparent: String? = nil)
+        async throws -> Session
+    {
         let (settings, model) = try await goingOn(settings, ownerId)
         try await wait(for: settings, ownerId)
         var session = Session(
             id: newIdentifier(), ownerId: ownerId, createdAt: time.date, settings: settings, peers: [], upload: upload, filename: filename)
         session.startModel = model
+        session.traceparent = traceparent
         session.isStarting = true
         try await documents.insert(session)
         do {

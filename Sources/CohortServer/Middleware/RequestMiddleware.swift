@@ -1,13 +1,15 @@
+import HTTPTypes
 import Hummingbird
 import Logging
+import Tracing
 
-/// Counts and logs what was asked: each request at debug, what went wrong on the server's side at error.
+/// Counts, logs and traces what was asked: each request at debug, what went wrong on the server's side at error.
 struct RequestMiddleware: RouterMiddleware {
     let metrics: ServerMetrics
 
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {
         let start = ContinuousClock.now
-        var response = try await next(request, context)
+        var response = try await traced(request, context, next)
         // Its headers alone, those of problems too.
         if request.method == .head { response = response.createHeadResponse() }
         let duration = ContinuousClock.now - start
@@ -17,5 +19,30 @@ struct RequestMiddleware: RouterMiddleware {
         // The path alone: a query may hold a link's signature.
         context.logger.log(level: level, "\(request.method) \(request.uri.path) \(response.status.code) in \(duration)")
         return response
+    }
+
+    /// What comes again and again, whatever anybody does, is no trace.
+    private static let untraced: Set<String> = [
+        "/health", "/health/live", "/health/ready", "/metrics", "/peers/{id}/heartbeat", "/peers/{id}/commands", "/sessions/{id}/events",
+    ]
+
+    private func traced(
+        _ request: Request, _ context: Context, _ next: (Request, Context) async throws -> Response
+    ) async throws -> Response {
+        guard let route = context.endpointPath, !Self.untraced.contains(route) else { return try await next(request, context) }
+        var parent = ServiceContext.topLevel
+        InstrumentationSystem.instrument.extract(request.headers, into: &parent, using: Headers())
+        return try await withSpan("\(request.method) \(route)", context: parent, ofKind: .server) { span in
+            span.attributes["http.request.method"] = request.method.rawValue
+            span.attributes["http.route"] = route
+            let response = try await next(request, context)
+            span.attributes["http.response.status_code"] = response.status.code
+            if response.status.kind == .serverError { span.setStatus(SpanStatus(code: .error)) }
+            return response
+        }
+    }
+
+    private struct Headers: Extractor {
+        func extract(key: String, from carrier: HTTPFields) -> String? { HTTPField.Name(key).flatMap { carrier[$0] } }
     }
 }

@@ -22,21 +22,20 @@ struct StreamedEvent: Sendable {
 }
 
 extension Response {
-    /// A stream of events that ends when `events` ends, when the other end goes away, or when the server stops. A comment line goes out
+    /// A stream of ``StreamedEvent/buffer`` s, one or more at a time, that ends when `events` ends, when the other end goes away, or when the server stops. A comment line goes out
     /// in every interval, so that both ends find out about a dead connection.
     /// - Parameter buffering: what becomes of events while the other end is slow to read.
     static func eventStream<Events: AsyncSequence & Sendable>(
-        _ request: Request, buffering: AsyncStream<StreamedEvent?>.Continuation.BufferingPolicy, every interval: Duration = .seconds(15),
+        _ request: Request, buffering: AsyncStream<ByteBuffer>.Continuation.BufferingPolicy, every interval: Duration = .seconds(15),
         _ events: Events
-    ) -> Response where Events.Element == StreamedEvent {
+    ) -> Response where Events.Element == ByteBuffer {
         var headers: HTTPFields = [.contentType: "text/event-stream", .cacheControl: "no-store"]
         // Proxies hold answers back otherwise.
         if let name = HTTPField.Name("X-Accel-Buffering") { headers[name] = "no" }
         return Response(
             status: .ok, headers: headers,
             body: ResponseBody { writer in
-                // nil is a ping.
-                let (items, sink) = AsyncStream<StreamedEvent?>.makeStream(bufferingPolicy: buffering)
+                let (items, sink) = AsyncStream<ByteBuffer>.makeStream(bufferingPolicy: buffering)
                 try await withTaskCancellationOrGracefulShutdownHandler {
                     // Without a reader the stream must end, or events would be collected for nobody for ever.
                     try await request.body.consumeWithInboundCloseHandler { _ in
@@ -49,10 +48,10 @@ extension Response {
                             group.addTask {
                                 while true {
                                     try await Task.sleep(for: interval)
-                                    sink.yield(nil)
+                                    sink.yield(ByteBuffer(string: ": ping\n\n"))
                                 }
                             }
-                            for await event in items { try await writer.write(event?.buffer ?? ByteBuffer(string: ": ping\n\n")) }
+                            for await event in items { try await writer.write(event) }
                             group.cancelAll()
                         }
                     } onInboundClosed: {

@@ -31,7 +31,7 @@ struct PeerRoutes: Sendable {
                     try await gateway.acknowledge(peerId: peer.id, through: last)
                 }
                 let commands = try await gateway.commands(of: peer.id)
-                return .eventStream(request, buffering: .unbounded, commands.map { StreamedEvent(id: $0.id, data: $0.body) })
+                return .eventStream(request, buffering: .unbounded, commands.map { StreamedEvent(id: $0.id, data: $0.body).buffer })
             },
             .machine(.post, "/peers/{id}/commands/ack", "Acknowledge commands") { request, _, caller, peer in
                 try await check(peer, caller)

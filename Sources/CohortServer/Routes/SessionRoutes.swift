@@ -1,7 +1,9 @@
 import CohortCore
+import CohortTracing
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
+import NIOCore
 
 /// Sessions: start, watch, cancel, results, model, predictions. A user sees only their own: another's is not there.
 struct SessionRoutes: Sendable {
@@ -11,6 +13,7 @@ struct SessionRoutes: Sendable {
     let models: ModelShelf
     let metrics: ServerMetrics
     let filePredictions: FilePredictions
+    let broadcast: SessionBroadcast
 
     private var documents: any Documents { parts.documents }
 
@@ -119,7 +122,9 @@ struct SessionRoutes: Sendable {
         let session: Session
         do {
             let settings = try SettingsForm.settings(form.fields, strategies: strategies)
-            session = try await starts.start(settings, ownerId: caller.userId, upload: upload, filename: form.filename)
+            session = try await starts.start(
+                settings, ownerId: caller.userId, upload: upload, filename: form.filename,
+                traceparent: TraceParent.current?.text)
         } catch {
             // Nobody was told of it. What cannot be removed now is swept later; the first error is the one to report.
             try? await parts.objects.delete(upload.key)
@@ -210,7 +215,7 @@ struct SessionRoutes: Sendable {
     private func events(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
         // Subscribed before the document is read: nothing falls between the two.
         let id = try context.parameters.require("id")
-        let notices = await parts.feed.subscribe(sessionId: id)
+        let chunks = await broadcast.subscribe(sessionId: id)
         let session = try await session(id: id, caller)
         let about = session.status == .running ? session.dataset?.words(isTargetGiven: session.settings.target != nil) : session.error
         let words = API.TrainingStatus(session).message + (about.map { ": \($0)" } ?? "")
@@ -225,13 +230,13 @@ struct SessionRoutes: Sendable {
                 SessionNotice(sessionId: id, kind: .note, time: parts.time.date, message: "Data: \($0)")
             }
         let said = Set(opening.dropFirst().map(\.message))
-        let (stream, sink) = AsyncStream<StreamedEvent>.makeStream(bufferingPolicy: .bufferingNewest(1_000))
+        let (stream, sink) = AsyncStream<ByteBuffer>.makeStream(bufferingPolicy: .bufferingNewest(1_000))
         let pump = Task {
             for notice in opening { sink.yield(try event(notice)) }
             if !session.status.isFinal {
-                for await notice in notices where notice.kind != .note || !said.contains(notice.message) {
-                    sink.yield(try event(notice))
-                    if notice.status?.isFinal == true, notice.kind == .status { break }
+                for await chunk in chunks {
+                    if let buffer = chunk.without(notes: said) { sink.yield(buffer) }
+                    if chunk.isFinal { break }
                 }
             }
             sink.finish()
@@ -246,7 +251,7 @@ struct SessionRoutes: Sendable {
     }
 
     /// Ends a stream whose session has ended without a word of it.
-    private func tellEnd(of id: String, to sink: AsyncStream<StreamedEvent>.Continuation) async throws {
+    private func tellEnd(of id: String, to sink: AsyncStream<ByteBuffer>.Continuation) async throws {
         while true {
             // Nothing tells that something was lost; the coordinators' sweep looks as seldom.
             try await parts.time.sleep(seconds: 15)
@@ -261,8 +266,8 @@ struct SessionRoutes: Sendable {
         }
     }
 
-    private func event(_ notice: SessionNotice) throws -> StreamedEvent {
-        StreamedEvent(id: nil, name: notice.kind.rawValue, data: try CohortJSON.encode(notice))
+    private func event(_ notice: SessionNotice) throws -> ByteBuffer {
+        StreamedEvent(id: nil, name: notice.kind.rawValue, data: try CohortJSON.encode(notice)).buffer
     }
 
     private func cancel(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {

@@ -65,7 +65,7 @@ enum ChartScript {
             style(name, index) {
                 const isStrong = name === this.strong;
                 return {colour: isStrong ? getComputedStyle(document.body).color : `hsl(${hues[index % hues.length]} 70% ${isDark.matches ? 68 : 36}%)`,
-                    dash: isStrong ? [] : dashes[Math.floor(index / hues.length) % dashes.length], width: isStrong ? 2.5 : 1.25};
+                    dash: isStrong || this.lines.size > 25 ? [] : dashes[Math.floor(index / hues.length) % dashes.length], width: isStrong ? 2.5 : 1.25};
             }
 
             draw() {
@@ -105,8 +105,8 @@ enum ChartScript {
                     context.lineWidth = look.width;
                     context.setLineDash(look.dash);
                     context.beginPath();
-                    // No more points than there are pixels to show them.
-                    const every = Math.max(1, Math.floor(points.length / (2 * (right - left))));
+                    // No more points than there are pixels to show them, and of many lines fewer.
+                    const every = Math.max(1, Math.floor(points.length / ((lines.length > 25 ? .5 : 2) * (right - left))));
                     points.forEach(([x, y], place) => {
                         if (every > 1 && place % every && place !== points.length - 1) return;
                         if (place) context.lineTo(px(x), py(y)); else context.moveTo(px(x), py(y));

@@ -54,12 +54,27 @@ struct SessionPage: Sendable {
         const charts = {loss: new Chart($('loss'), $('loss-legend'), {strong: GLOBAL, from: 0}), score: new Chart($('score'), $('score-legend'), {strong: GLOBAL})};
         const add = (chart, name, x, y) => charts[chart].add(name, x, y);
 
-        // At most once a frame.
+        // Each part is drawn again only so often that most of the time is left, and what takes long has a frame of its own.
+        const parts = [{draw: () => charts.loss.draw(), rest: 0}, {draw: () => charts.score.draw(), rest: 0}, {draw: () => drawPeers(), rest: 250}];
+        for (const part of parts) Object.assign(part, {isStale: false, isNew: true, after: 0});
         let waiting = false;
+        const frame = () => {
+            waiting = false;
+            const start = performance.now();
+            for (const part of parts) {
+                const began = performance.now();
+                if (!part.isStale || began < part.after || began - start > 10) continue;
+                part.isStale = part.isNew = false;
+                part.draw();
+                part.after = performance.now() + Math.max(part.rest, 4 * (performance.now() - began));
+            }
+            if (!performance.getEntriesByName('drawn').length && !parts.some(part => part.isNew)) performance.mark('drawn');
+            if (parts.some(part => part.isStale)) nextFrame();
+        };
+        const nextFrame = () => { if (!waiting) { waiting = true; requestAnimationFrame(frame); } };
         const redraw = () => {
-            if (waiting) return;
-            waiting = true;
-            requestAnimationFrame(() => { waiting = false; charts.loss.draw(); charts.score.draw(); drawPeers(); });
+            for (const part of parts) part.isStale = true;
+            nextFrame();
         };
 
         // Machines
@@ -113,6 +128,8 @@ struct SessionPage: Sendable {
         };
 
         const load = async () => {
+            const asked = call('GET', `/app/curves/${id}`);
+            asked.catch(() => {});  // Said below.
             session = await call('GET', `/sessions/${id}`);
             isIndependent = session.settings.strategy === 'independent';
             isRegression = (session.dataset?.task ?? session.settings.task) === 'regression';
@@ -125,7 +142,7 @@ struct SessionPage: Sendable {
                 const validation = entry.validation;
                 if (validation) { add('loss', GLOBAL, entry.round + 1, validation.loss); add('score', GLOBAL, entry.round + 1, isRegression ? validation.r2 : validation.accuracy); }
             }
-            for (const curve of await call('GET', `/app/curves/${id}`)) {
+            for (const curve of await asked) {
                 curve.round.forEach((round, index) => point(curve.name, round, curve.epoch[index], {loss: curve.loss[index], accuracy: curve.score[index], r2: curve.score[index]}));
             }
             $('round').textContent = isIndependent ? '' : `Round ${Math.min(session.round + 1, session.settings.rounds)} of ${session.settings.rounds}.`;
@@ -283,25 +300,29 @@ struct SessionPage: Sendable {
         var name: String
         var round: [Int]
         var epoch: [Int]
-        var loss: [Double?]
+        var loss: [Float?]
         /// Accuracy, or R² of a quantity.
-        var score: [Double?]
+        var score: [Float?]
     }
 
-    /// Points that a curve is drawn with.
-    private static let most = 400
+    /// Points that a curve is drawn with, and all curves of many machines.
+    private static let (most, mostOfAll) = (400, 10_000)
 
     /// - Returns: the first and the last point, and an even choice of those between.
     private static func curves(_ points: [MetricPoint], isRegression: Bool) -> [Curve] {
         let peers = Dictionary(grouping: points.filter { $0.peerId != nil }) { $0.peerName ?? "" }
+        let most = max(50, min(most, mostOfAll / max(1, peers.count)))
         return peers.sorted { $0.key < $1.key }.map { name, points in
             let every = max(1, (points.count + most - 1) / most)
             let chosen = points.enumerated().filter { $0.offset % every == 0 || $0.offset == points.count - 1 }.map(\.element)
             return Curve(
-                name: name, round: chosen.map(\.round), epoch: chosen.map(\.epoch), loss: chosen.map(\.loss),
-                score: chosen.map { isRegression ? $0.r2 : $0.accuracy })
+                name: name, round: chosen.map(\.round), epoch: chosen.map(\.epoch), loss: chosen.map { short($0.loss) },
+                score: chosen.map { short(isRegression ? $0.r2 : $0.accuracy) })
         }
     }
+
+    /// As many digits as a line needs.
+    private static func short(_ value: Double?) -> Float? { value.map { Float($0) }.flatMap { $0.isFinite ? $0 : nil } }
 
     var routes: [Route] {
         [

@@ -16,6 +16,7 @@ struct CommonParts {
     let isShared: Bool
     let folder: DataFolder
     let logger: Logger
+    private let tracing: (any Service)?
 
     /// The data folder at `path` is this process's from here on.
     /// - Parameter isApart: whether it must be able to run beside others.
@@ -57,6 +58,7 @@ struct CommonParts {
             owner: try folder.identity(), leaseSeconds: lease, rules: rules, scratchFolder: "\(path)/scratch")
         self.folder = folder
         self.logger = logger
+        tracing = try settings.makeTracing(service: "cohort-\(what)", instance: coordination.owner, logger: logger)
     }
 
     /// nil where no other process could hear.
@@ -77,7 +79,7 @@ struct CommonParts {
             try await documents.ready()
             try await objects.ready()
             var group = ServiceGroupConfiguration(
-                services: ([TransportService(transport: broker)] + services).map { .init(service: $0) },
+                services: ((tracing.map { [$0] } ?? []) + [TransportService(transport: broker)] + services).map { .init(service: $0) },
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             group.maximumGracefulShutdownDuration = .seconds(10)
             group.maximumCancellationDuration = .seconds(5)

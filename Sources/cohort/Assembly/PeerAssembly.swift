@@ -12,6 +12,7 @@ struct PeerAssembly {
     private var configuration: PeerConfiguration
     private let transport: PeerTransportChoice
     private let logger: Logger
+    private let tracing: (any Service)?
     private let authorities: [NIOSSLCertificate]
 
     /// Flags are nil where they were not given.
@@ -55,6 +56,7 @@ struct PeerAssembly {
             version: Version.text,
             checkPoint: try CheckPointSocket.hook(settings))
         self.logger = logger
+        tracing = try settings.makeTracing(service: "cohort-peer", instance: configuration.name, logger: logger)
         if isWatched {
             let display = PeerDisplay(server: configuration.server.text, width: { Terminal.width }, write: { Terminal.hint($0) })
             configuration.report = { display.show($0) }
@@ -69,7 +71,9 @@ struct PeerAssembly {
             // The peer ends by itself only for good: its token was refused.
             try await ServiceGroup(
                 configuration: .init(
-                    services: [.init(service: peer, successTerminationBehavior: .gracefullyShutdownGroup)],
+                    services: (tracing.map { [.init(service: $0)] } ?? []) + [
+                        .init(service: peer, successTerminationBehavior: .gracefullyShutdownGroup)
+                    ],
                     gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             ).run()
             try await http.shutdown()

@@ -1,0 +1,16 @@
+import CohortCore
+import Logging
+import OTLPTracer
+import ServiceLifecycle
+
+extension Settings {
+    /// What sends this process's spans to a collector; nil unless one is named.
+    /// - Throws: ``CohortError`` `invalid` for what is no URL.
+    func makeTracing(service: String, instance: String, logger: Logger) throws -> (any Service)? {
+        guard let collector = text("otlp_url") else { return nil }
+        let exporter = try OTLPExporter(
+            collector: collector, service: service, version: CohortVersion.current, instance: instance, logger: logger)
+        exporter.bootstrap()
+        return exporter
+    }
+}
