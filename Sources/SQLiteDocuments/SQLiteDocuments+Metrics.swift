@@ -27,7 +27,33 @@ extension SQLiteDocuments {
 
     public func metrics(sessionId: String) async throws -> [MetricPoint] {
         try await read { database in
-            try database.rows("SELECT * FROM metrics WHERE session_id = ? ORDER BY time, rowid", [sessionId]).map(MetricPoint.init(row:))
+            try MetricPoint.all(
+                database, "SELECT \(MetricPoint.columns) FROM metrics WHERE session_id = ? ORDER BY time, rowid", [sessionId], sessionId)
+        }
+    }
+
+    public func metrics(sessionId: String, mostPerPeer: Int) async throws -> [MetricPoint] {
+        try await read { database in
+            // Which rows, from the index alone: peer by peer, in order. Rows themselves are read where they are wanted.
+            let peers = try database.rows(
+                "SELECT count(*) AS points FROM metrics WHERE session_id = ? GROUP BY peer_id ORDER BY peer_id", [sessionId]
+            ).map { $0["points"] as Int }
+            let ids = try Int64.fetchCursor(
+                try database.cachedStatement(
+                    sql: "SELECT rowid FROM metrics WHERE session_id = ? ORDER BY peer_id, round, epoch"), arguments: [sessionId])
+            var wanted: [Int64] = []
+            for points in peers {
+                let every = max(1, (points + mostPerPeer - 1) / max(1, mostPerPeer))
+                for place in 0..<points {
+                    guard let id = try ids.next() else { break }
+                    if place % every == 0 || place == points - 1 { wanted.append(id) }
+                }
+            }
+            return try MetricPoint.all(
+                database,
+                """
+                SELECT \(MetricPoint.columns) FROM metrics WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY peer_id, round, epoch
+                """, ["[\(wanted.map { "\($0)" }.joined(separator: ","))]"], sessionId)
         }
     }
 }
@@ -37,11 +63,22 @@ extension Double? {
 }
 
 extension MetricPoint {
-    fileprivate init(row: Row) {
-        let peerId: String = row["peer_id"]
-        self.init(
-            sessionId: row["session_id"], peerId: peerId.isEmpty ? nil : peerId, peerName: row["peer_name"], round: row["round"],
-            epoch: row["epoch"], loss: row["loss"], accuracy: row["accuracy"], r2: row["r2"],
-            samplesPerSecond: row["samples_per_second"], time: Date(milliseconds: row["time"]))
+    fileprivate static let columns = "peer_id, peer_name, round, epoch, loss, accuracy, r2, samples_per_second, time"
+
+    /// Without a copy of each row, and by the columns' places: there may be very many.
+    fileprivate static func all(
+        _ database: Database, _ query: String, _ arguments: StatementArguments, _ sessionId: String
+    ) throws -> [MetricPoint] {
+        var points: [MetricPoint] = []
+        let rows = try Row.fetchCursor(try database.cachedStatement(sql: query), arguments: arguments)
+        while let row = try rows.next() {
+            let peerId: String = row[0]
+            points.append(
+                MetricPoint(
+                    sessionId: sessionId, peerId: peerId.isEmpty ? nil : peerId, peerName: row[1], round: row[2], epoch: row[3],
+                    loss: row[4],
+                    accuracy: row[5], r2: row[6], samplesPerSecond: row[7], time: Date(milliseconds: row[8])))
+        }
+        return points
     }
 }

@@ -29,6 +29,21 @@ struct MetricDocumentsTests {
         }
     }
 
+    @Test("Of many points a curve gets an even choice, with the first and the last", arguments: DocumentStore.all)
+    func thinned(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let many = (0..<103).map { MetricPoint.sample(round: $0 / 10, epoch: $0 % 10, at: Double($0)) }
+            let few = [MetricPoint.sample(peer: nil, at: 200), .sample(peer: nil, round: 1, at: 201)]
+            try await documents.append(many.reversed() + few)
+            let chosen = try await documents.metrics(sessionId: "s", mostPerPeer: 20)
+            #expect(chosen.filter { $0.peerId == nil } == few)
+            #expect(chosen.filter { $0.peerId != nil } == stride(from: 0, to: 103, by: 6).map { many[$0] })
+            #expect(try await documents.metrics(sessionId: "s", mostPerPeer: 10).last == many.last)
+            #expect(try await documents.metrics(sessionId: "s", mostPerPeer: 200).count == 105)
+            #expect(try await documents.metrics(sessionId: "t", mostPerPeer: 10).isEmpty)
+        }
+    }
+
     @Test("A loss that is not a number is stored as absent", arguments: DocumentStore.all)
     func notFinite(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in

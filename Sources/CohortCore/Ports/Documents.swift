@@ -192,4 +192,18 @@ public protocol MetricDocuments: Sendable {
     func append(_ points: [MetricPoint]) async throws
     /// In the order of time.
     func metrics(sessionId: String) async throws -> [MetricPoint]
+    /// Of each peer, and of the global model, as many as a curve needs, by round and epoch: every n-th from the first on, and the last; all,
+    /// where there are no more than `mostPerPeer`.
+    func metrics(sessionId: String, mostPerPeer: Int) async throws -> [MetricPoint]
+}
+
+extension MetricDocuments {
+    public func metrics(sessionId: String, mostPerPeer: Int) async throws -> [MetricPoint] {
+        let points = Dictionary(grouping: try await metrics(sessionId: sessionId)) { $0.peerId ?? "" }
+        return points.sorted { $0.key < $1.key }.flatMap { _, points in
+            let every = max(1, (points.count + mostPerPeer - 1) / max(1, mostPerPeer))
+            return points.sorted { ($0.round, $0.epoch) < ($1.round, $1.epoch) }.enumerated()
+                .filter { $0.offset % every == 0 || $0.offset == points.count - 1 }.map(\.element)
+        }
+    }
 }

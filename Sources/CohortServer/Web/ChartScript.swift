@@ -106,7 +106,7 @@ enum ChartScript {
                     context.setLineDash(look.dash);
                     context.beginPath();
                     // No more points than there are pixels to show them, and of many lines fewer.
-                    const every = Math.max(1, Math.floor(points.length / ((lines.length > 25 ? .5 : 2) * (right - left))));
+                    const every = Math.max(1, lines.length > 25 ? Math.ceil(points.length * lines.length / 4000) : Math.floor(points.length / (2 * (right - left))));
                     points.forEach(([x, y], place) => {
                         if (every > 1 && place % every && place !== points.length - 1) return;
                         if (place) context.lineTo(px(x), py(y)); else context.moveTo(px(x), py(y));

@@ -79,14 +79,24 @@ struct SessionPage: Sendable {
 
         // Machines
         const lanes = new Map();
+        const drawn = new Map();
         let lanesChanged = true;
         const lane = (peer, changes) => { lanes.set(peer, {...lanes.get(peer), ...changes}); lanesChanged = true; };
         const drawPeers = () => {
             if (!lanesChanged) return;
             lanesChanged = false;
-            $('peers').replaceChildren(table(['Name', 'State', {name: 'Rows', number: true}, {name: 'Round', number: true}, {name: 'Epoch', number: true}, {name: 'Loss', number: true}, {name: 'Samples/s', number: true}, 'Last epoch', 'Note'],
-                [...lanes.values()].map(peer => [make('strong', {textContent: peer.name}), peer.state ?? '', peer.rows === undefined ? '–' : whole(peer.rows), peer.round === undefined ? '–' : String(peer.round + 1),
-                    peer.epoch ? String(peer.epoch) : '–', figure(peer.loss), peer.samples_per_second ? whole(peer.samples_per_second) : '–', peer.heard && !final(session.status) ? `${duration((performance.now() - peer.heard) / 1000)} ago` : '–', peer.message ?? ''])));
+            const cells = peer => [peer.state ?? '', peer.rows === undefined ? '–' : whole(peer.rows), peer.round === undefined ? '–' : String(peer.round + 1), peer.epoch ? String(peer.epoch) : '–', figure(peer.loss),
+                peer.samples_per_second ? whole(peer.samples_per_second) : '–', peer.heard && !final(session.status) ? `${duration((performance.now() - peer.heard) / 1000)} ago` : '–', peer.message ?? ''];
+            if (drawn.size !== lanes.size) {
+                drawn.clear();
+                const rows = table(['Name', 'State', {name: 'Rows', number: true}, {name: 'Round', number: true}, {name: 'Epoch', number: true}, {name: 'Loss', number: true}, {name: 'Samples/s', number: true}, 'Last epoch', 'Note'],
+                    [...lanes.values()].map(peer => [make('strong', {textContent: peer.name}), ...cells(peer)]));
+                $('peers').replaceChildren(rows);
+                [...lanes.keys()].forEach((id, index) => drawn.set(id, [...rows.querySelectorAll('tbody tr')[index].children].slice(1)));
+                return;
+            }
+            // What has not changed is not touched.
+            for (const [id, peer] of lanes) cells(peer).forEach((text, index) => { const cell = drawn.get(id)[index]; if (cell.textContent !== text) cell.textContent = text; });
         };
 
         const point = (name, round, epoch, values) => {
@@ -306,18 +316,14 @@ struct SessionPage: Sendable {
     }
 
     /// Points that a curve is drawn with, and all curves of many machines.
-    private static let (most, mostOfAll) = (400, 10_000)
+    private static let (most, mostOfAll) = (400, 4_000)
 
-    /// - Returns: the first and the last point, and an even choice of those between.
     private static func curves(_ points: [MetricPoint], isRegression: Bool) -> [Curve] {
         let peers = Dictionary(grouping: points.filter { $0.peerId != nil }) { $0.peerName ?? "" }
-        let most = max(50, min(most, mostOfAll / max(1, peers.count)))
         return peers.sorted { $0.key < $1.key }.map { name, points in
-            let every = max(1, (points.count + most - 1) / most)
-            let chosen = points.enumerated().filter { $0.offset % every == 0 || $0.offset == points.count - 1 }.map(\.element)
-            return Curve(
-                name: name, round: chosen.map(\.round), epoch: chosen.map(\.epoch), loss: chosen.map { short($0.loss) },
-                score: chosen.map { short(isRegression ? $0.r2 : $0.accuracy) })
+            Curve(
+                name: name, round: points.map(\.round), epoch: points.map(\.epoch), loss: points.map { short($0.loss) },
+                score: points.map { short(isRegression ? $0.r2 : $0.accuracy) })
         }
     }
 
@@ -333,7 +339,9 @@ struct SessionPage: Sendable {
                     throw CohortError(.notFound, "there is no session '\(id.printable(max: 60))' of yours")
                 }
                 let task = session.dataset?.task ?? session.settings.task
-                return try .json(Self.curves(try await documents.metrics(sessionId: id), isRegression: task == .regression))
+                let most = max(50, min(Self.most, Self.mostOfAll / max(1, session.peers.count)))
+                return try .json(
+                    Self.curves(try await documents.metrics(sessionId: id, mostPerPeer: most), isRegression: task == .regression))
             },
             pages.route(.get, "/app/session/{id}", "The page of a session") { request, context in
                 let id = try context.parameters.require("id")
