@@ -4,7 +4,7 @@ BINARY = .build/release/cohort
 # With Swift's libraries inside, the binary runs on machines that have no Swift.
 STATIC = $(if $(filter Linux,$(shell uname -s)),--static-swift-stdlib)
 
-.PHONY: help setup build run demo test integration api-check dist dist-check python-client browser-test compose-test test-fast bench lint format clean
+.PHONY: docs help setup build run demo test integration api-check dist dist-check python-client browser-test compose-test test-fast bench lint format clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ bench: build ## the numbers of Benchmarks/, as a table and as bench.json
 	python3 Benchmarks/bench.py --binary $(BINARY) --out bench.json
 	python3 Benchmarks/engine.py --out bench.json
 
+docs: setup ## the library targets' documentation (DocC), under build-docs
+	scripts/docs.sh
+
 lint: setup ## formatting, as CI checks it
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
 
@@ -68,4 +71,4 @@ format: ## format every Swift file in place
 	$(SWIFT) format format --in-place --recursive --parallel Package.swift Sources Tests
 
 clean: ## remove what was built
-	rm -rf .build .build-* dist
+	rm -rf .build .build-* build-docs dist

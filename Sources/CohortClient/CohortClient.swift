@@ -14,7 +14,7 @@ public struct CohortClient: Sendable {
 
     /// - Parameters:
     ///   - token: the user's access token, or the peer's join token; nil for signing up and in.
-    ///   - http: one for the process, made by ``AsyncHTTPClient/HTTPClient/cohort(eventLoopGroup:silence:)``; whoever makes it
+    ///   - http: one for the process, made by `HTTPClient`; whoever makes it
     ///     shuts it down.
     public init(server: ServerURL, token: String? = nil, http: HTTPClient, logger: Logger = Logger(label: "cohort.client")) {
         self.server = server

@@ -29,7 +29,7 @@ public actor Peer: Service {
     }
 
     /// - Parameters:
-    ///   - http: one for the process, see ``AsyncHTTPClient/HTTPClient/cohort(eventLoopGroup:silence:)``.
+    ///   - http: one for the process, see `HTTPClient`.
     ///   - transport: makes the wire of a registration.
     ///   - engine: what trains; called once, on the training thread. nil: the configuration's choice.
     /// - Throws: ``CohortError`` `invalid` for an empty name or token.

@@ -5,7 +5,7 @@ public struct Step: Sendable {
     public enum ObjectTask: Hashable, Sendable {
         /// Make one model of the round's accepted answers, then report ``SessionMachine/Event/aggregated(_:measured:)``.
         case aggregate(RoundOutcome)
-        /// Write the model file from these weights, then report ``SessionMachine/Event/concluded(_:_:)``.
+        /// Write the model file from these weights, then report ``SessionMachine/Event/concluded(_:_:_:version:)``.
         case conclude(ObjectReference, Metrics)
     }
 

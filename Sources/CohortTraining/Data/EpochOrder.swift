@@ -3,7 +3,7 @@ public import CohortCore
 /// The rows of an epoch in the order that they are trained on, a piece at a time; every piece but the last is whole batches.
 ///
 /// A small table is shuffled whole (``shuffledRows(_:seed:round:epoch:)``). A large one need not fit in memory, so it is read in blocks: the rows,
-/// ascending, are cut into blocks; the blocks are shuffled; the rows of every ``Limits/window`` blocks that then follow one another are
+/// ascending, are cut into blocks; the blocks are shuffled; the rows of every `Limits.window` blocks that then follow one another are
 /// shuffled together; all by the stream `epoch/ROUND/EPOCH`. What comes next is read ahead. Which way depends on the table's shape alone,
 /// never on the machine.
 public struct EpochOrder {
@@ -33,7 +33,7 @@ public struct EpochOrder {
     private var window: [UInt32] = []
     private var taken = 0
 
-    /// - Parameter rows: indices into `table`; ``rows(of:_:)`` gives them.
+    /// - Parameter rows: indices into `table`; `rows(of:in:)` gives them.
     public init(_ rows: [UInt32], of table: FeatureTable, batchSize: Int, seed: UInt64, round: Int, epoch: Int) {
         self.init(rows, of: table, batchSize: batchSize, seed: seed, round: round, epoch: epoch, limits: Limits())
     }
