@@ -34,12 +34,14 @@ func step(widths: [Int], batch: Int, engine: NativeEngine) throws -> Double {
     let spec = ModelSpec(inputs: inputs, hidden: Array(widths[1..<(widths.count - 1)]), outputs: outputs, task: .classification)
     let steps = 50
     let table = makeTable(rows: steps * batch, features: inputs, classes: outputs)
-    let model = try engine.makeModel(spec, optimizer: OptimizerSpec(), seed: 1)
+    let model = try engine.makeModel(spec)
+    try model.load(parameters: initialParameters(spec, seed: 1))
+    let options = TrainingOptions(batchSize: batch)
     var epoch = 0
     func train() throws {
         epoch += 1
         let rows = shuffledRows(table.trainingRows, seed: 1, round: 0, epoch: epoch)
-        _ = try model.train(on: table, rows: rows, batchSize: batch, learningRate: 1e-3, shouldContinue: { true })
+        _ = try model.train(on: table, rows: rows, options: options, shouldContinue: { true })
     }
     try train()
     let clock = ContinuousClock()
@@ -83,11 +85,13 @@ func trainEpochs(_ count: Int, widths: [Int], batch: Int, engine: NativeEngine) 
     let spec = ModelSpec(
         inputs: widths[0], hidden: Array(widths[1..<(widths.count - 1)]), outputs: widths[widths.count - 1], task: .classification)
     let table = makeTable(rows: 50 * batch, features: widths[0], classes: spec.outputs)
-    let model = try engine.makeModel(spec, optimizer: OptimizerSpec(), seed: 1)
+    let model = try engine.makeModel(spec)
+    try model.load(parameters: initialParameters(spec, seed: 1))
+    let options = TrainingOptions(batchSize: batch)
     for epoch in 0..<count {
         var order = EpochOrder(table.trainingRows, of: table, batchSize: batch, seed: 1, round: 0, epoch: epoch)
         while let rows = order.next() {
-            _ = try model.train(on: table, rows: rows, batchSize: batch, learningRate: 1e-3, shouldContinue: { true })
+            _ = try model.train(on: table, rows: rows, options: options, shouldContinue: { true })
         }
     }
 }

@@ -83,7 +83,7 @@ actor Evaluator {
 
     private func prepared(_ spec: ModelSpec) throws -> any TrainableModel {
         if let model, model.spec == spec { return model.model }
-        let made = try NativeEngine(threads: 1).makeModel(spec, optimizer: OptimizerSpec(), seed: 0)
+        let made = try NativeEngine(threads: 1).makeModel(spec)
         model = (spec, made)
         return made
     }

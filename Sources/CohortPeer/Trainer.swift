@@ -25,7 +25,7 @@ actor Trainer {
     /// What was said of the engine already.
     private var notes: [String] = []
     private var dataset: Dataset?
-    private var model: (spec: ModelSpec, optimizer: OptimizerSpec, model: any TrainableModel)?
+    private var model: (any TrainableModel)?
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
@@ -99,11 +99,10 @@ actor Trainer {
         let evaluated = try dataset.validationRows(command.validationRows)
         var evaluation: Counts?
         if command.weightsUrl != nil, command.validationRows != nil {
-            evaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { goesOn(control, progress, .evaluating) }
+            evaluation = try model.evaluate(ahead: evaluated, of: dataset.prepared) { goesOn(control, progress, .evaluating) }
             try control.check()
         }
 
-        try model.weigh(classes: command.classWeights)
         var training = TrainingRun(
             command: command, peerId: peerId, control: control, limiter: limiter, progress: progress, checkPoint: checkPoint, report: report
         )
@@ -112,7 +111,7 @@ actor Trainer {
 
         var ownEvaluation: Counts?
         if command.evaluateAfter {
-            ownEvaluation = try model.evaluate(ahead: evaluated, of: dataset.table) { goesOn(control, progress, .evaluating) }
+            ownEvaluation = try model.evaluate(ahead: evaluated, of: dataset.prepared) { goesOn(control, progress, .evaluating) }
             try control.check()
         }
         checkPoint?(command.checkPoint(.upload, epoch: training.epochs))
@@ -161,15 +160,14 @@ actor Trainer {
         } else {
             weights = initialParameters(command.model, seed: command.modelSeed)
         }
-        if let model, model.spec == command.model, model.optimizer == command.optimizer {
-            try model.model.load(parameters: weights)
-            model.model.reseed(command.seed)
-            return model.model
+        if let model, model.spec == command.model {
+            try model.load(parameters: weights)
+            return model
         }
         model = nil
-        let made = try loadedEngine().makeModel(command.model, optimizer: command.optimizer, seed: command.seed)
+        let made = try loadedEngine().makeModel(command.model)
         try made.load(parameters: weights)
-        model = (command.model, command.optimizer, made)
+        model = made
         return made
     }
 
@@ -209,7 +207,9 @@ actor Trainer {
         let table = cache.tablePath(csvSha256: name, schemaHash: schemaHash)
         let inUse: Set = [csv, "\(csv).part", table]
         func opened() throws -> Dataset {
-            Dataset(csvSha256: command.csvSha256, schemaHash: schemaHash, schema: schema, table: try TableLoader.open(cacheAt: table))
+            Dataset(
+                csvSha256: command.csvSha256, schemaHash: schemaHash, schema: schema,
+                prepared: try loadedEngine().prepare(try TableLoader.open(cacheAt: table)))
         }
         if let cached = try? opened() {
             cache.markUsed(table)
@@ -270,13 +270,15 @@ final class Dataset: Sendable {
     let csvSha256: String
     let schemaHash: String
     let schema: TableSchema
-    let table: FeatureTable
+    /// Where the engine wants it.
+    let prepared: any PreparedTable
+    var table: FeatureTable { prepared.table }
 
-    init(csvSha256: String, schemaHash: String, schema: TableSchema, table: FeatureTable) {
+    init(csvSha256: String, schemaHash: String, schema: TableSchema, prepared: any PreparedTable) {
         self.csvSha256 = csvSha256
         self.schemaHash = schemaHash
         self.schema = schema
-        self.table = table
+        self.prepared = prepared
     }
 
     /// - Throws: ``CohortError`` `invalid` when the model is for another table.

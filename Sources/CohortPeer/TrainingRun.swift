@@ -49,11 +49,13 @@ struct TrainingRun {
         limiter.begin()
         var stopping = command.earlyStopping.flatMap { validationRows.isEmpty ? nil : EarlyStopping(patience: $0) }
 
+        var options = TrainingOptions(
+            optimizer: command.optimizer, batchSize: command.batchSize, classWeights: command.classWeights, dropoutSeed: command.seed)
         for epoch in 1...command.epochs {
             let start = clock.now
             var order = EpochOrder(
                 rows, of: table, batchSize: command.batchSize, seed: command.seed, round: command.round, epoch: epoch - 1)
-            let learningRate = command.lr * (command.lrSchedule?.factor(epoch: epoch - 1) ?? 1)
+            options.learningRate = command.lr * (command.lrSchedule?.factor(epoch: epoch - 1) ?? 1)
             var counts = Counts()
             var untilHalf = max(1, (rows.count + command.batchSize - 1) / max(command.batchSize, 1) / 2)
             // Asked before every batch.
@@ -72,8 +74,7 @@ struct TrainingRun {
             while isWanted(), let piece = order.next() {
                 counts =
                     try counts
-                    + model.train(
-                        on: table, rows: piece, batchSize: command.batchSize, learningRate: learningRate, shouldContinue: shouldContinue)
+                    + model.train(on: dataset.prepared, rows: piece, options: options, shouldContinue: shouldContinue)
             }
             let spent = (clock.now - start).inSeconds
             try control.check()
@@ -87,7 +88,7 @@ struct TrainingRun {
 
             var validation: Counts?
             if stopping != nil {
-                validation = try model.evaluate(ahead: validationRows, of: table) {
+                validation = try model.evaluate(ahead: validationRows, of: dataset.prepared) {
                     progress.sign(.evaluating)
                     limiter.pause { !control.isStopped }
                     return !control.isStopped

@@ -23,7 +23,7 @@ import Testing
     private static func measure(_ task: LearningTask, rows: Int = 100, seed: UInt64 = 1) throws -> [Evaluation.Importance]? {
         let schema = schema(task)
         let spec = ModelSpec(inputs: 4, hidden: [], outputs: task == .classification ? 2 : 1, task: task)
-        let model = try NativeEngine(threads: 1).makeModel(spec, optimizer: OptimizerSpec(), seed: 0)
+        let model = try NativeEngine(threads: 1).makeModel(spec)
         try model.load(parameters: task == .classification ? [0, 0, 0, -9, 0, 0, 0, 9, 0, 0] : [0, 0, 0, 1, 0])
         let features = UnsafeMutablePointer<Float>.allocate(capacity: rows * 4)
         let targets = UnsafeMutablePointer<Float>.allocate(capacity: rows)

@@ -32,9 +32,11 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
         let spec = ModelSpec(inputs: 3, hidden: [5, 4], outputs: task == .classification ? 3 : 1, activation: activation, task: task)
         let table = makeTable(rows: 8, features: 3) { row, values in task == .classification ? Float(row % 3) : values[0] * 2 + values[1] }
         let start = initialParameters(spec, seed: 1).map { $0 * 2 }
-        let model = try engine.makeModel(spec, optimizer: OptimizerSpec(name: .sgd), seed: 1)
+        let model = try engine.drawn(spec, seed: 1)
         try model.load(parameters: start)
-        _ = try model.train(on: table, rows: table.trainingRows, batchSize: 8, learningRate: 1, shouldContinue: { true })
+        _ = try model.train(
+            on: table, rows: table.trainingRows,
+            options: TrainingOptions(optimizer: OptimizerSpec(name: .sgd), batchSize: 8, learningRate: 1), shouldContinue: { true })
         let gradient = zip(start, model.parameters).map { $0 - $1 }
         func loss(_ parameters: [Float]) throws -> Double {
             try model.load(parameters: parameters)
@@ -63,14 +65,16 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
         let spec = ModelSpec(inputs: 1, hidden: [], outputs: 1, task: .regression)
         let table = makeTable(rows: 1, features: 1) { _, _ in 3 }
         let x = Double(table.features[0])
-        let model = try engine.makeModel(spec, optimizer: optimizer, seed: 1)
+        let model = try engine.drawn(spec, seed: 1)
         try model.load(parameters: [0.5, -0.25])
         var w = [0.5, -0.25]
         var m = [0.0, 0]
         var v = [0.0, 0]
         let lr = 0.05
         for t in 1...5 {
-            _ = try model.train(on: table, rows: [0], batchSize: 1, learningRate: lr, shouldContinue: { true })
+            _ = try model.train(
+                on: table, rows: [0], options: TrainingOptions(optimizer: optimizer, batchSize: 1, learningRate: lr),
+                shouldContinue: { true })
             let error = w[0] * x + w[1] - 3
             let gradients = [2 * error * x, 2 * error]
             for i in 0..<2 {
@@ -101,10 +105,12 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
         let table = makeTable(rows: 400, features: 2) { _, values in (values[0] > 0) == (values[1] > 0) ? 1 : 0 }
         var results: [[Float]] = []
         for _ in 0..<2 {
-            let model = try engine.makeModel(spec, optimizer: OptimizerSpec(), seed: 5)
+            let model = try engine.drawn(spec, seed: 5)
             for epoch in 0..<60 {
                 let order = shuffledRows(table.trainingRows, seed: 1, round: 0, epoch: epoch)
-                _ = try model.train(on: table, rows: order, batchSize: 16, learningRate: 0.02, shouldContinue: { true })
+                _ = try model.train(
+                    on: table, rows: order, options: TrainingOptions(batchSize: 16, learningRate: 0.02, dropoutSeed: 5),
+                    shouldContinue: { true })
             }
             let counts = try model.evaluate(on: table, rows: table.trainingRows[...], shouldContinue: { true })
             #expect(try #require(counts.accuracy) > 0.97)
@@ -119,10 +125,10 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
         let table = makeTable(rows: 1_000, features: 300) { row, _ in Float(row % 10) }
         var results: [[Float]] = []
         for threads in [1, 2, 3, 1] {
-            let model = try NativeEngine(threads: threads).makeModel(spec, optimizer: OptimizerSpec(), seed: 5)
+            let model = try NativeEngine(threads: threads).drawn(spec, seed: 5)
             for epoch in 0..<3 {
                 let order = shuffledRows(table.trainingRows, seed: 1, round: 0, epoch: epoch)
-                _ = try model.train(on: table, rows: order, batchSize: 250, learningRate: 0.001, shouldContinue: { true })
+                _ = try model.train(on: table, rows: order, options: TrainingOptions(batchSize: 250), shouldContinue: { true })
             }
             results.append(model.parameters)
         }
@@ -130,12 +136,40 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
         #expect(areSame)
     }
 
+    @Test func `loading weights restarts the optimizer and dropout's masks, and so does another optimizer`() throws {
+        let spec = ModelSpec(inputs: 2, hidden: [8], outputs: 2, activation: .tanh, dropout: 0.5, task: .classification)
+        let table = makeTable(rows: 64, features: 2) { row, _ in Float(row % 2) }
+        let start = initialParameters(spec, seed: 3)
+        func trained(_ model: any TrainableModel, _ options: TrainingOptions, epochs: Int = 2) throws -> [Float] {
+            for _ in 0..<epochs { _ = try model.train(on: table, rows: table.trainingRows, options: options, shouldContinue: { true }) }
+            return model.parameters
+        }
+        let options = TrainingOptions(batchSize: 16, learningRate: 0.1, dropoutSeed: 7)
+        let model = try engine.drawn(spec, seed: 3)
+        let fresh = try trained(model, options)
+        try model.load(parameters: start)
+        #expect(try trained(model, options) == fresh)
+        // Two passes of one stream are not twice the same masks.
+        try model.load(parameters: start)
+        let once = try trained(model, options, epochs: 1)
+        try model.load(parameters: start)
+        var other = options
+        other.dropoutSeed = 8
+        #expect(try trained(model, other, epochs: 1) != once)
+        // What one optimizer remembers is nothing to the next.
+        let weights = try trained(model, options)
+        var sgd = options
+        (sgd.optimizer, sgd.dropoutSeed) = (OptimizerSpec(name: .sgd, momentum: 0.9), 9)
+        let clean = try engine.makeModel(spec)
+        try clean.load(parameters: weights)
+        #expect(try trained(model, sgd) == trained(clean, sgd))
+    }
+
     @Test func `training stops within one batch`() throws {
         let table = makeTable(rows: 100, features: 2) { _, _ in 0 }
-        let model = try engine.makeModel(
-            ModelSpec(inputs: 2, hidden: [4], outputs: 2, task: .classification), optimizer: OptimizerSpec(), seed: 1)
+        let model = try engine.drawn(ModelSpec(inputs: 2, hidden: [4], outputs: 2, task: .classification), seed: 1)
         var batches = 0
-        let counts = try model.train(on: table, rows: table.trainingRows, batchSize: 10, learningRate: 0.1) {
+        let counts = try model.train(on: table, rows: table.trainingRows, options: TrainingOptions(batchSize: 10, learningRate: 0.1)) {
             batches += 1
             return batches <= 3
         }
@@ -144,10 +178,24 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
 
     @Test func `what does not fit is said`() throws {
         let table = makeTable(rows: 4, features: 2) { _, _ in 0 }
-        let model = try engine.makeModel(
-            ModelSpec(inputs: 3, hidden: [], outputs: 2, task: .classification), optimizer: OptimizerSpec(), seed: 1)
+        let model = try engine.drawn(ModelSpec(inputs: 3, hidden: [], outputs: 2, task: .classification), seed: 1)
         #expect(throws: CohortError.self) { try model.load(parameters: [1]) }
-        #expect(throws: CohortError.self) { try model.train(on: table, rows: [0], batchSize: 1, learningRate: 1, shouldContinue: { true }) }
+        #expect(throws: CohortError.self) { try model.train(on: table, rows: [0], options: TrainingOptions(), shouldContinue: { true }) }
+        let other = try engine.drawn(ModelSpec(inputs: 2, hidden: [], outputs: 2, task: .classification), seed: 1)
+        for weights in [[1.0], [1, 0], [1, .infinity]] {
+            #expect(throws: CohortError.self) {
+                try other.train(on: table, rows: [0], options: TrainingOptions(classWeights: weights), shouldContinue: { true })
+            }
+        }
         #expect(throws: CohortError.self) { try model.predict([1, 2], rowCount: 1) }
+    }
+}
+
+extension TrainingEngine {
+    /// A model with weights drawn from `seed`.
+    func drawn(_ spec: ModelSpec, seed: UInt64) throws -> any TrainableModel {
+        let model = try makeModel(spec)
+        try model.load(parameters: initialParameters(spec, seed: seed))
+        return model
     }
 }

@@ -97,26 +97,26 @@ struct ReferenceCase: Decodable, Sendable, CustomTestStringConvertible {
         let (start, table) = reference.draw()
         let engine = NativeEngine(threads: 1)
         // One SGD step of rate 1 is the gradient.
-        let plain = try engine.makeModel(reference.spec, optimizer: OptimizerSpec(name: .sgd), seed: 1)
+        let plain = try engine.makeModel(reference.spec)
         try plain.load(parameters: start)
-        try plain.weigh(classes: reference.weights)
         let counts = try plain.train(
-            on: table, rows: table.trainingRows, batchSize: reference.batch, learningRate: 1, shouldContinue: { true })
+            on: table, rows: table.trainingRows,
+            options: TrainingOptions(
+                optimizer: OptimizerSpec(name: .sgd), batchSize: reference.batch, learningRate: 1, classWeights: reference.weights),
+            shouldContinue: { true })
         #expect(abs(try #require(counts.loss) - reference.loss) <= 1e-5 * max(1, reference.loss))
         let gradient = zip(start, plain.parameters).map { Double($0) - Double($1) }
         check(gradient, reference.gradient, within: 1e-4, "the gradient")
 
         let about = reference.optimizer
-        let model = try engine.makeModel(
-            reference.spec,
+        let model = try engine.makeModel(reference.spec)
+        try model.load(parameters: start)
+        let options = TrainingOptions(
             optimizer: OptimizerSpec(
                 name: about.name, momentum: about.momentum ?? 0, nesterov: about.nesterov ?? false, weightDecay: about.weightDecay ?? 0),
-            seed: 1)
-        try model.load(parameters: start)
-        try model.weigh(classes: reference.weights)
+            batchSize: reference.batch, learningRate: about.lr, classWeights: reference.weights)
         for _ in 0..<reference.steps {
-            _ = try model.train(
-                on: table, rows: table.trainingRows, batchSize: reference.batch, learningRate: about.lr, shouldContinue: { true })
+            _ = try model.train(on: table, rows: table.trainingRows, options: options, shouldContinue: { true })
         }
         check(model.parameters.map(Double.init), reference.parameters, within: 1e-4, "the parameters after \(reference.steps) steps")
     }

@@ -8,12 +8,27 @@ public protocol TrainingEngine: Sendable {
     /// How it computes, for people: what was found on this machine and chosen. May grow as models are made.
     var notes: [String] { get }
 
-    /// A model with weights drawn from `seed`, its optimizer at step 0.
-    func makeModel(_ spec: ModelSpec, optimizer: OptimizerSpec, seed: UInt64) throws -> any TrainableModel
+    /// Makes a table ready for this engine's models: once, however many passes there are over it. It is let go of when nobody has it any more.
+    func prepare(_ table: FeatureTable) throws -> any PreparedTable
+
+    /// A model with all buffers that it needs; its weights are to be loaded.
+    /// - Throws: ``CohortError`` `invalid` for a spec that cannot be.
+    func makeModel(_ spec: ModelSpec) throws -> any TrainableModel
 }
 
 extension TrainingEngine {
     public var notes: [String] { [] }
+}
+
+/// A table where an engine wants it: in memory, or on a device.
+public protocol PreparedTable: AnyObject, Sendable {
+    /// Its rows, for those who deal them out.
+    var table: FeatureTable { get }
+}
+
+/// For an engine that reads it where it is.
+extension FeatureTable: PreparedTable {
+    public var table: FeatureTable { self }
 }
 
 /// A model and its optimizer's state, with every buffer it needs. It belongs to one thread at a time and blocks it while it works:
@@ -24,27 +39,22 @@ public protocol TrainableModel: AnyObject {
     /// The flat parameter vector in the order of ``ModelSpec/tensors``.
     var parameters: [Float] { get }
 
-    /// Replaces the weights; the optimizer starts anew.
+    /// Replaces the weights; the optimizer and the stream of dropout's masks start anew.
     /// - Throws: ``CohortError`` `invalid` when the count is not the spec's.
     func load(parameters: [Float]) throws
 
-    /// Restarts the stream that dropout draws its masks from: at the start of each round, with the command's seed.
-    func reseed(_ seed: UInt64)
-
-    /// From now on trains on the weighted mean of the losses, Σ w·loss / Σ w, as PyTorch's `CrossEntropyLoss(weight:)` does; nil: the mean.
-    /// - Parameter weights: one a class, each above 0.
-    /// - Throws: ``CohortError`` `invalid` when there are not as many as outputs, or one is not above 0.
-    func weigh(classes weights: [Double]?) throws
-
-    /// Trains one pass over `rows` (indices into `table`) in the order given, in batches of `batchSize`, the last may be smaller.
-    /// - Parameter shouldContinue: asked before every batch; false ends the pass early.
+    /// Trains one pass over `rows` (indices into the table) in the order given.
+    /// - Parameters:
+    ///   - table: prepared by the same engine.
+    ///   - shouldContinue: asked before every batch; false ends the pass early.
     /// - Returns: sums over the samples trained on, measured while training (before each batch's update).
+    /// - Throws: ``CohortError`` `invalid` for a table of another width, and for class weights that are not as many as outputs or not above 0.
     func train(
-        on table: FeatureTable, rows: [UInt32], batchSize: Int, learningRate: Double, shouldContinue: () -> Bool
+        on table: any PreparedTable, rows: [UInt32], options: TrainingOptions, shouldContinue: () -> Bool
     ) throws -> Counts
 
     /// Sums over `rows`, without dropout, without change.
-    func evaluate(on table: FeatureTable, rows: ArraySlice<UInt32>, shouldContinue: () -> Bool) throws -> Counts
+    func evaluate(on table: any PreparedTable, rows: ArraySlice<UInt32>, shouldContinue: () -> Bool) throws -> Counts
 
     /// Outputs for `rowCount` rows of features (row-major): rows × outputs, class probabilities or standardized numbers.
     func predict(_ features: [Float], rowCount: Int) throws -> [Float]

@@ -129,15 +129,16 @@ extension FeatureTable {
 extension TrainableModel {
     /// As ``evaluate(on:rows:shouldContinue:)``, reading ahead where the table is large.
     /// - Parameter rows: ascending.
-    public func evaluate(ahead rows: ArraySlice<UInt32>, of table: FeatureTable, shouldContinue: () -> Bool) throws -> Counts {
-        guard EpochOrder.Limits().isLarge(table) else { return try evaluate(on: table, rows: rows, shouldContinue: shouldContinue) }
+    public func evaluate(ahead rows: ArraySlice<UInt32>, of prepared: any PreparedTable, shouldContinue: () -> Bool) throws -> Counts {
+        let table = prepared.table
+        guard EpochOrder.Limits().isLarge(table) else { return try evaluate(on: prepared, rows: rows, shouldContinue: shouldContinue) }
         var counts = Counts()
         var piece = rows.prefix(4_096)
         table.willNeed(piece)
         while !piece.isEmpty, shouldContinue() {
             let next = rows[piece.endIndex...].prefix(4_096)
             table.willNeed(next)
-            counts = try counts + evaluate(on: table, rows: piece, shouldContinue: shouldContinue)
+            counts = try counts + evaluate(on: prepared, rows: piece, shouldContinue: shouldContinue)
             piece = next
         }
         return counts

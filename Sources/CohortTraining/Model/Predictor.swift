@@ -19,7 +19,8 @@ public final class Predictor {
     public init(_ file: ModelFile) throws {
         self.file = file
         transform = RowTransform(schema: file.schema)
-        model = try SimpleDNN(file.spec, optimizer: OptimizerSpec(), parameters: file.parameters, seed: 0, threads: 1)
+        model = try SimpleDNN(file.spec, threads: 1)
+        try model.load(parameters: file.parameters)
     }
 
     /// Rows that go through the net at once: a row may become many thousand features.

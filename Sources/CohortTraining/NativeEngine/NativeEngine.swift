@@ -11,16 +11,16 @@ public struct NativeEngine: TrainingEngine {
 
     public var notes: [String] { BLAS.note.map { [$0] } ?? [] }
 
-    public func makeModel(_ spec: ModelSpec, optimizer: OptimizerSpec, seed: UInt64) throws -> any TrainableModel {
-        try spec.check()
-        return try SimpleDNN(spec, optimizer: optimizer, parameters: initialParameters(spec, seed: seed), seed: seed, threads: threads)
-    }
+    public func prepare(_ table: FeatureTable) throws -> any PreparedTable { table }
+
+    public func makeModel(_ spec: ModelSpec) throws -> any TrainableModel { try SimpleDNN(spec, threads: threads) }
 
     /// Samples a second on a fixed small net (64-128-64-10, batch 64, Adam), measured for `seconds`. Blocks its thread.
     public func measureSamplesPerSecond(for seconds: Double = 0.2) throws -> Double {
         let spec = ModelSpec(inputs: 64, hidden: [128, 64], outputs: 10, task: .classification)
-        let model = try SimpleDNN(
-            spec, optimizer: OptimizerSpec(), parameters: initialParameters(spec, seed: 1), seed: 1, threads: threads)
+        let model = try SimpleDNN(spec, threads: threads)
+        try model.load(parameters: initialParameters(spec, seed: 1))
+        let options = TrainingOptions(batchSize: 64)
         let rows = 1_024
         var generator = SeededGenerator(seed: 1)
         let features = UnsafeMutablePointer<Float>.allocate(capacity: rows * 64)
@@ -36,11 +36,11 @@ public struct NativeEngine: TrainingEngine {
                 memory.1.deallocate()
             })
         let clock = ContinuousClock()
-        let warm = try model.train(on: table, rows: all, batchSize: 64, learningRate: 0.001, shouldContinue: { true })
+        let warm = try model.train(on: table, rows: all, options: options, shouldContinue: { true })
         var samples = 0
         let begun = clock.now
         while clock.now - begun < .seconds(seconds) {
-            samples += try model.train(on: table, rows: all, batchSize: 64, learningRate: 0.001, shouldContinue: { true }).samples
+            samples += try model.train(on: table, rows: all, options: options, shouldContinue: { true }).samples
         }
         return Double(max(samples, warm.samples)) / ((clock.now - begun) / .seconds(1))
     }

@@ -6,15 +6,17 @@ import CohortCore
 /// With X⁰ the batch [batch, in], layer l: Z = Xˡ⁻¹·Wᵀ + b, Xˡ = activation(Z). Weights W are [out, in], as PyTorch has them.
 final class SimpleDNN: TrainableModel {
     let spec: ModelSpec
-    private let optimizer: OptimizerSpec
+    private var optimizer = OptimizerSpec()
     private let layers: [Layer]
     private let count: Int
     /// Weights, gradients and the optimizer's two moments, flat, in the order of ``ModelSpec/tensors``.
     private let weights, gradients, first, second: UnsafeMutablePointer<Float>
     private var steps = 0
-    private var dropout: SeededGenerator
-    /// nil: all classes count alike.
-    private var classWeights: [Float]?
+    private var dropout = SeededGenerator(seed: 0, purpose: "dropout")
+    /// nil since weights were loaded.
+    private var dropoutSeed: UInt64?
+    /// As given, and as the kernels take them; nil: all classes count alike.
+    private var classWeights: (given: [Double], values: [Float])?
 
     private var batchCapacity = 0
     /// outputs[0] is the gathered batch, outputs[l] the output of layer l.
@@ -30,11 +32,10 @@ final class SimpleDNN: TrainableModel {
         var weight, bias: Int
     }
 
-    /// - Throws: ``CohortError`` `invalid` for a spec that cannot be, or parameters of another count.
-    init(_ spec: ModelSpec, optimizer: OptimizerSpec, parameters: [Float], seed: UInt64, threads: Int) throws {
+    /// - Throws: ``CohortError`` `invalid` for a spec that cannot be.
+    init(_ spec: ModelSpec, threads: Int) throws {
         try spec.check()
         self.spec = spec
-        self.optimizer = optimizer
         var offset = 0
         layers = zip(spec.widths, spec.widths.dropFirst()).map { inputs, outputs in
             defer { offset += inputs * outputs + outputs }
@@ -45,10 +46,8 @@ final class SimpleDNN: TrainableModel {
         gradients = .zeros(count)
         first = .zeros(count)
         second = .zeros(count)
-        dropout = SeededGenerator(seed: seed, purpose: "dropout")
         // A small net is faster without: handing work over takes as long as doing it.
         self.threads = KernelThreads(count: count >= 1 << 16 ? threads : 1)
-        try load(parameters: parameters)
     }
 
     deinit {
@@ -64,14 +63,30 @@ final class SimpleDNN: TrainableModel {
             throw CohortError(.invalid, "\(parameters.count) parameters were given; this net has \(count)")
         }
         for index in 0..<count { weights[index] = parameters[index] }
+        forget()
+        dropoutSeed = nil
+    }
+
+    /// The optimizer's memory.
+    private func forget() {
         first.update(repeating: 0, count: count)
         second.update(repeating: 0, count: count)
         steps = 0
     }
 
-    func reseed(_ seed: UInt64) { dropout = SeededGenerator(seed: seed, purpose: "dropout") }
+    private func take(_ options: TrainingOptions) throws {
+        if optimizer != options.optimizer {
+            optimizer = options.optimizer
+            forget()
+        }
+        if dropoutSeed != options.dropoutSeed {
+            dropoutSeed = options.dropoutSeed
+            dropout = SeededGenerator(seed: options.dropoutSeed, purpose: "dropout")
+        }
+        if classWeights?.given != options.classWeights { try weigh(classes: options.classWeights) }
+    }
 
-    func weigh(classes weights: [Double]?) throws {
+    private func weigh(classes weights: [Double]?) throws {
         if let weights {
             guard spec.task == .classification, weights.count == spec.outputs, weights.allSatisfy({ $0 > 0 && $0 < .infinity }) else {
                 throw CohortError(
@@ -79,26 +94,28 @@ final class SimpleDNN: TrainableModel {
                 )
             }
         }
-        classWeights = weights.map { $0.map(Float.init) }
+        classWeights = weights.map { ($0, $0.map(Float.init)) }
     }
 
     func train(
-        on table: FeatureTable, rows: [UInt32], batchSize: Int, learningRate: Double, shouldContinue: () -> Bool
+        on prepared: any PreparedTable, rows: [UInt32], options: TrainingOptions, shouldContinue: () -> Bool
     ) throws -> Counts {
+        let (table, batchSize) = (prepared.table, options.batchSize)
         try check(table, batchSize: batchSize)
+        try take(options)
         reserve(min(batchSize, max(rows.count, 1)))
         var counts = Counts()
         var start = 0
         while start < rows.count, shouldContinue() {
             let size = min(batchSize, rows.count - start)
-            counts = counts + step(table, rows[start..<(start + size)], learningRate: Float(learningRate))
+            counts = counts + step(table, rows[start..<(start + size)], learningRate: Float(options.learningRate))
             start += size
         }
         return counts
     }
 
-    func evaluate(on table: FeatureTable, rows: ArraySlice<UInt32>, shouldContinue: () -> Bool) throws -> Counts {
-        let batchSize = 256
+    func evaluate(on prepared: any PreparedTable, rows: ArraySlice<UInt32>, shouldContinue: () -> Bool) throws -> Counts {
+        let (table, batchSize) = (prepared.table, 256)
         try check(table, batchSize: batchSize)
         reserve(min(batchSize, max(rows.count, 1)))
         var counts = Counts()
@@ -172,7 +189,7 @@ final class SimpleDNN: TrainableModel {
         switch spec.task {
         case .classification:
             var correct: Int64 = 0
-            let weights = gradient ? classWeights : nil
+            let weights = gradient ? classWeights?.values : nil
             counts.lossSum =
                 weights?.withUnsafeBufferPointer {
                     cohort_cross_entropy(output, targets, batch, spec.outputs, $0.baseAddress, 1, &correct)
