@@ -43,6 +43,14 @@ def test_server_and_numpy_predict_alike(run: cohort.Run, penguins: pd.DataFrame)
     np.testing.assert_allclose(run.predict_proba(penguins).sum(axis=1), 1, atol=1e-5)
 
 
+def test_training_goes_on_from_a_model(client: cohort.Client, run: cohort.Run, penguins: pd.DataFrame) -> None:
+    # Steps too small to learn anything by, and the columns in another order: what it can, it could before.
+    onward = client.fit(penguins[penguins.columns[::-1]], progress=False, from_model=run, rounds=1, lr=1e-9, seed=8)
+    assert onward.score > 0.8
+    with pytest.raises(cohort.CohortError, match="hidden does not go with from"):
+        client.fit(penguins, progress=False, from_model=run.id, hidden=[4])
+
+
 def test_rows_and_paths_are_tables_too(run: cohort.Run, penguins: pd.DataFrame, tmp_path: Path) -> None:
     expected = list(run.predict(penguins.head(20)))
     assert list(run.predict(penguins.head(20).to_dict("records"))) == expected

@@ -111,11 +111,13 @@ class Client:
         *,
         wait: bool = True,
         progress: bool = True,
+        from_model: Run | str | None = None,
         **settings: Any,
     ) -> Run:
         """Trains on a table: a DataFrame, the path of a CSV, or rows as mappings.
 
-        ``target`` is the column to predict (else the last), ``peers`` how many machines train, or ``"all"`` that are free. ``settings`` are the
+        ``target`` is the column to predict (else the last), ``peers`` how many machines train, or ``"all"`` that are free. With ``from_model`` (a run,
+        or a session's id) training goes on from a model of yours, whose shape, target and columns stay. ``settings`` are the
         fields of ``POST /sessions/start``: ``rounds``, ``epochs``, ``lr``, ``batch_size``, ``hidden`` (such as ``[64, 32]``), ``strategy``,
         ``seed``, ``per_peer`` (a dictionary), …; the server says which there are when one is misspelt. With ``progress`` it is shown live; with
         ``wait=False`` the run is returned at once, and ``run.wait()`` waits.
@@ -123,7 +125,7 @@ class Client:
         Raises ``CohortError``: ``unavailable`` when too few peers are free, ``invalid`` for what cannot be trained on; ``TrainingFailed`` when the
         session ends without a model.
         """
-        fields = {name: _field(value) for name, value in {**settings, "target": target, "peers": peers}.items() if value is not None}
+        fields = {name: _field(value) for name, value in {**settings, "target": target, "peers": peers, "from": getattr(from_model, "id", from_model)}.items() if value is not None}
         names = _table.columns(table)
         if target is not None and names is not None and target not in names:
             near = difflib.get_close_matches(target, names, 1)
