@@ -65,6 +65,7 @@ final class SessionRun {
             } catch is CancellationError {
                 return logger.info("left to be taken up again")
             } catch is LeaseLost {
+                await removeIfGone()
                 return logger.notice("another coordinator has taken the session over")
             } catch let error as CohortError where error.code == .notFound && held == nil {
                 return logger.debug("there is no such session any more")
@@ -74,6 +75,18 @@ final class SessionRun {
                 await show(faults)
                 do { try await time.sleep(seconds: faults.pause) } catch { return logger.info("left to be taken up again") }
             }
+        }
+    }
+
+    /// A start that was not told whether its session was stored takes it back; what was made for it meanwhile is nobody's.
+    private func removeIfGone() async {
+        do {
+            guard try await documents.session(id: id) == nil else { return }
+            let keys =
+                try await coordinator.objects.list(prefix: "schemas/\(id).json") + coordinator.objects.list(prefix: "checkpoints/\(id)/")
+            if !keys.isEmpty { try await coordinator.objects.delete(keys) }
+        } catch {
+            logger.warning("objects of a session that is gone are left over: \(error)")
         }
     }
 
