@@ -4,7 +4,7 @@ BINARY = .build/release/cohort
 # With Swift's libraries inside, the binary runs on machines that have no Swift.
 STATIC = $(if $(filter Linux,$(shell uname -s)),--static-swift-stdlib)
 
-.PHONY: docs help setup build run demo test integration api-check dist dist-check python-client browser-test compose-test test-fast bench lint format clean
+.PHONY: docs torch help setup build run demo test integration api-check dist dist-check python-client browser-test compose-test test-fast bench lint format clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ test: ## every test, the ones with real processes included
 
 integration: setup ## sessions over a real RabbitMQ, S3 and MongoDB protocol, which it installs and starts
 	scripts/integration.sh
+
+torch: ## the PyTorch engine's plugin, for the PyTorch that is found (COHORT_TORCH, the active Python) or installed from PyPI
+	@scripts/setup.sh torch
+	scripts/torch.sh
 
 api-check: ## the HTTP API against its own description: schemathesis, and a client generated from it
 	@scripts/setup.sh api

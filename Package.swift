@@ -93,6 +93,10 @@ let package = Package(
         .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
         room("CohortTraining", ["CohortCore", "CKernels", .system]),
 
+        // Opens the plugin of Plugins/Torch at run time; libtorch is not needed to build.
+        .target(name: "CTorch"),
+        room("TorchEngine", ["CohortCore", "CTorch"]),
+
         // Which spans a session has; who sends them is another's.
         room("CohortTracing", ["CohortCore", .tracing]),
 
@@ -153,7 +157,7 @@ let package = Package(
             name: "cohort",
             dependencies: [
                 "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "MongoDocuments", "DirectoryObjects",
-                "OTLPTracer", "RabbitMQTransport", "S3Objects",
+                "OTLPTracer", "RabbitMQTransport", "S3Objects", "TorchEngine",
                 "CohortClient",
                 "CohortCoordinator", "CohortPeer", "CohortServer", "CohortSystem", .argumentParser, .asyncHTTPClient, .configuration,
                 .crypto,
@@ -173,6 +177,7 @@ let package = Package(
         + tests(
             "CohortTrainingTests", ["CohortTraining", "CohortCore", "CKernels"],
             resources: [.copy("Resources/reference.json")])
+        + tests("TorchEngineTests", ["TorchEngine", "CohortTraining", "CohortCore", .subprocess])
         + tests(
             "CohortCoordinatorTests",
             [

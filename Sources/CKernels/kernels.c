@@ -158,6 +158,40 @@ CLONES double cohort_cross_entropy(
     return weights ? loss * (double)rows / (double)total : loss;
 }
 
+double cohort_smoothed_cross_entropy(
+    float *logits, const float *targets, size_t rows, size_t width, const float *weights, float smoothing, int64_t *correct) {
+    double loss = 0, total = 0;
+    float spread = smoothing / (float)width, all = 0;
+    for (size_t j = 0; j < width; j++) all += weights ? weights[j] : 1;
+    for (size_t row = 0; row < rows; row++) total += weights ? weights[(size_t)targets[row]] : 1;
+    for (size_t row = 0; row < rows; row++) {
+        size_t own = (size_t)targets[row];
+        float *z = logits + row * width;
+        *correct += shift_row(z, width) == own;
+        loss -= (double)((1 - smoothing) * (weights ? weights[own] : 1)) * (double)z[own];
+        for (size_t j = 0; j < width; j++) loss -= (double)(spread * (weights ? weights[j] : 1)) * (double)z[j];
+    }
+    exponentials(logits, rows * width);
+    float each = 1 / (float)total;
+    for (size_t row = 0; row < rows; row++) {
+        size_t own = (size_t)targets[row];
+        float *z = logits + row * width;
+        float sum = sum_row(z, width), direct = (1 - smoothing) * (weights ? weights[own] : 1), mass = direct + spread * all;
+        loss += (double)mass * (double)logf(sum);
+        for (size_t j = 0; j < width; j++) z[j] = (z[j] / sum * mass - spread * (weights ? weights[j] : 1)) * each;
+        z[own] -= direct * each;
+    }
+    return loss * (double)rows / total;
+}
+
+void cohort_clip(float *g, size_t count, float most) {
+    double squares = 0;
+    for (size_t i = 0; i < count; i++) squares += (double)g[i] * g[i];
+    float scale = most / ((float)sqrt(squares) + 1e-6f);
+    if (!(scale < 1)) return;
+    for (size_t i = 0; i < count; i++) g[i] *= scale;
+}
+
 double cohort_squared_error(float *outputs, const float *targets, size_t rows, int gradient, double *sums) {
     double loss = 0;
     float scale = 2 / (float)rows;

@@ -1,6 +1,7 @@
 public import AsyncHTTPClient
 import CohortClient
-import CohortCore
+public import CohortCore
+import CohortTraining
 import CohortSystem
 public import Logging
 public import ServiceLifecycle
@@ -11,7 +12,7 @@ public actor Peer: Service {
     private let http: HTTPClient
     let logger: Logger
     let makeTransport: PeerTransportFactory
-    private let makeEngine: @Sendable () throws -> any MeasuredEngine
+    private let makeEngine: @Sendable () throws -> any TrainingEngine
     let outbox: Outbox
     var ledger = CommandLedger()
     var control: RunControl?
@@ -31,11 +32,11 @@ public actor Peer: Service {
     /// - Parameters:
     ///   - http: one for the process, see `HTTPClient`.
     ///   - transport: makes the wire of a registration.
-    ///   - engine: what trains; called once, on the training thread. nil: the configuration's choice.
+    ///   - engine: what trains; called once, on the training thread. nil: the native one.
     /// - Throws: ``CohortError`` `invalid` for an empty name or token.
     public init(
         configuration: PeerConfiguration, http: HTTPClient, transport: @escaping PeerTransportFactory, logger: Logger,
-        engine: (@Sendable () throws -> any MeasuredEngine)? = nil
+        engine: (@Sendable () throws -> any TrainingEngine)? = nil
     ) throws {
         guard !configuration.name.isEmpty else { throw CohortError(.invalid, "the peer's name is empty") }
         guard !configuration.token.isEmpty else { throw CohortError(.invalid, "the join token is empty: get one with `cohort token`") }
@@ -43,7 +44,7 @@ public actor Peer: Service {
         self.http = http
         makeTransport = transport
         self.logger = logger
-        makeEngine = engine ?? { configuration.engine.makeEngine(threads: configuration.threads) }
+        makeEngine = engine ?? { NativeEngine(threads: configuration.threads) }
         outbox = Outbox(logger: logger)
         (work, assign) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }

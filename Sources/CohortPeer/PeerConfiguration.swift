@@ -4,13 +4,6 @@ public import Logging
 
 /// Everything a peer is told when it is started.
 public struct PeerConfiguration: Sendable {
-    public enum EngineChoice: String, Sendable, CaseIterable {
-        /// The fastest there is.
-        case auto
-        /// The CPU.
-        case native
-    }
-
     public var server: ServerURL
     /// The join token.
     public var token: String
@@ -20,7 +13,6 @@ public struct PeerConfiguration: Sendable {
     public var dataDirectory: String
     /// Threads to train with.
     public var threads: Int
-    public var engine: EngineChoice
     /// The most that cached data sets take on disk. What a running round needs is kept even when it is larger.
     public var cacheLimitBytes: Int
     /// Whose sessions it trains.
@@ -42,7 +34,7 @@ public struct PeerConfiguration: Sendable {
 
     public init(
         server: ServerURL, token: String, name: String? = nil, dataDirectory: String, threads: Int? = nil,
-        engine: EngineChoice = .auto, cacheLimitBytes: Int = 10 << 30, serve: Pool = .mine, maxLoad: Int = 100, transport: String? = nil,
+        cacheLimitBytes: Int = 10 << 30, serve: Pool = .mine, maxLoad: Int = 100, transport: String? = nil,
         version: String,
         checkPoint: (@Sendable (CheckPoint) -> Void)? = nil
     ) {
@@ -51,7 +43,6 @@ public struct PeerConfiguration: Sendable {
         self.name = name ?? Machine.hostName
         self.dataDirectory = dataDirectory
         self.threads = threads ?? Machine.cores
-        self.engine = engine
         self.cacheLimitBytes = cacheLimitBytes
         self.serve = serve
         self.maxLoad = maxLoad

@@ -12,7 +12,7 @@ import Tracing
 /// round to round.
 actor Trainer {
     private let executor: ThreadExecutor
-    private let makeEngine: @Sendable () throws -> any MeasuredEngine
+    private let makeEngine: @Sendable () throws -> any TrainingEngine
     private let objects: ObjectTransfer
     private let cache: DatasetCache
     private let limiter: LoadLimiter
@@ -21,7 +21,7 @@ actor Trainer {
     private let report: @Sendable (PeerActivity) -> Void
     private let logger: Logger
 
-    private var engine: (any MeasuredEngine)?
+    private var engine: (any TrainingEngine)?
     /// What was said of the engine already.
     private var notes: [String] = []
     private var dataset: Dataset?
@@ -30,7 +30,7 @@ actor Trainer {
     nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
     init(
-        executor: ThreadExecutor, makeEngine: @escaping @Sendable () throws -> any MeasuredEngine, objects: ObjectTransfer,
+        executor: ThreadExecutor, makeEngine: @escaping @Sendable () throws -> any TrainingEngine, objects: ObjectTransfer,
         cache: DatasetCache, maxLoad: Int, checkPoint: (@Sendable (CheckPoint) -> Void)?,
         report: @escaping @Sendable (PeerActivity) -> Void, logger: Logger
     ) {
@@ -136,7 +136,7 @@ actor Trainer {
         return !control.isStopped
     }
 
-    private func loadedEngine() throws -> any MeasuredEngine {
+    private func loadedEngine() throws -> any TrainingEngine {
         if let engine { return engine }
         let made = try makeEngine()
         engine = made
@@ -179,7 +179,7 @@ actor Trainer {
 
     private func upload(_ model: any TrainableModel, _ command: TrainCommand, _ progress: ProgressReporter) async throws -> Update? {
         guard let link = command.updateUrl, let key = command.updateKey else { return nil }
-        let parameters = model.parameters
+        let parameters = try model.parameters()
         guard parameters.allSatisfy(\.isFinite) else { throw RunFailure.diverged(command, epoch: command.epochs) }
         let bytes = try Weights.encode(command.model, parameters)
         let reference = ObjectReference(key: key, sha256: SHA256.hash(data: bytes).hexadecimal, bytes: bytes.count)

@@ -97,7 +97,7 @@ struct TrainingRun {
             }
             trace(epoch, spent, counts)
             tell(counts, spent: spent, epoch: epoch, validation: validation)
-            if let loss = validation?.loss, stopping?.shouldStop(after: loss, weights: { model.parameters }) == true { break }
+            if let loss = validation?.loss, try stopping?.shouldStop(after: loss, weights: model.parameters) == true { break }
             if let deadline, clock.now >= deadline { break }
         }
         if let best = stopping?.weights { try model.load(parameters: best) }
@@ -132,10 +132,10 @@ struct EarlyStopping {
 
     init(patience: Int) { self.patience = patience }
 
-    mutating func shouldStop(after loss: Double, weights current: () -> [Float]) -> Bool {
+    mutating func shouldStop(after loss: Double, weights current: () throws -> [Float]) rethrows -> Bool {
         if loss < best {
             best = loss
-            weights = current()
+            weights = try current()
             epochsSince = 0
         } else {
             epochsSince += 1

@@ -25,7 +25,9 @@ struct Cohort: AsyncParsableCommand {
         groupedSubcommands: [
             CommandGroup(
                 name: "Machines",
-                subcommands: [Serve.self, PeerCommand.self, Peers.self, Token.self, Coordinate.self, Doctor.self, Demo.self]),
+                subcommands: [
+                    Serve.self, PeerCommand.self, Peers.self, Token.self, Coordinate.self, EngineList.self, Doctor.self, Demo.self,
+                ]),
             CommandGroup(
                 name: "Training",
                 subcommands: [

@@ -23,7 +23,7 @@ private struct World: Sendable {
 
     var configuration: PeerConfiguration {
         PeerConfiguration(
-            server: url, token: "join", name: "laptop", dataDirectory: "\(folder)/peer", threads: 1, engine: .native, version: "test")
+            server: url, token: "join", name: "laptop", dataDirectory: "\(folder)/peer", threads: 1, version: "test")
     }
 
     var spec: ModelSpec { ModelSpec(inputs: schema.featureCount, hidden: [8], outputs: schema.outputCount, task: .classification) }

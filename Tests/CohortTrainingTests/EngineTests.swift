@@ -37,7 +37,7 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
         _ = try model.train(
             on: table, rows: table.trainingRows,
             options: TrainingOptions(optimizer: OptimizerSpec(name: .sgd), batchSize: 8, learningRate: 1), shouldContinue: { true })
-        let gradient = zip(start, model.parameters).map { $0 - $1 }
+        let gradient = zip(start, try model.parameters()).map { $0 - $1 }
         func loss(_ parameters: [Float]) throws -> Double {
             try model.load(parameters: parameters)
             return try #require(try model.evaluate(on: table, rows: table.trainingRows[...], shouldContinue: { true }).loss)
@@ -96,7 +96,9 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
                     w[i] -= lr * (m[i] / (1 - b1)) / ((v[i] / (1 - b2)).squareRoot() + 1e-8)
                 }
             }
-            for (ours, theirs) in zip(model.parameters, w) { #expect(abs(Double(ours) - theirs) < 1e-4, "step \(t): \(ours), \(theirs)") }
+            for (ours, theirs) in zip(try model.parameters(), w) {
+                #expect(abs(Double(ours) - theirs) < 1e-4, "step \(t): \(ours), \(theirs)")
+            }
         }
     }
 
@@ -114,7 +116,7 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
             }
             let counts = try model.evaluate(on: table, rows: table.trainingRows[...], shouldContinue: { true })
             #expect(try #require(counts.accuracy) > 0.97)
-            results.append(model.parameters)
+            results.append(try model.parameters())
         }
         let areSame = results[0] == results[1]
         #expect(areSame)
@@ -130,7 +132,7 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
                 let order = shuffledRows(table.trainingRows, seed: 1, round: 0, epoch: epoch)
                 _ = try model.train(on: table, rows: order, options: TrainingOptions(batchSize: 250), shouldContinue: { true })
             }
-            results.append(model.parameters)
+            results.append(try model.parameters())
         }
         let areSame = results.allSatisfy { $0 == results[0] }
         #expect(areSame)
@@ -142,7 +144,7 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
         let start = initialParameters(spec, seed: 3)
         func trained(_ model: any TrainableModel, _ options: TrainingOptions, epochs: Int = 2) throws -> [Float] {
             for _ in 0..<epochs { _ = try model.train(on: table, rows: table.trainingRows, options: options, shouldContinue: { true }) }
-            return model.parameters
+            return try model.parameters()
         }
         let options = TrainingOptions(batchSize: 16, learningRate: 0.1, dropoutSeed: 7)
         let model = try engine.drawn(spec, seed: 3)

@@ -51,6 +51,15 @@ void cohort_softmax(float *logits, size_t rows, size_t width);
 double cohort_cross_entropy(
     float *logits, const float *targets, size_t rows, size_t width, const float *weights, int gradient, int64_t *correct);
 
+/// As `cohort_cross_entropy` with `gradient`, for targets that share out `smoothing` (0 ..< 1) of themselves among all classes, as PyTorch's
+/// CrossEntropyLoss(weight, label_smoothing) does: class j of a row of class c has (1 - smoothing)·w[c]·[j = c] + smoothing·w[j] / width, and the
+/// whole is divided by the sum of w[c]. `weights` may be NULL: all 1.
+double cohort_smoothed_cross_entropy(
+    float *logits, const float *targets, size_t rows, size_t width, const float *weights, float smoothing, int64_t *correct);
+
+/// Scales a vector whose Euclidean norm is above `most` down to it, as PyTorch's clip_grad_norm_ does.
+void cohort_clip(float *g, size_t count, float most);
+
 /// Sum of squared errors; with `gradient`, outputs become 2 (y - t) / rows. sums[0] += t, sums[1] += t².
 double cohort_squared_error(float *outputs, const float *targets, size_t rows, int gradient, double *sums);
 

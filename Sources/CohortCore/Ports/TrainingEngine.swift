@@ -37,18 +37,25 @@ public protocol TrainableModel: AnyObject {
     var spec: ModelSpec { get }
 
     /// The flat parameter vector in the order of ``ModelSpec/tensors``.
-    var parameters: [Float] { get }
+    func parameters() throws -> [Float]
 
     /// Replaces the weights; the optimizer and the stream of dropout's masks start anew.
     /// - Throws: ``CohortError`` `invalid` when the count is not the spec's.
     func load(parameters: [Float]) throws
+
+    /// What the optimizer of the last pass remembers.
+    func optimizerState() throws -> OptimizerState
+
+    /// The next pass, if it has this optimizer, goes on from there.
+    /// - Throws: ``CohortError`` `invalid` for a state of another shape.
+    func load(optimizerState: OptimizerState) throws
 
     /// Trains one pass over `rows` (indices into the table) in the order given.
     /// - Parameters:
     ///   - table: prepared by the same engine.
     ///   - shouldContinue: asked before every batch; false ends the pass early.
     /// - Returns: sums over the samples trained on, measured while training (before each batch's update).
-    /// - Throws: ``CohortError`` `invalid` for a table of another width, and for class weights that are not as many as outputs or not above 0.
+    /// - Throws: ``CohortError`` `invalid` for a table of another width, and for options that ``TrainingOptions/check(for:)`` refuses.
     func train(
         on table: any PreparedTable, rows: [UInt32], options: TrainingOptions, shouldContinue: () -> Bool
     ) throws -> Counts

@@ -8,17 +8,82 @@ public struct TrainingOptions: Codable, Hashable, Sendable {
     /// One a class, each above 0: trains on the weighted mean of the losses, Σ w·loss / Σ w, as PyTorch's `CrossEntropyLoss(weight:)` does;
     /// nil: the mean.
     public var classWeights: [Double]?
+    /// Classification: so much of each target, 0 ..< 1, is shared out among all classes, as PyTorch's `CrossEntropyLoss(label_smoothing:)` does.
+    public var labelSmoothing: Double
+    /// A step's gradient whose norm, over all parameters, is above this is scaled down to it, as PyTorch's `clip_grad_norm_` does; nil: none is.
+    public var gradientClip: Double?
     /// What dropout's masks are drawn from, one after the other since the weights were loaded.
     public var dropoutSeed: UInt64
 
     public init(
         optimizer: OptimizerSpec = OptimizerSpec(), batchSize: Int = 32, learningRate: Double = 0.001, classWeights: [Double]? = nil,
-        dropoutSeed: UInt64 = 0
+        labelSmoothing: Double = 0, gradientClip: Double? = nil, dropoutSeed: UInt64 = 0
     ) {
         self.optimizer = optimizer
         self.batchSize = batchSize
         self.learningRate = learningRate
         self.classWeights = classWeights
+        self.labelSmoothing = labelSmoothing
+        self.gradientClip = gradientClip
         self.dropoutSeed = dropoutSeed
+    }
+}
+
+extension TrainingOptions {
+    /// - Throws: ``CohortError`` `invalid` for what no engine can train a model of this shape with.
+    public func check(for spec: ModelSpec) throws {
+        guard batchSize > 0 else { throw CohortError(.invalid, "batch_size is \(batchSize); it must be at least 1") }
+        if let classWeights {
+            guard spec.task == .classification, classWeights.count == spec.outputs, classWeights.allSatisfy({ $0 > 0 && $0 < .infinity })
+            else {
+                throw CohortError(
+                    .invalid,
+                    "\(classWeights.count) class weights were given; this net takes \(spec.outputs), each above 0, of a classification")
+            }
+        }
+        guard labelSmoothing == 0 || (spec.task == .classification && 0..<1 ~= labelSmoothing) else {
+            throw CohortError(.invalid, "label_smoothing is \(labelSmoothing); it must be from 0 to below 1, of a classification")
+        }
+        if let gradientClip {
+            guard gradientClip > 0, gradientClip < .infinity else {
+                throw CohortError(.invalid, "gradient_clip is \(gradientClip); it must be a number above 0")
+            }
+        }
+    }
+}
+
+/// What an optimizer remembers from step to step.
+public struct OptimizerState: Codable, Hashable, Sendable {
+    public var optimizer: OptimizerSpec
+    /// Steps since it had no memory.
+    public var steps: Int
+    /// One number a parameter, by the names that PyTorch's optimizers have in their `state_dict`: see ``OptimizerSpec/streamNames``.
+    public var streams: [String: [Float]]
+
+    public init(optimizer: OptimizerSpec, steps: Int, streams: [String: [Float]]) {
+        self.optimizer = optimizer
+        self.steps = steps
+        self.streams = streams
+    }
+
+    /// - Throws: ``CohortError`` `invalid` unless there is each stream of the optimizer, with so many numbers.
+    public func check(parameterCount: Int) throws {
+        guard steps >= 0, Set(streams.keys) == Set(optimizer.streamNames), streams.values.allSatisfy({ $0.count == parameterCount }) else {
+            let given = streams.keys.sorted().map { "\($0) of \(streams[$0, default: []].count)" }.joined(separator: ", ")
+            throw CohortError(
+                .invalid,
+                "the optimizer's state has \(steps) steps and \(given.isEmpty ? "nothing" : given); \(optimizer.name.rawValue) has \(optimizer.streamNames.joined(separator: ", ")) of \(parameterCount) numbers each"
+            )
+        }
+    }
+}
+
+extension OptimizerSpec {
+    /// What it remembers a number a parameter of: SGD with momentum its velocity, Adam the means of gradients and of their squares.
+    public var streamNames: [String] {
+        switch name {
+        case .sgd: momentum > 0 ? ["momentum_buffer"] : []
+        case .adam, .adamw: ["exp_avg", "exp_avg_sq"]
+        }
     }
 }

@@ -17,6 +17,8 @@ final class SimpleDNN: TrainableModel {
     private var dropoutSeed: UInt64?
     /// As given, and as the kernels take them; nil: all classes count alike.
     private var classWeights: (given: [Double], values: [Float])?
+    private var labelSmoothing: Float = 0
+    private var gradientClip: Float?
 
     private var batchCapacity = 0
     /// outputs[0] is the gathered batch, outputs[l] the output of layer l.
@@ -56,7 +58,7 @@ final class SimpleDNN: TrainableModel {
         products?.deallocate()
     }
 
-    var parameters: [Float] { Array(UnsafeBufferPointer(start: weights, count: count)) }
+    func parameters() -> [Float] { Array(UnsafeBufferPointer(start: weights, count: count)) }
 
     func load(parameters: [Float]) throws {
         guard parameters.count == count else {
@@ -67,6 +69,28 @@ final class SimpleDNN: TrainableModel {
         dropoutSeed = nil
     }
 
+    /// In the order of ``OptimizerSpec/streamNames``.
+    private var streams: [UnsafeMutablePointer<Float>] { Array([first, second].prefix(optimizer.streamNames.count)) }
+
+    func optimizerState() -> OptimizerState {
+        OptimizerState(
+            optimizer: optimizer, steps: steps,
+            streams: Dictionary(
+                uniqueKeysWithValues: zip(optimizer.streamNames, streams).map { ($0, Array(UnsafeBufferPointer(start: $1, count: count))) })
+        )
+    }
+
+    func load(optimizerState state: OptimizerState) throws {
+        try state.check(parameterCount: count)
+        optimizer = state.optimizer
+        forget()
+        for (name, stream) in zip(optimizer.streamNames, streams) {
+            guard let values = state.streams[name] else { continue }
+            for index in 0..<count { stream[index] = values[index] }
+        }
+        steps = state.steps
+    }
+
     /// The optimizer's memory.
     private func forget() {
         first.update(repeating: 0, count: count)
@@ -74,7 +98,7 @@ final class SimpleDNN: TrainableModel {
         steps = 0
     }
 
-    private func take(_ options: TrainingOptions) throws {
+    private func take(_ options: TrainingOptions) {
         if optimizer != options.optimizer {
             optimizer = options.optimizer
             forget()
@@ -83,26 +107,18 @@ final class SimpleDNN: TrainableModel {
             dropoutSeed = options.dropoutSeed
             dropout = SeededGenerator(seed: options.dropoutSeed, purpose: "dropout")
         }
-        if classWeights?.given != options.classWeights { try weigh(classes: options.classWeights) }
-    }
-
-    private func weigh(classes weights: [Double]?) throws {
-        if let weights {
-            guard spec.task == .classification, weights.count == spec.outputs, weights.allSatisfy({ $0 > 0 && $0 < .infinity }) else {
-                throw CohortError(
-                    .invalid, "\(weights.count) class weights were given; this net takes \(spec.outputs), each above 0, of a classification"
-                )
-            }
-        }
-        classWeights = weights.map { ($0, $0.map(Float.init)) }
+        if classWeights?.given != options.classWeights { classWeights = options.classWeights.map { ($0, $0.map(Float.init)) } }
+        labelSmoothing = Float(options.labelSmoothing)
+        gradientClip = options.gradientClip.map(Float.init)
     }
 
     func train(
         on prepared: any PreparedTable, rows: [UInt32], options: TrainingOptions, shouldContinue: () -> Bool
     ) throws -> Counts {
         let (table, batchSize) = (prepared.table, options.batchSize)
-        try check(table, batchSize: batchSize)
-        try take(options)
+        try check(table)
+        try options.check(for: spec)
+        take(options)
         reserve(min(batchSize, max(rows.count, 1)))
         var counts = Counts()
         var start = 0
@@ -116,7 +132,7 @@ final class SimpleDNN: TrainableModel {
 
     func evaluate(on prepared: any PreparedTable, rows: ArraySlice<UInt32>, shouldContinue: () -> Bool) throws -> Counts {
         let (table, batchSize) = (prepared.table, 256)
-        try check(table, batchSize: batchSize)
+        try check(table)
         reserve(min(batchSize, max(rows.count, 1)))
         var counts = Counts()
         var start = rows.startIndex
@@ -155,6 +171,7 @@ final class SimpleDNN: TrainableModel {
         forward(rows.count, training: true)
         let counts = loss(rows.count, gradient: true)
         backward(rows.count)
+        if let gradientClip { cohort_clip(gradients, count, gradientClip) }
         update(learningRate)
         return counts
     }
@@ -189,11 +206,13 @@ final class SimpleDNN: TrainableModel {
         switch spec.task {
         case .classification:
             var correct: Int64 = 0
+            func sum(_ weights: UnsafePointer<Float>?) -> Double {
+                gradient && labelSmoothing > 0
+                    ? cohort_smoothed_cross_entropy(output, targets, batch, spec.outputs, weights, labelSmoothing, &correct)
+                    : cohort_cross_entropy(output, targets, batch, spec.outputs, weights, gradient ? 1 : 0, &correct)
+            }
             let weights = gradient ? classWeights?.values : nil
-            counts.lossSum =
-                weights?.withUnsafeBufferPointer {
-                    cohort_cross_entropy(output, targets, batch, spec.outputs, $0.baseAddress, 1, &correct)
-                } ?? cohort_cross_entropy(output, targets, batch, spec.outputs, nil, gradient ? 1 : 0, &correct)
+            counts.lossSum = weights?.withUnsafeBufferPointer { sum($0.baseAddress) } ?? sum(nil)
             counts.correct = Int(correct)
         case .regression:
             var sums = (0.0, 0.0)
@@ -256,11 +275,10 @@ final class SimpleDNN: TrainableModel {
         }
     }
 
-    private func check(_ table: FeatureTable, batchSize: Int) throws {
+    private func check(_ table: FeatureTable) throws {
         guard table.featureCount == spec.inputs else {
             throw CohortError(.invalid, "the table has \(table.featureCount) features; this net takes \(spec.inputs)")
         }
-        guard batchSize > 0 else { throw CohortError(.invalid, "batch_size is \(batchSize); it must be at least 1") }
     }
 
     private func reserve(_ batch: Int) {

@@ -10,6 +10,7 @@ import UnixSignals
 /// Settings → a peer → one service group.
 struct PeerAssembly {
     private var configuration: PeerConfiguration
+    private let engine: any TrainingEngine
     private let transport: PeerTransportChoice
     private let logger: Logger
     private let tracing: (any Service)?
@@ -19,7 +20,7 @@ struct PeerAssembly {
     /// - Throws: ``CohortError`` `invalid` for a setting that cannot be, or one that is missing.
     init(
         settings: Settings, server: String?, fingerprint: String?, token: String?, name: String?, dataDirectory: String?, threads: Int?,
-        engine: String?,
+        engine: String?, device: String?,
         serve: String?, maxLoad: Int?, transport: String?, isWatched: Bool, logger: Logger
     ) async throws {
         guard let server = settings.text("server", flag: server) else {
@@ -28,16 +29,8 @@ struct PeerAssembly {
         guard let token = settings.text("token", flag: token) else {
             throw CohortError(.invalid, "--token (or COHORT_TOKEN) is missing: a join token, which `cohort token` makes")
         }
-        let engineName = settings.text("engine", flag: engine, default: "auto")
-        guard let engine = PeerConfiguration.EngineChoice(rawValue: engineName) else {
-            let known = PeerConfiguration.EngineChoice.allCases.map(\.rawValue).joined(separator: ", ")
-            throw CohortError(.invalid, "COHORT_ENGINE is '\(engineName)'; it must be one of \(known)")
-        }
-        let serveName = settings.text("serve", flag: serve, default: "mine")
-        guard let serve = Pool(rawValue: serveName) else {
-            throw CohortError(
-                .invalid, "COHORT_SERVE is '\(serveName)'; it must be one of \(Pool.allCases.map(\.rawValue).joined(separator: ", "))")
-        }
+        let engines = try Engines(settings: settings, engine: engine, device: device)
+        let serve = try settings.choice("serve", flag: serve, standard: Pool.mine)
         let transportName = settings.text("transport", flag: transport, default: "http")
         guard ["http", "amqp"].contains(transportName) else {
             throw CohortError(.invalid, "COHORT_TRANSPORT is '\(transportName.printable(max: 40))'; it must be http or amqp")
@@ -50,11 +43,16 @@ struct PeerAssembly {
                 waiting: { logger.warning("waiting for the server: \($0.message)") }), token: token,
             name: settings.text("name", flag: name),
             dataDirectory: settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/peer"),
-            threads: try settings.whole("threads", flag: threads, in: 0...1_024, default: 0).nonZero, engine: engine,
+            threads: try settings.whole("threads", flag: threads, in: 0...1_024, default: 0).nonZero,
             cacheLimitBytes: try settings.bytes("cache_limit", default: 10 << 30),
             serve: serve, maxLoad: try settings.whole("max_load", flag: maxLoad, in: 1...100, default: 100), transport: transportName,
             version: Version.text,
             checkPoint: try CheckPointSocket.hook(settings))
+        let threads = configuration.threads
+        // Now, so that what is not here is said before anything begins.
+        let made = try engines.make(threads: threads)
+        for note in made.notes { logger.warning("\(note)") }
+        self.engine = made.engine
         self.logger = logger
         tracing = try settings.makeTracing(service: "cohort-peer", instance: configuration.name, logger: logger)
         if isWatched {
@@ -67,7 +65,9 @@ struct PeerAssembly {
     func run() async throws {
         let http = HTTPClient.cohort(authorities: authorities)
         do {
-            let peer = try Peer(configuration: configuration, http: http, transport: transport.make, logger: logger)
+            let engine = engine
+            let peer = try Peer(
+                configuration: configuration, http: http, transport: transport.make, logger: logger, engine: { engine })
             // The peer ends by itself only for good: its token was refused.
             try await ServiceGroup(
                 configuration: .init(

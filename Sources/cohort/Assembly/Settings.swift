@@ -37,15 +37,19 @@ struct Settings {
         "CONFIG",
         "CORS_ORIGIN",
         "COORDINATE",
-        "DATABASE_URL", "DATA_DIR", "DEAD_AFTER", "ENGINE", "FINGERPRINT", "HEARTBEAT_INTERVAL", "HOST", "JWT_SECRET", "LEASE_SECONDS",
+        "DATABASE_URL", "DATA_DIR", "DEAD_AFTER", "DEVICE", "ENGINE", "FINGERPRINT", "HEARTBEAT_INTERVAL", "HOST", "JWT_SECRET",
+        "LEASE_SECONDS",
         "LOG_LEVEL",
         "MAX_LOAD", "NAME", "OBJECTS_URL", "OTLP_URL", "PEER_WAIT", "PORT", "PROGRESS_WAIT", "ROUND_GRACE", "SERVE", "SERVER",
         "SUSPECT_AFTER",
-        "THREADS", "TLS", "TLS_CERTIFICATE", "TLS_KEY", "TOKEN", "TOKEN_LIFETIME", "TRANSPORT", "UPLOAD_LIMIT",
+        "THREADS", "TLS", "TLS_CERTIFICATE", "TLS_KEY", "TOKEN", "TOKEN_LIFETIME", "TORCH_PLUGIN", "TORCH_PRECISION", "TRANSPORT",
+        "UPLOAD_LIMIT",
     ].map { "COHORT_\($0)" }
 
     /// What tests and scripts say to each other.
-    private static let inner = ["COHORT_CHECK_POINTS", "COHORT_ENDS_WITH_PARENT", "COHORT_ONLY", "COHORT_BINARY", "COHORT_DOCKER_FOLDER"]
+    private static let inner = [
+        "COHORT_CHECK_POINTS", "COHORT_ENDS_WITH_PARENT", "COHORT_ONLY", "COHORT_BINARY", "COHORT_DOCKER_FOLDER", "COHORT_TORCH",
+    ]
 
     private static func unknown(in given: [String]) -> [String] {
         given.filter { name in
@@ -109,6 +113,19 @@ struct Settings {
 
     func text(_ name: String, flag: String? = nil, default standard: @autoclosure () -> String) -> String {
         text(name, flag: flag) ?? standard()
+    }
+
+    /// - Throws: ``CohortError`` `invalid`, with what there is to choose from.
+    func choice<Value: RawRepresentable & CaseIterable>(_ name: String, flag: String? = nil, standard: Value) throws -> Value
+    where Value.RawValue == String {
+        guard let text = text(name, flag: flag) else { return standard }
+        guard let value = Value(rawValue: text) else {
+            throw CohortError(
+                .invalid,
+                "COHORT_\(name.uppercased()) is '\(text.printable(max: 40))'; it must be one of \(Value.allCases.map(\.rawValue).joined(separator: ", "))"
+            )
+        }
+        return value
     }
 
     func whole(_ name: String, flag: Int? = nil, in range: ClosedRange<Int>, default standard: Int) throws -> Int {

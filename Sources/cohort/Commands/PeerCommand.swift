@@ -32,8 +32,11 @@ struct PeerCommand: AsyncParsableCommand {
     @Option(help: "Threads to train with; else one a core (COHORT_THREADS).")
     var threads: Int?
 
-    @Option(help: "auto or native (COHORT_ENGINE).")
+    @Option(help: "auto, native or torch: `cohort engines` lists what is here (COHORT_ENGINE).")
     var engine: String?
+
+    @Option(help: "auto, cpu, or a GPU such as cuda:0 (COHORT_DEVICE).")
+    var device: String?
 
     @Option(help: "Whose sessions to train: mine, or everyone (COHORT_SERVE).")
     var serve: String?
@@ -53,7 +56,7 @@ struct PeerCommand: AsyncParsableCommand {
         let logger = try common.logger(settings, label: "cohort.peer", standard: isWatched ? .critical : .info)
         try await PeerAssembly(
             settings: settings, server: server, fingerprint: fingerprint, token: token, name: name, dataDirectory: dataDir,
-            threads: threads, engine: engine,
+            threads: threads, engine: engine, device: device,
             serve: serve, maxLoad: maxLoad, transport: transport, isWatched: isWatched, logger: logger
         ).run()
     }
