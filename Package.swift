@@ -187,7 +187,8 @@ let package = Package(
         + tests(
             "CohortServerTests",
             [
-                "CohortServer", "CohortCore", "CohortSystem", "InMemory", "CohortClient", "SQLiteDocuments", "DirectoryObjects",
+                "CohortServer", "CohortCore", "CohortPeer", "CohortSystem", "InMemory", "CohortClient", "SQLiteDocuments",
+                "DirectoryObjects",
                 .asyncHTTPClient,
                 .crypto, .logging,
                 .nioCore,

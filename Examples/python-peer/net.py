@@ -1,6 +1,7 @@
 """SimpleDNN in NumPy: layers, losses, optimizers, and the file that its weights travel in."""
 
 import json
+import math
 
 import numpy as np
 
@@ -87,12 +88,27 @@ class Net:
         return {"samples": len(rows), "loss_sum": loss, "correct": correct, "target_sum": float(y.sum()),
                 "target_square_sum": float((y * y).sum())}
 
-    def step(self, x, y, weights, optimizer, lr):
+    def smoothed(self, outputs, y, weights, smoothing):
+        """As PyTorch's CrossEntropyLoss(weight, label_smoothing): each row's loss, the gradient of their mean, whether it is right."""
+        rows, classes = outputs.shape
+        weights = np.ones(classes, np.float32) if weights is None else weights
+        desired = np.tile(smoothing / classes * weights, (rows, 1))
+        desired[np.arange(rows), y] += (1 - smoothing) * weights[y]
+        shifted = outputs - outputs.max(1, keepdims=True)
+        logarithms = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        total = weights[y].sum()
+        delta = (np.exp(logarithms) * desired.sum(1, keepdims=True) - desired) / total
+        return -(desired * logarithms).sum(1) * rows / total, delta.astype(np.float32), outputs.argmax(1) == y
+
+    def step(self, x, y, weights, smoothing, optimizer, lr):
         """One batch; returns the sum of losses and how many are right."""
         outputs, kept = self.forward(x, training=True)
-        losses, delta, right = self.losses(outputs, y)
-        share = np.full(len(y), 1 / len(y), np.float32) if weights is None else weights[y] / weights[y].sum()
-        delta = (delta * share[:, None]).astype(np.float32)
+        if smoothing:
+            losses, delta, right = self.smoothed(outputs, y, weights, smoothing)
+        else:
+            losses, delta, right = self.losses(outputs, y)
+            share = np.full(len(y), 1 / len(y), np.float32) if weights is None else weights[y] / weights[y].sum()
+            delta = (delta * share[:, None]).astype(np.float32)
         gradients = []
         for layer in reversed(range(len(kept))):
             inputs, slope = kept[layer]
@@ -115,6 +131,10 @@ class Optimizer:
             self.first = [np.zeros_like(tensor) for tensor in parameters]
             self.second = [np.zeros_like(tensor) for tensor in parameters]
         self.steps += 1
+        if spec.get("gradient_clip"):
+            norm = math.sqrt(sum(float((gradient.astype(np.float64)**2).sum()) for gradient in gradients))
+            scale = np.float32(min(1, spec["gradient_clip"] / (norm + 1e-6)))
+            gradients = [gradient * scale for gradient in gradients]
         for tensor, gradient, first, second in zip(parameters, gradients, self.first, self.second):
             decay = spec["weight_decay"]
             if spec["name"] == "adamw":

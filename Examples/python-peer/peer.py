@@ -74,7 +74,7 @@ class Server:
             x, y = np.random.rand(64, 64).astype(np.float32), np.random.randint(0, 10, 64)
             begun, samples = time.perf_counter(), 0
             while time.perf_counter() - begun < 0.2:
-                net.step(x, y, None, adam, 0.001)
+                net.step(x, y, None, 0, adam, 0.001)
                 samples += 64
             self.speed = samples / (time.perf_counter() - begun)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -217,7 +217,7 @@ class Work:
                 if time.perf_counter() > deadline:
                     break
                 chosen = order[first:first + batch]
-                loss_sum, right = net.step(table.x[chosen], table.y[chosen], weights, optimizer, lr)
+                loss_sum, right = net.step(table.x[chosen], table.y[chosen], weights, train.get("label_smoothing", 0), optimizer, lr)
                 loss, correct, seen = loss + loss_sum, correct + right, seen + len(chosen)
                 if time.perf_counter() - told > min(5, train.get("progress_within", 60) / 4):
                     told = time.perf_counter()

@@ -89,44 +89,9 @@ struct MultipartUpload: AsyncSequence, Sendable {
 extension SessionSettings {
     /// Every field as the form of `POST /sessions/start` names it.
     func formFields() throws -> [(name: String, value: String)] {
-        var fields: [(name: String, value: String)] = [
-            ("peers", "\(peers)"), ("strategy", strategy), ("rounds", "\(rounds)"), ("epochs", "\(epochs)"),
-            ("batch_size", "\(batchSize)"), ("lr", "\(lr)"), ("optimizer", optimizer.name.rawValue),
-            ("momentum", "\(optimizer.momentum)"), ("nesterov", "\(optimizer.nesterov)"),
-            ("weight_decay", "\(optimizer.weightDecay)"), ("beta1", "\(optimizer.beta1)"), ("beta2", "\(optimizer.beta2)"),
-            ("epsilon", "\(optimizer.epsilon)"), ("seed", "\(seed)"), ("validation", "\(validation)"), ("min_peers", "\(minPeers)"),
-        ]
-        if let from {
-            fields.append(("from", from))
-        } else {
-            fields += [
-                ("hidden", hidden.isEmpty ? "none" : hidden.map(String.init).joined(separator: ",")), ("activation", activation.rawValue),
-                ("dropout", "\(dropout)"),
-            ]
-            if let task { fields.append(("task", task.rawValue)) }
+        try SessionSetting.all.compactMap { setting in
+            guard from == nil || !setting.isOfModel else { return nil }
+            return try setting.text(of: self).map { (setting.name, $0) }
         }
-        if let lrSchedule { fields.append(("lr_schedule", lrSchedule.rawValue)) }
-        if let target { fields.append(("target", target)) }
-        if !perPeer.isEmpty { fields.append(("per_peer", String(decoding: try CohortJSON.encode(perPeer), as: UTF8.self))) }
-        switch classWeight {
-        case nil: break
-        case .balanced: fields.append(("class_weight", "balanced"))
-        case .byLabel(let weights):
-            fields.append(("class_weight", String(decoding: try CohortJSON.encode(weights), as: UTF8.self)))
-        }
-        if let name { fields.append(("name", name)) }
-        if let note { fields.append(("note", note)) }
-        if let pool { fields.append(("pool", pool.rawValue)) }
-        if let earlyStopping { fields.append(("early_stopping", "\(earlyStopping)")) }
-        if let data {
-            if let header = data.header { fields.append(("header", header ? "yes" : "no")) }
-            for (name, columns) in [("use", data.use), ("ignore", data.ignore)] where !columns.isEmpty && from == nil {
-                fields.append((name, String(decoding: try CohortJSON.encode(columns), as: UTF8.self)))
-            }
-            if let group = data.group { fields.append(("group", group)) }
-            if from == nil { fields.append(("scaling", data.scaling.rawValue)) }
-        }
-        if let maxNormRatio { fields.append(("max_norm_ratio", "\(maxNormRatio)")) }
-        return fields
     }
 }

@@ -25,7 +25,7 @@ struct DatasetPreparation {
                 options: settings.data ?? DataOptions(), model: start?.schema, shouldContinue: shouldContinue)
         }
         let schema = finding.schema
-        _ = try settings.classWeight?.weights(of: schema)  // Said now, if it cannot be.
+        try settings.check(for: schema)  // Said now, if it cannot be.
         let model = ModelSpec(
             inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
             dropout: settings.dropout, task: schema.task)

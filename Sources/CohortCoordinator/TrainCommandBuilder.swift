@@ -86,7 +86,7 @@ struct TrainCommandBuilder {
             command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
             command.classWeights = classWeights
-            command.lrSchedule = session.settings.schedulePosition(round: session.round, epochs: hyperparameters.epochs)
+            command.take(session.settings, epochs: hyperparameters.epochs, round: session.round)
             if session.settings.strategy == "independent" {
                 command.evaluateAfter = true
                 command.earlyStopping = session.settings.earlyStopping

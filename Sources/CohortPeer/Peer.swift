@@ -1,8 +1,8 @@
 public import AsyncHTTPClient
 import CohortClient
 public import CohortCore
-import CohortTraining
 import CohortSystem
+import CohortTraining
 public import Logging
 public import ServiceLifecycle
 

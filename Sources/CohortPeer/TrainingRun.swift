@@ -49,8 +49,7 @@ struct TrainingRun {
         limiter.begin()
         var stopping = command.earlyStopping.flatMap { validationRows.isEmpty ? nil : EarlyStopping(patience: $0) }
 
-        var options = TrainingOptions(
-            optimizer: command.optimizer, batchSize: command.batchSize, classWeights: command.classWeights, dropoutSeed: command.seed)
+        var options = TrainingOptions(command)
         for epoch in 1...command.epochs {
             let start = clock.now
             var order = EpochOrder(
@@ -120,6 +119,16 @@ struct TrainingRun {
                 loss: loss, accuracy: command.model.task == .classification ? counts.accuracy : nil,
                 samplesPerSecond: spent > 0 ? Double(counts.samples) / spent : nil, progress: Double(epoch) / Double(command.epochs),
                 validation: validation?.metrics(command.model.task)))
+    }
+}
+
+extension TrainingOptions {
+    /// Of the command's first epoch.
+    init(_ command: TrainCommand) {
+        self.init(
+            optimizer: command.optimizer, batchSize: command.batchSize,
+            learningRate: command.lr * (command.lrSchedule?.factor(epoch: 0) ?? 1), classWeights: command.classWeights,
+            labelSmoothing: command.labelSmoothing ?? 0, dropoutSeed: command.seed)
     }
 }
 

@@ -137,7 +137,8 @@ final class TorchModel: TrainableModel {
                 nesterov: options.optimizer.nesterov ? 1 : 0, weight_decay: options.optimizer.weightDecay,
                 beta1: options.optimizer.beta1, beta2: options.optimizer.beta2, epsilon: options.optimizer.epsilon,
                 learning_rate: options.learningRate, batch_size: UInt64(clamping: options.batchSize), class_weights: weights,
-                label_smoothing: options.labelSmoothing, gradient_clip: options.gradientClip ?? 0, dropout_seed: options.dropoutSeed)
+                label_smoothing: options.labelSmoothing, gradient_clip: options.optimizer.gradientClip ?? 0,
+                dropout_seed: options.dropoutSeed)
             return try work(&described)
         }
         guard let weights = options.classWeights else { return try described(nil) }

@@ -98,7 +98,7 @@ struct ClientTests {
                 ("target", "y"), ("seed", "0"), ("validation", "0.2"), ("min_peers", "1"), ("per_peer", #"{"laptop":{"batch_size":4}}"#),
                 ("early_stopping", "4"), ("max_norm_ratio", "5.0"), ("class_weight", #"{"camelCase":2}"#), ("momentum", "0.0"),
                 ("weight_decay", "0.0"), ("header", "no"), ("use", #"["a b"]"#), ("ignore", #"["c","d"]"#), ("group", "g"),
-                ("scaling", "range"), ("lr_schedule", "cosine"),
+                ("scaling", "range"), ("lr_schedule", "cosine"), ("nesterov", "false"), ("beta1", "0.9"),
             ] {
                 #expect(body.contains("--\(boundary)\r\nContent-Disposition: form-data; name=\"\(name)\"\r\n\r\n\(value)\r\n"), "\(name)")
             }

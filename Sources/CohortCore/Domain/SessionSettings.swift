@@ -34,6 +34,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var maxNormRatio: Double?
     /// nil: every row counts alike.
     public var classWeight: ClassWeight?
+    /// Share of each row's target that is spread over all classes; nil: none.
+    public var labelSmoothing: Double?
     /// Whose peers may take part, and so see the data. Absent: the owner's.
     public var pool: Pool?
     /// What the person says of the columns; absent: all is told by looking.
@@ -104,54 +106,22 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     /// Every range in one place.
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
     public func validated() throws -> SessionSettings {
-        func require(_ holds: Bool, _ field: String, _ value: Any, _ right: String) throws {
-            guard holds else { throw CohortError(.invalid, "\(field) is \(value); it must be \(right)") }
-        }
-        func check(_ batchSize: Int, _ epochs: Int, _ lr: Double, in place: String) throws {
-            try require((1...1_000_000).contains(batchSize), "\(place)batch_size", batchSize, "a whole number from 1 to 1000000")
-            try require((1...100_000).contains(epochs), "\(place)epochs", epochs, "a whole number from 1 to 100000")
-            try require(lr.isFinite && lr > 0 && lr <= 100, "\(place)lr", lr, "a number above 0, at most 100")
-        }
-        for (text, field, most) in [(name, "name", 80), (note, "note", 2_000)] {
-            guard let text else { continue }
-            try require(
-                text.count <= most && !text.unicodeScalars.contains { $0.value < 32 && $0 != "\n" }, field,
-                "'\(text.printable(max: 60))'", "text of at most \(most) characters")
-        }
-        try require((1...10_000).contains(peers), "peers", peers, "a whole number from 1 to 10000")
-        try require((1...100_000).contains(rounds), "rounds", rounds, "a whole number from 1 to 100000")
-        try check(batchSize, epochs, lr, in: "")
-        try require(hidden.count <= 32, "hidden", "\(hidden.count) layers", "at most 32 layers")
-        for width in hidden { try require((1...65_536).contains(width), "hidden", width, "layer widths from 1 to 65536, such as 128,64") }
-        let weights = zip(hidden, hidden.dropFirst()).reduce(0) { $0 + $1.0 * $1.1 }
-        try require(
-            weights <= ModelSpec.maxParameters, "hidden", "a net of more than \(weights) parameters",
-            "at most \(ModelSpec.maxParameters) parameters")
-        try require(dropout >= 0 && dropout < 1, "dropout", dropout, "from 0 to below 1")
-        try require(validation >= 0 && validation <= 0.9, "validation", validation, "a share from 0 to 0.9")
-        try require(
-            (1...peers).contains(minPeers), "min_peers", minPeers, "from 1 to the number of peers asked for (\(peers))")
-        for (peer, override) in perPeer {
-            try check(
-                override.batchSize ?? batchSize, override.epochs ?? epochs, override.lr ?? lr, in: "per_peer.\(peer).")
-        }
+        for setting in SessionSetting.all { try setting.check(self) }
         _ = try data?.validated(target: target)
-        if let earlyStopping { try require(earlyStopping >= 1, "early_stopping", earlyStopping, "at least 1, or absent") }
-        if let maxNormRatio { try require(maxNormRatio > 1, "max_norm_ratio", maxNormRatio, "above 1, or absent") }
-        if case .byLabel(let weights) = classWeight {
-            for (label, weight) in weights {
-                try require(weight > 0 && weight <= 1e6, "class_weight.\(label.prefix(60))", weight, "a number above 0, at most 1000000")
-            }
+        guard optimizer.name == .sgd || optimizer.momentum == 0 else {
+            throw CohortError(
+                .invalid, "momentum is \(optimizer.momentum); it must be 0 with \(optimizer.name.rawValue): it is for sgd")
         }
-        for (value, name) in [(optimizer.momentum, "momentum"), (optimizer.beta1, "beta1"), (optimizer.beta2, "beta2")] {
-            try require(value >= 0 && value < 1, name, value, "from 0 to below 1")
-        }
-        try require(
-            optimizer.name == .sgd || optimizer.momentum == 0, "momentum", optimizer.momentum,
-            "0 with \(optimizer.name.rawValue): it is for sgd")
-        try require(!optimizer.nesterov || optimizer.momentum > 0, "nesterov", true, "false without momentum")
-        try require(optimizer.weightDecay >= 0 && optimizer.weightDecay.isFinite, "weight_decay", optimizer.weightDecay, "0 or more")
-        try require(optimizer.epsilon > 0 && optimizer.epsilon.isFinite, "epsilon", optimizer.epsilon, "above 0")
         return self
+    }
+
+    /// What only the data can tell.
+    /// - Throws: ``CohortError`` `invalid` for settings of a classification when a number is predicted, and weights of classes that are none.
+    public func check(for schema: TableSchema) throws {
+        _ = try classWeight?.weights(of: schema)
+        guard labelSmoothing ?? 0 == 0 || schema.task == .classification else {
+            throw CohortError(
+                .invalid, "label_smoothing is for classification; '\(schema.target)' is a number to predict (task regression)")
+        }
     }
 }

@@ -48,6 +48,8 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     public var earlyStopping: Int?
     /// A weight a class, in the order of the schema's classes: the loss trained on is the weighted mean; absent: all count alike.
     public var classWeights: [Double]?
+    /// Share of each row's target that is spread over all classes; absent: none.
+    public var labelSmoothing: Double?
     /// `lr` times a factor an epoch; absent: `lr` throughout.
     public var lrSchedule: SchedulePosition?
     /// The span of the round, as W3C Trace Context's header of that name has it; absent: the session is not traced.
@@ -78,7 +80,18 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     }
 }
 
-/// the ascending training rows by Fisher–Yates.
+extension TrainCommand {
+    /// What the session's settings say of its steps.
+    /// - Parameters:
+    ///   - epochs: of the peer, a round.
+    public mutating func take(_ settings: SessionSettings, epochs: Int, round: Int) {
+        optimizer = settings.optimizer
+        labelSmoothing = settings.labelSmoothing
+        lrSchedule = settings.schedulePosition(round: round, epochs: epochs)
+    }
+}
+
+/// Which rows a peer trains on: ranges of the permutation that the stream `rows` of `seed` makes of the ascending training rows by Fisher–Yates.
 public struct RowAssignment: Codable, Hashable, Sendable {
     public var seed: UInt64
     public var ranges: [RowRange]

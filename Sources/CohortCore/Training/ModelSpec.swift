@@ -104,10 +104,12 @@ public struct OptimizerSpec: Codable, Hashable, Sendable {
     public var beta1: Double
     public var beta2: Double
     public var epsilon: Double
+    /// A step's gradient of a larger norm, over all parameters, is scaled down to this; nil: none is.
+    public var gradientClip: Double?
 
     public init(
         name: OptimizerName = .adam, momentum: Double = 0, nesterov: Bool = false, weightDecay: Double? = nil, beta1: Double = 0.9,
-        beta2: Double = 0.999, epsilon: Double = 1e-8
+        beta2: Double = 0.999, epsilon: Double = 1e-8, gradientClip: Double? = nil
     ) {
         self.name = name
         self.momentum = momentum
@@ -116,6 +118,7 @@ public struct OptimizerSpec: Codable, Hashable, Sendable {
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon = epsilon
+        self.gradientClip = gradientClip
     }
 }
 

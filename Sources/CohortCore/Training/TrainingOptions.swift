@@ -10,21 +10,18 @@ public struct TrainingOptions: Codable, Hashable, Sendable {
     public var classWeights: [Double]?
     /// Classification: so much of each target, 0 ..< 1, is shared out among all classes, as PyTorch's `CrossEntropyLoss(label_smoothing:)` does.
     public var labelSmoothing: Double
-    /// A step's gradient whose norm, over all parameters, is above this is scaled down to it, as PyTorch's `clip_grad_norm_` does; nil: none is.
-    public var gradientClip: Double?
     /// What dropout's masks are drawn from, one after the other since the weights were loaded.
     public var dropoutSeed: UInt64
 
     public init(
         optimizer: OptimizerSpec = OptimizerSpec(), batchSize: Int = 32, learningRate: Double = 0.001, classWeights: [Double]? = nil,
-        labelSmoothing: Double = 0, gradientClip: Double? = nil, dropoutSeed: UInt64 = 0
+        labelSmoothing: Double = 0, dropoutSeed: UInt64 = 0
     ) {
         self.optimizer = optimizer
         self.batchSize = batchSize
         self.learningRate = learningRate
         self.classWeights = classWeights
         self.labelSmoothing = labelSmoothing
-        self.gradientClip = gradientClip
         self.dropoutSeed = dropoutSeed
     }
 }
@@ -44,7 +41,7 @@ extension TrainingOptions {
         guard labelSmoothing == 0 || (spec.task == .classification && 0..<1 ~= labelSmoothing) else {
             throw CohortError(.invalid, "label_smoothing is \(labelSmoothing); it must be from 0 to below 1, of a classification")
         }
-        if let gradientClip {
+        if let gradientClip = optimizer.gradientClip {
             guard gradientClip > 0, gradientClip < .infinity else {
                 throw CohortError(.invalid, "gradient_clip is \(gradientClip); it must be a number above 0")
             }

@@ -98,16 +98,19 @@ extension Schema {
         "Settings": record(
             [
                 "peers": whole, "strategy": text, "rounds": whole, "epochs": whole, "batch_size": whole, "lr": number,
-                "optimizer": record([
-                    "name": one(of: OptimizerName.self), "momentum": number, "nesterov": flag, "weight_decay": number, "beta1": number,
-                    "beta2": number, "epsilon": number,
-                ]), "hidden": list(whole), "activation": one(of: Activation.self), "dropout": number, "seed": whole, "validation": number,
+                "optimizer": record(
+                    [
+                        "name": one(of: OptimizerName.self), "momentum": number, "nesterov": flag, "weight_decay": number, "beta1": number,
+                        "beta2": number, "epsilon": number,
+                    ], optional: ["gradient_clip": number]), "hidden": list(whole), "activation": one(of: Activation.self),
+                "dropout": number, "seed": whole, "validation": number,
                 "min_peers": whole,
                 "per_peer": map(record([:], optional: ["batch_size": whole, "epochs": whole, "lr": number])),
             ],
             optional: [
                 "lr_schedule": one(of: LearningRateSchedule.self), "task": task, "target": text, "early_stopping": whole,
-                "from": text, "max_norm_ratio": number, "class_weight": any(of: [text, map(number)]), "pool": one(of: Pool.self),
+                "from": text, "label_smoothing": number, "max_norm_ratio": number, "class_weight": any(of: [text, map(number)]),
+                "pool": one(of: Pool.self),
                 "data": record(
                     ["use": list(text), "ignore": list(text), "scaling": one(of: Scaling.self)],
                     optional: ["header": flag, "group": text]), "name": text, "note": text,

@@ -67,7 +67,8 @@ struct NewSessionPage: Sendable {
         <div><label for="early_stopping">Early stopping</label><input id="early_stopping" name="early_stopping" type="number" min="1" aria-describedby="early-help"><p class="help" id="early-help">Stop after so many rounds without a better validation loss; empty: never.</p></div>
         <div><label for="class_weight">Class weights</label><select id="class_weight" name="class_weight"><option value="">none</option><option value="balanced">balanced: rare classes count more</option></select></div>
         <div><label for="pool">Whose machines</label><select id="pool" name="pool" aria-describedby="pool-help"><option value="mine">mine</option><option value="everyone">those lent to everyone too</option></select><p class="help" id="pool-help">Whose machine trains, sees the data.</p></div>
-        </div></details>
+        {{#settings}}<div><label for="{{name}}">{{label}}</label>{{#choices}}<select id="{{name}}" name="{{name}}" aria-describedby="{{name}}-help">{{#options}}<option{{#chosen}} selected{{/chosen}}>{{text}}</option>{{/options}}</select>{{/choices}}{{^choices}}<input id="{{name}}" name="{{name}}" {{&input}} value="{{standard}}" aria-describedby="{{name}}-help">{{/choices}}<p class="help" id="{{name}}-help">{{help}}</p></div>
+        {{/settings}}</div></details>
         <details id="each" hidden><summary>Settings per machine</summary><p class="help">Leave a field empty to use the setting above.</p><div id="overrides"></div></details>
         </fieldset>
         <p id="estimate" class="muted" role="status"></p>
@@ -77,6 +78,32 @@ struct NewSessionPage: Sendable {
         </form>
         {{/main}}{{/layout}}
         """#
+
+    /// Those of ``SessionSetting`` that the template has no words of its own for.
+    private static var furtherSettings: [[String: Any]] {
+        // What is told from the look, drawn, or given in another way.
+        let others = ["per_peer", "header", "use", "ignore", "group", "scaling", "from", "note"]
+        return SessionSetting.all.filter { !others.contains($0.name) && !template.contains("name=\"\($0.name)\"") }.map { setting in
+            let words = setting.name.replacing("_", with: " ")
+            var shown: [String: Any] = [
+                "name": setting.name, "label": words.prefix(1).uppercased() + words.dropFirst(), "help": setting.help,
+                "standard": setting.standard ?? "", "input": "type=\"text\"",
+            ]
+            switch setting.kind {
+            case .whole(let range):
+                shown["input"] = "type=\"number\" min=\"\(range.lowerBound)\" max=\"\(range.upperBound)\""
+            case .number: shown["input"] = "type=\"number\" min=\"0\" step=\"any\""
+            case .flag: shown["choices"] = Self.options(["false", "true"], standard: setting.standard)
+            case .choice(let values): shown["choices"] = Self.options(values, standard: setting.standard)
+            case .text: break
+            }
+            return shown
+        }
+    }
+
+    private static func options(_ values: [String], standard: String?) -> [String: Any] {
+        ["options": values.map { ["text": $0, "chosen": $0 == standard] as [String: Any] }]
+    }
 
     static let script = #"""
         import {$, make, call, token, whole, bytes, table, figure, duration} from './app.js';
@@ -112,7 +139,7 @@ struct NewSessionPage: Sendable {
             $('hidden').value = source.settings.hidden.join(',') || 'none';
             $('dropout').value = source.settings.dropout;
             $('name').value = source.settings.name ?? '';
-            for (const fixed of ['hidden', 'dropout', 'target', 'task']) $(fixed).disabled = true;
+            for (const fixed of ['hidden', 'dropout', 'activation', 'target', 'task']) $(fixed).disabled = true;
         };
 
         const uses = new Map();
@@ -249,7 +276,7 @@ struct NewSessionPage: Sendable {
                 return pages.page(
                     request, "new", title: "New session", person: person.name, scripts: ["new.js"],
                     [
-                        "strategies": strategies,
+                        "strategies": strategies, "settings": Self.furtherSettings,
                         "limit": uploadLimit >= 1 << 30 ? "\(uploadLimit >> 30) GiB" : "\(max(1, uploadLimit >> 20)) MiB",
                     ])
             },

@@ -18,7 +18,6 @@ final class SimpleDNN: TrainableModel {
     /// As given, and as the kernels take them; nil: all classes count alike.
     private var classWeights: (given: [Double], values: [Float])?
     private var labelSmoothing: Float = 0
-    private var gradientClip: Float?
 
     private var batchCapacity = 0
     /// outputs[0] is the gathered batch, outputs[l] the output of layer l.
@@ -109,7 +108,6 @@ final class SimpleDNN: TrainableModel {
         }
         if classWeights?.given != options.classWeights { classWeights = options.classWeights.map { ($0, $0.map(Float.init)) } }
         labelSmoothing = Float(options.labelSmoothing)
-        gradientClip = options.gradientClip.map(Float.init)
     }
 
     func train(
@@ -171,7 +169,7 @@ final class SimpleDNN: TrainableModel {
         forward(rows.count, training: true)
         let counts = loss(rows.count, gradient: true)
         backward(rows.count)
-        if let gradientClip { cohort_clip(gradients, count, gradientClip) }
+        if let most = optimizer.gradientClip { cohort_clip(gradients, count, Float(most)) }
         update(learningRate)
         return counts
     }

@@ -41,72 +41,95 @@ struct ConnectionOptions: ParsableArguments {
 }
 
 extension SessionSettings {
-    /// How its fields are asked for on a command line.
+    /// How its fields are asked for on a command line: the options are named as ``SessionSetting`` names them, which says what each may be.
     struct Options: ParsableArguments {
         @Option(help: "How many peers, or all that are free.")
         var peers = "1"
-        @Option(help: "What to call the session.")
+        @Option(help: .setting("name"))
         var name: String?
-        @Option(help: "What to remember of it.")
+        @Option(help: .setting("note"))
         var note: String?
-        @Option(help: "fedavg (shards, rounds, averaged) or independent (each peer its own model, the best wins).")
-        var strategy = "fedavg"
-        @Option(help: "Rounds (fedavg); 10 unless said.")
-        var rounds: Int?
-        @Option(help: "Local epochs a round.")
-        var epochs = 1
-        @Option(name: .customLong("batch-size"), help: "Rows a step.")
-        var batchSize = 32
-        @Option(help: "Learning rate.")
-        var lr = 0.001
-        @Option(
-            name: .customLong("lr-schedule"),
-            help: "How the learning rate changes over the epochs: decay (over the last third), constant, linear or cosine.")
-        var lrSchedule = "decay"
-        @Option(help: "sgd, adam or adamw.")
-        var optimizer = "adam"
-        @Option(help: "SGD: momentum.")
-        var momentum = 0.0
-        @Flag(help: "SGD: Nesterov's momentum.")
+        @Option(help: .setting("strategy"))
+        var strategy: String?
+        @Option(help: .setting("rounds"))
+        var rounds: String?
+        @Option(help: .setting("epochs"))
+        var epochs: String?
+        @Option(help: .setting("batch_size"))
+        var batchSize: String?
+        @Option(help: .setting("lr"))
+        var lr: String?
+        @Option(help: .setting("lr_schedule"))
+        var lrSchedule: String?
+        @Option(help: .setting("optimizer"))
+        var optimizer: String?
+        @Option(help: .setting("momentum"))
+        var momentum: String?
+        @Flag(help: .setting("nesterov"))
         var nesterov = false
-        @Option(name: .customLong("weight-decay"), help: "Weight decay; adamw: 0.01 unless said.")
-        var weightDecay: Double?
-        @Option(help: "Hidden layers' widths, such as 128,64 (which is meant unless said); 'none' for a linear model.")
-        var hidden: String?
-        @Option(help: "relu (unless said), tanh or sigmoid.")
-        var activation: String?
-        @Option(help: "Probability that a hidden unit is dropped while training; 0 unless said.")
-        var dropout: Double?
-        @OptionGroup(title: "Columns") var columns: ColumnOptions
-        @Option(help: "Randomness comes from this alone; else drawn and said.")
-        var seed: UInt64?
-        @Option(help: "Share of rows held out for validation.")
-        var validation = 0.2
-        @Option(name: .customLong("min-peers"), help: "Fewer living peers than this end the session.")
-        var minPeers = 1
-        @Option(
-            name: .customLong("per-peer"),
-            help: ArgumentHelp("Overrides as JSON: peer name or id → batch_size, epochs, lr.", valueName: "json"))
-        var perPeer: String?
-        @Option(
-            name: .customLong("early-stopping"), help: "Stop after so many rounds (independent: epochs) without a better validation loss.")
-        var earlyStopping: Int?
-        @Option(name: .customLong("max-norm-ratio"), help: "Refuse updates whose norm is so many times the running median.")
-        var maxNormRatio: Double?
-        @Option(
-            name: .customLong("class-weight"),
-            help: "Let rare classes count more: balanced, or JSON such as {\"yes\": 5, \"no\": 1}; else all rows count alike.")
+        @Option(help: .setting("weight_decay"))
+        var weightDecay: String?
+        @Option(help: .setting("beta1"))
+        var beta1: String?
+        @Option(help: .setting("beta2"))
+        var beta2: String?
+        @Option(help: .setting("epsilon"))
+        var epsilon: String?
+        @Option(help: .setting("gradient_clip"))
+        var gradientClip: String?
+        @Option(help: .setting("label_smoothing"))
+        var labelSmoothing: String?
+        @Option(help: .setting("class_weight"))
         var classWeight: String?
-        @Option(help: "Whose peers may take part, and so see the data: mine, or everyone (those started with --serve everyone).")
-        var pool = "mine"
+        @Option(help: .setting("early_stopping"))
+        var earlyStopping: String?
+        @Option(help: .setting("hidden"))
+        var hidden: String?
+        @Option(help: .setting("activation"))
+        var activation: String?
+        @Option(help: .setting("dropout"))
+        var dropout: String?
+        @OptionGroup(title: "Columns") var columns: ColumnOptions
+        @Option(help: .setting("seed"))
+        var seed: String?
+        @Option(help: .setting("validation"))
+        var validation: String?
+        @Option(help: .setting("min_peers"))
+        var minPeers: String?
+        @Option(help: .setting("per_peer"))
+        var perPeer: String?
+        @Option(help: .setting("max_norm_ratio"))
+        var maxNormRatio: String?
+        @Option(help: .setting("pool"))
+        var pool: String?
+
+        /// What was given, by the setting's name.
+        private var given: [String: String] {
+            Dictionary(
+                uniqueKeysWithValues: Mirror(reflecting: self).children.compactMap { child in
+                    guard let label = child.label else { return nil }
+                    let value =
+                        switch child.value {
+                        case let option as Option<String?>: option.wrappedValue
+                        case let flag as Flag<Bool>: flag.wrappedValue ? "true" : nil
+                        default: String?.none
+                        }
+                    // _batchSize → batch_size
+                    let name = label.drop { $0 == "_" }.reduce(into: "") { $0 += $1.isUppercase ? "_\($1.lowercased())" : "\($1)" }
+                    return value.map { (name, $0) }
+                })
+        }
 
         /// - Throws: ``CohortError`` `invalid` for what a session that goes on from a model has of it.
         func checkGoesOn() throws {
-            let kept: [(String, Bool)] = [
-                ("hidden", hidden != nil), ("activation", activation != nil), ("dropout", dropout != nil), ("task", columns.task != nil),
-                ("use", !columns.use.isEmpty), ("ignore", !columns.ignore.isEmpty), ("scaling", columns.scaling != Scaling.auto.rawValue),
+            let given = given
+            let ofColumns: [(String, Bool)] = [
+                ("task", columns.task != nil), ("use", !columns.use.isEmpty), ("ignore", !columns.ignore.isEmpty),
+                ("scaling", columns.scaling != Scaling.auto.rawValue),
             ]
-            if let (option, _) = kept.first(where: \.1) {
+            let option =
+                SessionSetting.all.first { $0.isOfModel && given[$0.name] != nil }?.name ?? ofColumns.first(where: \.1)?.0
+            if let option {
                 throw CohortError(.invalid, "--\(option) does not go with --from: the model that training goes on from has its own")
             }
         }
@@ -118,57 +141,45 @@ extension SessionSettings {
             guard let peers = takesAll ? 1 : Int(peers) else {
                 throw CohortError(.invalid, "--peers is '\(peers.printable(max: 40))'; it must be a number, or all")
             }
-            let widths: [Int] =
-                try hidden == "none"
-                ? []
-                : (hidden ?? "128,64").split(separator: ",", omittingEmptySubsequences: false).map { part -> Int in
-                    guard let width = Int(part.filter { $0 != " " }) else {
-                        throw CohortError(.invalid, "--hidden is '\(hidden ?? "")'; it must be layer widths such as 128,64")
-                    }
-                    return width
-                }
-            let overrides = try perPeer.map(Override.parse) ?? [:]
-            let data = try columns.options()
             guard rounds == nil || strategy != "independent" else {
                 throw CohortError(.invalid, "--rounds is for fedavg: with independent each peer trains its --epochs once")
             }
-            var settings = try SessionSettings(
-                peers: peers, strategy: strategy, rounds: rounds ?? 10, epochs: epochs, batchSize: batchSize, lr: lr,
-                optimizer: OptimizerSpec(
-                    name: choice("optimizer", optimizer), momentum: momentum, nesterov: nesterov, weightDecay: weightDecay),
-                hidden: widths, activation: choice("activation", activation ?? "relu"), dropout: dropout ?? 0,
-                task: columns.learningTask(), target: columns.target, seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)),
-                validation: validation, minPeers: minPeers, perPeer: overrides, earlyStopping: earlyStopping, maxNormRatio: maxNormRatio,
-                classWeight: try classWeight.flatMap(ClassWeight.parse), pool: choice("pool", pool),
-                data: data == DataOptions() ? nil : data, lrSchedule: choice("lr-schedule", lrSchedule))
-            settings.name = name
-            settings.note = note
-            return try settings.validated()
+            var settings = SessionSettings(peers: peers, seed: UInt64.random(in: 0...UInt64(UInt32.max)))
+            settings.target = columns.target
+            settings.task = try columns.learningTask()
+            let data = try columns.options()
+            settings.data = data == DataOptions() ? nil : data
+            let given = given
+            do {
+                for setting in SessionSetting.all {
+                    if let text = given[setting.name] { try setting.set(text, in: &settings) }
+                }
+                return try settings.validated()
+            } catch let error as CohortError {
+                throw CohortError(error.code, Self.asOption(error.message))
+            }
+        }
+
+        /// A sentence that begins with a setting's name begins with its option's.
+        private static func asOption(_ message: String) -> String {
+            guard let setting = SessionSetting.all.first(where: { message.hasPrefix("\($0.name) ") }) else { return message }
+            return "--\(setting.name.replacing("_", with: "-"))" + message.dropFirst(setting.name.count)
         }
     }
 }
 
-extension SessionSettings.Override {
-    private static let fields = ["batch_size", "epochs", "lr"]
-
-    /// - Throws: ``CohortError`` `invalid`, with what would be right.
-    static func parse(_ text: String) throws -> [String: SessionSettings.Override] {
-        do {
-            for (peer, fields) in try CohortJSON.decode([String: [String: API.Value]].self, from: text.utf8) {
-                guard let unknown = fields.keys.sorted().first(where: { !Self.fields.contains($0) }) else { continue }
-                let hint = Spelling.nearest(to: unknown, in: Self.fields).map { ": did you mean '\($0)'?" } ?? ""
-                throw CohortError(
-                    .conflict,
-                    "--per-peer: there is no setting '\(unknown.printable(max: 40))' of \(peer.printable(max: 40)); the settings are \(Self.fields.joined(separator: ", "))\(hint)"
-                )
+extension ArgumentHelp {
+    /// As ``SessionSetting`` describes it, with what holds unless it is said.
+    static func setting(_ name: String) -> ArgumentHelp {
+        guard let setting = SessionSetting.named(name) else { return ArgumentHelp("") }
+        let isSaid = setting.kind == .flag || setting.standard == nil || setting.standard == "0.0"
+        let standard = isSaid ? "" : " (default: \(setting.standard ?? ""))"
+        let placeholder =
+            switch setting.kind {
+            case .whole, .number: "n"
+            case .choice: "choice"
+            case .text, .flag: "text"
             }
-            return try CohortJSON.decode([String: SessionSettings.Override].self, from: text.utf8)
-        } catch let error as CohortError where error.code == .conflict {
-            throw CohortError(.invalid, error.message)
-        } catch {
-            throw CohortError(
-                .invalid,
-                #"--per-peer is '\#(text.printable(max: 60))'; it must be JSON such as '{"lena-mbp": {"lr": 0.01, "batch_size": 16}}'"#)
-        }
+        return ArgumentHelp("\(setting.help)\(standard)", valueName: placeholder)
     }
 }

@@ -29,7 +29,7 @@ struct Preflight {
             csvAt: file, target: settings.target, task: settings.task, validation: settings.validation, seed: settings.seed,
             options: settings.data ?? DataOptions()
         ).schema
-        _ = try settings.classWeight?.weights(of: schema)
+        try settings.check(for: schema)
         try ModelSpec(
             inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
             dropout: settings.dropout, task: schema.task

@@ -1,0 +1,376 @@
+/// A setting of a session as people write it: a field of the form of `POST /sessions/start`, an option of `cohort train`, an input of the page of
+/// a new session. What it is called, what it may be and what it means stand here once.
+public struct SessionSetting: Sendable {
+    public enum Kind: Hashable, Sendable {
+        case whole(ClosedRange<Int>)
+        case number
+        case flag
+        case choice([String])
+        /// Of at most so many characters, if that is limited.
+        case text(most: Int?)
+    }
+
+    /// `batch_size`; the option is `--batch-size`.
+    public let name: String
+    public let kind: Kind
+    /// What a form says of it, in a sentence.
+    public let help: String
+    /// What holds unless it is said, as text; nil: absent.
+    public let standard: String?
+    /// A model that training goes on from has its own.
+    public let isOfModel: Bool
+
+    /// nil: absent.
+    let read: @Sendable (SessionSettings) throws -> String?
+    let write: @Sendable (inout SessionSettings, String) throws -> Void
+    let check: @Sendable (SessionSettings) throws -> Void
+
+    /// - Parameter text: not empty.
+    /// - Throws: ``CohortError`` `invalid`, with what would be right.
+    public func set(_ text: String, in settings: inout SessionSettings) throws { try write(&settings, text) }
+
+    /// As ``set(_:in:)`` takes it; nil: absent.
+    public func text(of settings: SessionSettings) throws -> String? { try read(settings) }
+}
+
+// MARK: The kinds
+
+extension SessionSetting {
+    private typealias Path<Value> = any WritableKeyPath<SessionSettings, Value> & Sendable
+
+    /// What a value of a number may be.
+    private struct Range: Sendable {
+        let right: String
+        let holds: @Sendable (Double) -> Bool
+
+        static let share = Range(right: "from 0 to below 1") { $0 >= 0 && $0 < 1 }
+        static func above(_ least: Double, atMost most: Double = .infinity, right: String) -> Range {
+            Range(right: right) { $0 > least && $0 <= most }
+        }
+    }
+
+    private static func problem(_ name: String, _ value: Any, _ right: String) -> CohortError {
+        CohortError(.invalid, "\(name) is \(value); it must be \(right)")
+    }
+
+    private static func misread(_ name: String, _ text: String, _ right: String) -> CohortError {
+        problem(name, "'\(text.printable(max: 60))'", right)
+    }
+
+    private static func whole(_ name: String, _ path: Path<Int>, in range: ClosedRange<Int>, _ help: String) -> SessionSetting {
+        let right = "a whole number from \(range.lowerBound) to \(range.upperBound)"
+        return SessionSetting(
+            name: name, kind: .whole(range), help: help, standard: "\(SessionSettings()[keyPath: path])", isOfModel: false,
+            read: { "\($0[keyPath: path])" },
+            write: { settings, text in
+                guard let value = Int(text) else { throw misread(name, text, "a whole number") }
+                settings[keyPath: path] = value
+            },
+            check: { if !range.contains($0[keyPath: path]) { throw problem(name, $0[keyPath: path], right) } })
+    }
+
+    /// One that may be absent.
+    private static func whole(_ name: String, _ path: Path<Int?>, from least: Int, _ help: String) -> SessionSetting {
+        SessionSetting(
+            name: name, kind: .whole(least...Int(Int32.max)), help: help, standard: nil, isOfModel: false,
+            read: { $0[keyPath: path].map { "\($0)" } },
+            write: { settings, text in
+                guard let value = Int(text) else { throw misread(name, text, "a whole number") }
+                settings[keyPath: path] = value
+            },
+            check: { settings in
+                if let value = settings[keyPath: path], value < least { throw problem(name, value, "at least \(least), or absent") }
+            })
+    }
+
+    private static func number(
+        _ name: String, _ path: Path<Double>, _ range: Range, isOfModel: Bool = false, _ help: String
+    ) -> SessionSetting {
+        SessionSetting(
+            name: name, kind: .number, help: help, standard: "\(SessionSettings()[keyPath: path])", isOfModel: isOfModel,
+            read: { "\($0[keyPath: path])" },
+            write: { settings, text in
+                guard let value = Double(text) else { throw misread(name, text, "a number") }
+                settings[keyPath: path] = value
+            },
+            check: { settings in
+                let value = settings[keyPath: path]
+                guard value.isFinite, range.holds(value) else { throw problem(name, value, range.right) }
+            })
+    }
+
+    private static func number(_ name: String, _ path: Path<Double?>, _ range: Range, _ help: String) -> SessionSetting {
+        SessionSetting(
+            name: name, kind: .number, help: help, standard: nil, isOfModel: false,
+            read: { $0[keyPath: path].map { "\($0)" } },
+            write: { settings, text in
+                guard let value = Double(text) else { throw misread(name, text, "a number") }
+                settings[keyPath: path] = value
+            },
+            check: { settings in
+                guard let value = settings[keyPath: path] else { return }
+                guard value.isFinite, range.holds(value) else { throw problem(name, value, "\(range.right), or absent") }
+            })
+    }
+
+    private static func choice<Value: RawRepresentable<String> & CaseIterable & Sendable>(
+        _ name: String, standard: Value?, isOfModel: Bool = false, _ help: String, read: @escaping @Sendable (SessionSettings) -> Value?,
+        write: @escaping @Sendable (inout SessionSettings, Value) -> Void
+    ) -> SessionSetting {
+        let known = Value.allCases.map(\.rawValue)
+        return SessionSetting(
+            name: name, kind: .choice(known), help: help, standard: standard?.rawValue, isOfModel: isOfModel, read: { read($0)?.rawValue },
+            write: { settings, text in
+                guard let value = Value(rawValue: text) else { throw misread(name, text, "one of \(known.joined(separator: ", "))") }
+                write(&settings, value)
+            }, check: { _ in })
+    }
+
+    private static func text(_ name: String, _ path: Path<String?>, most: Int? = nil, _ help: String) -> SessionSetting {
+        SessionSetting(
+            name: name, kind: .text(most: most), help: help, standard: nil, isOfModel: false, read: { $0[keyPath: path] },
+            write: { settings, text in settings[keyPath: path] = text },
+            check: { settings in
+                guard let most, let text = settings[keyPath: path] else { return }
+                guard text.count <= most, !text.unicodeScalars.contains(where: { $0.value < 32 && $0 != "\n" }) else {
+                    throw misread(name, text, "text of at most \(most) characters")
+                }
+            })
+    }
+
+    /// Names of columns: one, or JSON of several.
+    private static func columns(_ name: String, _ path: any WritableKeyPath<DataOptions, [String]> & Sendable, _ help: String)
+        -> SessionSetting
+    {
+        SessionSetting(
+            name: name, kind: .text(most: nil), help: help, standard: nil, isOfModel: true,
+            read: { settings in
+                guard let names = settings.data?[keyPath: path], !names.isEmpty else { return nil }
+                return String(decoding: try CohortJSON.encode(names), as: UTF8.self)
+            },
+            write: { settings, text in
+                var names = [text]
+                if text.hasPrefix("[") {
+                    guard let several = try? CohortJSON.decode([String].self, from: text.utf8) else {
+                        throw CohortError(.invalid, "\(name) must be a column's name, or JSON such as [\"id\", \"row\"]")
+                    }
+                    names = several
+                }
+                settings.changeData { $0[keyPath: path] = names }
+            }, check: { _ in })
+    }
+}
+
+// MARK: The table
+
+extension SessionSetting {
+    /// Every one, in the order in which they are shown and set: a name of an optimizer before what it takes.
+    public static let all: [SessionSetting] = training + model + columns + rest
+
+    public static func named(_ name: String) -> SessionSetting? { all.first { $0.name == name } }
+
+    private static let training: [SessionSetting] = [
+        whole("peers", \.peers, in: 1...10_000, "How many peers."),
+        SessionSetting(
+            name: "strategy", kind: .text(most: nil),
+            help: "fedavg (shards, rounds, averaged) or independent (each peer its own model, the best wins).",
+            standard: SessionSettings().strategy, isOfModel: false, read: { $0.strategy }, write: { $0.strategy = $1 }, check: { _ in }),
+        whole("rounds", \.rounds, in: 1...100_000, "Rounds (fedavg)."),
+        whole("epochs", \.epochs, in: 1...100_000, "Local epochs a round."),
+        whole("batch_size", \.batchSize, in: 1...1_000_000, "Rows a step."),
+        number("lr", \.lr, .above(0, atMost: 100, right: "a number above 0, at most 100"), "Learning rate."),
+        choice(
+            "lr_schedule", standard: LearningRateSchedule.decay,
+            "How the learning rate changes over the epochs: decay (over the last third), constant, linear or cosine.",
+            read: { $0.lrSchedule }, write: { $0.lrSchedule = $1 }),
+        choice(
+            "optimizer", standard: OptimizerName.adam, "sgd, adam or adamw.", read: { $0.optimizer.name },
+            // Its own weight decay, unless that is said as well.
+            write: { $0.optimizer = OptimizerSpec(name: $1) }),
+        number("momentum", \.optimizer.momentum, .share, "SGD: momentum."),
+        SessionSetting(
+            name: "nesterov", kind: .flag, help: "SGD: Nesterov's momentum.", standard: "false", isOfModel: false,
+            read: { "\($0.optimizer.nesterov)" },
+            write: { settings, text in
+                guard let value = Bool(text) else { throw misread("nesterov", text, "true or false") }
+                settings.optimizer.nesterov = value
+            },
+            check: { if $0.optimizer.nesterov, $0.optimizer.momentum == 0 { throw problem("nesterov", true, "false without momentum") } }),
+        number("weight_decay", \.optimizer.weightDecay, Range(right: "0 or more") { $0 >= 0 }, "Weight decay; adamw: 0.01 unless said."),
+        number("beta1", \.optimizer.beta1, .share, "Adam: how slowly the mean of gradients changes."),
+        number("beta2", \.optimizer.beta2, .share, "Adam: how slowly the mean of their squares changes."),
+        number("epsilon", \.optimizer.epsilon, .above(0, right: "above 0"), "Adam: added to the root of the mean of squares."),
+        number(
+            "gradient_clip", \.optimizer.gradientClip, .above(0, right: "above 0"),
+            "Scale a step's gradient down to this norm (clip_grad_norm_); absent: never."),
+        number(
+            "label_smoothing", \.labelSmoothing, .share,
+            "Classification: share of each target that is spread over all classes (CrossEntropyLoss); absent: none."),
+        SessionSetting(
+            name: "class_weight", kind: .text(most: nil),
+            help: "Let rare classes count more: balanced, or JSON such as {\"yes\": 5, \"no\": 1}; else all rows count alike.",
+            standard: nil, isOfModel: false,
+            read: { settings in
+                switch settings.classWeight {
+                case nil: nil
+                case .balanced: "balanced"
+                case .byLabel(let weights): String(decoding: try CohortJSON.encode(weights), as: UTF8.self)
+                }
+            },
+            write: { $0.classWeight = try ClassWeight.parse($1) },
+            check: { settings in
+                guard case .byLabel(let weights) = settings.classWeight else { return }
+                for (label, weight) in weights where !(weight > 0 && weight <= 1e6) {
+                    throw problem("class_weight.\(label.prefix(60))", weight, "a number above 0, at most 1000000")
+                }
+            }),
+        whole(
+            "early_stopping", \.earlyStopping, from: 1,
+            "Stop after so many rounds (independent: epochs) without a better validation loss; absent: never."),
+    ]
+
+    private static let model: [SessionSetting] = [
+        SessionSetting(
+            name: "hidden", kind: .text(most: nil), help: "Hidden layers' widths, such as 128,64; 'none' for a linear model.",
+            standard: SessionSettings().hidden.map(String.init).joined(separator: ","), isOfModel: true,
+            read: { $0.hidden.isEmpty ? "none" : $0.hidden.map(String.init).joined(separator: ",") },
+            write: { settings, text in
+                settings.hidden =
+                    try text == "none"
+                    ? []
+                    : text.split(separator: ",", omittingEmptySubsequences: false).map { part in
+                        guard let width = Int(part.filter { $0 != " " }) else {
+                            throw misread("hidden", text, "layer widths such as 128,64, or none")
+                        }
+                        return width
+                    }
+            },
+            check: { settings in
+                guard settings.hidden.count <= 32 else { throw problem("hidden", "\(settings.hidden.count) layers", "at most 32 layers") }
+                for width in settings.hidden where !(1...65_536).contains(width) {
+                    throw problem("hidden", width, "layer widths from 1 to 65536, such as 128,64")
+                }
+                let weights = zip(settings.hidden, settings.hidden.dropFirst()).reduce(0) { $0 + $1.0 * $1.1 }
+                guard weights <= ModelSpec.maxParameters else {
+                    throw problem("hidden", "a net of more than \(weights) parameters", "at most \(ModelSpec.maxParameters) parameters")
+                }
+            }),
+        choice(
+            "activation", standard: Activation.relu, isOfModel: true, "relu, tanh or sigmoid.", read: { $0.activation },
+            write: { $0.activation = $1 }),
+        number("dropout", \.dropout, .share, isOfModel: true, "Probability that a hidden unit is dropped while training."),
+        choice(
+            "task", standard: LearningTask?.none, isOfModel: true, "classification or regression; else told from the target column.",
+            read: { $0.task }, write: { $0.task = $1 }),
+    ]
+
+    private static let columns: [SessionSetting] = [
+        text("target", \.target, "The column to predict; else the last."),
+        SessionSetting(
+            name: "header", kind: .choice(["yes", "no", "auto"]),
+            help: "Whether the first line names the columns: yes or no; else told by looking.", standard: "auto", isOfModel: false,
+            read: { $0.data?.header.map { $0 ? "yes" : "no" } },
+            write: { settings, text in
+                guard ["yes", "no", "auto"].contains(text) else { throw misread("header", text, "yes, no or auto") }
+                if text != "auto" { settings.changeData { $0.header = text == "yes" } }
+            }, check: { _ in }),
+        columns("use", \.use, "Take this column as a feature although it looks like an id."),
+        columns("ignore", \.ignore, "Leave this column out."),
+        SessionSetting(
+            name: "group", kind: .text(most: nil),
+            help: "Keep rows with one value of this column (a patient, a household) on one side of the split.", standard: nil,
+            isOfModel: false, read: { $0.data?.group }, write: { settings, text in settings.changeData { $0.group = text } },
+            check: { _ in }),
+        choice(
+            "scaling", standard: Scaling.auto, isOfModel: true, "How numbers are scaled: auto, standard, range, robust or none.",
+            read: { $0.data?.scaling }, write: { settings, scaling in settings.changeData { $0.scaling = scaling } }),
+    ]
+
+    private static let rest: [SessionSetting] = [
+        SessionSetting(
+            name: "seed", kind: .whole(0...9_007_199_254_740_991), help: "Randomness comes from this alone; else drawn and said.",
+            standard: nil, isOfModel: false, read: { "\($0.seed)" },
+            write: { settings, text in
+                guard let value = UInt64(text), value < 1 << 53 else {
+                    throw misread("seed", text, "a whole number from 0 to 9007199254740991")
+                }
+                settings.seed = value
+            }, check: { _ in }),
+        number(
+            "validation", \.validation, Range(right: "a share from 0 to 0.9") { $0 >= 0 && $0 <= 0.9 },
+            "Share of rows held out for validation."),
+        SessionSetting(
+            name: "min_peers", kind: .whole(1...10_000), help: "Fewer living peers than this end the session.", standard: "1",
+            isOfModel: false, read: { "\($0.minPeers)" },
+            write: { settings, text in
+                guard let value = Int(text) else { throw misread("min_peers", text, "a whole number") }
+                settings.minPeers = value
+            },
+            check: { settings in
+                guard settings.minPeers >= 1, settings.minPeers <= settings.peers else {
+                    throw problem("min_peers", settings.minPeers, "from 1 to the number of peers asked for (\(settings.peers))")
+                }
+            }),
+        SessionSetting(
+            name: "per_peer", kind: .text(most: nil), help: "Overrides as JSON: peer name or id → batch_size, epochs, lr.", standard: nil,
+            isOfModel: false,
+            read: { $0.perPeer.isEmpty ? nil : String(decoding: try CohortJSON.encode($0.perPeer), as: UTF8.self) },
+            write: { $0.perPeer = try SessionSettings.Override.parse($1) },
+            check: { settings in
+                for (peer, override) in settings.perPeer {
+                    var own = settings
+                    own.batchSize = override.batchSize ?? own.batchSize
+                    own.epochs = override.epochs ?? own.epochs
+                    own.lr = override.lr ?? own.lr
+                    for name in SessionSettings.Override.fields {
+                        do { try named(name)?.check(own) } catch let error as CohortError {
+                            throw CohortError(error.code, "per_peer.\(peer.printable(max: 60)).\(error.message)")
+                        }
+                    }
+                }
+            }),
+        number(
+            "max_norm_ratio", \.maxNormRatio, .above(1, right: "above 1"),
+            "Refuse updates whose norm is so many times the running median; absent: only warn, past three times."),
+        choice(
+            "pool", standard: Pool.mine,
+            "Whose peers may take part, and so see the data: mine, or everyone (those started with --serve everyone).",
+            read: { $0.pool }, write: { $0.pool = $1 }),
+        text("from", \.from, "A session of yours, by its id: training goes on from its model."),
+        text("name", \.name, most: 80, "What to call the session."),
+        text("note", \.note, most: 2_000, "What to remember of it."),
+    ]
+}
+
+extension SessionSettings {
+    fileprivate mutating func changeData(_ change: (inout DataOptions) -> Void) {
+        var options = data ?? DataOptions()
+        change(&options)
+        data = options == DataOptions() ? nil : options
+    }
+}
+
+extension SessionSettings.Override {
+    static let fields = ["batch_size", "epochs", "lr"]
+
+    /// Peer's name or id → what it overrides, from JSON.
+    /// - Throws: ``CohortError`` `invalid`, with what would be right.
+    static func parse(_ text: String) throws -> [String: SessionSettings.Override] {
+        let right = #"JSON such as {"lena-mbp": {"lr": 0.01, "batch_size": 16}}"#
+        let named: [String: [String: API.Value]]
+        do { named = try CohortJSON.decode([String: [String: API.Value]].self, from: text.utf8) } catch {
+            throw CohortError(.invalid, "per_peer must be \(right); it is '\(text.printable(max: 60))'")
+        }
+        for (peer, given) in named {
+            guard let unknown = given.keys.sorted().first(where: { !fields.contains($0) }) else { continue }
+            let hint = Spelling.nearest(to: unknown, in: fields).map { "; did you mean '\($0)'?" } ?? ""
+            throw CohortError(
+                .invalid,
+                "there is no field 'per_peer.\(peer.printable(max: 40)).\(unknown.printable(max: 40))'; the fields are \(fields.joined(separator: ", "))\(hint)"
+            )
+        }
+        do { return try CohortJSON.decode([String: SessionSettings.Override].self, from: text.utf8) } catch let error as CohortError {
+            throw CohortError(.invalid, "per_peer must be \(right): \(error.message)")
+        }
+    }
+}

@@ -1,0 +1,113 @@
+import CohortCore
+import Testing
+
+@testable import CohortPeer
+@testable import CohortServer
+
+/// A value of each setting that is not what holds without it.
+private let others = [
+    "peers": "3", "strategy": "independent", "rounds": "7", "epochs": "4", "batch_size": "48", "lr": "0.02", "lr_schedule": "cosine",
+    "optimizer": "sgd", "momentum": "0.8", "nesterov": "true", "weight_decay": "0.05", "beta1": "0.7", "beta2": "0.95", "epsilon": "1e-06",
+    "gradient_clip": "1.5", "label_smoothing": "0.1", "class_weight": "balanced", "early_stopping": "6", "hidden": "9,8",
+    "activation": "tanh", "dropout": "0.25", "task": "classification", "target": "y", "header": "yes", "use": #"["id"]"#,
+    "ignore": #"["row","day"]"#, "group": "patient", "scaling": "robust", "seed": "42", "validation": "0.3", "min_peers": "2",
+    "per_peer": #"{"lena":{"batch_size":16}}"#, "max_norm_ratio": "4.5", "pool": "everyone", "from": "3f2a", "name": "first",
+    "note": "one",
+]
+
+@Suite struct SessionSettingTests {
+    private func settings(_ fields: [String: String]) throws -> SessionSettings {
+        try SettingsForm.settings(fields, strategies: ["fedavg", "independent"])
+    }
+
+    @Test func `each setting goes through the form and back, and changes what is asked for`() throws {
+        #expect(Set(others.keys) == Set(SessionSetting.all.map(\.name)))
+        for setting in SessionSetting.all {
+            let text = try #require(others[setting.name])
+            var fields = [setting.name: text]
+            // What it does not go without.
+            if setting.name == "momentum" { fields["optimizer"] = "sgd" }
+            if setting.name == "nesterov" { fields.merge(["optimizer": "sgd", "momentum": "0.9"]) { $1 } }
+            if setting.name == "min_peers" { fields["peers"] = "2" }
+            if setting.name != "seed" { fields["seed"] = "1" }
+            let made = try settings(fields)
+            #expect(try setting.text(of: made) == text, "\(setting.name)")
+            var without = fields
+            without[setting.name] = nil
+            if setting.name == "seed" { without["seed"] = "1" }
+            if setting.name == "optimizer" { #expect(made.optimizer.name == .sgd) }
+            #expect(try settings(without) != made, "\(setting.name) changes nothing")
+        }
+    }
+
+    @Test func `all of them go from a form to a client's fields, to JSON, and back`() throws {
+        var fields = others
+        fields["from"] = nil
+        let made = try settings(fields)
+        let sent = try SessionSetting.all.compactMap { setting in try setting.text(of: made).map { (setting.name, $0) } }
+        #expect(Dictionary(uniqueKeysWithValues: sent) == fields)
+        #expect(try settings(Dictionary(uniqueKeysWithValues: sent)) == made)
+        #expect(try CohortJSON.decode(SessionSettings.self, from: CohortJSON.encode(made)) == made)
+    }
+
+    /// What trains is what the form said.
+    @Test func `what a step depends on is found in the engine's options`() throws {
+        var fields = others
+        for absent in ["from", "per_peer", "class_weight", "min_peers"] { fields[absent] = nil }
+        let settings = try settings(fields)
+        var command = TrainCommand(
+            csvLink: "", hyperparameters: settings.hyperparameters(peerId: "a", name: "a"), sessionId: "s", generation: 0, round: 0,
+            csvUrl: "", csvSha256: "", csvBytes: 0,
+            model: ModelSpec(
+                inputs: 2, hidden: settings.hidden, outputs: 2, activation: settings.activation, dropout: settings.dropout,
+                task: .classification),
+            optimizer: settings.optimizer, seed: 5, modelSeed: 5, schema: nil, rows: RowAssignment(seed: 5, ranges: []))
+        command.take(settings, epochs: settings.epochs, round: 0)
+        let received = try CohortJSON.decode(TrainCommand.self, from: CohortJSON.encode(command))
+        let options = TrainingOptions(received)
+        #expect(
+            options
+                == TrainingOptions(
+                    optimizer: OptimizerSpec(
+                        name: .sgd, momentum: 0.8, nesterov: true, weightDecay: 0.05, beta1: 0.7, beta2: 0.95, epsilon: 1e-6,
+                        gradientClip: 1.5),
+                    batchSize: 48, learningRate: 0.02, labelSmoothing: 0.1, dropoutSeed: 5))
+        #expect(received.model.activation == .tanh && received.model.dropout == 0.25 && received.model.hidden == [9, 8])
+        #expect(received.epochs == 4 && received.lrSchedule?.name == .cosine)
+    }
+
+    @Test(arguments: [
+        (["gradient_clip": "0"], "gradient_clip is 0.0; it must be above 0"),
+        (["gradient_clip": "x"], "gradient_clip is 'x'; it must be a number"),
+        (["label_smoothing": "1"], "label_smoothing is 1.0; it must be from 0 to below 1"),
+        (["label_smoothing": "nan"], "label_smoothing is nan; it must be from 0 to below 1"),
+        (["beta1": "1"], "beta1 is 1.0; it must be from 0 to below 1"), (["epsilon": "0"], "epsilon is 0.0; it must be above 0"),
+        (["nesterov": "yes"], "nesterov is 'yes'; it must be true or false"), (["seed": "-1"], "seed is '-1'"),
+        (["batch_sise": "3"], "did you mean 'batch_size'?"),
+        (["per_peer": #"{"a": {"lr": 0}}"#], "per_peer.a.lr is 0.0; it must be a number above 0, at most 100"),
+        (
+            ["per_peer": #"{"a": {"lrr": 1}}"#],
+            "there is no field 'per_peer.a.lrr'; the fields are batch_size, epochs, lr; did you mean 'lr'?"
+        ),
+    ]) func `what cannot be is said`(fields: [String: String], sentence: String) {
+        let error = #expect(throws: CohortError.self) { try settings(fields) }
+        #expect(error?.code == .invalid && error?.message.contains(sentence) == true, "\(error?.message ?? "")")
+    }
+
+    @Test func `an optimizer brings its own weight decay unless one is said`() throws {
+        #expect(try settings(["optimizer": "adamw"]).optimizer.weightDecay == 0.01)
+        #expect(try settings(["optimizer": "adamw", "weight_decay": "0"]).optimizer.weightDecay == 0)
+        #expect(try settings([:]).optimizer == OptimizerSpec())
+    }
+
+    @Test func `smoothing of a number to predict is refused`() throws {
+        var schema = TableSchema(
+            hasHeader: true, delimiter: ",", columns: [], target: "price", task: .regression, classes: [], validation: 0, splitSeed: 0,
+            trainingRows: 1, validationRows: 0, droppedRows: 0, classCounts: nil)
+        let made = try settings(["label_smoothing": "0.1"])
+        let error = try #require(throws: CohortError.self) { try made.check(for: schema) }
+        #expect(error.message.contains("label_smoothing is for classification; 'price' is a number"))
+        schema.task = .classification
+        try made.check(for: schema)
+    }
+}
