@@ -177,7 +177,7 @@ let package = Package(
         + tests(
             "CohortTrainingTests", ["CohortTraining", "CohortCore", "CKernels"],
             resources: [.copy("Resources/reference.json")])
-        + tests("TorchEngineTests", ["TorchEngine", "CohortTraining", "CohortCore", .subprocess])
+        + tests("TorchEngineTests", ["TorchEngine", "CohortTraining", "CohortCore", .subprocess, .system])
         + tests(
             "CohortCoordinatorTests",
             [

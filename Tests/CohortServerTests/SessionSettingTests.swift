@@ -1,4 +1,5 @@
 import CohortCore
+import FoundationEssentials
 import Testing
 
 @testable import CohortPeer
@@ -109,5 +110,18 @@ private let others = [
         #expect(error.message.contains("label_smoothing is for classification; 'price' is a number"))
         schema.task = .classification
         try made.check(for: schema)
+    }
+}
+
+@Suite struct SettingsInDocs {
+    /// docs/training.md is written from the table: what this prints belongs there.
+    @Test func `docs/training.md has each setting as the table does`() throws {
+        let folder = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let text = try String(contentsOf: URL(filePath: "\(folder)/docs/training.md"), encoding: .utf8)
+        let rows = SessionSetting.all.map { setting in
+            "| `\(setting.name)` | `--\(setting.name.replacing("_", with: "-"))` | \(setting.standard.map { "`\($0)`" } ?? "") | \(setting.help.replacing("|", with: "\\|")) |"
+        }
+        let missing = rows.filter { !text.contains($0 + "\n") }
+        #expect(missing.isEmpty, "docs/training.md lacks:\n\(missing.joined(separator: "\n"))")
     }
 }

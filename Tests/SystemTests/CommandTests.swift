@@ -1,6 +1,7 @@
 import CohortClient
 import CohortCore
 import CohortPeer
+import CohortTraining
 import FoundationEssentials
 import Glibc
 import Subprocess
@@ -214,6 +215,10 @@ extension SystemSuite {
                 let written = try await run("model-json", ["model", id, "-o", "\(world.folder)/again.safetensors", "--json"])
                 let path = try CohortJSON.decode([String: String].self, from: written.output.utf8)["path"]
                 #expect(path == "\(world.folder)/again.safetensors")
+                let exported = try await run("model-onnx", ["model", id, "--format", "onnx", "-o", "\(world.folder)/again.onnx"])
+                #expect(exported.output == "\(world.folder)/again.onnx")
+                let onnx = try Data(contentsOf: URL(filePath: "\(world.folder)/again.onnx"))
+                #expect(Array(onnx) == (try ONNXModel.encode(ModelFile.read("\(world.folder)/again.safetensors"))))
                 // By its first letters; the newest.
                 #expect(try await run("short", ["results", String(id.prefix(6)).uppercased()]).output.contains("predicting 'y'"))
                 #expect(try await run("newest", ["status"]).output.contains(id))

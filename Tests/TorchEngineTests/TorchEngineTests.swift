@@ -6,12 +6,6 @@ import Testing
 
 @testable import TorchEngine
 
-#if canImport(System)
-    import System
-#else
-    import SystemPackage
-#endif
-
 /// The plugin that `make torch` built; nil where there is no PyTorch. COHORT_TEST_REQUIRE_TORCH=1, in CI, lets that fail.
 private let plugin: TorchPlugin? = {
     guard let path = pluginPath else { return nil }

@@ -83,11 +83,12 @@ extension SessionSetting {
             })
     }
 
+    /// - Parameter depends: what holds unless it is said follows from another setting.
     private static func number(
-        _ name: String, _ path: Path<Double>, _ range: Range, isOfModel: Bool = false, _ help: String
+        _ name: String, _ path: Path<Double>, _ range: Range, isOfModel: Bool = false, depends: Bool = false, _ help: String
     ) -> SessionSetting {
         SessionSetting(
-            name: name, kind: .number, help: help, standard: "\(SessionSettings()[keyPath: path])", isOfModel: isOfModel,
+            name: name, kind: .number, help: help, standard: depends ? nil : "\(SessionSettings()[keyPath: path])", isOfModel: isOfModel,
             read: { "\($0[keyPath: path])" },
             write: { settings, text in
                 guard let value = Double(text) else { throw misread(name, text, "a number") }
@@ -196,7 +197,9 @@ extension SessionSetting {
                 settings.optimizer.nesterov = value
             },
             check: { if $0.optimizer.nesterov, $0.optimizer.momentum == 0 { throw problem("nesterov", true, "false without momentum") } }),
-        number("weight_decay", \.optimizer.weightDecay, Range(right: "0 or more") { $0 >= 0 }, "Weight decay; adamw: 0.01 unless said."),
+        number(
+            "weight_decay", \.optimizer.weightDecay, Range(right: "0 or more") { $0 >= 0 }, depends: true,
+            "Weight decay; adamw: 0.01 unless said."),
         number("beta1", \.optimizer.beta1, .share, "Adam: how slowly the mean of gradients changes."),
         number("beta2", \.optimizer.beta2, .share, "Adam: how slowly the mean of their squares changes."),
         number("epsilon", \.optimizer.epsilon, .above(0, right: "above 0"), "Adam: added to the root of the mean of squares."),

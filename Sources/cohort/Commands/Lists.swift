@@ -1,6 +1,7 @@
 import ArgumentParser
 import CohortClient
 import CohortCore
+import CohortTraining
 import FoundationEssentials
 
 struct Peers: AsyncParsableCommand {
@@ -127,8 +128,15 @@ struct Model: AsyncParsableCommand {
 
     @OptionGroup var connection: ConnectionOptions
     @OptionGroup var session: SessionArgument
-    @Option(name: .shortAndLong, help: "Where to write it; else SESSION.safetensors.")
+    @Option(name: .shortAndLong, help: "Where to write it; else SESSION.safetensors (or .onnx).")
     var output: String?
+    @Option(help: "safetensors, or onnx: takes raw values and predicts without Cohort (docs/model-file.md).")
+    var format = Format.safetensors
+
+    enum Format: String, ExpressibleByArgument, CaseIterable {
+        case safetensors
+        case onnx
+    }
 
     private struct Written: Encodable {
         var sessionId: String
@@ -138,9 +146,23 @@ struct Model: AsyncParsableCommand {
     func run() async throws {
         try await signedIn(connection) { client in
             let id = try await session.id(client)
-            let path = output ?? "\(id).safetensors"
-            try await client.downloadModel(id: id, to: path)
+            let path = output ?? "\(id).\(format.rawValue)"
+            try Preflight.checkWritable(path)
+            switch format {
+            case .safetensors: try await client.downloadModel(id: id, to: path)
+            case .onnx:
+                let own = FileManager.default.temporaryDirectory.appending(path: "cohort-model-\(newIdentifier()).safetensors").path
+                defer { try? FileManager.default.removeItem(atPath: own) }  // The system clears what is left there.
+                try await client.downloadModel(id: id, to: own)
+                try Self.write(try ONNXModel.encode(ModelFile.read(own)), to: path)
+            }
             try connection.json ? Terminal.say(json: Written(sessionId: id, path: path)) : Terminal.say(path)
+        }
+    }
+
+    private static func write(_ bytes: [UInt8], to path: String) throws {
+        do { try Data(bytes).write(to: URL(filePath: path), options: .atomic) } catch {
+            throw CohortError(.invalid, "\(path) cannot be written: \(error)")
         }
     }
 }
