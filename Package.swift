@@ -218,7 +218,7 @@ let package = Package(
         + (only == "EngineBench"
             ? [
                 .executableTarget(
-                    name: "EngineBench", dependencies: ["CohortTraining", "CohortCore", "CKernels"], path: "Benchmarks/EngineBench",
+                    name: "EngineBench", dependencies: ["CohortTraining", "CohortCore", "CKernels", "TorchEngine"], path: "Benchmarks/EngineBench",
                     swiftSettings: settings)
             ] : [])
         // Times a real RabbitMQ: only when asked for, COHORT_ONLY=BrokerBench.

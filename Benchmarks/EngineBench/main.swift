@@ -2,11 +2,13 @@ import CKernels
 import CohortCore
 import CohortTraining
 import FoundationEssentials
+import TorchEngine
 
-// Times training steps of the native engine, and the machine's own large sgemm. One JSON object a line on standard output:
+// Times training steps of the native engine, or of the torch engine with its plugin, and the machine's own large sgemm. One JSON object a line on standard output:
 // {"net": "4-16-3", "batch": 16, "threads": 1, "microseconds": 1.9, "gigaflops": 9.5}
 //
 //     EngineBench THREADS NET:BATCH…        such as 784-256-128-10:64
+//     EngineBench THREADS:PLUGIN NET:BATCH…  the torch engine, on the first GPU if there is one
 //     EngineBench THREADS sgemm
 //     EngineBench THREADS epochs=COUNT:NET:BATCH   trains COUNT epochs of 50 steps, and says nothing: to count its allocations
 //     EngineBench THREADS table=FILE:TARGET        makes a table of a CSV: {"table": FILE, "threads": 1, "megabytes_a_second": 310.1, …}
@@ -29,19 +31,20 @@ func makeTable(rows: Int, features: Int, classes: Int) -> FeatureTable {
 func median(_ values: [Double]) -> Double { values.sorted()[values.count / 2] }
 
 /// Microseconds a step: Adam 1e-3, softmax cross-entropy, shuffled every epoch; the median of nine runs of at least 0.1 s.
-func step(widths: [Int], batch: Int, engine: NativeEngine) throws -> Double {
+func step(widths: [Int], batch: Int, engine: any TrainingEngine) throws -> Double {
     guard let inputs = widths.first, let outputs = widths.last, widths.count > 1 else { throw Usage() }
     let spec = ModelSpec(inputs: inputs, hidden: Array(widths[1..<(widths.count - 1)]), outputs: outputs, task: .classification)
     let steps = 50
     let table = makeTable(rows: steps * batch, features: inputs, classes: outputs)
     let model = try engine.makeModel(spec)
     try model.load(parameters: initialParameters(spec, seed: 1))
+    let prepared = try engine.prepare(table)
     let options = TrainingOptions(batchSize: batch)
     var epoch = 0
     func train() throws {
         epoch += 1
         let rows = shuffledRows(table.trainingRows, seed: 1, round: 0, epoch: epoch)
-        _ = try model.train(on: table, rows: rows, options: options, shouldContinue: { true })
+        _ = try model.train(on: prepared, rows: rows, options: options, shouldContinue: { true })
     }
     try train()
     let clock = ContinuousClock()
@@ -81,7 +84,7 @@ func net(_ text: Substring) throws -> [Int] {
     }
 }
 
-func trainEpochs(_ count: Int, widths: [Int], batch: Int, engine: NativeEngine) throws {
+func trainEpochs(_ count: Int, widths: [Int], batch: Int, engine: any TrainingEngine) throws {
     let spec = ModelSpec(
         inputs: widths[0], hidden: Array(widths[1..<(widths.count - 1)]), outputs: widths[widths.count - 1], task: .classification)
     let table = makeTable(rows: 50 * batch, features: widths[0], classes: spec.outputs)
@@ -115,11 +118,17 @@ func makeTable(csv: String, target: String, threads: Int) throws {
 }
 
 let arguments = CommandLine.arguments.dropFirst()
-guard let threads = arguments.first.flatMap({ Int($0) }), arguments.count > 1 else {
-    print("EngineBench THREADS NET:BATCH… | sgemm")
+let words = arguments.first?.split(separator: ":", maxSplits: 1) ?? []
+guard let threads = words.first.flatMap({ Int($0) }), arguments.count > 1 else {
+    print("EngineBench THREADS[:PLUGIN] NET:BATCH… | sgemm")
     throw Usage()
 }
-let engine = NativeEngine(threads: threads)
+func makeEngine() throws -> any TrainingEngine {
+    guard words.count > 1 else { return NativeEngine(threads: threads) }
+    let plugin = try TorchPlugin(path: String(words[1]))
+    return try TorchEngine(plugin: plugin, device: plugin.gpus.isEmpty ? "cpu" : "cuda:0", threads: threads)
+}
+let engine = try makeEngine()
 for argument in arguments.dropFirst() {
     if argument == "sgemm", BLAS.description != nil {
         print(#"{"net": "sgemm", "batch": 1024, "threads": \#(threads), "gigaflops": \#(sgemm())}"#)

@@ -58,7 +58,7 @@ struct Net::Reader {
     void read(Batch &batch, int64_t start) {
         auto rows = order.narrow(0, start, batch.rows);
         if (table.is_resident) {
-            at::index_select_out(batch.features, table.features, 0, rows);
+            at::index_select_out(batch.gathered, table.features, 0, rows);
             at::index_select_out(batch.targets, table.targets, 0, rows);
             return;
         }
@@ -75,7 +75,7 @@ struct Net::Reader {
         auto features = buffer.features.narrow(0, 0, batch.rows), targets = buffer.targets.narrow(0, 0, batch.rows);
         at::index_select_out(features, table.features, 0, rows);
         at::index_select_out(targets, table.targets, 0, rows);
-        batch.features.copy_(features, true);
+        batch.gathered.copy_(features, true);
         batch.targets.copy_(targets, true);
         c10::impl::VirtualGuardImpl guard(device.type());
         buffer.sent.record(guard.getStream(device));
@@ -84,7 +84,8 @@ struct Net::Reader {
 };
 
 Net::Net(at::Device device, const cohort_torch_spec &spec, cohort_torch_precision precision)
-    : device(device), floats(at::TensorOptions().dtype(at::kFloat).device(device)), widths(spec.widths, spec.widths + spec.width_count),
+    : device(device), floats(at::TensorOptions().dtype(at::kFloat).device(device)),
+      computed(floats.dtype(precision == COHORT_TORCH_BFLOAT16 ? at::kBFloat16 : at::kFloat)), widths(spec.widths, spec.widths + spec.width_count),
       activation(spec.activation), task(spec.task), dropout(spec.dropout), precision(precision) {
     if (widths.size() < 2 || std::any_of(widths.begin(), widths.end(), [](int64_t width) { return width < 1; })) {
         throw Fault(COHORT_TORCH_INVALID, "a net has at least two widths, each at least 1");
@@ -96,16 +97,18 @@ Net::Net(at::Device device, const cohort_torch_spec &spec, cohort_torch_precisio
     gradients = at::zeros({count}, floats);
     first = at::zeros({count}, floats);
     second = at::zeros({count}, floats);
+    computed_weights = is_rounded() ? at::zeros({count}, computed) : weights;
+    computed_gradients = is_rounded() ? at::zeros({count}, computed) : gradients;
     int64_t offset = 0;
     for (size_t l = 0; l + 1 < widths.size(); ++l) {
         int64_t inputs = widths[l], outputs = widths[l + 1];
         Layer layer;
-        layer.weight = weights.narrow(0, offset, inputs * outputs).view({outputs, inputs});
+        layer.weight = computed_weights.narrow(0, offset, inputs * outputs).view({outputs, inputs});
         layer.transposed = layer.weight.t();
-        layer.weight_gradient = gradients.narrow(0, offset, inputs * outputs).view({outputs, inputs});
+        layer.weight_gradient = computed_gradients.narrow(0, offset, inputs * outputs).view({outputs, inputs});
         offset += inputs * outputs;
-        layer.bias = weights.narrow(0, offset, outputs);
-        layer.bias_gradient = gradients.narrow(0, offset, outputs);
+        layer.bias = computed_weights.narrow(0, offset, outputs);
+        layer.bias_gradient = computed_gradients.narrow(0, offset, outputs);
         offset += outputs;
         layers.push_back(layer);
     }
@@ -227,7 +230,7 @@ cohort_torch_counts Net::train(
         Recording::Pass pass(*recording, reader.order);
         while (start + size <= row_count && goes_on()) {
             recording->step([&](const at::Tensor &next) {
-                at::index_select_out(whole.features, table.features, 0, next);
+                at::index_select_out(whole.gathered, table.features, 0, next);
                 at::index_select_out(whole.targets, table.targets, 0, next);
                 step(whole);
             });
@@ -252,6 +255,7 @@ cohort_torch_counts Net::evaluate(const Table &table, const uint32_t *rows, uint
     if (row_count == 0) return counts(0);
     reserve(std::min<int64_t>(evaluation_rows, static_cast<int64_t>(row_count)));
     Reader reader(table, device, rows, row_count);
+    round_weights();
     uint64_t start = 0;
     while (start < row_count && goes_on()) {
         auto &some = batch(std::min<int64_t>(evaluation_rows, static_cast<int64_t>(row_count - start)));
@@ -270,11 +274,12 @@ void Net::predict(const float *features, uint64_t row_count, float *outputs) {
     auto results = at::from_blob(outputs, {static_cast<int64_t>(row_count), widths.back()}, options);
     if (row_count == 0) return;
     reserve(std::min<int64_t>(evaluation_rows, static_cast<int64_t>(row_count)));
+    round_weights();
     for (int64_t start = 0; start < static_cast<int64_t>(row_count); start += evaluation_rows) {
         auto &some = batch(std::min<int64_t>(evaluation_rows, static_cast<int64_t>(row_count) - start));
-        some.features.copy_(all.narrow(0, start, some.rows));
+        some.gathered.copy_(all.narrow(0, start, some.rows));
         forward(some, false);
-        auto &logits = some.activations[last()];
+        auto &logits = some.outputs;
         if (task == COHORT_TORCH_CLASSIFICATION) results.narrow(0, start, some.rows).copy_(at::softmax(logits, 1));
         else results.narrow(0, start, some.rows).copy_(logits);
     }
@@ -290,6 +295,7 @@ cohort_torch_counts Net::counts(uint64_t samples) const {
 // MARK: One step
 
 void Net::step(Batch &batch) {
+    round_weights();
     forward(batch, true);
     if (task == COHORT_TORCH_REGRESSION) squared_error(batch, true);
     else if (class_weights.defined() || loss_options.label_smoothing > 0) weighed_cross_entropy(batch);
@@ -306,7 +312,12 @@ void Net::activate(at::Tensor &values) const {
     }
 }
 
+void Net::round_weights() {
+    if (is_rounded()) computed_weights.copy_(weights);
+}
+
 void Net::forward(Batch &batch, bool is_training) {
+    if (is_rounded()) batch.features.copy_(batch.gathered);
     for (int64_t l = 0; l <= last(); ++l) {
         auto &layer = layers[l];
         auto &z = batch.activations[l];
@@ -320,18 +331,19 @@ void Net::forward(Batch &batch, bool is_training) {
             at::mul_out(batch.inputs[l + 1], z, batch.masks[l]);
         }
     }
+    if (is_rounded()) batch.outputs.copy_(batch.activations[last()]);
 }
 
 /// With a gradient, deltas.back() becomes dLoss/dZ of the mean loss.
 void Net::cross_entropy(Batch &batch, bool wants_gradient) {
-    auto &logits = batch.activations[last()];
+    auto &logits = batch.outputs;
     batch.classes.copy_(batch.targets.unsqueeze(1));
     sums.select(0, 1).add_(at::argmax(logits, 1, true).eq_(batch.classes).sum());
     at::_log_softmax_out(batch.log_probabilities, logits, 1, false);
     at::gather_out(batch.picked, batch.log_probabilities, 1, batch.classes);
     sums.select(0, 0).sub_(batch.picked.sum(at::kDouble));
     if (!wants_gradient) return;
-    auto &delta = batch.deltas[last()];
+    auto &delta = batch.output_deltas;
     at::exp_out(delta, batch.log_probabilities);
     delta.scatter_add_(1, batch.classes, batch.minus_ones).mul_(1.0 / static_cast<double>(batch.rows));
 }
@@ -339,7 +351,7 @@ void Net::cross_entropy(Batch &batch, bool wants_gradient) {
 /// As PyTorch's CrossEntropyLoss(weight, label_smoothing) has it: each row's target is 1 − ε for its class and ε / classes for all, a class
 /// counts by its weight, and the whole is divided by the weights of the rows' classes.
 void Net::weighed_cross_entropy(Batch &batch) {
-    auto &logits = batch.activations[last()];
+    auto &logits = batch.outputs;
     batch.classes.copy_(batch.targets.unsqueeze(1));
     sums.select(0, 1).add_(at::argmax(logits, 1, true).eq_(batch.classes).sum());
     at::_log_softmax_out(batch.log_probabilities, logits, 1, false);
@@ -352,14 +364,14 @@ void Net::weighed_cross_entropy(Batch &batch) {
     desired.scatter_add_(1, batch.classes, row_weights * (1 - smoothing));
     auto loss = -(desired * batch.log_probabilities).sum(at::kDouble) / total;
     sums.select(0, 0).add_(loss * static_cast<double>(batch.rows));
-    auto &delta = batch.deltas[last()];
+    auto &delta = batch.output_deltas;
     at::exp_out(delta, batch.log_probabilities);
     delta.mul_(desired.sum(1, true)).sub_(desired).div_(total);
 }
 
 void Net::squared_error(Batch &batch, bool wants_gradient) {
-    auto &outputs = batch.activations[last()];
-    auto &delta = batch.deltas[last()];
+    auto &outputs = batch.outputs;
+    auto &delta = batch.output_deltas;
     auto targets = batch.targets.unsqueeze(1);
     at::sub_out(delta, outputs, targets);
     sums.select(0, 0).add_(delta.square().sum(at::kDouble));
@@ -369,6 +381,7 @@ void Net::squared_error(Batch &batch, bool wants_gradient) {
 }
 
 void Net::backward(Batch &batch) {
+    if (is_rounded()) batch.deltas[last()].copy_(batch.output_deltas);
     for (int64_t l = last(); l >= 0; --l) {
         auto &layer = layers[l];
         auto &delta = batch.deltas[l];
@@ -386,6 +399,7 @@ void Net::backward(Batch &batch) {
         case COHORT_TORCH_SIGMOID: at::sigmoid_backward_out(below, below, output); break;
         }
     }
+    if (is_rounded()) gradients.copy_(computed_gradients);
 }
 
 void Net::update() {
@@ -433,16 +447,19 @@ void Net::reserve(int64_t rows) {
     dropped_buffers.clear();
     mask_buffers.clear();
     delta_buffers.clear();
-    feature_buffer = at::empty({rows, widths.front()}, floats);
+    gather_buffer = at::empty({rows, widths.front()}, floats);
+    feature_buffer = is_rounded() ? at::empty({rows, widths.front()}, computed) : gather_buffer;
     target_buffer = at::empty({rows}, floats);
     for (size_t l = 1; l < widths.size(); ++l) {
-        activation_buffers.push_back(at::empty({rows, widths[l]}, floats));
-        delta_buffers.push_back(at::empty({rows, widths[l]}, floats));
+        activation_buffers.push_back(at::empty({rows, widths[l]}, computed));
+        delta_buffers.push_back(at::empty({rows, widths[l]}, computed));
         if (dropout > 0 && l + 1 < widths.size()) {
-            dropped_buffers.push_back(at::empty({rows, widths[l]}, floats));
-            mask_buffers.push_back(at::empty({rows, widths[l]}, floats));
+            dropped_buffers.push_back(at::empty({rows, widths[l]}, computed));
+            mask_buffers.push_back(at::empty({rows, widths[l]}, computed));
         }
     }
+    output_buffer = is_rounded() ? at::empty({rows, widths.back()}, floats) : activation_buffers.back();
+    output_delta_buffer = is_rounded() ? at::empty({rows, widths.back()}, floats) : delta_buffers.back();
     if (task == COHORT_TORCH_CLASSIFICATION) {
         class_buffer = at::empty({rows, 1}, floats.dtype(at::kLong));
         log_buffer = at::empty({rows, widths.back()}, floats);
@@ -462,7 +479,10 @@ Net::Batch &Net::batch(int64_t rows) {
     Batch made;
     made.rows = rows;
     auto some = [rows](const at::Tensor &buffer) { return buffer.narrow(0, 0, rows); };
+    made.gathered = some(gather_buffer);
     made.features = some(feature_buffer);
+    made.outputs = some(output_buffer);
+    made.output_deltas = some(output_delta_buffer);
     made.targets = some(target_buffer);
     for (size_t l = 0; l < layers.size(); ++l) {
         made.activations.push_back(some(activation_buffers[l]));

@@ -38,16 +38,19 @@ public:
 
 private:
     struct Layer {
-        /// Views of `weights` and `gradients`: [out, in] and [out]; `transposed` is [in, out].
+        /// Views of what is computed with: [out, in] and [out]; `transposed` is [in, out].
         at::Tensor weight, transposed, bias, weight_gradient, bias_gradient;
     };
 
     /// Views of the buffers for batches of one size.
     struct Batch {
         int64_t rows;
-        at::Tensor features, targets, classes;
+        /// `gathered` is what the table gives; `features` the same as it is computed with.
+        at::Tensor gathered, features, targets, classes;
         /// activations[l]: the output of layer l (the last one's without activation); inputs[l]: what layer l takes.
         std::vector<at::Tensor> activations, inputs, masks, deltas;
+        /// The last layer's outputs and their gradients as the loss takes them: in 32 bits.
+        at::Tensor outputs, output_deltas;
         at::Tensor log_probabilities, picked, minus_ones;
     };
 
@@ -56,6 +59,8 @@ private:
 
     at::Device device;
     at::TensorOptions floats;
+    /// Of activations and their gradients.
+    at::TensorOptions computed;
     std::vector<int64_t> widths;
     cohort_torch_activation activation;
     cohort_torch_task task;
@@ -64,6 +69,9 @@ private:
 
     int64_t count = 0;
     at::Tensor weights, gradients, first, second;
+    /// Weights and gradients as they are computed with: the same memory, unless that is in fewer bits.
+    at::Tensor computed_weights, computed_gradients;
+    bool is_rounded() const { return precision == COHORT_TORCH_BFLOAT16; }
     std::vector<Layer> layers;
     Optimizer optimizer;
     Loss loss_options;
@@ -80,7 +88,7 @@ private:
 
     int64_t capacity = 0;
     std::vector<at::Tensor> activation_buffers, dropped_buffers, mask_buffers, delta_buffers;
-    at::Tensor feature_buffer, target_buffer, class_buffer, log_buffer, picked_buffer, one_buffer;
+    at::Tensor gather_buffer, feature_buffer, output_buffer, output_delta_buffer, target_buffer, class_buffer, log_buffer, picked_buffer, one_buffer;
     std::map<int64_t, Batch> batches;
     uint64_t reduced = 0;
     std::unique_ptr<Recording> recording;
@@ -95,6 +103,7 @@ private:
     Batch &batch(int64_t rows);
 
     void step(Batch &batch);
+    void round_weights();
     void forward(Batch &batch, bool is_training);
     void activate(at::Tensor &values) const;
     void cross_entropy(Batch &batch, bool wants_gradient);

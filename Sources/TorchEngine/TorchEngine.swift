@@ -3,17 +3,20 @@ public import CohortCore
 
 /// Trains by PyTorch's own kernels, on the CPU or a GPU.
 public struct TorchEngine: TrainingEngine {
-    /// How a GPU multiplies matrices.
+    /// How matrices are multiplied.
     public enum Precision: String, Sendable, CaseIterable {
         /// In 32-bit floats.
         case float32
         /// With inputs rounded to 10 bits of mantissa: some times as fast on NVIDIA's GPUs since 2020.
         case tf32
+        /// Activations and their gradients in 16 bits, 7 of them mantissa; weights, losses and the optimizer stay in 32.
+        case bfloat16
     }
 
     public let name = "torch"
-    /// `cpu`, `cuda:0`.
+    /// `cpu`, `cuda:0`; with `tf32` or `bfloat16` behind it, if it computes so: results say it.
     public let device: String
+    private let place: String
     private let plugin: TorchPlugin
     private let precision: Precision
     private let seen: Seen
@@ -30,26 +33,29 @@ public struct TorchEngine: TrainingEngine {
             throw CohortError(.invalid, "there is no device '\(device.printable(max: 40))' here, but \(there)\(note)")
         }
         self.plugin = plugin
-        self.device = device
+        guard precision != .tf32 || device != "cpu" else {
+            throw CohortError(.invalid, "TF32 is of NVIDIA's GPUs: COHORT_TORCH_PRECISION on the CPU is float32 or bfloat16")
+        }
+        place = device
+        self.device = precision == .float32 ? device : "\(device) \(precision.rawValue)"
         self.precision = precision
         seen = Seen()
         plugin.api.set_threads(Int32(clamping: max(1, threads)))
     }
 
     public var notes: [String] {
-        let gpu = plugin.gpus.first { "cuda:\($0.index)" == device }
-        let rounded = precision == .tf32 && device != "cpu" ? ", matrix products in TF32" : ""
-        return ["PyTorch \(plugin.version) on \(device)\(gpu.map { " (\($0.name))" } ?? "")\(rounded)"] + seen.notes
+        let gpu = plugin.gpus.first { "cuda:\($0.index)" == place }
+        return ["PyTorch \(plugin.version) on \(device)\(gpu.map { " (\($0.name))" } ?? "")"] + seen.notes
     }
 
     public func prepare(_ table: FeatureTable) throws -> any PreparedTable {
-        let prepared = try TorchTable(table, plugin: plugin, device: device)
-        if !prepared.isResident { seen.add("the data set does not fit into the memory of \(device): batches are sent to it one by one") }
+        let prepared = try TorchTable(table, plugin: plugin, device: place)
+        if !prepared.isResident { seen.add("the data set does not fit into the memory of \(place): batches are sent to it one by one") }
         return prepared
     }
 
     public func makeModel(_ spec: ModelSpec) throws -> any TrainableModel {
-        try TorchModel(spec, plugin: plugin, device: device, precision: precision, seen: seen)
+        try TorchModel(spec, plugin: plugin, device: place, precision: precision, seen: seen)
     }
 }
 

@@ -20,7 +20,7 @@ final class TorchModel: TrainableModel {
                 widths: widths.baseAddress, width_count: UInt32(widths.count), activation: spec.activation.inTorch,
                 task: spec.task == .classification ? COHORT_TORCH_CLASSIFICATION : COHORT_TORCH_REGRESSION, dropout: spec.dropout)
             try plugin.check(
-                plugin.api.make_model(device, &described, precision == .tf32 ? COHORT_TORCH_TF32 : COHORT_TORCH_FLOAT32, &handle))
+                plugin.api.make_model(device, &described, precision.inTorch, &handle))
         }
         guard let handle else { throw CohortError(.internal, "PyTorch gave no model") }
         self.spec = spec
@@ -157,6 +157,16 @@ extension Counts {
         self.init(
             samples: Int(counts.samples), lossSum: counts.loss_sum, correct: Int(counts.correct), targetSum: counts.target_sum,
             targetSquareSum: counts.target_square_sum)
+    }
+}
+
+extension TorchEngine.Precision {
+    fileprivate var inTorch: cohort_torch_precision {
+        switch self {
+        case .float32: COHORT_TORCH_FLOAT32
+        case .tf32: COHORT_TORCH_TF32
+        case .bfloat16: COHORT_TORCH_BFLOAT16
+        }
     }
 }
 

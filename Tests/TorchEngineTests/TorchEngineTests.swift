@@ -213,6 +213,21 @@ private let settings: [TrainingOptions] = [
         #expect(try model.train(on: prepared, rows: table.trainingRows, options: settings[0], shouldContinue: { true }).samples == rows)
     }
 
+    /// Weights, losses and the optimizer are 32-bit floats, so that it comes to the same place.
+    @Test(arguments: [LearningTask.classification, .regression]) func `bfloat16 learns what 32 bits learn`(task: LearningTask) throws {
+        let rounded = try TorchEngine(plugin: try #require(plugin), device: "cpu", threads: 1, precision: .bfloat16)
+        #expect(rounded.device == "cpu bfloat16")
+        let spec = ModelSpec(inputs: 6, hidden: [16, 8], outputs: task == .classification ? 3 : 1, dropout: 0.1, task: task)
+        let table = makeTable(rows: rows, features: 6, classes: 3, task: task)
+        let whole = try losses(torch, spec, table, settings[3], epochs: 10)
+        let half = try losses(rounded, spec, table, settings[3], epochs: 10)
+        #expect(half.weights != whole.weights && half.weights.contains { $0.bitPattern & 0xffff != 0 }, "weights keep 32 bits")
+        #expect(abs(half.steps[0] - whole.steps[0]) < 0.02 * whole.steps[0])
+        let (a, b) = (try #require(whole.end.loss), try #require(half.end.loss))
+        #expect(b < half.steps[0] && abs(a - b) < 0.1 * a, "\(a), \(b)")
+        #expect(throws: CohortError.self) { try TorchEngine(plugin: plugin!, device: "cpu", threads: 1, precision: .tf32) }
+    }
+
     @Test func `says what cannot be`() throws {
         let plugin = try #require(plugin)
         let away = try #require(throws: CohortError.self) { try TorchEngine(plugin: plugin, device: "cuda:77", threads: 1) }

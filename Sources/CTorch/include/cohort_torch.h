@@ -31,8 +31,9 @@ enum cohort_torch_task { COHORT_TORCH_CLASSIFICATION = 0, COHORT_TORCH_REGRESSIO
 enum cohort_torch_optimizer { COHORT_TORCH_SGD = 0, COHORT_TORCH_ADAM = 1, COHORT_TORCH_ADAMW = 2 };
 /// A stream has one float a parameter. `first` is SGD's momentum or Adam's mean of gradients, `second` Adam's mean of their squares.
 enum cohort_torch_stream { COHORT_TORCH_WEIGHTS = 0, COHORT_TORCH_FIRST_MOMENT = 1, COHORT_TORCH_SECOND_MOMENT = 2 };
-/// How products of matrices are made on a GPU: in 32-bit floats; with their inputs rounded to TF32 (10 bits of mantissa).
-enum cohort_torch_precision { COHORT_TORCH_FLOAT32 = 0, COHORT_TORCH_TF32 = 1 };
+/// How products of matrices are made: in 32-bit floats; on a GPU with their inputs rounded to TF32 (10 bits of mantissa); with activations and
+/// their gradients in bfloat16 (7 bits). Weights, losses and the optimizer are 32-bit floats in each.
+enum cohort_torch_precision { COHORT_TORCH_FLOAT32 = 0, COHORT_TORCH_TF32 = 1, COHORT_TORCH_BFLOAT16 = 2 };
 
 /// A SimpleDNN: widths[0] inputs → … → widths[width_count - 1] outputs.
 typedef struct {
