@@ -1,18 +1,11 @@
 #include "net.hpp"
 
-#include "fault.hpp"
+#include "reader.hpp"
 #include "recording.hpp"
 
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/Context.h>
-#include <ATen/TensorIndexing.h>
-#include <c10/core/DeviceGuard.h>
-#include <c10/core/Event.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
-#include <torch/version.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 
 #include <algorithm>
-#include <cmath>
 
 namespace cohort {
 
@@ -21,82 +14,29 @@ namespace {
 /// Rows that are evaluated or predicted at once.
 constexpr int64_t evaluation_rows = 1024;
 
-at::Tensor rows_on_host(const uint32_t *rows, uint64_t count) {
-    // Row numbers are below 2³¹: Table sees to that.
-    return at::from_blob(const_cast<uint32_t *>(rows), {static_cast<int64_t>(count)}, at::TensorOptions().dtype(at::kInt));
-}
-
-void check_rows(const uint32_t *rows, uint64_t count, int64_t limit) {
-    for (uint64_t i = 0; i < count; ++i) {
-        if (rows[i] >= limit) throw Fault(COHORT_TORCH_INVALID, "row " + std::to_string(rows[i]) + " was asked for of a table of " + std::to_string(limit));
-    }
+/// Inputs and outputs.
+std::pair<int64_t, int64_t> ends(const cohort_torch_spec &spec) {
+    bool is_whole = spec.width_count >= 2 && std::all_of(spec.widths, spec.widths + spec.width_count, [](uint32_t width) { return width >= 1; });
+    if (!is_whole) throw Fault(COHORT_TORCH_INVALID, "a net has at least two widths, each at least 1");
+    return {spec.widths[0], spec.widths[spec.width_count - 1]};
 }
 
 }  // namespace
 
-/// Copies batch after batch from where the table is. From a host to a GPU they go through two buffers that its driver can read by itself,
-/// so that the next one is collected while the last one is sent.
-struct Net::Reader {
-    const Table &table;
-    at::Device device;
-    at::Tensor order;
-
-    struct Staging {
-        at::Tensor features, targets;
-        c10::Event sent{c10::DeviceType::CUDA};
-        bool is_used = false;
-    };
-    std::vector<std::unique_ptr<Staging>> staging;
-    size_t turn = 0;
-
-    Reader(const Table &table, at::Device device, const uint32_t *rows, uint64_t count) : table(table), device(device), order(rows_on_host(rows, count)) {
-        check_rows(rows, count, table.rows());
-        // A pass's row numbers in one copy.
-        if (table.is_resident && !device.is_cpu()) order = order.to(device);
-    }
-
-    void read(Batch &batch, int64_t start) {
-        auto rows = order.narrow(0, start, batch.rows);
-        if (table.is_resident) {
-            at::index_select_out(batch.gathered, table.features, 0, rows);
-            at::index_select_out(batch.targets, table.targets, 0, rows);
-            return;
-        }
-        if (staging.empty()) {
-            auto pinned = at::TensorOptions().dtype(at::kFloat).pinned_memory(true);
-            for (int i = 0; i < 2; ++i) {
-                staging.push_back(std::make_unique<Staging>());
-                staging.back()->features = at::empty({batch.rows, table.width()}, pinned);
-                staging.back()->targets = at::empty({batch.rows}, pinned);
-            }
-        }
-        auto &buffer = *staging[turn++ % 2];
-        if (buffer.is_used) buffer.sent.synchronize();
-        auto features = buffer.features.narrow(0, 0, batch.rows), targets = buffer.targets.narrow(0, 0, batch.rows);
-        at::index_select_out(features, table.features, 0, rows);
-        at::index_select_out(targets, table.targets, 0, rows);
-        batch.gathered.copy_(features, true);
-        batch.targets.copy_(targets, true);
-        c10::impl::VirtualGuardImpl guard(device.type());
-        buffer.sent.record(guard.getStream(device));
-        buffer.is_used = true;
-    }
-};
-
 Net::Net(at::Device device, const cohort_torch_spec &spec, cohort_torch_precision precision)
-    : device(device), floats(at::TensorOptions().dtype(at::kFloat).device(device)),
+    : Model(device, spec.task, ends(spec).first, ends(spec).second, precision),
       computed(floats.dtype(precision == COHORT_TORCH_BFLOAT16 ? at::kBFloat16 : at::kFloat)), widths(spec.widths, spec.widths + spec.width_count),
-      activation(spec.activation), task(spec.task), dropout(spec.dropout), precision(precision) {
-    if (widths.size() < 2 || std::any_of(widths.begin(), widths.end(), [](int64_t width) { return width < 1; })) {
-        throw Fault(COHORT_TORCH_INVALID, "a net has at least two widths, each at least 1");
-    }
+      activation(spec.activation), dropout(spec.dropout) {
     if (!(dropout >= 0 && dropout < 1)) throw Fault(COHORT_TORCH_INVALID, "dropout is from 0 to below 1");
-    if (task == COHORT_TORCH_REGRESSION && widths.back() != 1) throw Fault(COHORT_TORCH_INVALID, "a net for regression has one output");
-    for (size_t l = 0; l + 1 < widths.size(); ++l) count += widths[l] * widths[l + 1] + widths[l + 1];
-    weights = at::zeros({count}, floats);
-    gradients = at::zeros({count}, floats);
-    first = at::zeros({count}, floats);
-    second = at::zeros({count}, floats);
+    // Named as PyTorch's nn.Sequential(Linear, Activation, (Dropout,) …, Linear) names them.
+    int64_t all = 0;
+    for (size_t l = 0; l + 1 < widths.size(); ++l) {
+        auto place = std::to_string(l * (dropout > 0 ? 3 : 2));
+        tensors.push_back({place + ".weight", {widths[l + 1], widths[l]}});
+        tensors.push_back({place + ".bias", {widths[l + 1]}});
+        all += widths[l] * widths[l + 1] + widths[l + 1];
+    }
+    make_streams(all, all);
     computed_weights = is_rounded() ? at::zeros({count}, computed) : weights;
     computed_gradients = is_rounded() ? at::zeros({count}, computed) : gradients;
     int64_t offset = 0;
@@ -112,106 +52,21 @@ Net::Net(at::Device device, const cohort_torch_spec &spec, cohort_torch_precisio
         offset += outputs;
         layers.push_back(layer);
     }
-    learning_rate = at::zeros({}, floats);
-    minus_learning_rate = at::zeros({}, floats);
-    adam_step = at::zeros({}, floats);
-    sums = at::zeros({4}, floats.dtype(at::kDouble));
-    generator = device.is_cpu() ? at::detail::createCPUGenerator(0) : at::globalContext().defaultGenerator(device);
 }
 
 Net::~Net() = default;
 
-// MARK: Streams
-
-void Net::read(cohort_torch_stream stream, float *values) const {
-    const auto &source = stream == COHORT_TORCH_WEIGHTS ? weights : stream == COHORT_TORCH_FIRST_MOMENT ? first : second;
-    at::from_blob(values, {count}, at::TensorOptions().dtype(at::kFloat)).copy_(source);
-}
-
-void Net::set(at::Tensor &target, const float *values) {
-    if (values) target.copy_(at::from_blob(const_cast<float *>(values), {count}, at::TensorOptions().dtype(at::kFloat)));
-    else target.zero_();
-}
-
-void Net::load(const float *values) {
-    set(weights, values);
-    forget();
-    is_seeded = false;
-}
-
-void Net::restore(const cohort_torch_options &options, const float *first_values, const float *second_values, uint64_t steps) {
-    take(options);
-    set(first, first_values);
-    set(second, second_values);
-    set_steps(steps);
-}
-
-void Net::forget() {
-    first.zero_();
-    second.zero_();
-    set_steps(0);
-}
-
-void Net::set_steps(uint64_t steps) {
-    step_count = steps;
-    adam_step.fill_(static_cast<double>(steps));
-}
+void Net::options_changed() { recording.reset(); }
 
 // MARK: Passes
 
-void Net::check(const Table &table) const {
-    if (table.width() != widths.front()) {
-        throw Fault(
-            COHORT_TORCH_INVALID, "the table has " + std::to_string(table.width()) + " features; this net takes " + std::to_string(widths.front()));
-    }
-    if (table.device != device) throw Fault(COHORT_TORCH_INVALID, "the table was made for " + table.device.str() + ", the net for " + device.str());
-}
-
-void Net::take(const cohort_torch_options &options) {
-    if (options.batch_size < 1 || options.batch_size > INT32_MAX) throw Fault(COHORT_TORCH_INVALID, "batch_size is " + std::to_string(options.batch_size));
-    Optimizer asked{
-        options.optimizer, options.momentum, options.weight_decay, options.beta1, options.beta2, options.epsilon, options.nesterov != 0};
-    Loss loss{{}, options.label_smoothing, options.gradient_clip};
-    if (options.class_weights) {
-        if (task != COHORT_TORCH_CLASSIFICATION) throw Fault(COHORT_TORCH_INVALID, "class weights are for a classification");
-        loss.class_weights.assign(options.class_weights, options.class_weights + widths.back());
-        for (double weight : loss.class_weights) {
-            if (!(weight > 0 && std::isfinite(weight))) throw Fault(COHORT_TORCH_INVALID, "each class weight is above 0");
-        }
-    }
-    if (!(asked == optimizer)) {
-        optimizer = asked;
-        forget();
-        recording.reset();
-    }
-    if (!(loss == loss_options)) {
-        class_weights =
-            loss.class_weights.empty() ? at::Tensor() : at::tensor(loss.class_weights, at::kDouble).to(at::kFloat).to(device);
-        loss_options = loss;
-        recording.reset();
-    }
-    if (present_rate != options.learning_rate) {
-        present_rate = options.learning_rate;
-        learning_rate.fill_(present_rate);
-        minus_learning_rate.fill_(-present_rate);
-    }
-    if (!is_seeded || dropout_seed != options.dropout_seed) {
-        is_seeded = true;
-        dropout_seed = options.dropout_seed;
-        std::lock_guard<std::mutex> lock(generator.mutex());
-        generator.set_current_seed(dropout_seed);
-    }
-    // Of the whole process: nets of one process agree.
-    if (!device.is_cpu()) at::globalContext().setAllowTF32CuBLAS(precision == COHORT_TORCH_TF32);
-}
-
 cohort_torch_counts Net::train(
     const Table &table, const uint32_t *rows, uint64_t row_count, const cohort_torch_options &options, const GoesOn &goes_on) {
+    at::AutoDispatchBelowADInplaceOrView below;
     check(table);
     take(options);
     sums.zero_();
-    uint64_t size = reduced > 0 ? std::min(reduced, options.batch_size) : options.batch_size;
-    size = std::max<uint64_t>(1, std::min(size, row_count));
+    uint64_t size = step_rows(options, row_count);
     try {
         reserve(static_cast<int64_t>(size));
     } catch (const c10::OutOfMemoryError &) {
@@ -241,7 +96,7 @@ cohort_torch_counts Net::train(
     }
     while (start < row_count && goes_on()) {
         auto &some = batch(static_cast<int64_t>(std::min(size, row_count - start)));
-        reader.read(some, static_cast<int64_t>(start));
+        reader.read(some.gathered, some.targets, static_cast<int64_t>(start));
         step(some);
         start += static_cast<uint64_t>(some.rows);
         ++step_count;
@@ -250,6 +105,7 @@ cohort_torch_counts Net::train(
 }
 
 cohort_torch_counts Net::evaluate(const Table &table, const uint32_t *rows, uint64_t row_count, const GoesOn &goes_on) {
+    at::AutoDispatchBelowADInplaceOrView below;
     check(table);
     sums.zero_();
     if (row_count == 0) return counts(0);
@@ -259,7 +115,7 @@ cohort_torch_counts Net::evaluate(const Table &table, const uint32_t *rows, uint
     uint64_t start = 0;
     while (start < row_count && goes_on()) {
         auto &some = batch(std::min<int64_t>(evaluation_rows, static_cast<int64_t>(row_count - start)));
-        reader.read(some, static_cast<int64_t>(start));
+        reader.read(some.gathered, some.targets, static_cast<int64_t>(start));
         forward(some, false);
         if (task == COHORT_TORCH_CLASSIFICATION) cross_entropy(some, false);
         else squared_error(some, false);
@@ -269,6 +125,7 @@ cohort_torch_counts Net::evaluate(const Table &table, const uint32_t *rows, uint
 }
 
 void Net::predict(const float *features, uint64_t row_count, float *outputs) {
+    at::AutoDispatchBelowADInplaceOrView below;
     auto options = at::TensorOptions().dtype(at::kFloat);
     auto all = at::from_blob(const_cast<float *>(features), {static_cast<int64_t>(row_count), widths.front()}, options);
     auto results = at::from_blob(outputs, {static_cast<int64_t>(row_count), widths.back()}, options);
@@ -283,13 +140,6 @@ void Net::predict(const float *features, uint64_t row_count, float *outputs) {
         if (task == COHORT_TORCH_CLASSIFICATION) results.narrow(0, start, some.rows).copy_(at::softmax(logits, 1));
         else results.narrow(0, start, some.rows).copy_(logits);
     }
-}
-
-/// The one time that a pass waits for its device.
-cohort_torch_counts Net::counts(uint64_t samples) const {
-    auto host = sums.cpu();
-    const double *values = host.const_data_ptr<double>();
-    return {samples, values[0], static_cast<uint64_t>(std::llround(values[1])), values[2], values[3]};
 }
 
 // MARK: One step
@@ -355,7 +205,7 @@ void Net::weighed_cross_entropy(Batch &batch) {
     batch.classes.copy_(batch.targets.unsqueeze(1));
     sums.select(0, 1).add_(at::argmax(logits, 1, true).eq_(batch.classes).sum());
     at::_log_softmax_out(batch.log_probabilities, logits, 1, false);
-    auto class_count = static_cast<double>(widths.back());
+    auto class_count = static_cast<double>(output_count);
     auto smoothing = loss_options.label_smoothing;
     auto row_weights = class_weights.defined() ? class_weights.index_select(0, batch.classes.squeeze(1)).unsqueeze(1) : at::ones_like(batch.picked);
     auto total = row_weights.sum();
@@ -400,40 +250,6 @@ void Net::backward(Batch &batch) {
         }
     }
     if (is_rounded()) gradients.copy_(computed_gradients);
-}
-
-void Net::update() {
-    if (loss_options.gradient_clip > 0) {
-        // As clip_grad_norm_ has it, without waiting for the norm.
-        gradients.mul_((loss_options.gradient_clip / (gradients.norm() + 1e-6)).clamp_max_(1.0));
-    }
-    switch (optimizer.name) {
-    case COHORT_TORCH_SGD: {
-        if (optimizer.weight_decay != 0) gradients.add_(weights, optimizer.weight_decay);
-        if (optimizer.momentum == 0) {
-            weights.addcmul_(gradients, minus_learning_rate);
-            break;
-        }
-        // From a velocity of 0, PyTorch's first step, which takes the gradient itself, is the same.
-        first.mul_(optimizer.momentum).add_(gradients);
-        if (optimizer.nesterov) weights.addcmul_(gradients.add_(first, optimizer.momentum), minus_learning_rate);
-        else weights.addcmul_(first, minus_learning_rate);
-        break;
-    }
-    case COHORT_TORCH_ADAM:
-    case COHORT_TORCH_ADAMW:
-        adam_step.add_(1);
-        if (optimizer.name == COHORT_TORCH_ADAM) {
-            at::_fused_adam_(
-                {weights}, {gradients}, {first}, {second}, {}, {adam_step}, learning_rate, optimizer.beta1, optimizer.beta2, optimizer.weight_decay,
-                optimizer.epsilon, false, false);
-        } else {
-            at::_fused_adamw_(
-                {weights}, {gradients}, {first}, {second}, {}, {adam_step}, learning_rate, optimizer.beta1, optimizer.beta2, optimizer.weight_decay,
-                optimizer.epsilon, false, false);
-        }
-        break;
-    }
 }
 
 // MARK: Buffers

@@ -1,6 +1,7 @@
 // The border: C functions around Net and Table. Whatever is thrown behind it becomes a fault and a sentence.
 #include "cohort_torch.h"
 #include "fault.hpp"
+#include "module.hpp"
 #include "net.hpp"
 #include "table.hpp"
 
@@ -8,7 +9,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/DeviceGuard.h>
-#include <c10/core/InferenceMode.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/version.h>
 
@@ -17,17 +18,19 @@
 #include <cuda_runtime_api.h>
 #endif
 
+#include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <new>
 #include <string>
+#include <vector>
 
 struct cohort_torch_table : cohort::Table {
     using cohort::Table::Table;
 };
 
-struct cohort_torch_model : cohort::Net {
-    at::Device home;
-    cohort_torch_model(at::Device device, const cohort_torch_spec &spec, cohort_torch_precision precision) : Net(device, spec, precision), home(device) {}
+struct cohort_torch_model {
+    std::unique_ptr<cohort::Model> model;
 };
 
 namespace {
@@ -45,7 +48,7 @@ std::string first_line(const std::string &text) { return text.substr(0, text.fin
 template <typename Work> int guarded(Work work) noexcept {
     try {
         try {
-            c10::InferenceMode inference;
+            at::NoGradGuard no_gradients;
             work();
             return COHORT_TORCH_OK;
         } catch (const cohort::Fault &fault) {
@@ -116,7 +119,7 @@ template <typename Work> int on(at::Device device, Work work) noexcept {
 }
 
 void check_count(const cohort_torch_model *model, uint64_t count) {
-    auto expected = static_cast<uint64_t>(model->parameter_count());
+    auto expected = static_cast<uint64_t>(model->model->parameter_count());
     if (count != expected) {
         throw cohort::Fault(COHORT_TORCH_INVALID, std::to_string(count) + " parameters were given; this net has " + std::to_string(expected));
     }
@@ -138,47 +141,69 @@ const cohort_torch_api api = {
     .free_table = [](cohort_torch_table *table) { guarded([&] { delete table; }); },
     .make_model =
         [](const char *device, const cohort_torch_spec *spec, cohort_torch_precision precision, cohort_torch_model **model) {
-            return guarded([&] { *model = new cohort_torch_model(device_named(device), *spec, precision); });
+            return guarded([&] { *model = new cohort_torch_model{std::make_unique<cohort::Net>(device_named(device), *spec, precision)}; });
+        },
+    .make_module =
+        [](const char *device, const cohort_torch_module *about, cohort_torch_precision precision, cohort_torch_model **model) {
+            return guarded([&] {
+                auto place = device_named(device);
+                *model = new cohort_torch_model{std::make_unique<cohort::Module>(
+                    cohort::torchscript(about->bytes, about->byte_count, place), place, about->task,
+                    std::vector<int64_t>(about->shape, about->shape + about->shape_count), static_cast<int64_t>(about->inputs),
+                    static_cast<int64_t>(about->outputs), precision)};
+            });
         },
     .free_model = [](cohort_torch_model *model) { guarded([&] { delete model; }); },
-    .parameter_count = [](const cohort_torch_model *model) { return static_cast<uint64_t>(model->parameter_count()); },
+    .parameter_count = [](const cohort_torch_model *model) { return static_cast<uint64_t>(model->model->parameter_count()); },
+    .tensor_count = [](const cohort_torch_model *model) { return static_cast<uint64_t>(model->model->tensors.size()); },
+    .tensor =
+        [](const cohort_torch_model *model, uint64_t index, char *name, size_t capacity, int64_t shape[8], uint32_t *shape_count) {
+            return guarded([&] {
+                if (index >= model->model->tensors.size()) throw cohort::Fault(COHORT_TORCH_INVALID, "there is no tensor " + std::to_string(index));
+                const auto &tensor = model->model->tensors[index];
+                if (tensor.shape.size() > 8) throw cohort::Fault(COHORT_TORCH_INVALID, tensor.name + " has more than 8 dimensions");
+                std::snprintf(name, capacity, "%s", tensor.name.c_str());
+                std::copy(tensor.shape.begin(), tensor.shape.end(), shape);
+                *shape_count = static_cast<uint32_t>(tensor.shape.size());
+            });
+        },
     .read =
         [](cohort_torch_model *model, cohort_torch_stream stream, float *values, uint64_t count) {
-            return on(model->home, [&] {
+            return on(model->model->device, [&] {
                 check_count(model, count);
-                model->read(stream, values);
+                model->model->read(stream, values);
             });
         },
     .load =
         [](cohort_torch_model *model, const float *weights, uint64_t count) {
-            return on(model->home, [&] {
+            return on(model->model->device, [&] {
                 check_count(model, count);
-                model->load(weights);
+                model->model->load(weights);
             });
         },
-    .steps = [](const cohort_torch_model *model) { return model->steps(); },
+    .steps = [](const cohort_torch_model *model) { return model->model->steps(); },
     .restore =
         [](cohort_torch_model *model, const cohort_torch_options *options, const float *first, const float *second, uint64_t count, uint64_t steps) {
-            return on(model->home, [&] {
+            return on(model->model->device, [&] {
                 check_count(model, count);
-                model->restore(*options, first, second, steps);
+                model->model->restore(*options, first, second, steps);
             });
         },
     .train =
         [](cohort_torch_model *model, const cohort_torch_table *table, const uint32_t *rows, uint64_t count, const cohort_torch_options *options,
            int32_t (*goes_on)(void *), void *context, cohort_torch_counts *counts) {
-            return on(model->home, [&] { *counts = model->train(*table, rows, count, *options, [&] { return goes_on(context) != 0; }); });
+            return on(model->model->device, [&] { *counts = model->model->train(*table, rows, count, *options, [&] { return goes_on(context) != 0; }); });
         },
     .evaluate =
         [](cohort_torch_model *model, const cohort_torch_table *table, const uint32_t *rows, uint64_t count, int32_t (*goes_on)(void *),
            void *context, cohort_torch_counts *counts) {
-            return on(model->home, [&] { *counts = model->evaluate(*table, rows, count, [&] { return goes_on(context) != 0; }); });
+            return on(model->model->device, [&] { *counts = model->model->evaluate(*table, rows, count, [&] { return goes_on(context) != 0; }); });
         },
     .predict =
         [](cohort_torch_model *model, const float *features, uint64_t rows, float *outputs) {
-            return on(model->home, [&] { model->predict(features, rows, outputs); });
+            return on(model->model->device, [&] { model->model->predict(features, rows, outputs); });
         },
-    .reduced_batch = [](const cohort_torch_model *model) { return model->reduced_batch(); },
+    .reduced_batch = [](const cohort_torch_model *model) { return model->model->reduced_batch(); },
 };
 
 }  // namespace

@@ -71,6 +71,18 @@ typedef struct {
     double target_sum, target_square_sum;
 } cohort_torch_counts;
 
+/// A module that Python saved (torch.jit.save), as a model: forward takes [rows, shape…] and gives [rows, outputs], a number a class before
+/// softmax, or one number.
+typedef struct {
+    const void *bytes;
+    uint64_t byte_count;
+    /// Of one row; none: [inputs].
+    const int64_t *shape;
+    uint32_t shape_count;
+    uint64_t inputs, outputs;
+    enum cohort_torch_task task;
+} cohort_torch_module;
+
 typedef struct cohort_torch_table cohort_torch_table;
 typedef struct cohort_torch_model cohort_torch_model;
 
@@ -101,10 +113,16 @@ typedef struct {
 
     /// A model with all its buffers; its weights are 0.
     int (*make_model)(const char *device, const cohort_torch_spec *spec, enum cohort_torch_precision precision, cohort_torch_model **model);
+    /// As above, with the weights that it was saved with. Its code runs when it trains, evaluates and predicts, with all that this process may do.
+    int (*make_module)(
+        const char *device, const cohort_torch_module *module, enum cohort_torch_precision precision, cohort_torch_model **model);
     void (*free_model)(cohort_torch_model *model);
     uint64_t (*parameter_count)(const cohort_torch_model *model);
+    /// Of the vector of parameters, in its order. A name is cut to `capacity`, its final zero included; a shape has at most 8 lengths.
+    uint64_t (*tensor_count)(const cohort_torch_model *model);
+    int (*tensor)(const cohort_torch_model *model, uint64_t index, char *name, size_t capacity, int64_t shape[8], uint32_t *shape_count);
 
-    /// Weights of layer 0 [out, in], its biases [out], layer 1 …: `count` floats, all parameters.
+    /// `count` floats, all parameters; of a net weights of layer 0 [out, in], its biases [out], layer 1 …
     int (*read)(cohort_torch_model *model, enum cohort_torch_stream stream, float *values, uint64_t count);
     /// Sets the weights, empties the optimizer's moments and starts dropout anew.
     int (*load)(cohort_torch_model *model, const float *weights, uint64_t count);
