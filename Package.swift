@@ -49,11 +49,13 @@ func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> [Target] {
+func tests(
+    _ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = [], exclude: [String] = []
+) -> [Target] {
     guard only == nil || only.map({ "\($0)Tests" == name }) == true else { return [] }
     return [
         .testTarget(
-            name: name, dependencies: dependencies, exclude: resources.isEmpty ? [] : ["Resources/make_reference.py"], resources: resources,
+            name: name, dependencies: dependencies, exclude: exclude, resources: resources,
             swiftSettings: settings)
     ]
 }
@@ -176,8 +178,10 @@ let package = Package(
         + tests("CohortStrategiesTests", ["CohortStrategies", "CohortCore"])
         + tests(
             "CohortTrainingTests", ["CohortTraining", "CohortCore", "CKernels"],
-            resources: [.copy("Resources/reference.json")])
-        + tests("TorchEngineTests", ["TorchEngine", "CohortTraining", "CohortCore", .subprocess, .system])
+            resources: [.copy("Resources/reference.json")], exclude: ["Resources/make_reference.py"])
+        + tests(
+            "TorchEngineTests", ["TorchEngine", "CohortTraining", "CohortCore", .crypto, .subprocess, .system],
+            exclude: ["Resources/export_modules.py"])
         + tests(
             "CohortCoordinatorTests",
             [
@@ -218,7 +222,8 @@ let package = Package(
         + (only == "EngineBench"
             ? [
                 .executableTarget(
-                    name: "EngineBench", dependencies: ["CohortTraining", "CohortCore", "CKernels", "TorchEngine"], path: "Benchmarks/EngineBench",
+                    name: "EngineBench", dependencies: ["CohortTraining", "CohortCore", "CKernels", "TorchEngine"],
+                    path: "Benchmarks/EngineBench",
                     swiftSettings: settings)
             ] : [])
         // Times a real RabbitMQ: only when asked for, COHORT_ONLY=BrokerBench.

@@ -54,8 +54,8 @@ public struct TorchEngine: TrainingEngine {
         return prepared
     }
 
-    public func makeModel(_ spec: ModelSpec) throws -> any TrainableModel {
-        try TorchModel(spec, plugin: plugin, device: place, precision: precision, seen: seen)
+    public func makeModel(_ spec: ModelSpec, module: [UInt8]?) throws -> any TrainableModel {
+        try TorchModel(spec, module: module, plugin: plugin, device: place, precision: precision, seen: seen)
     }
 }
 

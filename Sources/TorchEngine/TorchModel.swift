@@ -1,5 +1,5 @@
 import CTorch
-import CohortCore
+public import CohortCore
 
 /// A SimpleDNN in the plugin.
 final class TorchModel: TrainableModel {
@@ -11,18 +11,34 @@ final class TorchModel: TrainableModel {
     private let seen: Seen
     private var optimizer = OptimizerSpec()
 
-    init(_ spec: ModelSpec, plugin: TorchPlugin, device: String, precision: TorchEngine.Precision, seen: Seen) throws {
+    init(
+        _ spec: ModelSpec, module: [UInt8]?, plugin: TorchPlugin, device: String, precision: TorchEngine.Precision, seen: Seen
+    ) throws {
         try spec.check()
-        var handle: OpaquePointer?
-        let widths = spec.widths.map { UInt32($0) }
-        try widths.withUnsafeBufferPointer { widths in
-            var described = cohort_torch_spec(
-                widths: widths.baseAddress, width_count: UInt32(widths.count), activation: spec.activation.inTorch,
-                task: spec.task == .classification ? COHORT_TORCH_CLASSIFICATION : COHORT_TORCH_REGRESSION, dropout: spec.dropout)
-            try plugin.check(
-                plugin.api.make_model(device, &described, precision.inTorch, &handle))
+        guard (spec.module == nil) == (module == nil) else {
+            throw CohortError(.internal, "a module's spec and its file go together")
         }
-        guard let handle else { throw CohortError(.internal, "PyTorch gave no model") }
+        let handle =
+            if let module {
+                try plugin.module(
+                    module, device: device, precision: precision.inTorch, inputs: spec.inputs, shape: spec.module?.inputShape ?? [],
+                    outputs: spec.outputs, task: spec.task)
+            } else {
+                try plugin.net(spec, device: device, precision: precision.inTorch)
+            }
+        do {
+            let tensors = try plugin.tensors(of: handle)
+            guard tensors == spec.tensors else {
+                let other = zip(tensors, spec.tensors).first { $0 != $1 }
+                throw CohortError(
+                    .invalid,
+                    "the module is not what the session says: it has \(tensors.count) tensors, \(spec.tensors.count) are expected"
+                        + (other.map { "; \($0.name) of \($0.shape) instead of \($1.name) of \($1.shape)" } ?? ""))
+            }
+        } catch {
+            plugin.api.free_model(handle)
+            throw error
+        }
         self.spec = spec
         self.plugin = plugin
         self.handle = handle
@@ -168,6 +184,70 @@ extension TorchEngine.Precision {
         case .bfloat16: COHORT_TORCH_BFLOAT16
         }
     }
+}
+
+extension TorchPlugin {
+    fileprivate func net(_ spec: ModelSpec, device: String, precision: cohort_torch_precision) throws -> OpaquePointer {
+        var handle: OpaquePointer?
+        let widths = spec.widths.map { UInt32($0) }
+        try widths.withUnsafeBufferPointer { widths in
+            var described = cohort_torch_spec(
+                widths: widths.baseAddress, width_count: UInt32(widths.count), activation: spec.activation.inTorch,
+                task: spec.task.inTorch, dropout: spec.dropout)
+            try check(api.make_model(device, &described, precision, &handle))
+        }
+        guard let handle else { throw CohortError(.internal, "PyTorch gave no model") }
+        return handle
+    }
+
+    fileprivate func module(
+        _ bytes: [UInt8], device: String, precision: cohort_torch_precision, inputs: Int, shape: [Int], outputs: Int, task: LearningTask
+    ) throws -> OpaquePointer {
+        var handle: OpaquePointer?
+        try bytes.withUnsafeBytes { bytes in
+            try shape.map { Int64($0) }.withUnsafeBufferPointer { shape in
+                var described = cohort_torch_module(
+                    bytes: bytes.baseAddress, byte_count: UInt64(bytes.count), shape: shape.baseAddress, shape_count: UInt32(shape.count),
+                    inputs: UInt64(inputs), outputs: UInt64(outputs), task: task.inTorch)
+                try check(api.make_module(device, &described, precision, &handle))
+            }
+        }
+        guard let handle else { throw CohortError(.internal, "PyTorch gave no model") }
+        return handle
+    }
+
+    fileprivate func tensors(of model: OpaquePointer) throws -> [TensorSpec] {
+        try (0..<api.tensor_count(model)).map { index in
+            var name = [CChar](repeating: 0, count: 256)
+            var shape = [Int64](repeating: 0, count: 8)
+            var count: UInt32 = 0
+            try check(api.tensor(model, index, &name, name.count, &shape, &count))
+            return TensorSpec(
+                name: name.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" },
+                shape: shape.prefix(Int(count)).map { Int($0) })
+        }
+    }
+
+    /// What a module is: its tensors, and the weights that it was saved with, in their order. It is tried on one row of zeros: its code runs.
+    /// - Parameter shape: of one row's features as it takes them; empty: [inputs].
+    /// - Throws: ``CohortError`` `invalid` for a file that is no module, one that has nothing to train, and one that does not take such
+    ///   rows or give so many outputs.
+    public func describe(
+        module bytes: [UInt8], inputs: Int, shape: [Int], outputs: Int, task: LearningTask
+    ) throws -> (tensors: [TensorSpec], weights: [Float]) {
+        let handle = try module(
+            bytes, device: "cpu", precision: COHORT_TORCH_FLOAT32, inputs: inputs, shape: shape, outputs: outputs, task: task)
+        defer { api.free_model(handle) }
+        var weights = [Float](repeating: 0, count: Int(api.parameter_count(handle)))
+        try check(api.read(handle, COHORT_TORCH_WEIGHTS, &weights, UInt64(weights.count)))
+        var results = [Float](repeating: 0, count: outputs)
+        try check(api.predict(handle, [Float](repeating: 0, count: inputs), 1, &results))
+        return (try tensors(of: handle), weights)
+    }
+}
+
+extension LearningTask {
+    fileprivate var inTorch: cohort_torch_task { self == .classification ? COHORT_TORCH_CLASSIFICATION : COHORT_TORCH_REGRESSION }
 }
 
 extension Activation {

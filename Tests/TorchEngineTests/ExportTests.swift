@@ -6,16 +6,10 @@ import Testing
 
 @testable import CohortTraining
 
-/// A Python with PyTorch, safetensors and onnxruntime: the one that `make torch` makes, or COHORT_TEST_TORCH_PYTHON.
-private let python: String? = {
-    let path = ProcessInfo.processInfo.environment["COHORT_TEST_TORCH_PYTHON"] ?? "\(root)/.build-tools/torch/bin/python"
-    return FileManager.default.isExecutableFile(atPath: path) ? path : nil
-}()
-
 private let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
 
 /// What comes out of Cohort predicts the same elsewhere.
-@Suite(.enabled(if: python != nil, "no Python with PyTorch and onnxruntime: `make torch` makes one")) struct ExportTests {
+@Suite(.enabled(if: torchPython != nil, "no Python with PyTorch and onnxruntime: `make torch` makes one")) struct ExportTests {
     private struct Row: Decodable {
         var label: String?
         var value: Double?
@@ -52,7 +46,7 @@ private let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(sepa
 
     private func run(_ script: String, _ model: String, _ csv: String) async throws -> [Row] {
         let result = try await Subprocess.run(
-            .path(FilePath(try #require(python))), arguments: ["\(root)/Examples/python/\(script)", model, csv],
+            .path(FilePath(try #require(torchPython))), arguments: ["\(root)/Examples/python/\(script)", model, csv],
             output: .string(limit: 16 << 20), error: .string(limit: 1 << 20))
         #expect(result.terminationStatus.isSuccess, "\(result.standardError)")
         return try result.standardOutput.split(separator: "\n").map { try JSONDecoder().decode(Row.self, from: Data($0.utf8)) }

@@ -6,44 +6,6 @@ import Testing
 
 @testable import TorchEngine
 
-/// The plugin that `make torch` built; nil where there is no PyTorch. COHORT_TEST_REQUIRE_TORCH=1, in CI, lets that fail.
-private let plugin: TorchPlugin? = {
-    guard let path = pluginPath else { return nil }
-    return try? TorchPlugin(path: path)
-}()
-
-private let pluginPath: String? = {
-    let here = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
-    let path = ProcessInfo.processInfo.environment["COHORT_TORCH_PLUGIN"] ?? "/\(here)/.build/torch/libcohort-torch.so"
-    return FileManager.default.fileExists(atPath: path) ? path : nil
-}()
-
-/// Rows around one center a class, or of a linear rule with noise.
-private func makeTable(rows: Int, features: Int, classes: Int, task: LearningTask) -> FeatureTable {
-    var generator = SeededGenerator(seed: 3)
-    let matrix = UnsafeMutablePointer<Float>.allocate(capacity: rows * features)
-    let targets = UnsafeMutablePointer<Float>.allocate(capacity: rows)
-    for row in 0..<rows {
-        let label = generator.next(below: classes)
-        var sum: Float = 0
-        for column in 0..<features {
-            let noise = generator.nextFloat() * 2 - 1
-            let value = task == .classification ? (column % classes == label ? 1 : -0.3) + noise * 1.5 : noise
-            matrix[row * features + column] = value
-            sum += value * Float(column % 3 - 1)
-        }
-        targets[row] = task == .classification ? Float(label) : sum / 2 + (generator.nextFloat() - 0.5) * 0.2
-    }
-    nonisolated(unsafe) let memory = (matrix, targets)
-    let all = (0..<UInt32(rows)).map { $0 }
-    return FeatureTable(
-        features: matrix, targets: targets, rowCount: rows, featureCount: features, trainingRows: all, validationRows: [],
-        release: {
-            memory.0.deallocate()
-            memory.1.deallocate()
-        })
-}
-
 /// What a pass can be asked for, one of each kind.
 private let settings: [TrainingOptions] = [
     TrainingOptions(optimizer: OptimizerSpec(name: .sgd), batchSize: 32, learningRate: 0.1),

@@ -11,9 +11,15 @@ public protocol TrainingEngine: Sendable {
     /// Makes a table ready for this engine's models: once, however many passes there are over it. It is let go of when nobody has it any more.
     func prepare(_ table: FeatureTable) throws -> any PreparedTable
 
-    /// A model with all buffers that it needs; its weights are to be loaded.
-    /// - Throws: ``CohortError`` `invalid` for a spec that cannot be.
-    func makeModel(_ spec: ModelSpec) throws -> any TrainableModel
+    /// A model with all buffers that it needs; its weights are to be loaded. Of a module they are those that it was saved with.
+    /// - Parameter module: the file of ``ModelSpec/module``. Its code runs when it trains, evaluates and predicts.
+    /// - Throws: ``CohortError`` `invalid` for a spec that cannot be, for a module that is not what the spec says, and from engines that
+    ///   train no modules.
+    func makeModel(_ spec: ModelSpec, module: [UInt8]?) throws -> any TrainableModel
+}
+
+extension TrainingEngine {
+    public func makeModel(_ spec: ModelSpec) throws -> any TrainableModel { try makeModel(spec, module: nil) }
 }
 
 extension TrainingEngine {

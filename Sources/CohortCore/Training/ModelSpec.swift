@@ -10,8 +10,8 @@ public enum Activation: String, Codable, Sendable, CaseIterable {
     case sigmoid
 }
 
-/// The shape of a SimpleDNN, a fully connected net: `inputs` → `hidden[0]` → … → `outputs`, an activation (and dropout, while
-/// training) after every hidden layer. `outputs` is the number of classes, or 1 for regression.
+/// What a model is: a SimpleDNN, a fully connected net `inputs` → `hidden[0]` → … → `outputs`, with an activation (and dropout, while
+/// training) after every hidden layer; or, with ``module``, a module of a person's own. `outputs` is the number of classes, or 1 for regression.
 public struct ModelSpec: Codable, Hashable, Sendable {
     public var inputs: Int
     public var hidden: [Int]
@@ -20,9 +20,12 @@ public struct ModelSpec: Codable, Hashable, Sendable {
     /// Probability that a hidden unit is dropped in a training step, 0 ..< 1.
     public var dropout: Double
     public var task: LearningTask
+    /// What is trained instead of a SimpleDNN: `hidden`, `activation` and `dropout` mean nothing then.
+    public var module: ModuleSpec?
 
     public init(
-        inputs: Int, hidden: [Int], outputs: Int, activation: Activation = .relu, dropout: Double = 0, task: LearningTask
+        inputs: Int, hidden: [Int], outputs: Int, activation: Activation = .relu, dropout: Double = 0, task: LearningTask,
+        module: ModuleSpec? = nil
     ) {
         self.inputs = inputs
         self.hidden = hidden
@@ -30,14 +33,16 @@ public struct ModelSpec: Codable, Hashable, Sendable {
         self.activation = activation
         self.dropout = dropout
         self.task = task
+        self.module = module
     }
 
     /// The widths from input to output, hidden ones included.
     public var widths: [Int] { [inputs] + hidden + [outputs] }
 
     /// Every tensor in the order of the flat parameter vector: for each layer its weight [out, in], then its bias [out]. Names are
-    /// those of PyTorch's `nn.Sequential(Linear, Activation, (Dropout,) …, Linear)`.
+    /// those of PyTorch's `nn.Sequential(Linear, Activation, (Dropout,) …, Linear)`. Of a module: its own.
     public var tensors: [TensorSpec] {
+        if let module { return module.tensors }
         let stride = dropout > 0 ? 3 : 2
         return zip(widths, widths.dropFirst()).enumerated().flatMap { layer, width in
             [
@@ -63,12 +68,67 @@ public struct ModelSpec: Codable, Hashable, Sendable {
                 "a net of widths \(shown) with dropout \(dropout) cannot be made: there are at most 64 hidden layers, widths are from 1 to \(1 << 24), dropout is from 0 to below 1"
             )
         }
+        try module?.check(inputs: inputs)
         guard parameterCount <= Self.maxParameters else {
-            throw CohortError(
-                .invalid, "a net of widths \(widths) has \(parameterCount) parameters; at most \(Self.maxParameters) are supported")
+            let what = module == nil ? "a net of widths \(widths)" : "the module"
+            throw CohortError(.invalid, "\(what) has \(parameterCount) parameters; at most \(Self.maxParameters) are supported")
         }
         guard task == .classification || outputs == 1 else {
             throw CohortError(.invalid, "a net for regression has one output, not \(outputs)")
+        }
+    }
+}
+
+/// A module of a person's own, as it is known without running it.
+public struct ModuleSpec: Codable, Hashable, Sendable {
+    public enum Format: String, Codable, Sendable, CaseIterable {
+        /// As `torch.jit.save` writes it.
+        case torchscript
+    }
+
+    public var format: Format
+    /// Of its file, in hexadecimal.
+    public var sha256: String
+    /// Of one row's features as it takes them, such as [1, 28, 28]; empty: [inputs].
+    public var inputShape: [Int]
+    /// Its parameters, and behind them statistics such as those of batch normalization.
+    public var tensors: [TensorSpec]
+
+    public init(format: Format = .torchscript, sha256: String, inputShape: [Int], tensors: [TensorSpec]) {
+        self.format = format
+        self.sha256 = sha256
+        self.inputShape = inputShape
+        self.tensors = tensors
+    }
+
+    /// - Throws: ``CohortError`` `invalid`, with what cannot be.
+    func check(inputs: Int) throws {
+        guard sha256.utf8.count == 64, sha256.utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }) else {
+            throw CohortError(.invalid, "the module's sha256 is not 64 hexadecimal digits")
+        }
+        guard 1...65_536 ~= tensors.count, Set(tensors.map(\.name)).count == tensors.count else {
+            throw CohortError(
+                .invalid,
+                "the module has \(tensors.count) tensors, or two of one name; there are from 1 to 65536, each with a name of its own")
+        }
+        let most = 1 << 28
+        func size(_ shape: [Int]) -> Int? {
+            guard shape.count <= 8 else { return nil }
+            return shape.reduce(1 as Int?) { size, length in
+                guard let size, 0...most ~= length, size * length <= most else { return nil }
+                return size * length
+            }
+        }
+        for tensor in tensors {
+            guard 1...200 ~= tensor.name.utf8.count, size(tensor.shape) != nil else {
+                throw CohortError(
+                    .invalid, "the module's tensor '\(tensor.name.printable(max: 60))' of shape \(tensor.shape.prefix(9)) cannot be")
+            }
+        }
+        guard inputShape.isEmpty || size(inputShape) == inputs else {
+            throw CohortError(
+                .invalid,
+                "the module takes inputs of shape \(inputShape.prefix(9)); a row has \(inputs) features, which is another number of values")
         }
     }
 }

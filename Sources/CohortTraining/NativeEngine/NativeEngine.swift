@@ -13,5 +13,10 @@ public struct NativeEngine: TrainingEngine {
 
     public func prepare(_ table: FeatureTable) throws -> any PreparedTable { table }
 
-    public func makeModel(_ spec: ModelSpec) throws -> any TrainableModel { try SimpleDNN(spec, threads: threads) }
+    public func makeModel(_ spec: ModelSpec, module: [UInt8]?) throws -> any TrainableModel {
+        guard spec.module == nil, module == nil else {
+            throw CohortError(.invalid, "the native engine trains no modules of your own: a peer with --engine torch does")
+        }
+        return try SimpleDNN(spec, threads: threads)
+    }
 }
