@@ -74,7 +74,7 @@ public struct CohortClient: Sendable {
 
     /// "I am here."
     /// - Parameters:
-    ///   - command: the id of the newest command that is accepted, see ``HTTPBroker/accepted``.
+    ///   - command: the id of the newest command that is accepted, see the server's acknowledgements in docs/protocol.md.
     ///   - timeout: the beat is given up after this long; the next one comes anyway.
     /// - Throws: `conflict` or `notFound` when the server has given this registration up: register again.
     public func beat(peerId: String, registration: Int, through command: Int? = nil, timeout: Duration = .seconds(10)) async throws {
