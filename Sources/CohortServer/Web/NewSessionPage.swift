@@ -84,7 +84,7 @@ struct NewSessionPage: Sendable {
         // What is told from the look, drawn, or given in another way.
         let others = ["per_peer", "header", "use", "ignore", "group", "scaling", "from", "note"]
         return SessionSetting.all.filter { !others.contains($0.name) && !template.contains("name=\"\($0.name)\"") }.map { setting in
-            let words = setting.name.replacing("_", with: " ")
+            let words = setting.name.replacing("_", with: " ").replacing("lr ", with: "learning rate ")
             var shown: [String: Any] = [
                 "name": setting.name, "label": words.prefix(1).uppercased() + words.dropFirst(), "help": setting.help,
                 "standard": setting.standard ?? "", "input": "type=\"text\"",
