@@ -77,6 +77,36 @@ std::unique_ptr<ModuleFormat> torchscript(const void *bytes, uint64_t count, at:
     return std::make_unique<TorchScript>(bytes, count, device);
 }
 
+void save_torchscript(const cohort_torch_spec &spec, const float *weights, uint64_t count, const char *path) {
+    torch::jit::Module net("SimpleDNN");
+    std::string code = "def forward(self, x):\n";
+    const char *activation = spec.activation == COHORT_TORCH_RELU ? "relu" : spec.activation == COHORT_TORCH_TANH ? "tanh" : "sigmoid";
+    uint64_t offset = 0;
+    auto next = [&](std::vector<int64_t> shape) {
+        uint64_t size = 1;
+        for (auto length : shape) size *= static_cast<uint64_t>(length);
+        if (offset + size > count) throw Fault(COHORT_TORCH_INVALID, std::to_string(count) + " parameters are too few for this net");
+        auto tensor = at::from_blob(const_cast<float *>(weights + offset), shape, at::TensorOptions().dtype(at::kFloat)).clone();
+        offset += size;
+        return tensor;
+    };
+    for (uint32_t l = 0; l + 1 < spec.width_count; ++l) {
+        auto place = std::to_string(l * (spec.dropout > 0 ? 3 : 2));
+        torch::jit::Module layer("Linear");
+        layer.register_parameter("weight", next({spec.widths[l + 1], spec.widths[l]}), false);
+        layer.register_parameter("bias", next({spec.widths[l + 1]}), false);
+        net.register_module(place, layer);
+        auto own = "getattr(self, \"" + place + "\")";
+        code += "    x = torch.linear(x, " + own + ".weight, " + own + ".bias)\n";
+        if (l + 2 < spec.width_count) code += std::string("    x = torch.") + activation + "(x)\n";
+    }
+    if (offset != count) throw Fault(COHORT_TORCH_INVALID, std::to_string(count) + " parameters are too many for this net");
+    code += spec.task == COHORT_TORCH_CLASSIFICATION ? "    return torch.softmax(x, 1)\n" : "    return x\n";
+    net.define(code);
+    net.eval();
+    net.save(path);
+}
+
 Module::Module(
     std::unique_ptr<ModuleFormat> given, at::Device device, cohort_torch_task task, std::vector<int64_t> shape, int64_t inputs, int64_t outputs,
     cohort_torch_precision precision)

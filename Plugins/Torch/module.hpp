@@ -29,6 +29,9 @@ public:
 /// - Throws: Fault for bytes that are no TorchScript of a version that this libtorch reads.
 std::unique_ptr<ModuleFormat> torchscript(const void *bytes, uint64_t count, at::Device device);
 
+/// Writes a SimpleDNN as TorchScript.
+void save_torchscript(const cohort_torch_spec &spec, const float *weights, uint64_t count, const char *path);
+
 class Module : public Model {
 public:
     /// - Parameter shape: of one row's features as the module takes them; empty: as they are.

@@ -203,6 +203,10 @@ const cohort_torch_api api = {
         [](cohort_torch_model *model, const float *features, uint64_t rows, float *outputs) {
             return on(model->model->device, [&] { model->model->predict(features, rows, outputs); });
         },
+    .save_torchscript =
+        [](const cohort_torch_spec *spec, const float *weights, uint64_t count, const char *path) {
+            return guarded([&] { cohort::save_torchscript(*spec, weights, count, path); });
+        },
     .reduced_batch = [](const cohort_torch_model *model) { return model->model->reduced_batch(); },
 };
 

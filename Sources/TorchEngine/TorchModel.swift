@@ -200,6 +200,18 @@ extension TorchPlugin {
         return handle
     }
 
+    /// Writes a SimpleDNN as TorchScript: features [rows, inputs] in, class probabilities or standardized numbers [rows, outputs] out.
+    /// - Parameter weights: flat, in the order of ``ModelSpec/tensors``.
+    public func saveTorchScript(_ spec: ModelSpec, weights: [Float], to path: String) throws {
+        try spec.check()
+        try spec.widths.map { UInt32($0) }.withUnsafeBufferPointer { widths in
+            var described = cohort_torch_spec(
+                widths: widths.baseAddress, width_count: UInt32(widths.count), activation: spec.activation.inTorch,
+                task: spec.task.inTorch, dropout: spec.dropout)
+            try check(api.save_torchscript(&described, weights, UInt64(weights.count), path))
+        }
+    }
+
     fileprivate func module(
         _ bytes: [UInt8], device: String, precision: cohort_torch_precision, inputs: Int, shape: [Int], outputs: Int, task: LearningTask
     ) throws -> OpaquePointer {

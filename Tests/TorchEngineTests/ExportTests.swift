@@ -5,6 +5,7 @@ import SystemPackage
 import Testing
 
 @testable import CohortTraining
+@testable import TorchEngine
 
 private let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
 
@@ -89,6 +90,40 @@ private let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(sepa
             }
             #expect(Set(expected.map { "\($0.label ?? "")\(Int($0.value ?? 0))" }).count > 1, "they differ from row to row")
         }
+    }
+
+    @Test(.enabled(if: plugin != nil), arguments: [LearningTask.classification, .regression], [0.0, 0.2])
+    func `TorchScript predicts what Cohort predicts`(task: LearningTask, dropout: Double) async throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "cohort-export-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let path = folder.appending(path: "net.pt").path
+        let spec = ModelSpec(
+            inputs: 5, hidden: [7, 6], outputs: task == .classification ? 3 : 1, activation: .tanh, dropout: dropout, task: task)
+        let weights = initialParameters(spec, seed: 8).map { $0 * 2 }
+        try #require(plugin).saveTorchScript(spec, weights: weights, to: path)
+        let code = """
+            import json, sys, torch
+            net = torch.jit.load(sys.argv[1])
+            x = torch.arange(200, dtype=torch.float32).remainder(13).view(40, 5) / 6 - 1
+            print(json.dumps({"names": [name for name, _ in net.named_parameters()], "outputs": net(x).flatten().tolist()}))
+            """
+        let result = try await Subprocess.run(
+            .path(FilePath(try #require(torchPython))), arguments: ["-c", code, path], output: .string(limit: 1 << 20),
+            error: .string(limit: 1 << 20))
+        #expect(result.terminationStatus.isSuccess, "\(result.standardError)")
+        struct Answer: Decodable {
+            var names: [String]
+            var outputs: [Float]
+        }
+        let answer = try JSONDecoder().decode(Answer.self, from: Data(result.standardOutput.utf8))
+        #expect(answer.names == spec.tensors.map(\.name))
+        let model = try NativeEngine(threads: 1).makeModel(spec)
+        try model.load(parameters: weights)
+        let expected = try model.predict((0..<200).map { Float($0 % 13) / 6 - 1 }, rowCount: 40)
+        #expect(answer.outputs.count == expected.count && zip(answer.outputs, expected).allSatisfy { abs($0 - $1) < 1e-5 })
+        #expect(throws: CohortError.self) { try plugin?.saveTorchScript(spec, weights: [1, 2], to: path) }
+        #expect(throws: CohortError.self) { try plugin?.saveTorchScript(spec, weights: weights, to: "\(path)/nowhere/net.pt") }
     }
 
     @Test func `each part of a date is an input of its own`() async throws {

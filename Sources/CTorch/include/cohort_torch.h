@@ -143,6 +143,9 @@ typedef struct {
         void *context, cohort_torch_counts *counts);
     /// features [rows, inputs] → outputs [rows, outputs]: class probabilities, or standardized numbers.
     int (*predict)(cohort_torch_model *model, const float *features, uint64_t rows, float *outputs);
+    /// Writes a net with these weights as TorchScript: `torch.jit.load(path)` takes features [rows, inputs] and gives class probabilities, or
+    /// standardized numbers, [rows, outputs]; its parameters are named as nn.Sequential names them.
+    int (*save_torchscript)(const cohort_torch_spec *spec, const float *weights, uint64_t count, const char *path);
     /// Rows that a step really had when the device's memory was too small for the batch asked for, else 0.
     uint64_t (*reduced_batch)(const cohort_torch_model *model);
 } cohort_torch_api;

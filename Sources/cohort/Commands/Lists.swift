@@ -3,6 +3,7 @@ import CohortClient
 import CohortCore
 import CohortTraining
 import FoundationEssentials
+import TorchEngine
 
 struct Peers: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "List the peers of the server.")
@@ -128,14 +129,20 @@ struct Model: AsyncParsableCommand {
 
     @OptionGroup var connection: ConnectionOptions
     @OptionGroup var session: SessionArgument
-    @Option(name: .shortAndLong, help: "Where to write it; else SESSION.safetensors (or .onnx).")
+    @Option(name: .shortAndLong, help: "Where to write it; else SESSION.safetensors (.onnx, .pt).")
     var output: String?
-    @Option(help: "safetensors, or onnx: takes raw values and predicts without Cohort (docs/model-file.md).")
+    @Option(
+        help:
+            "safetensors; onnx, which takes raw values and predicts without Cohort; torchscript, which takes features (needs the torch engine): docs/model-file.md."
+    )
     var format = Format.safetensors
 
     enum Format: String, ExpressibleByArgument, CaseIterable {
         case safetensors
         case onnx
+        case torchscript
+
+        var suffix: String { self == .torchscript ? "pt" : rawValue }
     }
 
     private struct Written: Encodable {
@@ -144,17 +151,23 @@ struct Model: AsyncParsableCommand {
     }
 
     func run() async throws {
+        // Said before anything is loaded.
+        let plugin = format == .torchscript ? try Engines(settings: await Settings(file: nil)).openPlugin() : nil
         try await signedIn(connection) { client in
             let id = try await session.id(client)
-            let path = output ?? "\(id).\(format.rawValue)"
+            let path = output ?? "\(id).\(format.suffix)"
             try Preflight.checkWritable(path)
             switch format {
             case .safetensors: try await client.downloadModel(id: id, to: path)
-            case .onnx:
+            case .onnx, .torchscript:
                 let own = FileManager.default.temporaryDirectory.appending(path: "cohort-model-\(newIdentifier()).safetensors").path
                 defer { try? FileManager.default.removeItem(atPath: own) }  // The system clears what is left there.
                 try await client.downloadModel(id: id, to: own)
-                try Self.write(try ONNXModel.encode(ModelFile.read(own)), to: path)
+                let file = try ModelFile.read(own)
+                switch format {
+                case .torchscript: try plugin?.saveTorchScript(file.spec, weights: file.parameters, to: path)
+                default: try Self.write(try ONNXModel.encode(file), to: path)
+                }
             }
             try connection.json ? Terminal.say(json: Written(sessionId: id, path: path)) : Terminal.say(path)
         }
