@@ -115,6 +115,7 @@ class Work:
         self.server, self.send = server, send
         self.commands = queue.Queue()
         self.tables, self.stopped, self.answers, self.newest = {}, set(), collections.OrderedDict(), {}
+        self.optimizer = None, None  # whose it is, and the optimizer of the last round
         threading.Thread(target=self.run, daemon=True).start()
 
     def obey(self, command):
@@ -204,7 +205,9 @@ class Work:
         return done
 
     def train(self, train, about, table, net, held_out):
-        optimizer, rows = Optimizer(train["optimizer"]), table.assigned(train["rows"])
+        kept = train.get("optimizer_state") == "keep" and self.optimizer[0] == (train["session_id"], train["optimizer"])
+        optimizer, rows = self.optimizer[1] if kept else Optimizer(train["optimizer"]), table.assigned(train["rows"])
+        self.optimizer = (train["session_id"], train["optimizer"]), optimizer
         weights = np.array(train["class_weights"], np.float32) if train.get("class_weights") else None
         batch, deadline = train["batch_size"], time.perf_counter() + (train.get("time_limit") or math.inf)
         begun = told = time.perf_counter()

@@ -40,9 +40,9 @@ void Model::set(at::Tensor &target, const float *values) {
     else target.zero_();
 }
 
-void Model::load(const float *values) {
+void Model::load(const float *values, bool keeps_optimizer) {
     set(weights, values);
-    forget();
+    if (!keeps_optimizer) forget();
     is_seeded = false;
 }
 

@@ -29,7 +29,7 @@ public:
 
     int64_t parameter_count() const { return count; }
     void read(cohort_torch_stream stream, float *values) const;
-    void load(const float *values);
+    void load(const float *values, bool keeps_optimizer);
     uint64_t steps() const { return step_count; }
     /// NULL: zeros.
     void restore(const cohort_torch_options &options, const float *first_values, const float *second_values, uint64_t steps);

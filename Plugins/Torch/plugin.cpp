@@ -175,10 +175,10 @@ const cohort_torch_api api = {
             });
         },
     .load =
-        [](cohort_torch_model *model, const float *weights, uint64_t count) {
+        [](cohort_torch_model *model, const float *weights, uint64_t count, int32_t keeps_optimizer) {
             return on(model->model->device, [&] {
                 check_count(model, count);
-                model->model->load(weights);
+                model->model->load(weights, keeps_optimizer != 0);
             });
         },
     .steps = [](const cohort_torch_model *model) { return model->model->steps(); },

@@ -26,6 +26,8 @@ actor Trainer {
     private var notes: [String] = []
     private var dataset: Dataset?
     private var model: (any TrainableModel)?
+    /// The session whose rounds the model's optimizer remembers.
+    private var rememberedSession: String?
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
@@ -57,6 +59,7 @@ actor Trainer {
     func release() {
         dataset = nil
         model = nil
+        rememberedSession = nil
         Machine.trimMemory()
     }
 
@@ -161,13 +164,17 @@ actor Trainer {
             weights = initialParameters(command.model, seed: command.modelSeed)
         }
         if let model, model.spec == command.model {
-            try model.load(parameters: weights)
+            try model.load(
+                parameters: weights, keepsOptimizer: command.optimizerState == .keep && rememberedSession == command.sessionId)
+            rememberedSession = command.sessionId
             return model
         }
         model = nil
+        rememberedSession = nil
         let made = try loadedEngine().makeModel(command.model)
         try made.load(parameters: weights)
         model = made
+        rememberedSession = command.sessionId
         return made
     }
 

@@ -53,7 +53,9 @@ final class TorchModel: TrainableModel {
 
     func parameters() throws -> [Float] { try read(COHORT_TORCH_WEIGHTS) }
 
-    func load(parameters: [Float]) throws { try plugin.check(plugin.api.load(handle, parameters, UInt64(parameters.count))) }
+    func load(parameters: [Float], keepsOptimizer: Bool) throws {
+        try plugin.check(plugin.api.load(handle, parameters, UInt64(parameters.count), keepsOptimizer ? 1 : 0))
+    }
 
     func optimizerState() throws -> OptimizerState {
         let streams: [cohort_torch_stream] = [COHORT_TORCH_FIRST_MOMENT, COHORT_TORCH_SECOND_MOMENT]

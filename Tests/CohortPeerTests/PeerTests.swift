@@ -346,6 +346,51 @@ struct PeerTests {
         }
     }
 
+    @Test(
+        "an optimizer that is kept goes on from round to round of its session, and only of that",
+        arguments: [nil, OptimizerMemory.reset, .keep])
+    func optimizerMemory(memory: OptimizerMemory?) async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                // Without a step that moves them, both rounds begin with the weights that the seed means.
+                func command(_ round: Int, session: String = "s") -> TrainCommand {
+                    var command = world.train(session: session, round: round, epochs: 1)
+                    command.optimizer = OptimizerSpec(name: .adam)
+                    command.optimizerState = memory
+                    command.updateUrl = "/objects/\(session)-\(round)?signature=2"
+                    return command
+                }
+                for (count, next) in [command(0), command(1), command(1, session: "t")].enumerated() {
+                    try await server.send(.train(next))
+                    try await eventually("so many rounds are done: \(count + 1)") { await server.dones.count == count + 1 }
+                }
+                func weights(_ name: String) async throws -> [Float] {
+                    try Weights.decode(try #require(await server.objects["/objects/\(name)"]), spec: world.spec)
+                }
+                let (first, second, other) = (try await weights("s-0"), try await weights("s-1"), try await weights("t-1"))
+                // The same by the engine alone.
+                let csv = "\(world.folder)/same.csv", table = "\(world.folder)/same.table"
+                try Data(world.csv).write(to: URL(filePath: csv))
+                try TableLoader.build(csvAt: csv, schema: world.schema, cacheAt: table) { true }
+                let data = try TableLoader.open(cacheAt: table)
+                let model = try NativeEngine(threads: 1).makeModel(world.spec)
+                func train(_ round: Int, keeps: Bool) throws -> [Float] {
+                    try model.load(parameters: initialParameters(world.spec, seed: 3), keepsOptimizer: keeps)
+                    var order = EpochOrder(
+                        try EpochOrder.rows(of: command(round).rows, in: data), of: data, batchSize: 8, seed: 7, round: round, epoch: 0)
+                    while let rows = order.next() {
+                        _ = try model.train(on: data, rows: rows, options: TrainingOptions(command(round)), shouldContinue: { true })
+                    }
+                    return try model.parameters()
+                }
+                #expect(try train(0, keeps: false) == first)
+                #expect(try train(1, keeps: memory == .keep) == second)
+                #expect(try train(1, keeps: false) == other && (second == other) == (memory != .keep))
+            }
+        }
+    }
+
     @Test("takes each epoch's learning rate from the schedule")
     func schedule() async throws {
         try await withWorld { world in

@@ -9,7 +9,8 @@ import Testing
 private let others = [
     "peers": "3", "strategy": "independent", "rounds": "7", "epochs": "4", "batch_size": "48", "lr": "0.02", "lr_schedule": "cosine",
     "optimizer": "sgd", "momentum": "0.8", "nesterov": "true", "weight_decay": "0.05", "beta1": "0.7", "beta2": "0.95", "epsilon": "1e-06",
-    "gradient_clip": "1.5", "label_smoothing": "0.1", "class_weight": "balanced", "early_stopping": "6", "hidden": "9,8",
+    "gradient_clip": "1.5", "optimizer_state": "keep", "label_smoothing": "0.1", "class_weight": "balanced", "early_stopping": "6",
+    "hidden": "9,8",
     "activation": "tanh", "dropout": "0.25", "task": "classification", "target": "y", "header": "yes", "use": #"["id"]"#,
     "ignore": #"["row","day"]"#, "group": "patient", "scaling": "robust", "seed": "42", "validation": "0.3", "min_peers": "2",
     "per_peer": #"{"lena":{"batch_size":16}}"#, "max_norm_ratio": "4.5", "pool": "everyone", "from": "3f2a", "name": "first",
@@ -74,6 +75,7 @@ private let others = [
                         gradientClip: 1.5),
                     batchSize: 48, learningRate: 0.02, labelSmoothing: 0.1, dropoutSeed: 5))
         #expect(received.model.activation == .tanh && received.model.dropout == 0.25 && received.model.hidden == [9, 8])
+        #expect(received.optimizerState == .keep)
         #expect(received.epochs == 4 && received.lrSchedule?.name == .cosine)
     }
 

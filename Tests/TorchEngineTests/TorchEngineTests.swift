@@ -135,6 +135,13 @@ private let settings: [TrainingOptions] = [
             let got = try trained(engines[to], other)
             #expect(abs(expected - got) <= 1e-3 * expected, "from \(engines[from].name) to \(engines[to].name): \(expected), \(got)")
 
+            let kept = try trained(engines[to], other)
+            #expect(kept < got)
+            try other.load(parameters: weights, keepsOptimizer: true)
+            #expect(try other.optimizerState().steps == 40 && (try other.parameters()) == weights)
+            try other.load(parameters: weights)
+            #expect(try other.optimizerState().steps == 0)
+
             let forgetful = try engines[to].makeModel(spec)
             try forgetful.load(parameters: weights)
             _ = try trained(engines[to], forgetful)

@@ -124,8 +124,8 @@ typedef struct {
 
     /// `count` floats, all parameters; of a net weights of layer 0 [out, in], its biases [out], layer 1 …
     int (*read)(cohort_torch_model *model, enum cohort_torch_stream stream, float *values, uint64_t count);
-    /// Sets the weights, empties the optimizer's moments and starts dropout anew.
-    int (*load)(cohort_torch_model *model, const float *weights, uint64_t count);
+    /// Sets the weights and starts dropout anew; empties the optimizer's moments unless they are to be kept.
+    int (*load)(cohort_torch_model *model, const float *weights, uint64_t count, int32_t keeps_optimizer);
     /// Steps since the moments were empty; Adam corrects by it.
     uint64_t (*steps)(const cohort_torch_model *model);
     /// The optimizer of `options` goes on from these moments after so many steps; NULL: zeros.

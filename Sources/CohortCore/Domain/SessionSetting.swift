@@ -206,6 +206,10 @@ extension SessionSetting {
         number(
             "gradient_clip", \.optimizer.gradientClip, .above(0, right: "above 0"),
             "Scale a step's gradient down to this norm (clip_grad_norm_); absent: never."),
+        choice(
+            "optimizer_state", standard: OptimizerMemory.reset,
+            "What becomes of the optimizer's moments when a round begins: reset, or keep (each peer goes on with its own).",
+            read: { $0.optimizerState }, write: { $0.optimizerState = $1 }),
         number(
             "label_smoothing", \.labelSmoothing, .share,
             "Classification: share of each target that is spread over all classes (CrossEntropyLoss); absent: none."),

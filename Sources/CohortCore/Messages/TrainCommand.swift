@@ -50,6 +50,8 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     public var classWeights: [Double]?
     /// Share of each row's target that is spread over all classes; absent: none.
     public var labelSmoothing: Double?
+    /// Whether the optimizer goes on with what it remembers of this session's last round here; absent: it does not.
+    public var optimizerState: OptimizerMemory?
     /// `lr` times a factor an epoch; absent: `lr` throughout.
     public var lrSchedule: SchedulePosition?
     /// The span of the round, as W3C Trace Context's header of that name has it; absent: the session is not traced.
@@ -87,6 +89,7 @@ extension TrainCommand {
     public mutating func take(_ settings: SessionSettings, epochs: Int, round: Int) {
         optimizer = settings.optimizer
         labelSmoothing = settings.labelSmoothing
+        optimizerState = settings.optimizerState
         lrSchedule = settings.schedulePosition(round: round, epochs: epochs)
     }
 }

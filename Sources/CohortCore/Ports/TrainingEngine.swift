@@ -45,9 +45,9 @@ public protocol TrainableModel: AnyObject {
     /// The flat parameter vector in the order of ``ModelSpec/tensors``.
     func parameters() throws -> [Float]
 
-    /// Replaces the weights; the optimizer and the stream of dropout's masks start anew.
+    /// Replaces the weights; the stream of dropout's masks starts anew, and so does the optimizer unless it is to be kept.
     /// - Throws: ``CohortError`` `invalid` when the count is not the spec's.
-    func load(parameters: [Float]) throws
+    func load(parameters: [Float], keepsOptimizer: Bool) throws
 
     /// What the optimizer of the last pass remembers.
     func optimizerState() throws -> OptimizerState
@@ -71,4 +71,9 @@ public protocol TrainableModel: AnyObject {
 
     /// Outputs for `rowCount` rows of features (row-major): rows × outputs, class probabilities or standardized numbers.
     func predict(_ features: [Float], rowCount: Int) throws -> [Float]
+}
+
+extension TrainableModel {
+    /// With an optimizer that has no memory.
+    public func load(parameters: [Float]) throws { try load(parameters: parameters, keepsOptimizer: false) }
 }

@@ -49,6 +49,14 @@ extension TrainingOptions {
     }
 }
 
+/// What becomes of an optimizer's memory (Adam's moments, SGD's velocity) when a round begins.
+public enum OptimizerMemory: String, Codable, Sendable, CaseIterable {
+    /// It starts without.
+    case reset
+    /// Each peer goes on with its own from its last round. A peer that was restarted, or joins, starts without.
+    case keep
+}
+
 /// What an optimizer remembers from step to step.
 public struct OptimizerState: Codable, Hashable, Sendable {
     public var optimizer: OptimizerSpec

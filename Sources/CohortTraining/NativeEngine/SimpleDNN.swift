@@ -59,12 +59,12 @@ final class SimpleDNN: TrainableModel {
 
     func parameters() -> [Float] { Array(UnsafeBufferPointer(start: weights, count: count)) }
 
-    func load(parameters: [Float]) throws {
+    func load(parameters: [Float], keepsOptimizer: Bool) throws {
         guard parameters.count == count else {
             throw CohortError(.invalid, "\(parameters.count) parameters were given; this net has \(count)")
         }
         for index in 0..<count { weights[index] = parameters[index] }
-        forget()
+        if !keepsOptimizer { forget() }
         dropoutSeed = nil
     }
 

@@ -75,6 +75,8 @@ extension SessionSettings {
         var beta2: String?
         @Option(help: .setting("epsilon"))
         var epsilon: String?
+        @Option(help: .setting("optimizer_state"))
+        var optimizerState: String?
         @Option(help: .setting("gradient_clip"))
         var gradientClip: String?
         @Option(help: .setting("label_smoothing"))
