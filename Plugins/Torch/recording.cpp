@@ -25,14 +25,17 @@ struct Recording::State {
     std::optional<c10::cuda::CUDAStreamGuard> guard;
     std::optional<c10::cuda::CUDAStream> outer;
     std::unique_ptr<at::cuda::CUDAGraph> graph;
-    const void *features;
+    /// The table that it reads: where, and how much.
+    const void *features, *targets;
+    int64_t table_rows;
     int64_t rows;
     int steps = 0;
     /// The pass's order, the place of the next batch in it, and the next batch's row numbers.
     at::Tensor order, place, offsets, next;
 
     State(at::Device device, const Table &table, int64_t rows)
-        : stream(c10::cuda::getStreamFromPool(false, device.index())), features(table.features.const_data_ptr()), rows(rows) {
+        : stream(c10::cuda::getStreamFromPool(false, device.index())), features(table.features.const_data_ptr()),
+          targets(table.targets.const_data_ptr()), table_rows(table.rows()), rows(rows) {
         auto whole = at::TensorOptions().dtype(at::kLong).device(device);
         place = at::zeros({}, whole);
         offsets = at::arange(rows, whole);
@@ -50,7 +53,10 @@ bool Recording::can_be(at::Device device) { return device.is_cuda(); }
 Recording::Recording(at::Device device, const Table &table, int64_t rows) : state(std::make_unique<State>(device, table, rows)) {}
 Recording::~Recording() = default;
 
-bool Recording::fits(const Table &table, int64_t rows) const { return state->features == table.features.const_data_ptr() && state->rows == rows; }
+bool Recording::fits(const Table &table, int64_t rows) const {
+    return state->features == table.features.const_data_ptr() && state->targets == table.targets.const_data_ptr() && state->table_rows == table.rows() &&
+           state->rows == rows;
+}
 
 void Recording::begin(const at::Tensor &order) {
     // What the pass is made of was written on the stream that this one comes from.
