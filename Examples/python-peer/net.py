@@ -100,7 +100,7 @@ class Net:
         delta = (np.exp(logarithms) * desired.sum(1, keepdims=True) - desired) / total
         return -(desired * logarithms).sum(1) * rows / total, delta.astype(np.float32), outputs.argmax(1) == y
 
-    def step(self, x, y, weights, smoothing, optimizer, lr):
+    def step(self, x, y, weights, smoothing, optimizer, lr, pull=None):
         """One batch; returns the sum of losses and how many are right."""
         outputs, kept = self.forward(x, training=True)
         if smoothing:
@@ -116,6 +116,9 @@ class Net:
             if slope is not None:
                 delta = (delta @ self.parameters[2 * layer]) * slope
         optimizer.apply(self.parameters, gradients, lr)
+        if pull:  # (μ, the weights that the round began with)
+            for tensor, start in zip(self.parameters, pull[1]):
+                tensor -= np.float32(lr * pull[0]) * (tensor - start)
         return float(losses.sum(dtype=np.float64)), int(right.sum())
 
 

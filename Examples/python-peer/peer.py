@@ -209,6 +209,7 @@ class Work:
         optimizer, rows = self.optimizer[1] if kept else Optimizer(train["optimizer"]), table.assigned(train["rows"])
         self.optimizer = (train["session_id"], train["optimizer"]), optimizer
         weights = np.array(train["class_weights"], np.float32) if train.get("class_weights") else None
+        pull = (train["proximal_mu"], [tensor.copy() for tensor in net.parameters]) if train.get("proximal_mu") else None
         batch, deadline = train["batch_size"], time.perf_counter() + (train.get("time_limit") or math.inf)
         begun = told = time.perf_counter()
         samples, epochs, last, best, since = 0, 0, {}, (math.inf, None), 0
@@ -220,7 +221,7 @@ class Work:
                 if time.perf_counter() > deadline:
                     break
                 chosen = order[first:first + batch]
-                loss_sum, right = net.step(table.x[chosen], table.y[chosen], weights, train.get("label_smoothing", 0), optimizer, lr)
+                loss_sum, right = net.step(table.x[chosen], table.y[chosen], weights, train.get("label_smoothing", 0), optimizer, lr, pull)
                 loss, correct, seen = loss + loss_sum, correct + right, seen + len(chosen)
                 if time.perf_counter() - told > min(5, train.get("progress_within", 60) / 4):
                     told = time.perf_counter()

@@ -44,6 +44,7 @@ void Model::load(const float *values, bool keeps_optimizer) {
     set(weights, values);
     if (!keeps_optimizer) forget();
     is_seeded = false;
+    is_anchored = false;
 }
 
 void Model::restore(const cohort_torch_options &options, const float *first_values, const float *second_values, uint64_t steps) {
@@ -76,7 +77,7 @@ void Model::take(const cohort_torch_options &options) {
     if (options.batch_size < 1 || options.batch_size > INT32_MAX) throw Fault(COHORT_TORCH_INVALID, "batch_size is " + std::to_string(options.batch_size));
     Optimizer asked{
         options.optimizer, options.momentum, options.weight_decay, options.beta1, options.beta2, options.epsilon, options.nesterov != 0};
-    Loss loss{{}, options.label_smoothing, options.gradient_clip};
+    Loss loss{{}, options.label_smoothing, options.gradient_clip, options.proximal_mu};
     if (options.class_weights) {
         if (task != COHORT_TORCH_CLASSIFICATION) throw Fault(COHORT_TORCH_INVALID, "class weights are for a classification");
         loss.class_weights.assign(options.class_weights, options.class_weights + output_count);
@@ -94,6 +95,15 @@ void Model::take(const cohort_torch_options &options) {
             loss.class_weights.empty() ? at::Tensor() : at::tensor(loss.class_weights, at::kDouble).to(at::kFloat).to(device);
         loss_options = loss;
         options_changed();
+    }
+    if (loss_options.proximal_mu > 0 && !is_anchored) {
+        // The same memory each time: a recorded step reads it.
+        if (!anchor.defined()) {
+            anchor = at::empty({count}, floats);
+            difference = at::empty({trained}, floats);
+        }
+        anchor.copy_(weights);
+        is_anchored = true;
     }
     if (present_rate != options.learning_rate) {
         present_rate = options.learning_rate;
@@ -156,6 +166,10 @@ void Model::update() {
                 optimizer.epsilon, false, false);
         }
         break;
+    }
+    if (loss_options.proximal_mu > 0) {
+        at::sub_out(difference, weights, anchor.narrow(0, 0, trained));
+        weights.addcmul_(difference, minus_learning_rate, loss_options.proximal_mu);
     }
 }
 

@@ -77,6 +77,9 @@ private:
     /// On the device, so that a recorded step takes the present one: the learning rate, its negative, and Adam's step.
     at::Tensor learning_rate, minus_learning_rate, adam_step;
     double present_rate = -1;
+    /// The weights that were loaded, and room to subtract in; undefined until a pass is pulled toward them.
+    at::Tensor anchor, difference;
+    bool is_anchored = false;
     uint64_t dropout_seed = 0;
     bool is_seeded = false;
 

@@ -20,6 +20,7 @@ struct Loss {
     std::vector<double> class_weights;
     double label_smoothing = 0;
     double gradient_clip = 0;
+    double proximal_mu = 0;
 
     bool operator==(const Loss &) const = default;
 };

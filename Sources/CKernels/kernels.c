@@ -192,6 +192,10 @@ void cohort_clip(float *g, size_t count, float most) {
     for (size_t i = 0; i < count; i++) g[i] *= scale;
 }
 
+CLONES void cohort_pull(float *restrict w, const float *restrict anchor, size_t count, float share) {
+    for (size_t i = 0; i < count; i++) w[i] -= share * (w[i] - anchor[i]);
+}
+
 double cohort_squared_error(float *outputs, const float *targets, size_t rows, int gradient, double *sums) {
     double loss = 0;
     float scale = 2 / (float)rows;

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortStrategies
 import CohortTracing
 import CohortTraining
 import FoundationEssentials
@@ -157,7 +158,8 @@ extension SessionRun {
         var weights: Data?
         if let reference = session.weights { weights = try await updates.smallFile(of: reference, model) }
         return try await TrainCommandBuilder(
-            session: session, dataset: dataset, model: model, schema: schema, weights: weights, objects: coordinator.objects,
+            session: session, recipe: try StrategyCatalogue.named(session.settings.strategy).recipe(session.settings), dataset: dataset,
+            model: model, schema: schema, weights: weights, objects: coordinator.objects,
             expiry: time.date.addingTimeInterval(configuration.linkSeconds))
     }
 

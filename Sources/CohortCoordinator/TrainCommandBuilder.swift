@@ -12,6 +12,7 @@ struct TrainCommandBuilder {
     private static let putSeconds = 7 * 86_400.0
 
     private let session: Session
+    private let recipe: WorkRecipe
     private let info: DatasetInfo
     private let model: ModelSpec
     private let schema: SchemaObject
@@ -27,13 +28,16 @@ struct TrainCommandBuilder {
     private let places: [String: Int]
 
     /// - Parameters:
+    ///   - recipe: of the session's strategy.
     ///   - weights: the file of the session's weights, when it is small.
     ///   - expiry: of the links.
     init(
-        session: Session, dataset: DatasetInfo, model: ModelSpec, schema: SchemaObject, weights: Data?, objects: any ObjectStore,
+        session: Session, recipe: WorkRecipe, dataset: DatasetInfo, model: ModelSpec, schema: SchemaObject, weights: Data?,
+        objects: any ObjectStore,
         expiry: Date
     ) async throws {
         self.session = session
+        self.recipe = recipe
         info = dataset
         self.model = model
         self.schema = schema
@@ -86,11 +90,7 @@ struct TrainCommandBuilder {
             command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
             command.classWeights = classWeights
-            command.take(session.settings, epochs: hyperparameters.epochs, round: session.round)
-            if session.settings.strategy == "independent" {
-                command.evaluateAfter = true
-                command.earlyStopping = session.settings.earlyStopping
-            }
+            command.take(session.settings, recipe, epochs: hyperparameters.epochs, round: session.round)
         }
         return command
     }

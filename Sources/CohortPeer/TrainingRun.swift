@@ -128,7 +128,7 @@ extension TrainingOptions {
         self.init(
             optimizer: command.optimizer, batchSize: command.batchSize,
             learningRate: command.lr * (command.lrSchedule?.factor(epoch: 0) ?? 1), classWeights: command.classWeights,
-            labelSmoothing: command.labelSmoothing ?? 0, dropoutSeed: command.seed)
+            labelSmoothing: command.labelSmoothing ?? 0, proximalMu: command.proximalMu ?? 0, dropoutSeed: command.seed)
     }
 }
 

@@ -16,6 +16,10 @@ public struct Independent: Strategy {
         peers.map { _ in [RowRange(start: 0, end: trainingRows)] }
     }
 
+    public func recipe(_ settings: SessionSettings) -> WorkRecipe {
+        WorkRecipe(evaluatesOwn: true, earlyStopping: settings.earlyStopping, proximalMu: settings.proximalMu)
+    }
+
     public func outcome(of answers: [StrategyAnswer], task: LearningTask) -> RoundOutcome {
         // Without validation rows there is nothing to tell them apart by: the first.
         let best = answers.min { ($0.ownEvaluation?.loss ?? .infinity) < ($1.ownEvaluation?.loss ?? .infinity) }

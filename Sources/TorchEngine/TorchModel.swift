@@ -156,6 +156,7 @@ final class TorchModel: TrainableModel {
                 beta1: options.optimizer.beta1, beta2: options.optimizer.beta2, epsilon: options.optimizer.epsilon,
                 learning_rate: options.learningRate, batch_size: UInt64(clamping: options.batchSize), class_weights: weights,
                 label_smoothing: options.labelSmoothing, gradient_clip: options.optimizer.gradientClip ?? 0,
+                proximal_mu: options.proximalMu,
                 dropout_seed: options.dropoutSeed)
             return try work(&described)
         }

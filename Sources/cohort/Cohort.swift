@@ -19,7 +19,7 @@ struct Cohort: AsyncParsableCommand {
             Join a machine:  cohort peer --server URL --token TOKEN  (from: cohort token)
             Train:           cohort train data.csv --peers all --target COLUMN
 
-            Every setting is a flag, COHORT_… in the environment, or a line of a file (--config): docs/settings.md lists them.
+            Flags, COHORT_… in the environment, or lines of a file: docs/settings.md
             """,
         version: Version.text,
         groupedSubcommands: [

@@ -251,10 +251,10 @@ struct PeerTests {
                 await server.refuse(events: [away, away, away, away, away])
                 try await server.send(.train(world.train()))
                 try await eventually("it is done") { await server.dones.count == 1 }
-                // The heartbeat and the DONE of the next round go together and are fenced off; the round after that is not.
-                await server.refuse(events: [ScriptedServer.Refusal(status: .conflict, code: "conflict")])
+                // Heartbeat and DONE of the next round, together or not, are fenced off; the round after that is not.
+                await server.fence(round: 1)
                 try await server.send(.train(world.train(round: 1, epochs: 1)))
-                try await eventually("they are refused") { await server.eventRefusals.isEmpty }
+                try await eventually("they are refused") { await server.fencedDones.map(\.round) == [1] }
                 try await server.send(.train(world.train(round: 2, epochs: 1)))
                 try await eventually("round 2 is done") { await server.dones.last?.round == 2 }
                 #expect(await server.dones.map(\.round) == [0, 2])

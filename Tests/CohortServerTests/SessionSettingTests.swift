@@ -9,7 +9,8 @@ import Testing
 private let others = [
     "peers": "3", "strategy": "independent", "rounds": "7", "epochs": "4", "batch_size": "48", "lr": "0.02", "lr_schedule": "cosine",
     "optimizer": "sgd", "momentum": "0.8", "nesterov": "true", "weight_decay": "0.05", "beta1": "0.7", "beta2": "0.95", "epsilon": "1e-06",
-    "gradient_clip": "1.5", "optimizer_state": "keep", "label_smoothing": "0.1", "class_weight": "balanced", "early_stopping": "6",
+    "gradient_clip": "1.5", "optimizer_state": "keep", "proximal_mu": "0.3", "label_smoothing": "0.1", "class_weight": "balanced",
+    "early_stopping": "6",
     "hidden": "9,8",
     "activation": "tanh", "dropout": "0.25", "task": "classification", "target": "y", "header": "yes", "use": #"["id"]"#,
     "ignore": #"["row","day"]"#, "group": "patient", "scaling": "robust", "seed": "42", "validation": "0.3", "min_peers": "2",
@@ -64,7 +65,7 @@ private let others = [
                 inputs: 2, hidden: settings.hidden, outputs: 2, activation: settings.activation, dropout: settings.dropout,
                 task: .classification),
             optimizer: settings.optimizer, seed: 5, modelSeed: 5, schema: nil, rows: RowAssignment(seed: 5, ranges: []))
-        command.take(settings, epochs: settings.epochs, round: 0)
+        command.take(settings, WorkRecipe(proximalMu: settings.proximalMu), epochs: settings.epochs, round: 0)
         let received = try CohortJSON.decode(TrainCommand.self, from: CohortJSON.encode(command))
         let options = TrainingOptions(received)
         #expect(
@@ -73,7 +74,7 @@ private let others = [
                     optimizer: OptimizerSpec(
                         name: .sgd, momentum: 0.8, nesterov: true, weightDecay: 0.05, beta1: 0.7, beta2: 0.95, epsilon: 1e-6,
                         gradientClip: 1.5),
-                    batchSize: 48, learningRate: 0.02, labelSmoothing: 0.1, dropoutSeed: 5))
+                    batchSize: 48, learningRate: 0.02, labelSmoothing: 0.1, proximalMu: 0.3, dropoutSeed: 5))
         #expect(received.model.activation == .tanh && received.model.dropout == 0.25 && received.model.hidden == [9, 8])
         #expect(received.optimizerState == .keep)
         #expect(received.epochs == 4 && received.lrSchedule?.name == .cosine)

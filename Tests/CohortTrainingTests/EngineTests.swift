@@ -56,6 +56,34 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
         }
     }
 
+    /// Each step by itself, from the weights that the last one left.
+    @Test(arguments: [OptimizerSpec(name: .sgd), OptimizerSpec(name: .adam)])
+    func `a proximal term pulls each step toward the weights that were loaded`(optimizer: OptimizerSpec) throws {
+        let spec = ModelSpec(inputs: 3, hidden: [4], outputs: 2, task: .classification)
+        let table = makeTable(rows: 12, features: 3) { row, _ in Float(row % 2) }
+        let (free, pulled) = (try engine.drawn(spec, seed: 1), try engine.drawn(spec, seed: 1))
+        let start = try free.parameters()
+        var options = TrainingOptions(optimizer: optimizer, batchSize: 12, learningRate: 0.1)
+        for _ in 0..<4 {
+            let before = try pulled.parameters()
+            let state = try pulled.optimizerState()
+            try free.load(parameters: before)
+            try free.load(optimizerState: state)
+            options.proximalMu = 0
+            _ = try free.train(on: table, rows: table.trainingRows, options: options, shouldContinue: { true })
+            options.proximalMu = 2
+            _ = try pulled.train(on: table, rows: table.trainingRows, options: options, shouldContinue: { true })
+            let expected = zip(try free.parameters(), start).map { $0 - 0.1 * 2 * ($0 - $1) }
+            #expect(zip(try pulled.parameters(), expected).allSatisfy { abs($0 - $1) < 1e-6 })
+        }
+        // Another start is another anchor.
+        try pulled.load(parameters: start.map { $0 + 1 })
+        options.learningRate = 1e-9
+        options.proximalMu = 1e8
+        _ = try pulled.train(on: table, rows: table.trainingRows, options: options, shouldContinue: { true })
+        #expect(zip(try pulled.parameters(), start).allSatisfy { abs($0 - $1 - 1) < 1e-4 })
+    }
+
     /// The formulas of PyTorch's documentation, in double precision, on a net with a single weight and bias.
     @Test(arguments: [
         OptimizerSpec(name: .sgd), OptimizerSpec(name: .sgd, momentum: 0.9),

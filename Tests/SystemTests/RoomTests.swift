@@ -156,8 +156,8 @@ extension SystemSuite {
                     ([broken], "line 3"),
                     ([csv, "--class-weight", #"{"frodo": 5}"#], "frodo"),
                     ([csv, "--peers", "many"], "--peers is 'many'; it must be a number, or all"),
-                    ([csv, "--per-peer", #"{"peer-1": {"learning_rate": 0.5}}"#], "there is no setting 'learning_rate' of peer-1"),
-                    ([csv, "--per-peer", "{ana:1}"], "--per-peer is '{ana:1}'; it must be JSON such as"),
+                    ([csv, "--per-peer", #"{"peer-1": {"learning_rate": 0.5}}"#], "there is no field 'per_peer.peer-1.learning_rate'"),
+                    ([csv, "--per-peer", "{ana:1}"], "--per-peer must be JSON such as"),
                     ([csv, "--name", String(repeating: "x", count: 100)], "name is '"),
                 ].enumerated() {
                     let process = world.start("refused-\(index)", ["train"] + arguments)

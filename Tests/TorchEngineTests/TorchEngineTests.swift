@@ -15,6 +15,7 @@ private let settings: [TrainingOptions] = [
     TrainingOptions(optimizer: OptimizerSpec(name: .adam, weightDecay: 0.1, beta1: 0.8, beta2: 0.95, epsilon: 1e-6), batchSize: 32),
     TrainingOptions(optimizer: OptimizerSpec(name: .adamw, weightDecay: 0.1), batchSize: 32, learningRate: 0.003),
     TrainingOptions(optimizer: OptimizerSpec(name: .sgd, gradientClip: 0.3), batchSize: 32, learningRate: 0.5),
+    TrainingOptions(optimizer: OptimizerSpec(name: .adam), batchSize: 32, learningRate: 0.003, proximalMu: 20),
 ]
 
 @Suite(.serialized, .enabled(if: plugin != nil, "the plugin is not built: `make torch`")) struct TorchEngineTests {

@@ -60,6 +60,9 @@ double cohort_smoothed_cross_entropy(
 /// Scales a vector whose Euclidean norm is above `most` down to it, as PyTorch's clip_grad_norm_ does.
 void cohort_clip(float *g, size_t count, float most);
 
+/// w -= share·(w - anchor).
+void cohort_pull(float *w, const float *anchor, size_t count, float share);
+
 /// Sum of squared errors; with `gradient`, outputs become 2 (y - t) / rows. sums[0] += t, sums[1] += t².
 double cohort_squared_error(float *outputs, const float *targets, size_t rows, int gradient, double *sums);
 

@@ -59,6 +59,8 @@ typedef struct {
     double label_smoothing;
     /// A larger norm of a step's gradient is scaled down to this; 0: never.
     double gradient_clip;
+    /// μ: after each step w -= learning_rate·μ·(w - w0), w0 being the weights that were loaded; 0: not.
+    double proximal_mu;
     /// What dropout's masks are drawn from.
     uint64_t dropout_seed;
 } cohort_torch_options;

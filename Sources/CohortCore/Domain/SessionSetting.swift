@@ -174,7 +174,8 @@ extension SessionSetting {
         whole("peers", \.peers, in: 1...10_000, "How many peers."),
         SessionSetting(
             name: "strategy", kind: .text(most: nil),
-            help: "fedavg (shards, rounds, averaged) or independent (each peer its own model, the best wins).",
+            help:
+                "fedavg (shards, rounds, averaged), fedprox (the same, held near the round's weights) or independent (each peer its own model, the best wins).",
             standard: SessionSettings().strategy, isOfModel: false, read: { $0.strategy }, write: { $0.strategy = $1 }, check: { _ in }),
         whole("rounds", \.rounds, in: 1...100_000, "Rounds (fedavg)."),
         whole("epochs", \.epochs, in: 1...100_000, "Local epochs a round."),
@@ -210,6 +211,9 @@ extension SessionSetting {
             "optimizer_state", standard: OptimizerMemory.reset,
             "What becomes of the optimizer's moments when a round begins: reset, or keep (each peer goes on with its own).",
             read: { $0.optimizerState }, write: { $0.optimizerState = $1 }),
+        number(
+            "proximal_mu", \.proximalMu, Range(right: "0 or more") { $0 >= 0 },
+            "How strongly each step is pulled toward the round's weights (FedProx); absent: 0.01 with fedprox, else not."),
         number(
             "label_smoothing", \.labelSmoothing, .share,
             "Classification: share of each target that is spread over all classes (CrossEntropyLoss); absent: none."),

@@ -36,6 +36,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var classWeight: ClassWeight?
     /// Share of each row's target that is spread over all classes; nil: none.
     public var labelSmoothing: Double?
+    /// How strongly each step pulls the weights toward those of the round's beginning; nil: as the strategy has it.
+    public var proximalMu: Double?
     /// nil: ``OptimizerMemory/reset``.
     public var optimizerState: OptimizerMemory?
     /// Whose peers may take part, and so see the data. Absent: the owner's.

@@ -50,6 +50,8 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     public var classWeights: [Double]?
     /// Share of each row's target that is spread over all classes; absent: none.
     public var labelSmoothing: Double?
+    /// μ: after each step w −= lr·μ·(w − w₀), w₀ being the weights that the round began with; absent: 0.
+    public var proximalMu: Double?
     /// Whether the optimizer goes on with what it remembers of this session's last round here; absent: it does not.
     public var optimizerState: OptimizerMemory?
     /// `lr` times a factor an epoch; absent: `lr` throughout.
@@ -85,8 +87,12 @@ public struct TrainCommand: Codable, Hashable, Sendable {
 extension TrainCommand {
     /// What the session's settings say of its steps.
     /// - Parameters:
+    ///   - recipe: what its strategy says.
     ///   - epochs: of the peer, a round.
-    public mutating func take(_ settings: SessionSettings, epochs: Int, round: Int) {
+    public mutating func take(_ settings: SessionSettings, _ recipe: WorkRecipe, epochs: Int, round: Int) {
+        evaluateAfter = recipe.evaluatesOwn
+        earlyStopping = recipe.earlyStopping
+        proximalMu = recipe.proximalMu
         optimizer = settings.optimizer
         labelSmoothing = settings.labelSmoothing
         optimizerState = settings.optimizerState

@@ -15,8 +15,31 @@ public protocol Strategy: Sendable {
     /// What to do with the answers when a round has closed.
     func outcome(of answers: [StrategyAnswer], task: LearningTask) -> RoundOutcome
 
+    /// What each peer's round is, beside the settings.
+    func recipe(_ settings: SessionSettings) -> WorkRecipe
+
     /// Whether slow answers may be left out at a deadline, and every peer starts each round from the global weights.
     var synchronous: Bool { get }
+}
+
+extension Strategy {
+    public func recipe(_ settings: SessionSettings) -> WorkRecipe { WorkRecipe(proximalMu: settings.proximalMu) }
+}
+
+/// What a strategy asks of a peer in a round: data, that TRAIN carries, so that a peer in any language can follow.
+public struct WorkRecipe: Hashable, Sendable {
+    /// The peer measures its own model on the validation rows after training.
+    public var evaluatesOwn: Bool
+    /// Epochs without a better validation loss before it stops; nil: it does not.
+    public var earlyStopping: Int?
+    /// μ: each step pulls the weights toward those that the round began with, w −= lr·μ·(w − w₀); nil: none does.
+    public var proximalMu: Double?
+
+    public init(evaluatesOwn: Bool = false, earlyStopping: Int? = nil, proximalMu: Double? = nil) {
+        self.evaluatesOwn = evaluatesOwn
+        self.earlyStopping = earlyStopping
+        self.proximalMu = proximalMu
+    }
 }
 
 /// An accepted answer, as a strategy sees it.

@@ -10,18 +10,21 @@ public struct TrainingOptions: Codable, Hashable, Sendable {
     public var classWeights: [Double]?
     /// Classification: so much of each target, 0 ..< 1, is shared out among all classes, as PyTorch's `CrossEntropyLoss(label_smoothing:)` does.
     public var labelSmoothing: Double
+    /// μ: after each step the weights are pulled toward those that were loaded, w −= lr·μ·(w − w₀), apart from the optimizer; 0: they are not.
+    public var proximalMu: Double
     /// What dropout's masks are drawn from, one after the other since the weights were loaded.
     public var dropoutSeed: UInt64
 
     public init(
         optimizer: OptimizerSpec = OptimizerSpec(), batchSize: Int = 32, learningRate: Double = 0.001, classWeights: [Double]? = nil,
-        labelSmoothing: Double = 0, dropoutSeed: UInt64 = 0
+        labelSmoothing: Double = 0, proximalMu: Double = 0, dropoutSeed: UInt64 = 0
     ) {
         self.optimizer = optimizer
         self.batchSize = batchSize
         self.learningRate = learningRate
         self.classWeights = classWeights
         self.labelSmoothing = labelSmoothing
+        self.proximalMu = proximalMu
         self.dropoutSeed = dropoutSeed
     }
 }
@@ -40,6 +43,9 @@ extension TrainingOptions {
         }
         guard labelSmoothing == 0 || (spec.task == .classification && 0..<1 ~= labelSmoothing) else {
             throw CohortError(.invalid, "label_smoothing is \(labelSmoothing); it must be from 0 to below 1, of a classification")
+        }
+        guard proximalMu >= 0, proximalMu < .infinity else {
+            throw CohortError(.invalid, "proximal_mu is \(proximalMu); it must be 0 or more")
         }
         if let gradientClip = optimizer.gradientClip {
             guard gradientClip > 0, gradientClip < .infinity else {

@@ -109,7 +109,8 @@ extension Schema {
             ],
             optional: [
                 "lr_schedule": one(of: LearningRateSchedule.self), "task": task, "target": text, "early_stopping": whole,
-                "from": text, "label_smoothing": number, "optimizer_state": one(of: OptimizerMemory.self), "max_norm_ratio": number,
+                "from": text, "label_smoothing": number, "proximal_mu": number, "optimizer_state": one(of: OptimizerMemory.self),
+                "max_norm_ratio": number,
                 "class_weight": any(of: [text, map(number)]),
                 "pool": one(of: Pool.self),
                 "data": record(

@@ -18,6 +18,10 @@ final class SimpleDNN: TrainableModel {
     /// As given, and as the kernels take them; nil: all classes count alike.
     private var classWeights: (given: [Double], values: [Float])?
     private var labelSmoothing: Float = 0
+    private var proximalMu: Float = 0
+    /// The weights that were loaded; nil until a pass is pulled toward them.
+    private var anchor: UnsafeMutablePointer<Float>?
+    private var isAnchored = false
 
     private var batchCapacity = 0
     /// outputs[0] is the gathered batch, outputs[l] the output of layer l.
@@ -55,6 +59,7 @@ final class SimpleDNN: TrainableModel {
         for pointer in [weights, gradients, first, second, targets] + outputs + deltas { pointer.deallocate() }
         for mask in masks { mask.deallocate() }
         products?.deallocate()
+        anchor?.deallocate()
     }
 
     func parameters() -> [Float] { Array(UnsafeBufferPointer(start: weights, count: count)) }
@@ -65,6 +70,7 @@ final class SimpleDNN: TrainableModel {
         }
         for index in 0..<count { weights[index] = parameters[index] }
         if !keepsOptimizer { forget() }
+        isAnchored = false
         dropoutSeed = nil
     }
 
@@ -108,6 +114,13 @@ final class SimpleDNN: TrainableModel {
         }
         if classWeights?.given != options.classWeights { classWeights = options.classWeights.map { ($0, $0.map(Float.init)) } }
         labelSmoothing = Float(options.labelSmoothing)
+        proximalMu = Float(options.proximalMu)
+        if proximalMu > 0, !isAnchored {
+            let anchor = anchor ?? .zeros(count)
+            anchor.update(from: weights, count: count)
+            self.anchor = anchor
+            isAnchored = true
+        }
     }
 
     func train(
@@ -171,6 +184,7 @@ final class SimpleDNN: TrainableModel {
         backward(rows.count)
         if let most = optimizer.gradientClip { cohort_clip(gradients, count, Float(most)) }
         update(learningRate)
+        if proximalMu > 0, let anchor { cohort_pull(weights, anchor, count, learningRate * proximalMu) }
         return counts
     }
 

@@ -6,7 +6,7 @@ import TorchEngine
 
 struct EngineList: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "engines", abstract: "List what this machine can train with, and why not with the rest.",
+        commandName: "engines", abstract: "List what this machine can train with.",
         discussion: "`cohort peer --engine NAME --device DEVICE` takes one; without them, PyTorch on a GPU where there is one, else native."
     )
 

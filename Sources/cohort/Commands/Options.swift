@@ -77,6 +77,8 @@ extension SessionSettings {
         var epsilon: String?
         @Option(help: .setting("optimizer_state"))
         var optimizerState: String?
+        @Option(help: .setting("proximal_mu"))
+        var proximalMu: String?
         @Option(help: .setting("gradient_clip"))
         var gradientClip: String?
         @Option(help: .setting("label_smoothing"))

@@ -24,6 +24,9 @@ actor ScriptedServer {
     /// What the next event posts are answered with instead of being taken.
     var eventRefusals: [Refusal] = []
     var beatRefusals: [Refusal] = []
+    /// Posts with an event of this round are answered as fenced off; its DONEs are kept here.
+    private var fencedRound: Int?
+    private(set) var fencedDones: [DoneEvent] = []
     var registrationRefusals: [Refusal] = []
     private var commands: [[UInt8]] = []
     private var stream: AsyncStream<ByteBuffer>.Continuation?
@@ -36,6 +39,8 @@ actor ScriptedServer {
         beatRefusals += beats
         registrationRefusals += registrations
     }
+
+    func fence(round: Int) { fencedRound = round }
 
     func send(_ command: Command) throws { send(raw: try CohortJSON.encode(command)) }
 
@@ -91,9 +96,21 @@ actor ScriptedServer {
                 eventRefusals.removeFirst()
                 return try .problem(refusal.status, refusal.code, "event refused by the test")
             }
-            acknowledged = max(acknowledged, request.uri.queryParameters["through"].flatMap { Int($0) } ?? 0)
             let lines = body.split(separator: UInt8(ascii: "\n"))
-            events += try lines.map { try CohortJSON.decode(PeerEvent.self, from: $0) }
+            let posted = try lines.map { try CohortJSON.decode(PeerEvent.self, from: $0) }
+            let rounds = posted.map { event in
+                switch event {
+                case .heartbeat(let event): event.round
+                case .done(let event): event.round
+                default: -1
+                }
+            }
+            if let fencedRound, rounds.contains(fencedRound) {
+                for case .done(let event) in posted { fencedDones.append(event) }
+                return try .problem(.conflict, "conflict", "fenced off by the test")
+            }
+            acknowledged = max(acknowledged, request.uri.queryParameters["through"].flatMap { Int($0) } ?? 0)
+            events += posted
             return Response(status: .noContent)
         case (.delete, 2, _):
             goodbyes += 1
