@@ -21,6 +21,7 @@ def main():
     with path.open("rb") as file:
         body = StartSessionBody(peers=1, target="species", rounds=2, seed=2, file=File(payload=file, file_name=path.name, mime_type="text/csv"))
         started = start_session.sync(client=person, body=body)
+    assert hasattr(started, "session_id"), started
     while training_status.sync(client=person, session_id=started.session_id).status in ("PENDING", "RUNNING"):
         time.sleep(0.1)
     results = get_results.sync(started.session_id, client=person)

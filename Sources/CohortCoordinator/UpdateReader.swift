@@ -156,6 +156,8 @@ actor UpdateReader {
             parameters = try await mean(of: [Share(peerId: peerId, weight: 1)], session, model)
         case .average(let shares):
             parameters = try await mean(of: shares, session, model)
+        case .columns(let rule, let shares):
+            parameters = try await columns(rule, of: shares, session, model)
         }
         let weights = try await objects.put(try Weights.encode(model, parameters), key: target)
         known = (weights.sha256, parameters)
@@ -193,6 +195,57 @@ actor UpdateReader {
         return mean.mean
     }
 
+    /// Reads all updates in lockstep, a piece of each at a time: in memory are one model and those pieces.
+    private func columns(
+        _ rule: ColumnRule, of shares: [Share], _ session: Session, _ model: ModelSpec
+    ) async throws -> [Float] {
+        let answers = Dictionary(session.peers.map { ($0.id, $0.answer?.update) }, uniquingKeysWith: { first, _ in first })
+        let start = shares.contains { $0.scale != 1 } ? try await start(of: session, model) : []
+        var sources: [UpdateSource] = []
+        for share in shares {
+            guard let answer = answers[share.peerId], let update = answer else {
+                throw Changed(peerId: share.peerId, why: "its accepted update is missing")
+            }
+            let sha256 = update.sha256.lowercased()
+            do {
+                if let kept = kept[update.key], kept.sha256 == sha256 {
+                    sources.append(UpdateSource(share, kept.parameters))
+                } else {
+                    sources.append(UpdateSource(share, try await objects.read(update.key, from: 0), sha256: sha256, model))
+                }
+            } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
+                throw Changed(peerId: share.peerId, why: "its update is not what was accepted: \(error.message)")
+            }
+        }
+        var result: [Float] = []
+        result.reserveCapacity(model.parameterCount)
+        while result.count < model.parameterCount {
+            for source in sources where source.values.isEmpty {
+                do { try await source.more(isolation: self) } catch let error as CohortError
+                    where error.code == .invalid || error.code == .notFound
+                {
+                    throw Changed(peerId: source.share.peerId, why: "its update is not what was accepted: \(error.message)")
+                }
+            }
+            let count = sources.map(\.values.count).min() ?? 0
+            guard count > 0 else { throw CohortError(.internal, "there is nothing to aggregate") }
+            let slices = sources.map { source -> ArraySlice<Float> in
+                let slice = source.values.prefix(count)
+                guard source.share.scale != 1 else { return slice }
+                // Of a shortened update only a part of its step counts.
+                return ArraySlice(zip(slice, start[result.count...]).map { $1 + Float(source.share.scale) * ($0 - $1) })
+            }
+            rule.reduce(slices, count: count) { result.append($0) }
+            for source in sources { source.values.removeFirst(count) }
+        }
+        for source in sources {
+            do { try await source.end(isolation: self) } catch let error as CohortError where error.code == .invalid {
+                throw Changed(peerId: source.share.peerId, why: "its update is not what was accepted: \(error.message)")
+            }
+        }
+        return result
+    }
+
     /// Writes the model file.
     func conclude(
         _ session: Session, weights: ObjectReference, metrics: Metrics, evaluation: Evaluation?
@@ -206,5 +259,57 @@ actor UpdateReader {
             spec: model, schema: schema, metrics: metrics, sessionId: session.id, parameters: parameters, evaluation: evaluation,
             origin: ModelOrigin(session))
         return try await objects.put(try file.encode(), key: "models/\(session.id).safetensors")
+    }
+}
+
+/// An update's values, a piece after the other, hashed as they come.
+private final class UpdateSource {
+    let share: Share
+    /// Read and not used yet.
+    var values: ArraySlice<Float> = []
+    private var chunks: AsyncThrowingStream<[UInt8], any Error>.AsyncIterator?
+    private var stream: WeightsStream?
+    private var digest = SHA256()
+    private let sha256: String
+
+    /// One that is in memory.
+    init(_ share: Share, _ parameters: [Float]) {
+        self.share = share
+        values = parameters[...]
+        sha256 = ""
+    }
+
+    init(_ share: Share, _ chunks: AsyncThrowingStream<[UInt8], any Error>, sha256: String, _ model: ModelSpec) {
+        self.share = share
+        self.chunks = chunks.makeAsyncIterator()
+        self.sha256 = sha256
+        stream = WeightsStream(spec: model)
+    }
+
+    /// - Throws: ``CohortError`` `invalid` when there is no more, though there should be, and for bytes that are no such weights.
+    func more(isolation: isolated (any Actor)?) async throws {
+        while values.isEmpty {
+            guard let chunk = try await chunks?.next(isolation: isolation) else {
+                try stream?.finish()
+                throw CohortError(.invalid, "the weights end early")
+            }
+            try take(chunk)
+        }
+    }
+
+    /// Reads what is behind the values, which should be nothing.
+    /// - Throws: ``CohortError`` `invalid` when its bytes are not those that were accepted.
+    func end(isolation: isolated (any Actor)?) async throws {
+        guard stream != nil else { return }
+        while let chunk = try await chunks?.next(isolation: isolation) { try take(chunk) }
+        try stream?.finish()
+        guard digest.finalize().hexadecimal == sha256 else { throw CohortError(.invalid, "its bytes changed") }
+    }
+
+    private func take(_ chunk: [UInt8]) throws {
+        digest.update(data: chunk)
+        var floats: [Float] = []
+        try stream?.feed(chunk) { floats += $0 }
+        values += floats
     }
 }

@@ -2,7 +2,7 @@ public import CohortCore
 
 /// Every strategy there is: a new one is one file and one row here.
 public enum StrategyCatalogue {
-    private static let all: [any Strategy] = [FedAvg(), FedProx(), Independent()]
+    private static let all: [any Strategy] = [FedAvg(), FedProx(), Median(), Independent()]
 
     public static var names: [String] { all.map { type(of: $0).name } }
 

@@ -102,6 +102,7 @@ private let others = [
         #expect(try settings(["optimizer": "adamw"]).optimizer.weightDecay == 0.01)
         #expect(try settings(["optimizer": "adamw", "weight_decay": "0"]).optimizer.weightDecay == 0)
         #expect(try settings([:]).optimizer == OptimizerSpec())
+        #expect(try settings(["nesterov": "False"]).optimizer == OptimizerSpec())
     }
 
     @Test func `smoothing of a number to predict is refused`() throws {

@@ -43,9 +43,9 @@ import Testing
 
 @Suite struct StrategyTests {
     @Test func `the catalogue names what there is`() throws {
-        #expect(Set(StrategyCatalogue.names) == ["fedavg", "fedprox", "independent"])
+        #expect(Set(StrategyCatalogue.names) == ["fedavg", "fedprox", "median", "independent"])
         let error = #expect(throws: CohortError.self) { try StrategyCatalogue.named("magic") }
-        #expect(error?.message.contains("fedavg, fedprox, independent") == true)
+        #expect(error?.message.contains("fedavg, fedprox, median, independent") == true)
     }
 
     @Test func `fedavg weighs by samples`() {

@@ -175,7 +175,7 @@ extension SessionSetting {
         SessionSetting(
             name: "strategy", kind: .text(most: nil),
             help:
-                "fedavg (shards, rounds, averaged), fedprox (the same, held near the round's weights) or independent (each peer its own model, the best wins).",
+                "fedavg (shards, rounds, averaged), fedprox (the same, held near the round's weights), median (the same, each parameter's median) or independent (each peer its own model, the best wins).",
             standard: SessionSettings().strategy, isOfModel: false, read: { $0.strategy }, write: { $0.strategy = $1 }, check: { _ in }),
         whole("rounds", \.rounds, in: 1...100_000, "Rounds (fedavg)."),
         whole("epochs", \.epochs, in: 1...100_000, "Local epochs a round."),
@@ -194,7 +194,8 @@ extension SessionSetting {
             name: "nesterov", kind: .flag, help: "SGD: Nesterov's momentum.", standard: "false", isOfModel: false,
             read: { "\($0.optimizer.nesterov)" },
             write: { settings, text in
-                guard let value = Bool(text) else { throw misread("nesterov", text, "true or false") }
+                // Python writes True and False.
+                guard let value = Bool(text.lowercased()) else { throw misread("nesterov", text, "true or false") }
                 settings.optimizer.nesterov = value
             },
             check: { if $0.optimizer.nesterov, $0.optimizer.momentum == 0 { throw problem("nesterov", true, "false without momentum") } }),

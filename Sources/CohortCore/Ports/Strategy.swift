@@ -71,9 +71,17 @@ public struct Share: Hashable, Sendable {
     }
 }
 
+/// How one parameter's values become one.
+public enum ColumnRule: String, Hashable, Sendable {
+    /// The middle one; of an even number the mean of the two in the middle.
+    case median
+}
+
 public enum RoundOutcome: Hashable, Sendable {
     /// The global model is the weighted mean of these peers' updates.
     case average([Share])
+    /// Each parameter of the global model is made by itself of that parameter in these peers' updates; their weights do not count.
+    case columns(ColumnRule, [Share])
     /// The global model is this peer's.
     case select(peerId: String)
 }

@@ -309,9 +309,15 @@ extension SessionMachine {
                     peerId: peer.id, samples: peer.answer?.results.samples ?? 0,
                     ownEvaluation: peer.answer?.measured ?? peer.answer?.results.ownEvaluation)
             }, task: session.model?.task ?? .classification)
-        if case .average(let shares) = outcome, !scales.isEmpty {
-            outcome = .average(
-                shares.map { Share(peerId: $0.peerId, weight: $0.weight, scale: scales[$0.peerId] ?? 1) })
+        func shortened(_ shares: [Share]) -> [Share] {
+            shares.map { Share(peerId: $0.peerId, weight: $0.weight, scale: scales[$0.peerId] ?? 1) }
+        }
+        if !scales.isEmpty {
+            switch outcome {
+            case .average(let shares): outcome = .average(shortened(shares))
+            case .columns(let rule, let shares): outcome = .columns(rule, shortened(shares))
+            case .select: break
+            }
         }
         step.objects.append(.aggregate(outcome))
     }
