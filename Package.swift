@@ -211,7 +211,8 @@ let package = Package(
         + tests(
             "SystemTests",
             [
-                "cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortTraining", .argumentParser, .asyncHTTPClient, .hummingbird,
+                "cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortStrategies", "CohortTraining", .argumentParser,
+                .asyncHTTPClient, .hummingbird,
                 .subprocess,
                 .serviceLifecycle,
                 .nioCore,
