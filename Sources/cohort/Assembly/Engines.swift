@@ -49,7 +49,13 @@ struct Engines {
         case .auto:
             if device.hasPrefix("cuda") { return (try torch(threads: threads, device: device), []) }
             // Loading libtorch takes a second and some hundred megabytes: only where there may be a GPU.
-            guard device == "auto", path != nil, Self.hasDriver else { return (NativeEngine(threads: threads), []) }
+            guard device == "auto", Self.hasDriver else { return (NativeEngine(threads: threads), []) }
+            guard path != nil else {
+                return (
+                    NativeEngine(threads: threads),
+                    ["there is an NVIDIA driver, but its GPU is not used: the torch engine is not here: \(Self.missing)"]
+                )
+            }
             do {
                 let plugin = try openPlugin()
                 guard plugin.gpus.first != nil else { return (NativeEngine(threads: threads), ["no GPU is used: \(plugin.gpuNote)"]) }
