@@ -183,26 +183,38 @@ at::Tensor Module::forward(const at::Tensor &features) {
     return outputs.view({rows, output_count});
 }
 
-at::Tensor Module::loss(const at::Tensor &outputs, const at::Tensor &targets, bool is_trained) {
-    auto rows = static_cast<double>(targets.size(0));
-    at::Tensor loss;
+at::Tensor Module::mean_loss(const at::Tensor &outputs, const at::Tensor &targets, bool is_trained) const {
+    if (task == COHORT_TORCH_REGRESSION) return at::mse_loss(outputs, targets.unsqueeze(1));
+    std::optional<at::Tensor> weight;
+    if (is_trained && class_weights.defined()) weight = class_weights;
+    return at::cross_entropy_loss(outputs, targets.to(at::kLong), weight, at::Reduction::Mean, -100, is_trained ? loss_options.label_smoothing : 0);
+}
+
+void Module::add(const at::Tensor &outputs, const at::Tensor &targets, const at::Tensor &mean) {
+    sums.select(0, 0).add_(mean.to(at::kDouble) * static_cast<double>(targets.size(0)));
     if (task == COHORT_TORCH_CLASSIFICATION) {
-        auto classes = targets.to(at::kLong);
-        std::optional<at::Tensor> weight;
-        if (is_trained && class_weights.defined()) weight = class_weights;
-        loss = at::cross_entropy_loss(outputs, classes, weight, at::Reduction::Mean, -100, is_trained ? loss_options.label_smoothing : 0);
-        at::NoGradGuard no_gradients;
-        sums.select(0, 1).add_(at::argmax(outputs, 1).eq(classes).sum());
+        sums.select(0, 1).add_(at::argmax(outputs, 1).eq(targets.to(at::kLong)).sum());
     } else {
-        loss = at::mse_loss(outputs, targets.unsqueeze(1));
-        at::NoGradGuard no_gradients;
         sums.select(0, 2).add_(targets.sum(at::kDouble));
         sums.select(0, 3).add_(targets.square().sum(at::kDouble));
     }
-    at::NoGradGuard no_gradients;
-    sums.select(0, 0).add_(loss.detach().to(at::kDouble) * rows);
-    return loss;
 }
+
+/// Batches of a pass, into buffers that stay.
+struct Module::Batches {
+    at::Tensor features, targets;
+    Reader reader;
+
+    Batches(const Module &module, const Table &table, const uint32_t *rows, uint64_t count, uint64_t size)
+        : features(at::empty({static_cast<int64_t>(size), module.input_count}, module.floats)),
+          targets(at::empty({static_cast<int64_t>(size)}, module.floats)), reader(table, module.device, rows, count) {}
+
+    std::pair<at::Tensor, at::Tensor> read(uint64_t start, uint64_t size) {
+        auto x = features.narrow(0, 0, static_cast<int64_t>(size)), y = targets.narrow(0, 0, static_cast<int64_t>(size));
+        reader.read(x, y, static_cast<int64_t>(start));
+        return {x, y};
+    }
+};
 
 cohort_torch_counts Module::train(
     const Table &table, const uint32_t *rows, uint64_t row_count, const cohort_torch_options &options, const GoesOn &goes_on) {
@@ -211,23 +223,18 @@ cohort_torch_counts Module::train(
     sums.zero_();
     format->set_training(true);
     uint64_t size = step_rows(options, row_count);
-    auto features = at::empty({static_cast<int64_t>(size), input_count}, floats), targets = at::empty({static_cast<int64_t>(size)}, floats);
-    Reader reader(table, device, rows, row_count);
+    Batches batches(*this, table, rows, row_count, size);
     uint64_t start = 0;
     while (start < row_count && goes_on()) {
-        auto some = static_cast<int64_t>(std::min(size, row_count - start));
-        auto x = features.narrow(0, 0, some), y = targets.narrow(0, 0, some);
-        reader.read(x, y, static_cast<int64_t>(start));
+        auto some = std::min(size, row_count - start);
+        auto [x, y] = batches.read(start, some);
         gradients.zero_();
+        at::Tensor outputs, mean;
         try {
             at::AutoGradMode with_gradients(true);
-            auto before = sums.clone();
-            try {
-                loss(forward(x), y, true).backward();
-            } catch (...) {
-                sums.copy_(before);
-                throw;
-            }
+            outputs = forward(x);
+            mean = mean_loss(outputs, y, true);
+            mean.backward();
         } catch (const c10::OutOfMemoryError &) {
             // Nothing was updated yet: the same rows again, in halves.
             if (size < 2 || reduced > 0) throw;
@@ -235,8 +242,9 @@ cohort_torch_counts Module::train(
             reduced = size;
             continue;
         }
+        add(outputs.detach(), y, mean.detach());
         update();
-        start += static_cast<uint64_t>(some);
+        start += some;
         ++step_count;
     }
     return counts(start);
@@ -247,15 +255,14 @@ cohort_torch_counts Module::evaluate(const Table &table, const uint32_t *rows, u
     sums.zero_();
     format->set_training(false);
     auto size = std::max<uint64_t>(1, std::min(evaluation_rows, row_count));
-    auto features = at::empty({static_cast<int64_t>(size), input_count}, floats), targets = at::empty({static_cast<int64_t>(size)}, floats);
-    Reader reader(table, device, rows, row_count);
+    Batches batches(*this, table, rows, row_count, size);
     uint64_t start = 0;
     while (start < row_count && goes_on()) {
-        auto some = static_cast<int64_t>(std::min(size, row_count - start));
-        auto x = features.narrow(0, 0, some), y = targets.narrow(0, 0, some);
-        reader.read(x, y, static_cast<int64_t>(start));
-        loss(forward(x), y, false);
-        start += static_cast<uint64_t>(some);
+        auto some = std::min(size, row_count - start);
+        auto [x, y] = batches.read(start, some);
+        auto outputs = forward(x);
+        add(outputs, y, mean_loss(outputs, y, false));
+        start += some;
     }
     return counts(start);
 }

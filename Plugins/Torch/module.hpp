@@ -49,8 +49,10 @@ private:
     std::vector<int64_t> shape;
 
     at::Tensor forward(const at::Tensor &features);
-    /// Adds to `sums`; gives the mean loss.
-    at::Tensor loss(const at::Tensor &outputs, const at::Tensor &targets, bool is_trained);
+    at::Tensor mean_loss(const at::Tensor &outputs, const at::Tensor &targets, bool is_trained) const;
+    /// To `sums`.
+    void add(const at::Tensor &outputs, const at::Tensor &targets, const at::Tensor &mean);
+    struct Batches;
 };
 
 }  // namespace cohort

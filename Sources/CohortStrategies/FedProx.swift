@@ -6,25 +6,18 @@ public import CohortCore
 /// The pull is decoupled from the optimizer, as AdamW's weight decay is: after each step w −= lr·μ·(w − w₀). Within the gradient, as the paper has it
 /// for SGD, Adam would divide it by the gradient's own size; for SGD without momentum both are the same but for terms of lr².
 /// μ is ``SessionSettings/proximalMu``, 0.01 unless said; the paper tries 0.001, 0.01, 0.1 and 1. Too large, and peers hardly move.
-public struct FedProx: Strategy {
+public struct FedProx: RoundsOfShares {
     public static let name = "fedprox"
     public static let summary = "As fedavg, and each machine is held near the round's weights: for machines whose rows differ."
 
     /// Of μ.
     static let standard = 0.01
-    private let average = FedAvg()
 
     public init() {}
 
-    public var synchronous: Bool { average.synchronous }
-
-    public func roundCount(_ settings: SessionSettings) -> Int { average.roundCount(settings) }
-
-    public func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]] {
-        average.deal(trainingRows: trainingRows, round: round, peers: peers)
-    }
-
     public func recipe(_ settings: SessionSettings) -> WorkRecipe { WorkRecipe(proximalMu: settings.proximalMu ?? Self.standard) }
 
-    public func outcome(of answers: [StrategyAnswer], task: LearningTask) -> RoundOutcome { average.outcome(of: answers, task: task) }
+    public func outcome(of answers: [StrategyAnswer], task: LearningTask) -> RoundOutcome {
+        FedAvg().outcome(of: answers, task: task)
+    }
 }

@@ -4,21 +4,11 @@ public import CohortCore
 /// Statistical Rates", ICML 2018, arXiv 1803.01498): as long as more than half of the peers are honest, no lie moves a parameter past the honest
 /// values. It takes no account of how many rows a peer trained on, and learns more slowly than the mean where peers' rows differ. Of one or
 /// two peers it is the mean.
-public struct Median: Strategy {
+public struct Median: RoundsOfShares {
     public static let name = "median"
     public static let summary = "As fedavg, with each parameter's median: a few machines that send nonsense do no harm."
 
-    private let average = FedAvg()
-
     public init() {}
-
-    public var synchronous: Bool { average.synchronous }
-
-    public func roundCount(_ settings: SessionSettings) -> Int { average.roundCount(settings) }
-
-    public func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]] {
-        average.deal(trainingRows: trainingRows, round: round, peers: peers)
-    }
 
     public func outcome(of answers: [StrategyAnswer], task: LearningTask) -> RoundOutcome {
         .columns(.median, answers.map { Share(peerId: $0.peerId, weight: 1 / Double(answers.count)) })

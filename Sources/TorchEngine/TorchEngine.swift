@@ -1,5 +1,6 @@
 import CTorch
 public import CohortCore
+import Synchronization
 
 /// Trains by PyTorch's own kernels, on the CPU or a GPU.
 public struct TorchEngine: TrainingEngine {
@@ -59,13 +60,14 @@ public struct TorchEngine: TrainingEngine {
     }
 }
 
-/// What was noticed while training. Belongs to the training thread, as models do; a lock is not needed for more.
-final class Seen: @unchecked Sendable {
-    // @unchecked: written and read on the training thread alone.
-    private(set) var notes: [String] = []
+/// What was noticed while training, each thing once.
+final class Seen: Sendable {
+    private let kept = Mutex<[String]>([])
+
+    var notes: [String] { kept.withLock { $0 } }
 
     func add(_ note: String) {
-        if !notes.contains(note) { notes.append(note) }
+        kept.withLock { if !$0.contains(note) { $0.append(note) } }
     }
 }
 

@@ -55,6 +55,15 @@ import Testing
                 == .average([Share(peerId: "a", weight: 0.75), Share(peerId: "b", weight: 0.25)]))
     }
 
+    @Test func `what peers are asked for beside the settings`() {
+        var settings = SessionSettings(earlyStopping: 4)
+        #expect(FedAvg().recipe(settings) == WorkRecipe() && Median().recipe(settings) == WorkRecipe())
+        #expect(FedProx().recipe(settings) == WorkRecipe(proximalMu: 0.01))
+        #expect(Independent().recipe(settings) == WorkRecipe(evaluatesOwn: true, earlyStopping: 4))
+        settings.proximalMu = 0.5
+        #expect(FedAvg().recipe(settings).proximalMu == 0.5 && FedProx().recipe(settings).proximalMu == 0.5)
+    }
+
     @Test func `independent selects the lowest validation loss`() {
         let answers = [("a", 2.0), ("b", 1.0), ("c", 3.0)].map {
             StrategyAnswer(peerId: $0.0, samples: 1, ownEvaluation: Counts(samples: 1, lossSum: $0.1))

@@ -6,21 +6,13 @@ import Testing
 /// A small table of its own: `rows` rows of `features` numbers, targets from a rule.
 private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float) -> FeatureTable {
     var generator = SeededGenerator(seed: 3)
-    let matrix = UnsafeMutablePointer<Float>.allocate(capacity: rows * features)
-    let targets = UnsafeMutablePointer<Float>.allocate(capacity: rows)
+    var (matrix, targets): ([Float], [Float]) = ([], [])
     for row in 0..<rows {
         let values = (0..<features).map { _ in generator.nextFloat() * 2 - 1 }
-        for column in 0..<features { matrix[row * features + column] = values[column] }
-        targets[row] = target(row, values)
+        matrix += values
+        targets.append(target(row, values))
     }
-    nonisolated(unsafe) let memory = (matrix, targets)
-    let all = (0..<UInt32(rows)).map { $0 }
-    return FeatureTable(
-        features: matrix, targets: targets, rowCount: rows, featureCount: features, trainingRows: all, validationRows: [],
-        release: {
-            memory.0.deallocate()
-            memory.1.deallocate()
-        })
+    return FeatureTable(features: matrix, targets: targets, featureCount: features)
 }
 
 @Suite struct EngineTests {

@@ -18,27 +18,19 @@ let pluginPath: String? = {
 /// Rows around one center a class, or of a linear rule with noise.
 func makeTable(rows: Int, features: Int, classes: Int, task: LearningTask) -> FeatureTable {
     var generator = SeededGenerator(seed: 3)
-    let matrix = UnsafeMutablePointer<Float>.allocate(capacity: rows * features)
-    let targets = UnsafeMutablePointer<Float>.allocate(capacity: rows)
-    for row in 0..<rows {
+    var (matrix, targets): ([Float], [Float]) = ([], [])
+    for _ in 0..<rows {
         let label = generator.next(below: classes)
         var sum: Float = 0
         for column in 0..<features {
             let noise = generator.nextFloat() * 2 - 1
             let value = task == .classification ? (column % classes == label ? 1 : -0.3) + noise * 1.5 : noise
-            matrix[row * features + column] = value
+            matrix.append(value)
             sum += value * Float(column % 3 - 1)
         }
-        targets[row] = task == .classification ? Float(label) : sum / 2 + (generator.nextFloat() - 0.5) * 0.2
+        targets.append(task == .classification ? Float(label) : sum / 2 + (generator.nextFloat() - 0.5) * 0.2)
     }
-    nonisolated(unsafe) let memory = (matrix, targets)
-    let all = (0..<UInt32(rows)).map { $0 }
-    return FeatureTable(
-        features: matrix, targets: targets, rowCount: rows, featureCount: features, trainingRows: all, validationRows: [],
-        release: {
-            memory.0.deallocate()
-            memory.1.deallocate()
-        })
+    return FeatureTable(features: matrix, targets: targets, featureCount: features)
 }
 
 /// A Python with PyTorch, safetensors and onnxruntime: the one that `make torch` makes, or COHORT_TEST_TORCH_PYTHON.

@@ -152,6 +152,7 @@ extension SessionSetting {
             write: { settings, text in
                 var names = [text]
                 if text.hasPrefix("[") {
+                    // The sentence says what would be right; what JSON finds wrong says less.
                     guard let several = try? CohortJSON.decode([String].self, from: text.utf8) else {
                         throw CohortError(.invalid, "\(name) must be a column's name, or JSON such as [\"id\", \"row\"]")
                     }

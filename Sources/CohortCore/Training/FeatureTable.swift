@@ -32,6 +32,21 @@ public final class FeatureTable: @unchecked Sendable {
         self.release = release
     }
 
+    /// A table of its own memory, all of whose rows are to train on.
+    /// - Parameters:
+    ///   - features: rows × `featureCount`, row-major.
+    ///   - targets: one a row.
+    public convenience init(features: [Float], targets: [Float], featureCount: Int) {
+        precondition(features.count == targets.count * featureCount, "a row has featureCount features and one target")
+        let start = UnsafeMutablePointer<Float>.allocate(capacity: max(features.count + targets.count, 1))
+        start.initialize(from: features, count: features.count)
+        (start + features.count).initialize(from: targets, count: targets.count)
+        nonisolated(unsafe) let memory = start  // Given back once, when the table goes; read until then.
+        self.init(
+            features: start, targets: start + features.count, rowCount: targets.count, featureCount: featureCount,
+            trainingRows: Array(0..<UInt32(targets.count)), validationRows: [], release: { memory.deallocate() })
+    }
+
     deinit { release() }
 
     /// Bytes of features and targets.

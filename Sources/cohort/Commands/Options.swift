@@ -178,12 +178,12 @@ extension ArgumentHelp {
         guard let setting = SessionSetting.named(name) else { return ArgumentHelp("") }
         let isSaid = setting.kind == .flag || setting.standard == nil || setting.standard == "0.0"
         let standard = isSaid ? "" : " (default: \(setting.standard ?? ""))"
-        let placeholder =
+        let valueName =
             switch setting.kind {
             case .whole, .number: "n"
             case .choice: "choice"
             case .text, .flag: "text"
             }
-        return ArgumentHelp("\(setting.help)\(standard)", valueName: placeholder)
+        return ArgumentHelp("\(setting.help)\(standard)", valueName: valueName)
     }
 }
