@@ -4,7 +4,7 @@ BINARY = .build/release/cohort
 # With Swift's libraries inside, the binary runs on machines that have no Swift.
 STATIC = $(if $(filter Linux,$(shell uname -s)),--static-swift-stdlib)
 
-.PHONY: docs torch help setup build run demo test integration api-check dist dist-check python-client browser-test compose-test test-fast bench lint format clean
+.PHONY: docs torch help setup build run demo test integration api-check dist dist-check python-client strategy-test browser-test compose-test test-fast bench lint format clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ dist: build ## cohort-VERSION-linux-MACHINE.tar.gz and cohort_VERSION_ARCHITECTU
 
 dist-check: dist ## what dist made, tried in a Debian 12 that has nothing else
 	scripts/dist-check.sh
+
+strategy-test: setup ## a strategy of one's own, in a package outside: tested, and a session by it (Examples/strategy)
+	scripts/strategy-test.sh
 
 python-client: ## clients/python: its types, its tests against a real server, its notebook, its wheel
 	@scripts/setup.sh python

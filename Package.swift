@@ -63,7 +63,13 @@ func tests(
 let package = Package(
     name: "cohort",
     platforms: [.macOS(.v15)],
-    products: [.executable(name: "cohort", targets: ["cohort"])],
+    products: [
+        .executable(name: "cohort", targets: ["cohort"]),
+        // For strategies of one's own: Examples/strategy.
+        .library(name: "CohortStrategies", targets: ["CohortCore", "CohortStrategies"]),
+        .library(name: "CohortCommands", targets: ["CohortCommands"]),
+        .library(name: "StrategyContract", targets: ["StrategyContract"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
@@ -88,16 +94,18 @@ let package = Package(
     targets: [
         // Pure: no server package below this line, so they build and test in seconds.
         room("CohortCore"),
-        room("CohortStrategies", ["CohortCore"]),
-        // What several rooms need of the machine.
-        room("CohortSystem", ["CohortCore"]),
         // Kernels are compiled with optimization in every configuration: a debug build that trains is still usable.
         .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
-        room("CohortTraining", ["CohortCore", "CKernels", .system]),
+        room("CohortStrategies", ["CohortCore", "CKernels"]),
+        // What several rooms need of the machine.
+        room("CohortSystem", ["CohortCore"]),
+        room("CohortTraining", ["CohortCore", "CohortSystem", "CKernels", .crypto, .system]),
 
         // Opens the plugin of Plugins/Torch at run time; libtorch is not needed to build.
         .target(name: "CTorch"),
-        room("TorchEngine", ["CohortCore", "CTorch"]),
+        // Starts a process for somebody's code, and cuts it off.
+        .target(name: "CSandbox"),
+        room("TorchEngine", ["CohortCore", "CohortSystem", "CTorch", "CSandbox"]),
 
         // Which spans a session has; who sends them is another's.
         room("CohortTracing", ["CohortCore", .tracing]),
@@ -124,6 +132,11 @@ let package = Package(
 
         // Reference implementations of the ports, for tests.
         room("InMemory", ["CohortCore", .crypto]),
+
+        // What every strategy keeps, for tests of strategies wherever they are.
+        room(
+            "StrategyContract",
+            ["CohortCoordinator", "CohortCore", "CohortStrategies", "CohortSystem", "CohortTraining", "InMemory"]),
 
         // The parts that talk.
         room(
@@ -154,18 +167,19 @@ let package = Package(
                 .nioPosix, .nioFileSystem, .nioHTTP1, .nioHTTPTypes, .nioEmbedded, .nioHTTPCompression, .mustache, .serviceLifecycle,
             ]),
 
-        // The only target that knows every implementation.
-        .executableTarget(
-            name: "cohort",
-            dependencies: [
+        // The commands: the only target that knows every implementation.
+        room(
+            "CohortCommands",
+            [
                 "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "MongoDocuments", "DirectoryObjects",
                 "OTLPTracer", "RabbitMQTransport", "S3Objects", "TorchEngine",
                 "CohortClient",
                 "CohortCoordinator", "CohortPeer", "CohortServer", "CohortSystem", .argumentParser, .asyncHTTPClient, .configuration,
                 .crypto,
                 .logging, .nioCore, .nioPosix, .nioSSL, .serviceLifecycle, .subprocess, .swiftASN1, .system, .unixSignals, .x509,
-            ],
-            swiftSettings: settings,
+            ]),
+        .executableTarget(
+            name: "cohort", dependencies: ["CohortCommands"], swiftSettings: settings,
             // Libraries that an installed Cohort brings with it. The older kind of entry, which holds for what they need in turn as well.
             linkerSettings: [
                 .unsafeFlags(
@@ -175,23 +189,27 @@ let package = Package(
     ]
         + tests("CohortCoreTests", ["CohortCore", "CohortStrategies"])
         + tests("OTLPTracerTests", ["OTLPTracer", "CohortTracing", "CohortCore", .tracing])
-        + tests("CohortStrategiesTests", ["CohortStrategies", "CohortCore"])
+        + tests(
+            "CohortStrategiesTests", ["CohortStrategies", "CohortCore"], resources: [.copy("Resources/byzfl.json")],
+            exclude: ["Resources/make_byzfl.py"])
         + tests(
             "CohortTrainingTests", ["CohortTraining", "CohortCore", "CKernels"],
             resources: [.copy("Resources/reference.json")], exclude: ["Resources/make_reference.py"])
         + tests(
-            "TorchEngineTests", ["TorchEngine", "CohortTraining", "CohortCore", .crypto, .subprocess, .system],
+            "TorchEngineTests", ["cohort", "TorchEngine", "CohortTraining", "CohortCore", .crypto, .subprocess, .system],
             exclude: ["Resources/export_modules.py"])
         + tests(
             "CohortCoordinatorTests",
             [
-                "InMemory", .logging, .serviceLifecycle, .crypto, "CohortCoordinator", "CohortSystem", "DirectoryObjects", "CohortCore",
+                "InMemory", .logging, .serviceLifecycle, .crypto, "CohortCoordinator", "StrategyContract", "CohortSystem",
+                "DirectoryObjects", "CohortCore",
                 "CohortStrategies", "CohortTraining", "MongoDocuments", "RabbitMQTransport", "S3Objects",
             ])
         + tests(
             "CohortServerTests",
             [
-                "CohortServer", "CohortCore", "CohortPeer", "CohortSystem", "InMemory", "CohortClient", "SQLiteDocuments",
+                "CohortServer", "CohortCore", "CohortStrategies", "CohortPeer", "CohortSystem", "InMemory", "CohortClient",
+                "SQLiteDocuments",
                 "DirectoryObjects",
                 .asyncHTTPClient,
                 .crypto, .logging,
@@ -200,7 +218,10 @@ let package = Package(
             ])
         + tests(
             "CohortPeerTests",
-            ["CohortPeer", "CohortClient", "CohortCore", "CohortSystem", "CohortTraining", .asyncHTTPClient, .hummingbird])
+            [
+                "CohortPeer", "CohortClient", "CohortCore", "CohortSystem", "CohortTraining", .asyncHTTPClient, .hummingbird,
+                .serviceLifecycle,
+            ])
         + tests(
             "ContractTests",
             [
@@ -211,14 +232,15 @@ let package = Package(
         + tests(
             "SystemTests",
             [
-                "cohort", "CohortCore", "CohortClient", "CohortPeer", "CohortStrategies", "CohortTraining", .argumentParser,
+                "cohort", "CohortCommands", "CohortCore", "CohortClient", "CohortPeer", "CohortStrategies", "CohortTraining",
+                .argumentParser,
                 .asyncHTTPClient, .hummingbird,
                 .subprocess,
                 .serviceLifecycle,
                 .nioCore,
                 .nioHTTP1,
                 .system,
-            ])
+            ], exclude: ["Resources/make_module.py"])
         // Times the engine: only when asked for, COHORT_ONLY=EngineBench.
         + (only == "EngineBench"
             ? [
@@ -226,6 +248,16 @@ let package = Package(
                     name: "EngineBench", dependencies: ["CohortTraining", "CohortCore", "CKernels", "TorchEngine"],
                     path: "Benchmarks/EngineBench",
                     swiftSettings: settings)
+            ] : [])
+        // Times how updates become one: only when asked for, COHORT_ONLY=AggregationBench.
+        + (only == "AggregationBench"
+            ? [
+                .executableTarget(
+                    name: "AggregationBench",
+                    dependencies: [
+                        "CohortCoordinator", "CohortCore", "CohortStrategies", "CohortSystem", "CohortTraining", "DirectoryObjects",
+                    ],
+                    path: "Benchmarks/AggregationBench", swiftSettings: settings)
             ] : [])
         // Times a real RabbitMQ: only when asked for, COHORT_ONLY=BrokerBench.
         + (only == "BrokerBench"

@@ -27,23 +27,46 @@ class Net:
             for shape in ((outputs, inputs), (outputs,)):
                 draws = [generator.float() for _ in range(int(np.prod(shape)))]
                 self.parameters.append((2 * np.array(draws, np.float32) - 1).reshape(shape) * bound)
+        self.start = [tensor.copy() for tensor in self.parameters]
 
-    def load(self, file):
+    def load(self, file, streams=()):
+        """Takes the weights of a file; what an optimizer remembers stands behind them as tensors STREAM/NAME: a list each, {} where it is not there."""
         length = int.from_bytes(file[:8], "little")
         header, body = json.loads(file[8:8 + length]), file[8 + length:]
-        self.parameters = []
-        for name in self.names():
-            start, end = header[name]["data_offsets"]
-            self.parameters.append(np.frombuffer(body[start:end], "<f4").reshape(header[name]["shape"]).copy())
 
-    def file(self):
-        header, offset = {}, 0
-        for name, tensor in zip(self.names(), self.parameters):
-            header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, offset + tensor.nbytes]}
-            offset += tensor.nbytes
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        return len(text).to_bytes(8, "little") + text + b"".join(tensor.astype("<f4").tobytes() for tensor in self.parameters)
+        def tensor(name):
+            start, end = header[name]["data_offsets"]
+            return np.frombuffer(body[start:end], "<f4").reshape(header[name]["shape"]).copy()
+
+        self.parameters = [tensor(name) for name in self.names()]
+        self.start = [tensor.copy() for tensor in self.parameters]
+        names = {stream: [f"{stream}/{name}" for name in self.names()] for stream in streams}
+        return {stream: [tensor(name) for name in own] for stream, own in names.items() if all(name in header for name in own)}
+
+    def file(self, streams, compression=None, rest=None):
+        """The weights, and behind them each stream, by its name. With `compression` the change of the weights that were loaded, plus `rest`, in fewer bytes.
+        Returns the file and what rounding leaves of the change (None without)."""
+        names = self.names() + [f"{stream}/{name}" for stream in streams for name in self.names()]
+        tensors = [*self.parameters, *(tensor for own in streams.values() for tensor in own)]
+        if not compression:
+            return safetensors({name: ("F32", tensor.shape, tensor.astype("<f4").tobytes()) for name, tensor in zip(names, tensors)}), None
+        change = np.concatenate([(tensor - start).ravel() for tensor, start in zip(self.parameters, self.start)])
+        change += 0 if rest is None else rest
+        entries, all_scales = {}, []
+        for number, stream in enumerate([None, *streams]):
+            flat = change if stream is None else np.concatenate([tensor.ravel() for tensor in streams[stream]])
+            dtype, codes, scales, found = compressed(flat, compression, stream == "exp_avg_sq")
+            if stream is None:
+                rest = change - found
+            all_scales += scales
+            offset = 0
+            for name, tensor in list(zip(names, tensors))[number * len(self.parameters):(number + 1) * len(self.parameters)]:
+                entries[name] = (dtype, tensor.shape, codes[offset:offset + tensor.size].tobytes())
+                offset += tensor.size
+        if all_scales:
+            scales = np.concatenate(all_scales).astype("<f4")
+            entries = {"scales": ("F32", scales.shape, scales.tobytes())} | entries
+        return safetensors(entries, {"cohort_update": "change"}), rest
 
     def forward(self, x, training=False):
         """Outputs [rows, outputs], and what the way back needs: each layer's input, and the slope of what made it."""
@@ -66,11 +89,12 @@ class Net:
                 keep = (self.random.random(x.shape) >= self.spec["dropout"]).astype(np.float32) / np.float32(1 - self.spec["dropout"])
                 x, slope = x * keep, slope * keep
 
-    def losses(self, outputs, y):
-        """Of each row: its loss, the gradient by its outputs, whether it is right."""
+    def losses(self, outputs, y, loss=None):
+        """Of each row: its loss, the gradient by its outputs, whether it is right. Of a number `loss` is what is minimized: what is told is the square."""
         if self.spec["task"] == "regression":
             error = outputs[:, 0] - y
-            return error * error, 2 * error[:, None], np.zeros(len(y), bool)
+            slope = np.sign(error) if loss == "l1" else np.clip(error, -1, 1) if loss == "huber" else 2 * error
+            return error * error, slope[:, None], np.zeros(len(y), bool)
         shifted = outputs - outputs.max(1, keepdims=True)
         logarithms = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
         gradient = np.exp(logarithms)
@@ -100,13 +124,13 @@ class Net:
         delta = (np.exp(logarithms) * desired.sum(1, keepdims=True) - desired) / total
         return -(desired * logarithms).sum(1) * rows / total, delta.astype(np.float32), outputs.argmax(1) == y
 
-    def step(self, x, y, weights, smoothing, optimizer, lr, pull=None):
+    def step(self, x, y, weights, smoothing, optimizer, lr, pull=None, loss=None, correction=None):
         """One batch; returns the sum of losses and how many are right."""
         outputs, kept = self.forward(x, training=True)
         if smoothing:
             losses, delta, right = self.smoothed(outputs, y, weights, smoothing)
         else:
-            losses, delta, right = self.losses(outputs, y)
+            losses, delta, right = self.losses(outputs, y, loss)
             share = np.full(len(y), 1 / len(y), np.float32) if weights is None else weights[y] / weights[y].sum()
             delta = (delta * share[:, None]).astype(np.float32)
         gradients = []
@@ -116,10 +140,48 @@ class Net:
             if slope is not None:
                 delta = (delta @ self.parameters[2 * layer]) * slope
         optimizer.apply(self.parameters, gradients, lr)
+        if correction:
+            for tensor, part in zip(self.parameters, correction):
+                tensor -= np.float32(lr) * part
         if pull:  # (μ, the weights that the round began with)
             for tensor, start in zip(self.parameters, pull[1]):
                 tensor -= np.float32(lr * pull[0]) * (tensor - start)
         return float(losses.sum(dtype=np.float64)), int(right.sum())
+
+
+def safetensors(entries, metadata=None):
+    """A file of tensors, by name: (dtype, shape, bytes)."""
+    header, offset = {"__metadata__": metadata} if metadata else {}, 0
+    for name, (dtype, shape, content) in entries.items():
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + len(content)]}
+        offset += len(content)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + b"".join(content for _, _, content in entries.values())
+
+
+def compressed(flat, compression, squares, block=1024):
+    """The dtype, the codes, the blocks' scales, and what is read of them, as docs/protocol.md has it."""
+    flat = flat.astype(np.float32)
+    if compression == "fp32":
+        return "F32", flat.astype("<f4"), [], flat
+    if compression == "fp16" and not squares:
+        halves = np.clip(flat, -65504, 65504).astype("<f2")
+        return "F16", halves, [], halves.astype(np.float32)
+    if compression in ("fp16", "bf16"):
+        bits = flat.view(np.uint32)
+        halves = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+        return "BF16", halves, [], (halves.astype(np.uint32) << 16).view(np.float32)
+    blocks = np.pad(flat, (0, -len(flat) % block)).reshape(-1, block)
+    scales = np.abs(blocks).max(1) / np.float32(1 if squares else 127)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if squares:
+            codes = np.where(blocks > 0, np.clip(255 + np.rint(8 * np.log2(blocks / scales[:, None])), 1, 255), 0).astype(np.uint8)
+            found = np.where(codes > 0, np.exp2((codes.astype(np.float64) - 255) / 8).astype(np.float32), 0) * scales[:, None]
+        else:
+            codes = np.where(scales[:, None] > 0, np.clip(np.rint(blocks / scales[:, None]), -127, 127), 0).astype(np.int8)
+            found = codes.astype(np.float32) * scales[:, None]
+    return "U8" if squares else "I8", codes.ravel()[:len(flat)], [scales], found.ravel()[:len(flat)]
 
 
 class Optimizer:
@@ -127,6 +189,17 @@ class Optimizer:
 
     def __init__(self, spec):
         self.spec, self.steps, self.first, self.second = spec, 0, None, None
+
+    def streams(self, names, parameters):
+        """What it remembers, as PyTorch calls it."""
+        kept = {"momentum_buffer": self.first, "exp_avg": self.first, "exp_avg_sq": self.second}
+        return {name: kept[name] or [np.zeros_like(tensor) for tensor in parameters] for name in names}
+
+    def go_on(self, streams, steps):
+        """From what another remembered after so many steps."""
+        self.first = streams.get("momentum_buffer") or streams.get("exp_avg")
+        self.second = streams.get("exp_avg_sq") or [np.zeros_like(tensor) for tensor in self.first]
+        self.steps = steps
 
     def apply(self, parameters, gradients, lr):
         spec = self.spec

@@ -116,6 +116,8 @@ class Work:
         self.commands = queue.Queue()
         self.tables, self.stopped, self.answers, self.newest = {}, set(), collections.OrderedDict(), {}
         self.optimizer = None, None  # whose it is, and the optimizer of the last round
+        # Whose it is; what the answers that counted left: what rounding took, the control variate; the last answer's round, and what that left.
+        self.left = None, (None, None), None, (None, None)
         threading.Thread(target=self.run, daemon=True).start()
 
     def obey(self, command):
@@ -175,10 +177,11 @@ class Work:
             return self.answers[key]  # A repeat.
         table = self.table(train, about)
         net = Net(train["model"], train["seed"])
+        remembered = {}
         if train.get("weights_url"):
             data = base64.b64decode(train["weights"]) if train.get("weights") else b""
             good = hashlib.sha256(data).hexdigest() == train["weights_sha256"]
-            net.load(data if good else self.server.get(train["weights_url"], train["weights_sha256"]))
+            remembered = net.load(data if good else self.server.get(train["weights_url"], train["weights_sha256"]), train.get("streams", []))
         else:
             net.initialize(train["model_seed"])
         part = train.get("validation_rows")
@@ -186,13 +189,26 @@ class Work:
         results = {}
         if train.get("weights_url") and part:
             results["evaluation"] = net.counts(table, held_out)
-        results |= self.train(train, about, table, net, held_out)
+        left, correction = self.settled(train), None
+        if train.get("streams") == ["control_variate"] and train["epochs"]:
+            of_all = remembered.get("control_variate") or [np.zeros_like(tensor) for tensor in net.parameters]
+            own = left[1] or of_all
+            correction = [mean - part for mean, part in zip(of_all, own)]
+        results |= self.train(train, about, table, net, held_out, remembered, correction)
         if train["evaluate_after"]:
             results["own_evaluation"] = net.counts(table, held_out)
         self.check(train["session_id"])
         done = {"type": "DONE", **about, "round": train["round"], "attempt": train.get("attempt", 0), "results": results}
         if train.get("update_url"):
-            content = net.file()
+            optimizer = self.optimizer[1]
+            if correction:
+                streams = {"control_variate": self.mean_gradient(net, correction) if self.rates else own}
+            else:
+                streams = optimizer.streams(train.get("streams", []), net.parameters)
+            content, rest = net.file(streams, train.get("update_compression"), left[0])
+            self.left = train["session_id"], left, train["round"], (rest, streams.get("control_variate"))
+            if train.get("streams") and not correction:
+                results["optimizer_steps"] = optimizer.steps
             done["update"] = {"key": train["update_key"], "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
             if len(content) <= train.get("inline_update_bytes", 0):
                 done["update_data"] = base64.b64encode(content).decode()
@@ -204,14 +220,28 @@ class Work:
             self.answers.popitem(last=False)
         return done
 
-    def train(self, train, about, table, net, held_out):
+    def settled(self, train):
+        """What the last answer that counted left: (what rounding took, the control variate)."""
+        session, settled, last, pending = self.left
+        if session != train["session_id"]:
+            return None, None
+        return pending if last is not None and last == train.get("counted_round") else settled
+
+    def mean_gradient(self, net, correction):
+        """Of all steps of this round, each of which also subtracted lr times the correction."""
+        return [(start - tensor) / np.float32(self.rates) - part for start, tensor, part in zip(net.start, net.parameters, correction)]
+
+    def train(self, train, about, table, net, held_out, remembered, correction=None):
         kept = train.get("optimizer_state") == "keep" and self.optimizer[0] == (train["session_id"], train["optimizer"])
         optimizer, rows = self.optimizer[1] if kept else Optimizer(train["optimizer"]), table.assigned(train["rows"])
+        if remembered and train.get("optimizer_steps"):
+            optimizer.go_on(remembered, train["optimizer_steps"])
         self.optimizer = (train["session_id"], train["optimizer"]), optimizer
         weights = np.array(train["class_weights"], np.float32) if train.get("class_weights") else None
         pull = (train["proximal_mu"], [tensor.copy() for tensor in net.parameters]) if train.get("proximal_mu") else None
         batch, deadline = train["batch_size"], time.perf_counter() + (train.get("time_limit") or math.inf)
         begun = told = time.perf_counter()
+        self.rates = 0.0
         samples, epochs, last, best, since = 0, 0, {}, (math.inf, None), 0
         for epoch in range(train["epochs"]):
             lr, order = train["lr"] * factor(train.get("lr_schedule"), epoch), net.random.permutation(rows)
@@ -221,7 +251,8 @@ class Work:
                 if time.perf_counter() > deadline:
                     break
                 chosen = order[first:first + batch]
-                loss_sum, right = net.step(table.x[chosen], table.y[chosen], weights, train.get("label_smoothing", 0), optimizer, lr, pull)
+                loss_sum, right = net.step(table.x[chosen], table.y[chosen], weights, train.get("label_smoothing", 0), optimizer, lr, pull, train.get("loss"), correction)
+                self.rates += lr
                 loss, correct, seen = loss + loss_sum, correct + right, seen + len(chosen)
                 if time.perf_counter() - told > min(5, train.get("progress_within", 60) / 4):
                     told = time.perf_counter()

@@ -54,6 +54,15 @@ void Model::restore(const cohort_torch_options &options, const float *first_valu
     set_steps(steps);
 }
 
+void Model::correct(const float *values) {
+    // The same memory each time: a recorded step reads it.
+    if (values && !correction.defined()) correction = at::empty({count}, floats);
+    if (values) set(correction, values);
+    if (is_corrected == (values != nullptr)) return;
+    is_corrected = values != nullptr;
+    options_changed();
+}
+
 void Model::forget() {
     first.zero_();
     second.zero_();
@@ -77,7 +86,7 @@ void Model::take(const cohort_torch_options &options) {
     if (options.batch_size < 1 || options.batch_size > INT32_MAX) throw Fault(COHORT_TORCH_INVALID, "batch_size is " + std::to_string(options.batch_size));
     Optimizer asked{
         options.optimizer, options.momentum, options.weight_decay, options.beta1, options.beta2, options.epsilon, options.nesterov != 0};
-    Loss loss{{}, options.label_smoothing, options.gradient_clip, options.proximal_mu};
+    Loss loss{{}, options.label_smoothing, options.gradient_clip, options.proximal_mu, options.number_loss};
     if (options.class_weights) {
         if (task != COHORT_TORCH_CLASSIFICATION) throw Fault(COHORT_TORCH_INVALID, "class weights are for a classification");
         loss.class_weights.assign(options.class_weights, options.class_weights + output_count);
@@ -167,6 +176,7 @@ void Model::update() {
         }
         break;
     }
+    if (is_corrected) weights.addcmul_(part(correction), minus_learning_rate);
     if (loss_options.proximal_mu > 0) {
         at::sub_out(difference, weights, anchor.narrow(0, 0, trained));
         weights.addcmul_(difference, minus_learning_rate, loss_options.proximal_mu);

@@ -33,12 +33,17 @@ public:
     uint64_t steps() const { return step_count; }
     /// NULL: zeros.
     void restore(const cohort_torch_options &options, const float *first_values, const float *second_values, uint64_t steps);
+    /// What each step subtracts, times the learning rate; NULL: nothing.
+    void correct(const float *values);
 
     using GoesOn = std::function<bool()>;
     virtual cohort_torch_counts train(
         const Table &table, const uint32_t *rows, uint64_t count, const cohort_torch_options &options, const GoesOn &goes_on) = 0;
     virtual cohort_torch_counts evaluate(const Table &table, const uint32_t *rows, uint64_t count, const GoesOn &goes_on) = 0;
     virtual void predict(const float *features, uint64_t rows, float *outputs) = 0;
+
+    /// As a file of its own format.
+    virtual std::string saved() { throw Fault(COHORT_TORCH_INVALID, "this model is no module"); }
 
     uint64_t reduced_batch() const { return reduced; }
 
@@ -80,6 +85,9 @@ private:
     /// The weights that were loaded, and room to subtract in; undefined until a pass is pulled toward them.
     at::Tensor anchor, difference;
     bool is_anchored = false;
+    /// Undefined until there is one.
+    at::Tensor correction;
+    bool is_corrected = false;
     uint64_t dropout_seed = 0;
     bool is_seeded = false;
 

@@ -18,8 +18,9 @@ namespace {
 
 constexpr uint64_t evaluation_rows = 1024;
 
-/// What an error of a module's own code says is its last line; where in the code it was stands before it.
-std::string last_line(const std::string &text) {
+/// What an error of a module's own code says is its last line; where in the code it was stands before it, and where in libtorch behind it.
+std::string last_line(const std::string &whole) {
+    auto text = whole.substr(0, whole.find("\nException raised from"));
     auto end = text.find_last_not_of(" \n");
     if (end == std::string::npos) return "no reason was given";
     auto begin = text.find_last_of('\n', end);
@@ -66,6 +67,13 @@ public:
     }
 
     void set_training(bool is_training) override { module.train(is_training); }
+
+    std::string saved() override {
+        module.eval();
+        std::ostringstream stream;
+        module.save(stream);
+        return stream.str();
+    }
 
 private:
     torch::jit::Module module;
@@ -184,7 +192,14 @@ at::Tensor Module::forward(const at::Tensor &features) {
 }
 
 at::Tensor Module::mean_loss(const at::Tensor &outputs, const at::Tensor &targets, bool is_trained) const {
-    if (task == COHORT_TORCH_REGRESSION) return at::mse_loss(outputs, targets.unsqueeze(1));
+    if (task == COHORT_TORCH_REGRESSION) {
+        auto numbers = targets.unsqueeze(1);
+        switch (is_trained ? loss_options.number_loss : COHORT_TORCH_MSE) {
+        case COHORT_TORCH_L1: return at::l1_loss(outputs, numbers);
+        case COHORT_TORCH_HUBER: return at::huber_loss(outputs, numbers);
+        case COHORT_TORCH_MSE: return at::mse_loss(outputs, numbers);
+        }
+    }
     std::optional<at::Tensor> weight;
     if (is_trained && class_weights.defined()) weight = class_weights;
     return at::cross_entropy_loss(outputs, targets.to(at::kLong), weight, at::Reduction::Mean, -100, is_trained ? loss_options.label_smoothing : 0);
@@ -242,7 +257,9 @@ cohort_torch_counts Module::train(
             reduced = size;
             continue;
         }
-        add(outputs.detach(), y, mean.detach());
+        // Of a number the squared error is told, whatever was minimized.
+        auto is_other = task == COHORT_TORCH_REGRESSION && loss_options.number_loss != COHORT_TORCH_MSE;
+        add(outputs.detach(), y, is_other ? mean_loss(outputs.detach(), y, false) : mean.detach());
         update();
         start += some;
         ++step_count;

@@ -24,6 +24,8 @@ public:
 
     virtual at::Tensor forward(const at::Tensor &input) = 0;
     virtual void set_training(bool is_training) = 0;
+    /// The bytes of a file that has it, with its tensors as they are, ready to predict.
+    virtual std::string saved() = 0;
 };
 
 /// - Throws: Fault for bytes that are no TorchScript of a version that this libtorch reads.
@@ -43,6 +45,7 @@ public:
         const Table &table, const uint32_t *rows, uint64_t count, const cohort_torch_options &options, const GoesOn &goes_on) override;
     cohort_torch_counts evaluate(const Table &table, const uint32_t *rows, uint64_t count, const GoesOn &goes_on) override;
     void predict(const float *features, uint64_t rows, float *outputs) override;
+    std::string saved() override { return format->saved(); }
 
 private:
     std::unique_ptr<ModuleFormat> format;

@@ -227,7 +227,13 @@ void Net::squared_error(Batch &batch, bool wants_gradient) {
     sums.select(0, 0).add_(delta.square().sum(at::kDouble));
     sums.select(0, 2).add_(targets.sum(at::kDouble));
     sums.select(0, 3).add_(targets.square().sum(at::kDouble));
-    if (wants_gradient) delta.mul_(2.0 / static_cast<double>(batch.rows));
+    if (!wants_gradient) return;
+    auto share = 1.0 / static_cast<double>(batch.rows);
+    switch (loss_options.number_loss) {
+    case COHORT_TORCH_MSE: delta.mul_(2 * share); break;
+    case COHORT_TORCH_L1: delta.sign_().mul_(share); break;
+    case COHORT_TORCH_HUBER: delta.clamp_(-1, 1).mul_(share); break;
+    }
 }
 
 void Net::backward(Batch &batch) {

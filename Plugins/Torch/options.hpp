@@ -21,6 +21,7 @@ struct Loss {
     double label_smoothing = 0;
     double gradient_clip = 0;
     double proximal_mu = 0;
+    cohort_torch_loss number_loss = COHORT_TORCH_MSE;
 
     bool operator==(const Loss &) const = default;
 };

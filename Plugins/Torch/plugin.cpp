@@ -189,6 +189,13 @@ const cohort_torch_api api = {
                 model->model->restore(*options, first, second, steps);
             });
         },
+    .correct =
+        [](cohort_torch_model *model, const float *correction, uint64_t count) {
+            return on(model->model->device, [&] {
+                check_count(model, count);
+                model->model->correct(correction);
+            });
+        },
     .train =
         [](cohort_torch_model *model, const cohort_torch_table *table, const uint32_t *rows, uint64_t count, const cohort_torch_options *options,
            int32_t (*goes_on)(void *), void *context, cohort_torch_counts *counts) {
@@ -206,6 +213,13 @@ const cohort_torch_api api = {
     .save_torchscript =
         [](const cohort_torch_spec *spec, const float *weights, uint64_t count, const char *path) {
             return guarded([&] { cohort::save_torchscript(*spec, weights, count, path); });
+        },
+    .save_module =
+        [](cohort_torch_model *model, void (*take)(void *context, const void *bytes, uint64_t count), void *context) {
+            return on(model->model->device, [&] {
+                auto bytes = model->model->saved();
+                take(context, bytes.data(), bytes.size());
+            });
         },
     .reduced_batch = [](const cohort_torch_model *model) { return model->model->reduced_batch(); },
 };

@@ -196,14 +196,21 @@ CLONES void cohort_pull(float *restrict w, const float *restrict anchor, size_t 
     for (size_t i = 0; i < count; i++) w[i] -= share * (w[i] - anchor[i]);
 }
 
-double cohort_squared_error(float *outputs, const float *targets, size_t rows, int gradient, double *sums) {
+CLONES void cohort_shift(float *restrict w, const float *restrict d, size_t count, float share) {
+    for (size_t i = 0; i < count; i++) w[i] -= share * d[i];
+}
+
+double cohort_squared_error(float *outputs, const float *targets, size_t rows, enum cohort_number_loss gradient, double *sums) {
     double loss = 0;
-    float scale = 2 / (float)rows;
+    float scale = (gradient == COHORT_MSE ? 2 : 1) / (float)rows;
     for (size_t i = 0; i < rows; i++) {
         float error = outputs[i] - targets[i];
         loss += (double)error * error;
         sums[0] += targets[i];
         sums[1] += (double)targets[i] * targets[i];
+        if (gradient == COHORT_L1) error = error > 0 ? 1 : error < 0 ? -1 : error;
+        // A number that is none stays one.
+        if (gradient == COHORT_HUBER) error = error > 1 ? 1 : error < -1 ? -1 : error;
         if (gradient) outputs[i] = error * scale;
     }
     return loss;

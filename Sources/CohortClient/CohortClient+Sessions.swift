@@ -53,6 +53,28 @@ extension CohortClient {
         return try await caller.fetch(call)
     }
 
+    /// The user's modules.
+    public func modules() async throws -> [API.Module] { try await caller.fetch(.get("modules")) }
+
+    /// Uploads a module's file, streamed from disk.
+    /// - Throws: `invalid` when there is no such file, or the server finds it is none of a module.
+    public func addModule(at path: String) async throws -> API.Module {
+        let path = FilePath(path)
+        return try await Self.readableFile(path) {
+            try await FileSystem.shared.withFileHandle(forReadingAt: path) { handle in
+                let info = try await handle.info()
+                guard info.type == .regular else { throw CohortError(.invalid, "\(path) is not a file") }
+                var call = HTTPCall.post("modules")
+                call.headers = ["Content-Type": "application/octet-stream"]
+                call.body = .stream(handle.readChunks(), length: .known(info.size))
+                call.timeout = .hours(24)
+                return try await caller.fetch(call)
+            }
+        }
+    }
+
+    public func deleteModule(sha256: String) async throws { try await caller.send(.delete("modules", sha256)) }
+
     /// The user's sessions, newest first.
     /// - Parameter before: the id of the last session of the page before.
     public func sessions(limit: Int = 1_000, before: String? = nil) async throws -> [API.SessionSummary] {
@@ -90,6 +112,16 @@ extension CohortClient {
     }
 
     public func results(id: String) async throws -> API.Results { try await caller.fetch(.get("sessions", id, "results")) }
+
+    /// What the model was made of.
+    public func receipt(id: String) async throws -> API.Receipt { try await caller.fetch(.get("sessions", id, "receipt")) }
+
+    /// One of the receipt's files.
+    public func update(id: String, key: String) async throws -> [UInt8] {
+        var call = HTTPCall.get("sessions", id, "update")
+        call.query = [("key", key)]
+        return Array(try await caller.body(of: try await caller.open(call)).readableBytesView)
+    }
 
     /// The session's time series.
     public func metrics(id: String) async throws -> [MetricPoint] { try await caller.fetch(.get("sessions", id, "metrics")) }

@@ -90,7 +90,7 @@ extension SessionSettings {
     /// Every field as the form of `POST /sessions/start` names it.
     func formFields() throws -> [(name: String, value: String)] {
         try SessionSetting.all.compactMap { setting in
-            guard from == nil || !setting.isOfModel else { return nil }
+            guard from == nil || !setting.isOfModel, module == nil || !SessionSetting.ofSimpleDNN.contains(setting.name) else { return nil }
             return try setting.text(of: self).map { (setting.name, $0) }
         }
     }

@@ -22,18 +22,23 @@ struct DatasetPreparation {
         let finding = try await onOwnThread { shouldContinue in
             try SchemaInference.infer(
                 csvAt: file.path, target: settings.target, task: settings.task, validation: settings.validation, seed: settings.seed,
-                options: settings.data ?? DataOptions(), model: start?.schema, shouldContinue: shouldContinue)
+                options: settings.dataOptions, model: start?.schema, shouldContinue: shouldContinue)
         }
         let schema = finding.schema
         try settings.check(for: schema)  // Said now, if it cannot be.
-        let model = ModelSpec(
+        let given = try await givenModule()
+        var model = ModelSpec(
             inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
-            dropout: settings.dropout, task: schema.task)
+            dropout: settings.dropout, task: schema.task, module: given?.about.module ?? start?.spec.module)
+        if model.module != nil { (model.hidden, model.activation, model.dropout) = ([], .relu, 0) }
+        if let given { try given.about.check(for: schema) }
         try model.check()
         var weights: ObjectReference?
-        if let start {
-            let parameters = try Self.parameters(of: start, for: model, schema)
+        if let parameters = try given?.parameters ?? start.map({ try Self.parameters(of: $0, for: model, schema) }) {
             weights = try await objects.put(try Weights.encode(model, parameters), key: "checkpoints/\(session.id)/start.safetensors")
+        }
+        if let module = given?.module ?? start?.module {
+            _ = try await objects.put(module, key: Self.moduleKey(session.id))
         }
         let table = try await SchemaObject(of: schema, sessionId: session.id, in: objects)
         return (
@@ -41,6 +46,22 @@ struct DatasetPreparation {
                 filename: session.filename, csvLink: "s3://\(objects.bucket)/\(upload.key)", object: upload, schema: schema,
                 schemaObject: table.reference, warnings: finding.warnings), model, weights
         )
+    }
+
+    /// Where peers get a session's module from, as long as it lasts.
+    static func moduleKey(_ sessionId: String) -> String { "checkpoints/\(sessionId)/module" }
+
+    /// The module that the session was started with.
+    /// - Throws: ``CohortError`` `notFound` when it was deleted since, `invalid` for a file that is none.
+    private func givenModule() async throws -> ModuleFile? {
+        guard let object = session.moduleObject else { return nil }
+        let bytes: [UInt8]
+        do {
+            bytes = try await objects.get(object.key)
+        } catch let error as CohortError where error.code == .notFound {
+            throw CohortError(.notFound, "the module \(object.sha256.prefix(12)) was deleted before the session began")
+        }
+        return try await onOwnThread { _ in try ModuleFile.decode(bytes) }
     }
 
     /// The model that the session goes on from.
@@ -62,6 +83,13 @@ struct DatasetPreparation {
             throw CohortError(.internal, "the model to go on from has another shape than its session's document says")
         }
         guard let order = schema.featureOrder(in: start.schema) else { return start.parameters }
+        guard model.module == nil else {
+            let names = start.schema.columns.filter { $0.featureCount > 0 }.map(\.name)
+            throw CohortError(
+                .invalid,
+                "the columns must be in the order in which the module that training goes on from knows them: \(names.prefix(20).joined(separator: ", "))\(names.count > 20 ? ", …" : "")"
+            )
+        }
         var parameters = start.parameters
         let inputs = model.inputs
         for row in 0..<model.widths[1] {

@@ -9,7 +9,8 @@ import FoundationEssentials
     import Darwin
 #endif
 
-/// Measures models on a session's held-out rows in the server's own process: what decides anything is not taken on a peer's word alone.
+/// Measures models on a session's held-out rows in the server's own process: what decides anything is not taken on a peer's word alone. But
+/// for modules, which are somebody's code: it is not run here, and peers' words are all there is.
 /// Blocks its own thread.
 actor Evaluator {
     /// Multiplications that a measurement at the end may take, about a second of one core, and one after each round.
@@ -38,7 +39,7 @@ actor Evaluator {
     ///   - slice: positions among the held-out rows; nil: all.
     /// - Returns: sums over the rows measured: all of them where they are few, else an even choice; nil when there is nothing to measure on.
     func measure(_ parameters: [Float], of session: Session, isFinal: Bool, slice: RowRange? = nil) async throws -> Counts? {
-        guard let spec = session.model, let sample = try await loaded(session) else { return nil }
+        guard let spec = session.model, spec.module == nil, let sample = try await loaded(session) else { return nil }
         let model = try prepared(spec)
         try model.load(parameters: parameters)
         var rows = slice.map { sample.rows(in: $0) } ?? sample.table.validationRows[...]
@@ -50,7 +51,7 @@ actor Evaluator {
 
     /// In detail, of the final model.
     func evaluate(_ parameters: [Float], of session: Session) async throws -> Evaluation? {
-        guard let spec = session.model, let sample = try await loaded(session), let schema else { return nil }
+        guard let spec = session.model, spec.module == nil, let sample = try await loaded(session), let schema else { return nil }
         let model = try prepared(spec)
         try model.load(parameters: parameters)
         var tally = EvaluationTally(schema)

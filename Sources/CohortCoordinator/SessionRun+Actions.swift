@@ -14,14 +14,25 @@ extension SessionRun {
             do {
                 let session = machine.session
                 let began = time.date
-                let (weights, parameters) = try await updates.aggregate(outcome, of: session)
+                let outer = try StrategyCatalogue.named(session.settings.strategy).outerOptimizer(session.settings)
+                let combined = try await updates.combine(outcome, of: session, outer: outer)
+                if let harm = try await harm(in: outcome, combined, outer, machine) {
+                    return machine.handle(.harmful(peerId: harm.peerId, why: harm.why), now: clock.now())
+                }
+                let aggregate = try await updates.finish(combined, outer: outer)
                 let aggregated = time.date
-                // Late uploads to the round are not wanted any more.
-                try await coordinator.objects.closeLinks(
-                    prefix: "updates/\(id)/g\(session.generation)-r\(session.round)-")
-                let counts = await measure(parameters, of: session, isFinal: !machine.isSynchronous)
+                // Late uploads to the round are not wanted any more, unless they count in a later one.
+                if !machine.isBuffered {
+                    try await coordinator.objects.closeLinks(
+                        prefix: "\(session.updatePrefix)g\(session.generation)-r\(session.round)-")
+                }
+                let counts = await measure(aggregate.parameters, of: session, isFinal: machine.hasOwnModels)
                 traceRound(session, aggregation: began, measurement: aggregated)
-                return machine.handle(.aggregated(weights, measured: counts), now: clock.now())
+                return machine.handle(
+                    .aggregated(aggregate.reference, measured: counts, outer: aggregate.outer, aggregate.contributions, of: outcome),
+                    now: clock.now())
+            } catch let diverged as UpdateReader.Diverged {
+                return machine.handle(.failed(diverged.message), now: clock.now())
             } catch let changed as UpdateReader.Changed {
                 return machine.handle(.aggregationFailed(peerId: changed.peerId, why: changed.why), now: clock.now())
             }
@@ -32,6 +43,31 @@ extension SessionRun {
             let version = try await documents.nextModelVersion(of: machine.session)
             return machine.handle(.concluded(object, metrics, evaluation, version: version), now: clock.now())
         }
+    }
+
+    /// Of the changes that stand out, the one without which the model is clearly better on held-out rows.
+    private func harm(
+        in outcome: RoundOutcome, _ combined: UpdateReader.Combined, _ outer: OuterOptimizer?, _ machine: SessionMachine
+    ) async throws -> (peerId: String, why: String)? {
+        let suspects = machine.suspects(outcome, combined.contributions)
+        guard !suspects.isEmpty, let with = await measure(combined.parameters, of: machine.session, isFinal: false)?.loss else {
+            return nil
+        }
+        var worst: (peerId: String, why: String)?
+        var least = machine.harmlessLoss(with)
+        for suspect in suspects {
+            let others = try await updates.combine(outcome.without([suspect.peerId]), of: machine.session, outer: outer)
+            guard let without = await measure(others.parameters, of: machine.session, isFinal: false)?.loss, without < least else {
+                continue
+            }
+            least = without
+            func rounded(_ loss: Double) -> Double { (loss * 1_000).rounded() / 1_000 }
+            worst = (
+                suspect.peerId,
+                "its change \(suspect.why), and the held-out loss is \(rounded(with)) with it, \(rounded(without)) without it"
+            )
+        }
+        return worst
     }
 
     // MARK: Tracing
@@ -65,7 +101,7 @@ extension SessionRun {
     /// What a peer's answer is to be held against: its own model (`independent`), or the final model on the slice that it measured.
     func measured(_ event: DoneEvent, _ parameters: [Float]?, _ place: SessionPeer, _ machine: SessionMachine) async -> Counts? {
         let session = machine.session
-        if !machine.isSynchronous, let parameters { return await measure(parameters, of: session, isFinal: true) }
+        if machine.hasOwnModels, let parameters { return await measure(parameters, of: session, isFinal: true) }
         guard machine.isEvaluation, let slice = place.validationRows else { return nil }
         do {
             guard let weights = try await updates.parameters(of: session) else { return nil }
@@ -156,7 +192,7 @@ extension SessionRun {
         if schema == nil { schema = try await SchemaObject(of: session, in: coordinator.objects) }
         guard let schema else { throw CohortError(.internal, "session \(session.id) trains without a schema") }
         var weights: Data?
-        if let reference = session.weights { weights = try await updates.smallFile(of: reference, model) }
+        if let reference = session.weights, let layout = session.layout { weights = try await updates.smallFile(of: reference, layout) }
         return try await TrainCommandBuilder(
             session: session, recipe: try StrategyCatalogue.named(session.settings.strategy).recipe(session.settings), dataset: dataset,
             model: model, schema: schema, weights: weights, objects: coordinator.objects,
@@ -169,7 +205,10 @@ extension SessionRun {
     private func claim(_ count: Int, _ machine: inout SessionMachine) async throws -> Step {
         let candidates = try await documents.availablePeers().filter { peer in
             let place = machine.place(of: peer.id)
-            guard peer.mayServe(ownerId: machine.session.ownerId, pool: machine.session.settings.pool ?? .mine) else { return false }
+            guard
+                peer.canTrain(
+                    machine.session.settings, ownerId: machine.session.ownerId, isModule: machine.session.model?.module != nil)
+            else { return false }
             return place?.isAlive != true && place?.state != .failed
         }.sorted { a, b in
             func rank(_ peer: Peer) -> Int {
@@ -210,7 +249,7 @@ extension SessionRun {
         }
         try await documents.freePeers(ofSession: id)
         try await coordinator.transport.close(session.eventQueue)
-        for prefix in ["updates/\(id)/", "checkpoints/\(id)/", session.dataset?.object.key].compactMap({ $0 }) {
+        for prefix in [session.updatePrefix, "checkpoints/\(id)/", session.dataset?.object.key].compactMap({ $0 }) {
             try await coordinator.objects.closeLinks(prefix: prefix)
         }
         if session.modelObject == nil, let weights = session.best?.weights ?? session.weights {
@@ -243,7 +282,7 @@ extension SessionRun {
     func discard(_ keys: [String], _ session: Session) async {
         guard !keys.isEmpty else { return }
         discarded += keys
-        let bytes = discarded.count * 4 * (session.model?.parameterCount ?? 0)
+        let bytes = discarded.count * 4 * (session.layout?.count ?? 0)
         guard bytes > 16 << 20 || discarded.count >= 200 else { return }
         do {
             try await coordinator.objects.delete(discarded)
@@ -260,7 +299,14 @@ extension SessionRun {
     private func removeWorkings(_ session: Session) async throws {
         let kept = Set((session.checkpoints.map(\.weights) + [session.weights, session.best?.weights].compactMap { $0 }).map(\.key))
         let checkpoints = try await coordinator.objects.list(prefix: "checkpoints/\(id)/").filter { !kept.contains($0) }
-        var keys = try await coordinator.objects.list(prefix: "updates/\(id)/") + checkpoints
+        var keys = checkpoints
+        if session.settings.keepUpdates == true {
+            let counted = Set(try await documents.rounds(sessionId: id).flatMap { $0.contributions ?? [] }.compactMap(\.key))
+            keys += try await coordinator.objects.list(prefix: session.updatePrefix).filter { !counted.contains($0) }
+            keys.removeAll { $0 == session.startWeights?.key }
+        } else {
+            keys += try await coordinator.objects.list(prefix: session.updatePrefix)
+        }
         // Nothing was made of it, and nothing can be any more.
         if session.dataset == nil, let upload = session.upload { keys.append(upload.key) }
         if !keys.isEmpty { try await coordinator.objects.delete(keys) }

@@ -114,7 +114,7 @@ extension SessionRun {
             if let why = machine.implausibility(of: event) { return machine.apply(.refused(event, why: why), now: clock.now()) }
             do {
                 let inspected = try await updates.inspect(
-                    event, attempt: place.attempt ?? 0, of: machine.session, collects: !machine.isSynchronous)
+                    event, attempt: place.attempt ?? 0, of: machine.session, collects: machine.hasOwnModels)
                 let measured = await measured(event, inspected?.parameters, place, machine)
                 return machine.apply(.done(event, norm: inspected?.norm, measured: measured), now: clock.now())
             } catch let error as CohortError where error.code == .invalid || error.code == .notFound {

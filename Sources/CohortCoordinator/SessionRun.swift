@@ -72,7 +72,7 @@ final class SessionRun {
             } catch {
                 faults.add("\(error)")
                 logger.error("fault \(faults.count) in a row: \(error)")
-                await show(faults)
+                await show(faults, isHeld: held != nil)
                 do { try await time.sleep(seconds: faults.pause) } catch { return logger.info("left to be taken up again") }
             }
         }
@@ -96,13 +96,14 @@ final class SessionRun {
         return time.date.timeIntervalSince(session.createdAt) <= configuration.startSeconds
     }
 
-    private func show(_ faults: Faults) async {
+    /// - Parameter isHeld: a session without this coordinator's lease is another's to change, or of its start.
+    private func show(_ faults: Faults, isHeld: Bool) async {
         let words = "the server: \(faults.last) (try \(faults.count + 1) of \(faults.limit))"
         var notice = SessionNotice(sessionId: id, kind: .status, time: time.date, message: "Waiting for \(words)")
         notice.status = .running
         await coordinator.feed.publish(notice)
         // The document says it too, where it can be stored: the store may be the very fault that is shown, and that was logged.
-        guard var session = try? await documents.session(id: id), !session.status.isFinal else { return }
+        guard isHeld, var session = try? await documents.session(id: id), !session.status.isFinal else { return }
         session.waitingFor = words
         _ = try? await documents.update(session)
     }
@@ -150,7 +151,8 @@ final class SessionRun {
         if session.status == .running {
             let answers = try await documents.answers(sessionId: id)
             machine.restore(answers)
-            await updates.restore(answers, model: session.model)
+            try await updates.restore(answers, of: session)
+            if session.lastRound != nil { machine.restore(try await documents.rounds(sessionId: id).last) }
         }
         if let fatal {
             try await carryOut(machine.handle(.failed(fatal), now: clock.now()), &machine, [])

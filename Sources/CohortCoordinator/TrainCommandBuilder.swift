@@ -7,7 +7,7 @@ import FoundationEssentials
 /// Makes peers' TRAIN from the session's document as it is stored.
 struct TrainCommandBuilder {
     /// Bytes of a weights file that travels in the message as well.
-    static let largestInlineWeights = 6 << 10
+    static let largestInlineWeights = 18 << 10
     /// How much longer than other links one to PUT an update holds.
     private static let putSeconds = 7 * 86_400.0
 
@@ -23,6 +23,7 @@ struct TrainCommandBuilder {
     private let csvUrl: String
     private let schemaUrl: String
     private let weightsUrl: String?
+    private let moduleUrl: String?
     private let classWeights: [Double]?
     /// Of each peer among those of the session by name.
     private let places: [String: Int]
@@ -49,6 +50,7 @@ struct TrainCommandBuilder {
         places = Dictionary(byName.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
         csvUrl = try await objects.presignedGet(dataset.object.key, expiry: expiry)
         schemaUrl = try await objects.presignedGet(schema.reference.key, expiry: expiry)
+        moduleUrl = model.module == nil ? nil : try await objects.presignedGet(DatasetPreparation.moduleKey(session.id), expiry: expiry)
         weightsUrl = if let weights = session.weights { try await objects.presignedGet(weights.key, expiry: expiry) } else { nil }
     }
 
@@ -75,20 +77,27 @@ struct TrainCommandBuilder {
         command.schemaUrl = schemaUrl
         command.traceparent = SessionTrace(session)?.parent(.round(session.round, generation: session.generation)).text
         command.validationRows = peer.validationRows
+        command.streams = session.streams
+        if let moduleUrl {
+            command.moduleUrl = moduleUrl
+            command.moduleOwner = session.ownerId
+        }
         if let weights = session.weights {
             command.weightsUrl = weightsUrl
             command.weightsSha256 = weights.sha256
             command.weights = self.weights
+            command.optimizerSteps = session.optimizerSteps
         }
         if !isEvaluation {
             let key = UpdateReader.key(
-                sessionId: session.id, generation: session.generation, round: session.round, attempt: peer.attempt ?? 0, peerId: peer.id)
+                session, generation: session.generation, round: session.round, attempt: peer.attempt ?? 0, peerId: peer.id)
             command.updateKey = key
             // It dies with its round, however long that takes.
             command.updateUrl = try await objects.presignedPut(
-                key, maxBytes: Weights.maxBytes(model), expiry: expiry.addingTimeInterval(Self.putSeconds))
+                key, maxBytes: Weights.maxBytes(session.layout ?? WeightsLayout(model)), expiry: expiry.addingTimeInterval(Self.putSeconds))
             command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
+            command.countedRound = peer.countedRound
             command.classWeights = classWeights
             command.take(session.settings, recipe, epochs: hyperparameters.epochs, round: session.round)
         }

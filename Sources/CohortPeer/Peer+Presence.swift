@@ -47,7 +47,8 @@ extension Peer {
         }
         return PeerCapabilities(
             cores: Machine.cores, memoryBytes: Machine.memoryBytes, engine: identity.name, device: identity.device,
-            samplesPerSecond: record.measurement?.samplesPerSecond ?? 1, platform: Machine.platform, version: configuration.version)
+            samplesPerSecond: record.measurement?.samplesPerSecond ?? 1, platform: Machine.platform, version: configuration.version,
+            modules: identity.runsModules ? configuration.allowsModules : nil)
     }
 
     /// Tries for as long as the server is away.

@@ -15,7 +15,8 @@ extension Peer {
 
     private func carryOut(_ command: TrainCommand, _ control: RunControl, with trainer: Trainer) async {
         let key = RunKey(command)
-        guard !control.isStopped, let peerId = registered?.peerId else { return }
+        guard !control.isStopped, let registered else { return }
+        let (peerId, ownerId) = (registered.peerId, registered.ownerId)
         logger.info(
             "\(command.epochs > 0 ? "training" : "evaluating"): \(key)",
             metadata: [
@@ -30,7 +31,7 @@ extension Peer {
             }
             let report = configuration.report
             let (results, update) = try await control.run {
-                try await trainer.run(command, peerId: peerId, control: control, progress: progress) { heartbeat in
+                try await trainer.run(command, peerId: peerId, ownerId: ownerId, control: control, progress: progress) { heartbeat in
                     guard !control.isStopped else { return }
                     outbox.add(.heartbeat(heartbeat), isFollowed: heartbeat.epoch == command.epochs)
                     report(.epoch(heartbeat, of: command.epochs))

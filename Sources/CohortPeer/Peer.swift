@@ -61,8 +61,9 @@ public actor Peer: Service {
         let cache = DatasetCache(folder: folder.cachePath, limit: configuration.cacheLimitBytes, logger: logger)
         cache.removeLeftovers()
         let trainer = Trainer(
-            executor: executor, makeEngine: makeEngine, objects: client.objects, cache: cache, maxLoad: configuration.maxLoad,
-            checkPoint: configuration.checkPoint, report: configuration.report, logger: logger)
+            executor: executor, makeEngine: makeEngine, objects: client.objects, cache: cache, roundsFolder: folder.roundsPath,
+            maxLoad: configuration.maxLoad, allowsModules: configuration.allowsModules, checkPoint: configuration.checkPoint,
+            report: configuration.report, logger: logger)
         do {
             try await cancelWhenGracefulShutdown { [self] in
                 try await withThrowingTaskGroup(of: Void.self) { group in

@@ -17,6 +17,8 @@ public struct PeerConfiguration: Sendable {
     public var cacheLimitBytes: Int
     /// Whose sessions it trains.
     public var serve: Pool
+    /// Whose modules it runs, which are people's code, if its engine can.
+    public var allowsModules = Pool.mine
     /// The most of its cores' time that training takes, in percent, 1 to 100.
     public var maxLoad: Int
     /// Of this program, for the list of peers.

@@ -50,6 +50,8 @@ final class PeerFolder: Sendable {
     deinit { close(descriptor) }
 
     var cachePath: String { "\(path)/cache" }
+    /// What goes from round to round of a session.
+    var roundsPath: String { "\(path)/rounds" }
     private var recordPath: String { "\(path)/peer.json" }
 
     /// - Throws: ``CohortError`` `invalid` when the file is damaged; it is left as it is.

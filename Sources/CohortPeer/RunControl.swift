@@ -3,6 +3,7 @@ import Synchronization
 /// Tells running work that it is not wanted any more: from anywhere, seen before the next batch.
 final class RunControl: Sendable {
     private let stopped = Atomic<Bool>(false)
+    private let handler = Mutex<(@Sendable () -> Void)?>(nil)
     private let stream: AsyncStream<Never>
     private let continuation: AsyncStream<Never>.Continuation
 
@@ -13,6 +14,15 @@ final class RunControl: Sendable {
     func stop() {
         stopped.store(true, ordering: .relaxed)
         continuation.finish()
+        handler.withLock { $0?() }
+    }
+
+    /// Called when the work is stopped, at once if it is already; nil: nothing is any more, once this returns.
+    func whenStopped(_ body: (@Sendable () -> Void)?) {
+        handler.withLock { handler in
+            handler = body
+            if isStopped { body?() }
+        }
     }
 
     /// Runs `work`, which ends early when it is stopped or the task cancelled: what it awaits is cancelled, what it computes looks at

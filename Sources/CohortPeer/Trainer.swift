@@ -17,6 +17,8 @@ actor Trainer {
     private let cache: DatasetCache
     private let limiter: LoadLimiter
     private let maxLoad: Int
+    /// Whose modules it runs.
+    private let allowsModules: Pool
     private let checkPoint: (@Sendable (CheckPoint) -> Void)?
     private let report: @Sendable (PeerActivity) -> Void
     private let logger: Logger
@@ -26,6 +28,8 @@ actor Trainer {
     private var notes: [String] = []
     private var dataset: Dataset?
     private var model: (any TrainableModel)?
+    /// What rounding left of the updates before, and this peer's mean gradients.
+    private var feedback, variate: CountedVector
     /// The session whose rounds the model's optimizer remembers.
     private var rememberedSession: String?
 
@@ -33,7 +37,7 @@ actor Trainer {
 
     init(
         executor: ThreadExecutor, makeEngine: @escaping @Sendable () throws -> any TrainingEngine, objects: ObjectTransfer,
-        cache: DatasetCache, maxLoad: Int, checkPoint: (@Sendable (CheckPoint) -> Void)?,
+        cache: DatasetCache, roundsFolder: String, maxLoad: Int, allowsModules: Pool, checkPoint: (@Sendable (CheckPoint) -> Void)?,
         report: @escaping @Sendable (PeerActivity) -> Void, logger: Logger
     ) {
         self.executor = executor
@@ -41,15 +45,18 @@ actor Trainer {
         self.objects = objects
         self.cache = cache
         self.maxLoad = maxLoad
+        self.allowsModules = allowsModules
         limiter = LoadLimiter(percent: maxLoad)
         self.checkPoint = checkPoint
         self.report = report
         self.logger = logger
+        feedback = CountedVector("error-feedback", folder: roundsFolder, logger: logger)
+        variate = CountedVector("control-variate", folder: roundsFolder, logger: logger)
     }
 
-    func engineIdentity() throws -> (name: String, device: String) {
+    func engineIdentity() throws -> (name: String, device: String, runsModules: Bool) {
         let engine = try loadedEngine()
-        return (engine.name, engine.device)
+        return (engine.name, engine.device, engine.runsModules)
     }
 
     /// Samples a second on the fixed small net, as far as the load allows.
@@ -60,6 +67,8 @@ actor Trainer {
         dataset = nil
         model = nil
         rememberedSession = nil
+        feedback.forget()
+        variate.forget()
         Machine.trimMemory()
     }
 
@@ -69,10 +78,12 @@ actor Trainer {
         _ = try await dataset(links, control, progress)
     }
 
-    /// - Parameter report: told after each epoch, on the training thread; must not block.
+    /// - Parameters:
+    ///   - ownerId: of this machine.
+    ///   - report: told after each epoch, on the training thread; must not block.
     /// - Throws: `CancellationError` when stopped; ``CohortError`` and ``RunFailure`` for what went wrong.
     func run(
-        _ command: TrainCommand, peerId: String, control: RunControl, progress: ProgressReporter,
+        _ command: TrainCommand, peerId: String, ownerId: String?, control: RunControl, progress: ProgressReporter,
         report: @escaping @Sendable (HeartbeatEvent) -> Void
     ) async throws -> (results: DoneResults, update: Update?) {
         let context = TraceParent(command.traceparent)?.context ?? .topLevel
@@ -80,14 +91,15 @@ actor Trainer {
             span.attributes["cohort.session"] = command.sessionId
             span.attributes["cohort.round"] = command.round
             span.attributes["cohort.peer"] = peerId
-            let outcome = try await work(on: command, peerId: peerId, control: control, progress: progress, report: report)
+            let outcome = try await work(
+                on: command, peerId: peerId, ownerId: ownerId, control: control, progress: progress, report: report)
             span.attributes["cohort.samples"] = outcome.results.samples
             return outcome
         }
     }
 
     private func work(
-        on command: TrainCommand, peerId: String, control: RunControl, progress: ProgressReporter,
+        on command: TrainCommand, peerId: String, ownerId: String?, control: RunControl, progress: ProgressReporter,
         report: @escaping @Sendable (HeartbeatEvent) -> Void
     ) async throws -> (results: DoneResults, update: Update?) {
         checkPoint?(command.checkPoint(.enabled, epoch: 0))
@@ -95,7 +107,19 @@ actor Trainer {
         limiter.begin()
         let dataset = try await withSpan("load the data set") { _ in try await self.dataset(command.dataset, control, progress) }
         try dataset.fits(command.model)
-        let model = try await preparedModel(command)
+        let (model, values) = try await preparedModel(command, ownerId)
+        let start = command.layout.parameters(of: values)
+        var variates: ControlVariates?
+        if command.epochs > 0, command.layout.streams == [WeightsLayout.controlVariate] {
+            // In the first round there is none.
+            let ofAll = command.layout.controlVariate(of: values) ?? [Float](repeating: 0, count: start.count)
+            let own = variate.counted(for: command, WeightsLayout(command.model))
+            variates = ControlVariates(ofAll: ofAll, own: own ?? ofAll)
+        }
+        try model.load(correction: variates?.correction)
+        // A module may compute without an end.
+        control.whenStopped(model.interrupt)
+        defer { control.whenStopped(nil) }
         try control.check()
 
         limiter.begin()
@@ -119,13 +143,15 @@ actor Trainer {
         }
         checkPoint?(command.checkPoint(.upload, epoch: training.epochs))
         try control.check()
-        let update = try await withSpan("send the update") { _ in try await upload(model, command, progress) }
+        let update = try await withSpan("send the update") { _ in
+            try await upload(model, from: start, command, variates, rates: training.rates, progress)
+        }
         checkPoint?(command.checkPoint(.done, epoch: training.epochs))
         try control.check()
         let results = DoneResults(
             loss: training.last?.loss, accuracy: command.model.task == .classification ? training.last?.accuracy : nil,
             samples: training.samples, epochs: training.epochs, seconds: training.seconds, evaluation: evaluation,
-            ownEvaluation: ownEvaluation)
+            ownEvaluation: ownEvaluation, optimizerSteps: update?.optimizerSteps)
         return (results, update)
     }
 
@@ -155,44 +181,91 @@ actor Trainer {
 
     // MARK: Weights
 
-    /// With the weights at `weights_url`, or the ones that the model's seed means. Its buffers are kept while the shape stays.
-    private func preparedModel(_ command: TrainCommand) async throws -> any TrainableModel {
-        let weights: [Float]
+    /// With the weights at `weights_url`, or the ones that the model's seed means, which are at the beginning of `values`. Its buffers are kept
+    /// while the shape stays.
+    private func preparedModel(_ command: TrainCommand, _ ownerId: String?) async throws -> (any TrainableModel, values: [Float]) {
+        try checkModule(command, ownerId)
+        let layout = command.layout
+        try layout.check(command.optimizer)
+        let values: [Float]
         if let link = command.weightsUrl {
-            weights = try Weights.decode(try await weightsFile(command, at: link), spec: command.model)
+            values = try Weights.decode(try await weightsFile(command, at: link), layout)
         } else {
-            weights = initialParameters(command.model, seed: command.modelSeed)
+            values = initialParameters(command.model, seed: command.modelSeed)
         }
-        if let model, model.spec == command.model {
+        let weights = layout.parameters(of: values)
+        let state = layout.optimizerState(of: values, command.optimizer, steps: command.optimizerSteps ?? 0)
+        if let model, model.isUsable, model.spec == command.model {
             try model.load(
                 parameters: weights, keepsOptimizer: command.optimizerState == .keep && rememberedSession == command.sessionId)
+            if let state { try model.load(optimizerState: state) }
             rememberedSession = command.sessionId
-            return model
+            return (model, values)
         }
         model = nil
         rememberedSession = nil
-        let made = try loadedEngine().makeModel(command.model)
+        var module: [UInt8]?
+        if let spec = command.model.module, let link = command.moduleUrl {
+            logger.notice("this session trains a module of \(command.moduleOwner == ownerId ? "your own" : "another person's")")
+            module = try await objects.get(link, sha256: spec.sha256, limit: ModuleFile.maxBytes)
+        }
+        let made = try loadedEngine().makeModel(command.model, module: module)
         try made.load(parameters: weights)
+        if let state { try made.load(optimizerState: state) }
         model = made
         rememberedSession = command.sessionId
-        return made
+        return (made, values)
+    }
+
+    /// A module is somebody's code.
+    /// - Throws: ``CohortError`` `invalid` for one that this peer does not run.
+    private func checkModule(_ command: TrainCommand, _ ownerId: String?) throws {
+        guard command.model.module != nil else { return }
+        guard command.moduleUrl != nil else { throw CohortError(.invalid, "TRAIN has a module and no module_url") }
+        guard allowsModules == .everyone || ownerId != nil && ownerId == command.moduleOwner else {
+            throw CohortError(
+                .invalid,
+                "the session trains another person's module, which is that person's code: this peer runs such when it is started with --allow-models everyone"
+            )
+        }
     }
 
     /// In the message, or behind the link.
     private func weightsFile(_ command: TrainCommand, at link: String) async throws -> [UInt8] {
         if let data = command.weights, SHA256.hash(data: data).hexadecimal == command.weightsSha256 { return [UInt8](data) }
-        return try await objects.get(link, sha256: command.weightsSha256, limit: Weights.maxBytes(command.model))
+        return try await objects.get(link, sha256: command.weightsSha256, limit: Weights.maxBytes(command.layout))
     }
 
-    private func upload(_ model: any TrainableModel, _ command: TrainCommand, _ progress: ProgressReporter) async throws -> Update? {
+    private func upload(
+        _ model: any TrainableModel, from start: [Float], _ command: TrainCommand, _ variates: ControlVariates?, rates: Double,
+        _ progress: ProgressReporter
+    ) async throws -> Update? {
         guard let link = command.updateUrl, let key = command.updateKey else { return nil }
-        let parameters = try model.parameters()
+        let layout = command.layout
+        let state = layout.streams.isEmpty || variates != nil ? nil : try model.optimizerState()
+        var parameters = try model.parameters()
+        if let variates {
+            let next = variates.next(from: start, to: parameters, rates: rates)
+            parameters += next
+            variate.keep(next, of: command, WeightsLayout(command.model))
+        } else {
+            parameters = layout.values(parameters, state)
+        }
         guard parameters.allSatisfy(\.isFinite) else { throw RunFailure.diverged(command, epoch: command.epochs) }
-        let bytes = try Weights.encode(command.model, parameters)
+        let bytes: [UInt8]
+        if let compression = command.updateCompression, compression != .none {
+            var rest = feedback.counted(for: command, WeightsLayout(command.model)) ?? []
+            bytes = try UpdateFile.encode(layout, parameters, start: start, compression, rest: &rest)
+            if !rest.isEmpty { feedback.keep(rest, of: command, WeightsLayout(command.model)) }
+        } else {
+            bytes = try Weights.encode(layout, parameters)
+        }
         let reference = ObjectReference(key: key, sha256: SHA256.hash(data: bytes).hexadecimal, bytes: bytes.count)
-        if let limit = command.inlineUpdateBytes, bytes.count <= limit { return Update(reference: reference, data: Data(bytes)) }
+        if let limit = command.inlineUpdateBytes, bytes.count <= limit {
+            return Update(reference: reference, data: Data(bytes), optimizerSteps: state?.steps)
+        }
         try await objects.upload(bytes, to: link) { progress.sign(.uploading, $0) }
-        return Update(reference: reference, data: nil)
+        return Update(reference: reference, data: nil, optimizerSteps: state?.steps)
     }
 
     // MARK: Data
@@ -270,6 +343,8 @@ actor Trainer {
 struct Update: Sendable {
     var reference: ObjectReference
     var data: Data?
+    /// Where what the optimizer remembers goes with the weights.
+    var optimizerSteps: Int?
 }
 
 /// A data set as it is trained on, and what it was made from.
@@ -328,4 +403,23 @@ extension RunFailure {
 extension String {
     /// Itself when it is 64 hexadecimal digits: it becomes a file's name.
     fileprivate var safeFileName: String? { utf8.count == 64 && allSatisfy(\.isHexDigit) ? self : nil }
+}
+
+extension TrainCommand {
+    /// Of the weights' files that go there and back.
+    fileprivate var layout: WeightsLayout { WeightsLayout(model, streams: streams ?? []) }
+}
+
+extension WeightsLayout {
+    /// - Throws: ``CohortError`` `invalid` when this is not what training by the optimizer leaves.
+    fileprivate func check(_ optimizer: OptimizerSpec) throws {
+        if streams.isEmpty || streams == optimizer.streamNames { return }
+        let name = optimizer.name.rawValue
+        guard streams == [Self.controlVariate] else {
+            throw CohortError(.invalid, "streams are \(streams); \(name) has \(optimizer.streamNames)")
+        }
+        guard optimizer.name == .sgd, optimizer.momentum == 0 else {
+            throw CohortError(.invalid, "streams are \(streams), which are of plain SGD; the optimizer is \(name)")
+        }
+    }
 }

@@ -21,6 +21,8 @@ struct TrainingRun {
     private(set) var epochs = 0
     /// Spent training.
     private(set) var seconds = 0.0
+    /// The sum of all steps' learning rates, for control variates.
+    private(set) var rates = 0.0
 
     init(
         command: TrainCommand, peerId: String, control: RunControl, limiter: LoadLimiter, progress: ProgressReporter,
@@ -49,6 +51,8 @@ struct TrainingRun {
         limiter.begin()
         var stopping = command.earlyStopping.flatMap { validationRows.isEmpty ? nil : EarlyStopping(patience: $0) }
 
+        // Of plain SGD, whose state is the number of its steps.
+        let sumsRates = command.streams == [WeightsLayout.controlVariate]
         var options = TrainingOptions(command)
         for epoch in 1...command.epochs {
             let start = clock.now
@@ -70,6 +74,7 @@ struct TrainingRun {
                 }
                 return isWanted()
             }
+            let steps = try sumsRates ? model.optimizerState().steps : 0
             while isWanted(), let piece = order.next() {
                 counts =
                     try counts
@@ -77,6 +82,7 @@ struct TrainingRun {
             }
             let spent = (clock.now - start).inSeconds
             try control.check()
+            if sumsRates { rates += Double(try model.optimizerState().steps - steps) * options.learningRate }
             seconds += spent
             samples += counts.samples
             if counts.samples > 0 { last = counts }
@@ -128,7 +134,7 @@ extension TrainingOptions {
         self.init(
             optimizer: command.optimizer, batchSize: command.batchSize,
             learningRate: command.lr * (command.lrSchedule?.factor(epoch: 0) ?? 1), classWeights: command.classWeights,
-            labelSmoothing: command.labelSmoothing ?? 0, proximalMu: command.proximalMu ?? 0, dropoutSeed: command.seed)
+            labelSmoothing: command.labelSmoothing ?? 0, loss: command.loss, proximalMu: command.proximalMu ?? 0, dropoutSeed: command.seed)
     }
 }
 

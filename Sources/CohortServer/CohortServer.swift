@@ -78,11 +78,13 @@ struct CohortServer: Service {
                 documents: parts.documents, gateway: parts.gateway, presence: presence, configuration: configuration, metrics: metrics,
                 authenticator: authenticator, time: parts.time
             ).routes
+        let modules = ModuleStore(objects: parts.objects)
+        routes += ModuleRoutes(shelf: modules, limit: configuration.uploadLimit, folder: configuration.dataDirectory).routes
         routes +=
             SessionRoutes(
                 parts: parts, configuration: configuration,
                 uploads: uploads,
-                models: ModelShelf(objects: parts.objects), metrics: metrics,
+                models: ModelShelf(objects: parts.objects), modules: modules, metrics: metrics,
                 filePredictions: FilePredictions(objects: parts.objects, folder: configuration.dataDirectory),
                 broadcast: SessionBroadcast(feed: parts.feed, time: parts.time)
             ).routes
@@ -101,7 +103,8 @@ struct CohortServer: Service {
                 uploadLimit: configuration.uploadLimit
             ).routes
         routes +=
-            SessionPage(pages: pages, documents: parts.documents).routes + AccountPage(pages: pages).routes
+            SessionPage(pages: pages, documents: parts.documents, strategies: configuration.strategies).routes
+            + AccountPage(pages: pages).routes
             + ComparePage(pages: pages).routes + ModelsPage(pages: pages).routes + [DocsPage(pages: pages).route]
         routes += JoinRoutes(offer: configuration.join, isTLS: isTLS).routes
         routes.append(try OpenAPIRoute(describing: routes).route)

@@ -21,8 +21,8 @@ public struct ServerConfiguration: Sendable {
     public var suspectAfter: Double
     /// Seconds of silence after which a peer is given up.
     public var deadAfter: Double
-    /// Names of the strategies there are.
-    public var strategies: [String]
+    /// The strategies there are.
+    public var strategies: [any Strategy]
     /// Key of the tokens, at least 32 bytes; nil: `jwt.key` in the data directory, made when it is not there.
     public var jwtSecret: String?
     /// bcrypt's cost, 4 to 31; each step doubles the time of a sign-in.
@@ -44,7 +44,7 @@ public struct ServerConfiguration: Sendable {
         host: String = "127.0.0.1", port: Int = 8080, dataDirectory: String, uploadLimit: Int = 1 << 30,
         objectLimit: Int = (1 << 30) + (1 << 20),
         tokenLifetime: Int = 7 * 24 * 3600, heartbeatInterval: Double = 5, suspectAfter: Double = 15, deadAfter: Double = 30,
-        strategies: [String], jwtSecret: String? = nil, bcryptCost: Int = 12,
+        strategies: [any Strategy], jwtSecret: String? = nil, bcryptCost: Int = 12,
         broker: API.BrokerAddress = API.BrokerAddress(kind: "http")
     ) {
         self.host = host

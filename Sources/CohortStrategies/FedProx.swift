@@ -16,8 +16,4 @@ public struct FedProx: RoundsOfShares {
     public init() {}
 
     public func recipe(_ settings: SessionSettings) -> WorkRecipe { WorkRecipe(proximalMu: settings.proximalMu ?? Self.standard) }
-
-    public func outcome(of answers: [StrategyAnswer], task: LearningTask) -> RoundOutcome {
-        FedAvg().outcome(of: answers, task: task)
-    }
 }

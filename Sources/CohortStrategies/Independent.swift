@@ -4,11 +4,11 @@ public import CohortCore
 /// lowest validation loss wins.
 public struct Independent: Strategy {
     public static let name = "independent"
-    public static let summary = "Each peer trains a model of its own on all rows; the best wins."
+    public static let summary = "Each machine trains a model of its own on all rows; the best wins."
 
     public init() {}
 
-    public var synchronous: Bool { false }
+    public var trainsOwnModels: Bool { true }
 
     public func roundCount(_ settings: SessionSettings) -> Int { 1 }
 
@@ -20,7 +20,7 @@ public struct Independent: Strategy {
         WorkRecipe(evaluatesOwn: true, earlyStopping: settings.earlyStopping, proximalMu: settings.proximalMu)
     }
 
-    public func outcome(of answers: [StrategyAnswer], task: LearningTask) -> RoundOutcome {
+    public func outcome(of answers: [StrategyAnswer], _ settings: SessionSettings) -> RoundOutcome {
         // Without validation rows there is nothing to tell them apart by: the first.
         let best = answers.min { ($0.ownEvaluation?.loss ?? .infinity) < ($1.ownEvaluation?.loss ?? .infinity) }
         return .select(peerId: best?.peerId ?? "")

@@ -4,12 +4,29 @@ public import CohortCore
 public protocol RoundsOfShares: Strategy {}
 
 extension RoundsOfShares {
-    public var synchronous: Bool { true }
-
-    public func roundCount(_ settings: SessionSettings) -> Int { settings.rounds }
+    public var settings: Set<String> { ["weighting"] }
 
     public func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]] {
         Sharding.proportional(trainingRows, weights: Sharding.weights(of: peers)).map { $0.count > 0 ? [$0] : [] }
+    }
+
+    public func outcome(of answers: [StrategyAnswer], _ settings: SessionSettings) -> RoundOutcome {
+        .average(Self.shares(of: answers, by: settings.weighting ?? .samples))
+    }
+
+    /// Weights that sum to 1. Where nobody has what they go by, all count alike.
+    static func shares(of answers: [StrategyAnswer], by weighting: Weighting) -> [Share] {
+        let parts = answers.map { answer in
+            switch weighting {
+            case .samples: answer.samples
+            case .uniform: 1
+            case .steps: answer.steps
+            }
+        }
+        let total = parts.reduce(0) { $0 + $1 }
+        return zip(answers, parts).map { answer, part in
+            Share(peerId: answer.peerId, weight: total > 0 ? Double(part) / Double(total) : 1 / Double(answers.count))
+        }
     }
 }
 

@@ -20,13 +20,18 @@ public struct TorchEngine: TrainingEngine {
     private let place: String
     private let plugin: TorchPlugin
     private let precision: Precision
+    private let threads: Int
+    private let modules: ModuleHost?
     private let seen: Seen
 
     /// - Parameters:
     ///   - device: `cpu` or `cuda:N`.
     ///   - threads: of work on the CPU; for all of this process.
+    ///   - modules: how modules are run; nil: none is.
     /// - Throws: ``CohortError`` `invalid` for a device that is not here, with those that are.
-    public init(plugin: TorchPlugin, device: String, threads: Int, precision: Precision = .float32) throws {
+    public init(
+        plugin: TorchPlugin, device: String, threads: Int, precision: Precision = .float32, modules: ModuleHost? = nil
+    ) throws {
         let gpus = plugin.gpus
         guard device == "cpu" || gpus.contains(where: { "cuda:\($0.index)" == device }) else {
             let there = (["cpu"] + gpus.map { "cuda:\($0.index)" }).joined(separator: ", ")
@@ -40,6 +45,8 @@ public struct TorchEngine: TrainingEngine {
         place = device
         self.device = precision == .float32 ? device : "\(device) \(precision.rawValue)"
         self.precision = precision
+        self.threads = threads
+        self.modules = modules
         seen = Seen()
         plugin.api.set_threads(Int32(clamping: max(1, threads)))
     }
@@ -49,13 +56,23 @@ public struct TorchEngine: TrainingEngine {
         return ["PyTorch \(plugin.version) on \(device)\(gpu.map { " (\($0.name))" } ?? "")"] + seen.notes
     }
 
+    /// With all of its numbers in 32 bits.
+    public var runsModules: Bool { modules != nil && precision != .bfloat16 }
+
     public func prepare(_ table: FeatureTable) throws -> any PreparedTable {
-        let prepared = try TorchTable(table, plugin: plugin, device: place)
-        if !prepared.isResident { seen.add("the data set does not fit into the memory of \(place): batches are sent to it one by one") }
-        return prepared
+        TorchTable(table, plugin: plugin, device: place, seen: seen)
     }
 
+    /// A module is run by a process of its own.
     public func makeModel(_ spec: ModelSpec, module: [UInt8]?) throws -> any TrainableModel {
+        guard let module else { return try ownModel(spec, module: nil) }
+        guard let modules else { throw CohortError(.invalid, "no modules are run here") }
+        return try RemoteModule(
+            spec, module: module, modules, plugin: plugin.path, device: place, threads: threads, precision: precision, seen: seen)
+    }
+
+    /// In this process: a module may do all that this process may.
+    func ownModel(_ spec: ModelSpec, module: [UInt8]?) throws -> TorchModel {
         try TorchModel(spec, module: module, plugin: plugin, device: place, precision: precision, seen: seen)
     }
 }
@@ -71,25 +88,48 @@ final class Seen: Sendable {
     }
 }
 
-/// A table where the device wants it: a view of the same memory, or a copy on a GPU.
-final class TorchTable: PreparedTable, @unchecked Sendable {
-    // @unchecked: the plugin only reads it after `init`.
+/// A table where the device wants it, once a model of this process reads it: a view of the same memory, or a copy on a GPU.
+final class TorchTable: PreparedTable, Sendable {
     let table: FeatureTable
-    let handle: OpaquePointer
     private let plugin: TorchPlugin
+    private let device: String
+    private let seen: Seen
+    private let made = Mutex<Made?>(nil)
 
-    init(_ table: FeatureTable, plugin: TorchPlugin, device: String) throws {
-        var handle: OpaquePointer?
-        try plugin.check(
-            plugin.api.make_table(device, table.features, table.targets, UInt64(table.rowCount), UInt64(table.featureCount), &handle))
-        guard let handle else { throw CohortError(.internal, "PyTorch gave no table") }
-        self.table = table
-        self.handle = handle
-        self.plugin = plugin
+    private final class Made: @unchecked Sendable {
+        // @unchecked: the plugin only reads it after `init`.
+        let handle: OpaquePointer
+        private let plugin: TorchPlugin
+
+        init(_ table: FeatureTable, plugin: TorchPlugin, device: String) throws {
+            var handle: OpaquePointer?
+            try plugin.check(
+                plugin.api.make_table(device, table.features, table.targets, UInt64(table.rowCount), UInt64(table.featureCount), &handle))
+            guard let handle else { throw CohortError(.internal, "PyTorch gave no table") }
+            self.handle = handle
+            self.plugin = plugin
+        }
+
+        deinit { plugin.api.free_table(handle) }
     }
 
-    deinit { plugin.api.free_table(handle) }
+    init(_ table: FeatureTable, plugin: TorchPlugin, device: String, seen: Seen) {
+        self.table = table
+        self.plugin = plugin
+        self.device = device
+        self.seen = seen
+    }
 
-    /// Whether its rows are in the device's own memory.
-    var isResident: Bool { plugin.api.table_is_resident(handle) != 0 }
+    /// Holds as long as this table.
+    func handle() throws -> OpaquePointer {
+        try made.withLock { made in
+            if let made { return made.handle }
+            let table = try Made(table, plugin: plugin, device: device)
+            if plugin.api.table_is_resident(table.handle) == 0 {
+                seen.add("the data set does not fit into the memory of \(device): batches are sent to it one by one")
+            }
+            made = table
+            return table.handle
+        }
+    }
 }

@@ -1,7 +1,7 @@
 import CTorch
 public import CohortCore
 
-/// A SimpleDNN in the plugin.
+/// A SimpleDNN in the plugin; in the process that runs it, a module.
 final class TorchModel: TrainableModel {
     let spec: ModelSpec
     private let plugin: TorchPlugin
@@ -76,6 +76,13 @@ final class TorchModel: TrainableModel {
         optimizer = state.optimizer
     }
 
+    func load(correction: [Float]?) throws {
+        if let correction, correction.count != count {
+            throw CohortError(.invalid, "a correction of \(correction.count) numbers was given; this net has \(count) parameters")
+        }
+        try plugin.check(plugin.api.correct(handle, correction, UInt64(count)))
+    }
+
     private func read(_ stream: cohort_torch_stream) throws -> [Float] {
         var values = [Float](repeating: 0, count: count)
         try plugin.check(plugin.api.read(handle, stream, &values, UInt64(count)))
@@ -87,13 +94,13 @@ final class TorchModel: TrainableModel {
     func train(on table: any PreparedTable, rows: [UInt32], options: TrainingOptions, shouldContinue: () -> Bool) throws -> Counts {
         try options.check(for: spec)
         optimizer = options.optimizer
-        let table = try own(table)
+        let table = try own(table).handle()
         let counts = try withOptions(options) { options in
             try rows.withUnsafeBufferPointer { rows in
                 try asking(shouldContinue) { goesOn, context in
                     var counts = cohort_torch_counts()
                     try plugin.check(
-                        plugin.api.train(handle, table.handle, rows.baseAddress, UInt64(rows.count), options, goesOn, context, &counts))
+                        plugin.api.train(handle, table, rows.baseAddress, UInt64(rows.count), options, goesOn, context, &counts))
                     return Counts(counts)
                 }
             }
@@ -106,12 +113,12 @@ final class TorchModel: TrainableModel {
     }
 
     func evaluate(on table: any PreparedTable, rows: ArraySlice<UInt32>, shouldContinue: () -> Bool) throws -> Counts {
-        let table = try own(table)
+        let table = try own(table).handle()
         return try rows.withUnsafeBufferPointer { rows in
             try asking(shouldContinue) { goesOn, context in
                 var counts = cohort_torch_counts()
                 try plugin.check(
-                    plugin.api.evaluate(handle, table.handle, rows.baseAddress, UInt64(rows.count), goesOn, context, &counts))
+                    plugin.api.evaluate(handle, table, rows.baseAddress, UInt64(rows.count), goesOn, context, &counts))
                 return Counts(counts)
             }
         }
@@ -124,6 +131,23 @@ final class TorchModel: TrainableModel {
         var outputs = [Float](repeating: 0, count: rowCount * spec.outputs)
         try plugin.check(plugin.api.predict(handle, features, UInt64(rowCount), &outputs))
         return outputs
+    }
+
+    /// A module's file with its weights.
+    func saved() throws -> [UInt8] {
+        final class Taken { var bytes: [UInt8] = [] }
+        let taken = Taken()
+        try withExtendedLifetime(taken) {
+            try plugin.check(
+                plugin.api.save_module(
+                    handle,
+                    { context, bytes, count in
+                        guard let context, let bytes else { return }
+                        Unmanaged<Taken>.fromOpaque(context).takeUnretainedValue().bytes = Array(
+                            UnsafeRawBufferPointer(start: bytes, count: Int(count)))
+                    }, Unmanaged.passUnretained(taken).toOpaque()))
+        }
+        return taken.bytes
     }
 
     private func own(_ table: any PreparedTable) throws -> TorchTable {
@@ -155,7 +179,8 @@ final class TorchModel: TrainableModel {
                 nesterov: options.optimizer.nesterov ? 1 : 0, weight_decay: options.optimizer.weightDecay,
                 beta1: options.optimizer.beta1, beta2: options.optimizer.beta2, epsilon: options.optimizer.epsilon,
                 learning_rate: options.learningRate, batch_size: UInt64(clamping: options.batchSize), class_weights: weights,
-                label_smoothing: options.labelSmoothing, gradient_clip: options.optimizer.gradientClip ?? 0,
+                label_smoothing: options.labelSmoothing, number_loss: options.loss.inTorch,
+                gradient_clip: options.optimizer.gradientClip ?? 0,
                 proximal_mu: options.proximalMu,
                 dropout_seed: options.dropoutSeed)
             return try work(&described)
@@ -263,6 +288,17 @@ extension TorchPlugin {
 
 extension LearningTask {
     fileprivate var inTorch: cohort_torch_task { self == .classification ? COHORT_TORCH_CLASSIFICATION : COHORT_TORCH_REGRESSION }
+}
+
+extension LossName? {
+    /// Of a number; that of classes is always cross-entropy.
+    fileprivate var inTorch: cohort_torch_loss {
+        switch self {
+        case .l1: COHORT_TORCH_L1
+        case .huber: COHORT_TORCH_HUBER
+        case .mse, .crossEntropy, nil: COHORT_TORCH_MSE
+        }
+    }
 }
 
 extension Activation {

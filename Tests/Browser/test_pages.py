@@ -115,6 +115,10 @@ def test_from_nothing_to_a_prediction(server: Server, open_page: Callable[..., P
     expect(page.locator("#subject")).to_contain_text("predicting species")
     assert "year" not in page.locator("#try-fields").inner_text()
     expect(page.locator("#results")).to_contain_text("Feature importance")
+    page.get_by_text("Updates, round by round").click()
+    receipt = page.locator("#receipt")
+    expect(receipt).to_contain_text("Cosine")
+    expect(receipt.get_by_role("link", name="The whole receipt as JSON")).to_be_visible()
     expect(page.locator("#results")).to_contain_text("Calibration")
     page.get_by_label("bill_length_mm", exact=True).fill("39.1")
     page.get_by_label("flipper_length_mm", exact=True).fill("181")
@@ -198,7 +202,7 @@ def test_a_model_is_trained_further_and_gets_the_next_version(server: Server, op
     expect(page.locator("#state")).to_have_text("Training completed")
     expect(page.locator("#results")).to_contain_text("estimated from the machines' speeds")
     page.get_by_role("link", name="Models").click()
-    assert page.locator("#models tr", has_text="second").locator("td:nth-child(2)").all_inner_texts() == ["2", "1"]
+    expect(page.locator("#models tr", has_text="second").locator("td:nth-child(2)")).to_have_text(["2", "1"])
 
 
 def test_a_quantity_is_shown_with_its_residuals(server: Server, open_page: Callable[..., Page], picture: Callable[[Page, str], None]) -> None:

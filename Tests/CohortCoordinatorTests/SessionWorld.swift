@@ -41,6 +41,8 @@ struct SessionWorld: Sendable {
     /// For copies of data sets.
     let scratch: String
     let mischief = Mischief()
+    /// What peers heard and said last, for a session that does not end.
+    let journal = Journal()
 
     static func settings(_ strategy: String) -> SessionSettings {
         SessionSettings(peers: 2, strategy: strategy, rounds: 2, epochs: 2, batchSize: 4, hidden: [2], target: "y", seed: 3)
@@ -91,7 +93,9 @@ struct SessionWorld: Sendable {
             }
             for (id, name) in zip(parts.peers, ["a", "b"]) {
                 group.addTask {
-                    try await AnsweringPeer(id: id, name: name, broker: broker, parts: parts, mischief: name == "b" ? mischief : nil).run()
+                    try await AnsweringPeer(
+                        id: id, name: name, broker: broker, parts: parts, mischief: name == "b" ? mischief : nil, journal: journal
+                    ).run()
                     return true
                 }
             }
@@ -150,6 +154,20 @@ final class Mischief: @unchecked Sendable {
     let refusals = Mutex<[RefusedCommand]>([])
 }
 
+/// The newest lines.
+final class Journal: Sendable {
+    private let lines = Mutex<[String]>([])
+
+    func add(_ line: String) {
+        lines.withLock { lines in
+            if lines.count >= 24 { lines.removeFirst() }
+            lines.append(line)
+        }
+    }
+
+    var text: String { lines.withLock { $0.joined(separator: ", ") } }
+}
+
 private struct SilentFeed: SessionFeed {
     func publish(_ notice: SessionNotice) async {}
     func subscribe(sessionId: String) async -> AsyncStream<SessionNotice> { AsyncStream { nil } }
@@ -162,10 +180,12 @@ private struct AnsweringPeer {
     let broker: any CoordinatorTransport & PeerGateway
     let parts: SessionWorld.Parts
     let mischief: Mischief?
+    let journal: Journal
 
     func run() async throws {
         for try await queued in try await broker.commands(of: id) {
             let command = try CohortJSON.decode(Command.self, from: queued.body)
+            journal.add("\(name) hears \(command.words)")
             try await broker.acknowledge(peerId: id, through: queued.id)
             switch command {
             case .enable(let command):
@@ -201,11 +221,12 @@ private struct AnsweringPeer {
                 sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round, attempt: command.attempt,
                 results: results, update: nil)
         }
-        var parameters = initialParameters(command.model, seed: command.modelSeed)
+        let layout = WeightsLayout(command.model, streams: command.streams ?? [])
+        var parameters = layout.values(initialParameters(command.model, seed: command.modelSeed), nil)
         if let link = command.weightsUrl {
-            parameters = try Weights.decode(try await parts.objects.get(parts.key(link)), spec: command.model)
+            parameters = try Weights.decode(try await parts.objects.get(parts.key(link)), layout)
         }
-        let bytes = try Weights.encode(command.model, parameters.map { $0 + 0.001 })
+        let bytes = try Weights.encode(layout, parameters.map { $0 + 0.001 })
         // One peer's come in the message, the other's as an object.
         let update = try await name == "a" ? MemoryObjects().put(bytes, key: key) : parts.objects.put(bytes, key: key)
         return DoneEvent(
@@ -217,12 +238,28 @@ private struct AnsweringPeer {
     private func say(_ event: PeerEvent) async throws {
         while true {
             do {
-                return try await broker.publish([CohortJSON.encode(event)], from: id, to: .events(sessionId: event.sessionId))
+                try await broker.publish([CohortJSON.encode(event)], from: id, to: .events(sessionId: event.sessionId))
+                return journal.add("\(name) says \(event.words)")
             } catch let error as CohortError where error.code == .unavailable {
                 try await Task.sleep(for: .milliseconds(1))
-            } catch is CohortError {
-                return
+            } catch let error as CohortError {
+                return journal.add("\(name) cannot say \(event.words): \(error)")
             }
         }
     }
+}
+
+extension Command {
+    fileprivate var words: String {
+        switch self {
+        case .enable(let command): "ENABLE of generation \(command.generation)"
+        case .train(let command): "TRAIN of round \(command.round), generation \(command.generation)"
+        case .refused: "REFUSED"
+        case .stop: "STOP"
+        }
+    }
+}
+
+extension PeerEvent {
+    fileprivate var words: String { "\(self)".prefix { $0 != "(" } + " of generation \(generation)" }
 }

@@ -4,6 +4,7 @@ import CohortSystem
 import CohortTraining
 import FoundationEssentials
 import InMemory
+import StrategyContract
 import Testing
 
 @testable import CohortCoordinator
@@ -12,62 +13,55 @@ import Testing
 @Suite struct StrategyContractTests {
     private static let model = ModelSpec(inputs: 5, hidden: [4], outputs: 3, task: .classification)
 
-    /// The weights that come of these updates, given in this order.
-    private func aggregate(_ name: String, _ updates: [(peer: String, weights: [Float], samples: Int)]) async throws -> [Float] {
+    private func weights(_ seed: UInt64) -> [Float] { initialParameters(Self.model, seed: seed) }
+
+    @Test(arguments: StrategyCatalogue.names, StrategyContract.all.map(\.name)) func `every entry keeps it`(name: String, what: String)
+        async throws
+    {
+        let contract = try #require(StrategyContract.all.first { $0.name == what })
+        try await contract.check(try StrategyCatalogue.named(name))
+    }
+
+    @Test func `what does not hold is said, all of it`() async throws {
+        let error = await #expect(throws: CohortError.self) { try await StrategyContract.check(Careless()) }
+        let message = error?.message ?? ""
+        #expect(message.contains("careless: equal updates give that update: four of them give another"), "\(message)")
+        #expect(message.contains("not every row is dealt") && !message.contains("one peer's update"), "\(message)")
+    }
+
+    /// Weights that do not sum to 1, and rows that nobody trains on.
+    private struct Careless: Strategy {
+        static let name = "careless"
+        static let summary = ""
+        func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]] {
+            peers.map { _ in [RowRange(start: 0, end: trainingRows / 2)] }
+        }
+        func outcome(of answers: [StrategyAnswer], _ settings: SessionSettings) -> RoundOutcome {
+            .average(answers.enumerated().map { Share(peerId: $1.peerId, weight: $0 == 0 ? 1 : 0, scale: answers.count == 1 ? 1 : 0.5) })
+        }
+    }
+
+    @Test func `a server's step that makes no numbers is said`() async throws {
         let executor = try ThreadExecutor()
         defer { executor.end() }
         let objects = MemoryObjects()
         var session = Session(
-            id: "s", ownerId: "o", createdAt: Date(timeIntervalSince1970: 0),
-            settings: SessionSettings(peers: updates.count, strategy: name),
-            peers: [], upload: nil, filename: "f.csv")
+            id: "s", ownerId: "o", createdAt: Date(timeIntervalSince1970: 0), settings: SessionSettings(strategy: "diloco"), peers: [],
+            upload: nil, filename: "f.csv")
         session.model = Self.model
-        // The document has them by name, whatever order they answered in.
-        for update in updates.sorted(by: { $0.peer < $1.peer }) {
-            var peer = SessionPeer(id: update.peer, name: update.peer, engine: "native", device: "cpu", registration: 1, speed: 1)
-            let object = try await objects.put(try Weights.encode(Self.model, update.weights), key: "updates/s/\(update.peer).safetensors")
-            let evaluation = Counts(samples: 10, lossSum: Double(update.samples))
-            peer.answer = PeerAnswer(
-                round: 0,
-                results: DoneResults(
-                    loss: 1, accuracy: nil, samples: update.samples, epochs: 1, seconds: 1, ownEvaluation: evaluation),
-                update: object, answeredAt: Date(timeIntervalSince1970: 0))
-            session.peers.append(peer)
+        var peer = SessionPeer(id: "a", name: "a", engine: "native", device: "cpu", registration: 1, speed: 1)
+        let object = try await objects.put(try Weights.encode(Self.model, weights(7)), key: "updates/s/a.safetensors")
+        peer.answer = PeerAnswer(
+            round: 0, results: DoneResults(loss: 1, accuracy: nil, samples: 3, epochs: 1, seconds: 1), update: object,
+            answeredAt: Date(timeIntervalSince1970: 0))
+        session.peers = [peer]
+        let outcome = RoundOutcome.average([Share(peerId: "a", weight: 1)])
+        do {
+            _ = try await UpdateReader(objects, on: executor).aggregate(
+                outcome, of: session, outer: .momentum(beta: 0.9, learningRate: 1e40, nesterov: true))
+            Issue.record("weights that are no numbers were stored")
+        } catch let error as UpdateReader.Diverged {
+            #expect(error.message.contains("in round 1: lower server_lr"))
         }
-        let strategy = try StrategyCatalogue.named(name)
-        let outcome = strategy.outcome(
-            of: session.peers.map {
-                StrategyAnswer(peerId: $0.id, samples: $0.answer?.results.samples ?? 0, ownEvaluation: $0.answer?.results.ownEvaluation)
-            }, task: .classification)
-        return try await UpdateReader(objects, on: executor).aggregate(outcome, of: session).parameters
-    }
-
-    private func weights(_ seed: UInt64) -> [Float] { initialParameters(Self.model, seed: seed) }
-
-    @Test(arguments: StrategyCatalogue.names) func `one peer's update is the model`(name: String) async throws {
-        #expect(try await aggregate(name, [("a", weights(1), 30)]) == weights(1))
-    }
-
-    @Test(arguments: StrategyCatalogue.names) func `equal updates give that update`(name: String) async throws {
-        let result = try await aggregate(name, [("a", weights(1), 30), ("b", weights(1), 7), ("c", weights(1), 1), ("d", weights(1), 90)])
-        #expect(zip(result, weights(1)).allSatisfy { abs($0 - $1) < 1e-7 })
-    }
-
-    @Test(arguments: StrategyCatalogue.names) func `the order of arrival changes no bit`(name: String) async throws {
-        let updates = [("a", weights(1), 30), ("b", weights(2), 7), ("c", weights(3), 12), ("d", weights(4), 90), ("e", weights(5), 3)]
-        let first = try await aggregate(name, updates)
-        #expect(first.allSatisfy { $0.isFinite })
-        for seed in 1...4 as ClosedRange<UInt64> {
-            var shuffled = updates
-            var generator = SeededGenerator(seed: seed)
-            generator.shuffle(&shuffled)
-            #expect(try await aggregate(name, shuffled) == first)
-        }
-    }
-
-    /// Nobody trained on a row: no division by nothing.
-    @Test(arguments: StrategyCatalogue.names) func `answers without samples give numbers`(name: String) async throws {
-        let result = try await aggregate(name, [("a", weights(1), 0), ("b", weights(2), 0)])
-        #expect(result.allSatisfy { $0.isFinite })
     }
 }

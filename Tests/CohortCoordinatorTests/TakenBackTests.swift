@@ -1,6 +1,7 @@
 import CohortCore
 import FoundationEssentials
 import InMemory
+import Logging
 import Synchronization
 import Testing
 
@@ -36,6 +37,47 @@ import Testing
         #expect(lived)
         #expect(try await documents.sessions(ownerId: "owner", limit: 1).isEmpty)
         #expect(try await objects.list(prefix: "checkpoints/").isEmpty)
+    }
+}
+
+/// A session without a lease is its start's to write: what a coordinator cannot read of it changes nothing.
+@Suite struct BeingStartedTests {
+    private struct NoFeed: SessionFeed {
+        func publish(_ notice: SessionNotice) async {}
+        func subscribe(sessionId: String) async -> AsyncStream<SessionNotice> { AsyncStream { nil } }
+    }
+
+    private final class Looks: Sendable {
+        let count = Mutex(0)
+    }
+
+    @Test(arguments: 1...8) func `a fault before the lease leaves the document alone`(call: Int) async throws {
+        let documents = MemoryDocuments()
+        var session = Session(
+            id: "s", ownerId: "owner", createdAt: Date(), settings: SessionWorld.settings("fedavg"), peers: [], upload: nil,
+            filename: "f.csv")
+        session.isStarting = true
+        try await documents.insert(session)
+        let stored = try await documents.session(id: "s")
+        let time = FastTime(factor: 500)
+        let looks = Looks()
+        let plan = FaultPlan(.fail, at: call, time: time) { name in looks.count.withLock { $0 += name == "session" ? 1 : 0 } }
+        let coordinator = try Coordinator(
+            documents: FaultyDocuments(documents, plan), objects: MemoryObjects(), transport: MemoryBroker(), feed: NoFeed(),
+            configuration: CoordinatorConfiguration(
+                owner: "coordinator", leaseSeconds: 30, rules: .init(), startSeconds: 1e9,
+                scratchFolder: "\(FileManager.default.temporaryDirectory.path)/cohort-\(newIdentifier())"),
+            time: time, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await coordinator.run() }
+            group.addTask {
+                // After a fault it asks again, and with every sweep.
+                try await eventually("the session was looked at") { plan.count > call && looks.count.withLock { $0 } > call + 3 }
+            }
+            defer { group.cancelAll() }
+            try await group.next()
+        }
+        #expect(try await documents.session(id: "s") == stored)
     }
 }
 

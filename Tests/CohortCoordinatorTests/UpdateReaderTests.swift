@@ -108,16 +108,61 @@ import Testing
             #expect(try Weights.decode(try await objects.get(first.key), spec: Self.model) == parameters)
 
             let successor = UpdateReader(objects, on: executor)
-            await successor.restore(
-                [RecordedAnswer(peerId: "a", generation: 1, answer: answer, updateData: done.updateData)], model: Self.model)
+            try await successor.restore(
+                [RecordedAnswer(peerId: "a", generation: 1, answer: answer, updateData: done.updateData)], of: session)
             #expect(try await successor.aggregate(.average([Share(peerId: "a", weight: 1)]), of: session).reference.sha256 == first.sha256)
 
             var nan = parameters
             nan[0] = .infinity
-            for wrong in [Array(bytes.dropLast(4)), try Weights.encode(Self.model, nan), [UInt8](repeating: 0, count: 7_000), []] {
+            for wrong in [Array(bytes.dropLast(4)), try Weights.encode(Self.model, nan), [UInt8](repeating: 0, count: 19_000), []] {
                 done.updateData = Data(wrong)
                 await #expect(throws: CohortError.self) { _ = try await reader.inspect(done, attempt: 0, of: session) }
             }
+        }
+    }
+
+    @Test(arguments: [UpdateCompression.fp32, .fp16, .bf16, .int8]) func `a change counts as the weights that it leads to`(
+        compression: UpdateCompression
+    ) async throws {
+        try await withObjects { objects, executor in
+            var session = Self.session(["a", "b", "c"])
+            session.streams = ["exp_avg", "exp_avg_sq"]
+            let layout = try #require(session.layout)
+            let start = initialParameters(Self.model, seed: 40)
+            session.weights = try await objects.put(
+                try Weights.encode(layout, layout.values(start, nil)), key: "checkpoints/s/start.safetensors")
+            var read: [[Float]] = []
+            let reader = UpdateReader(objects, on: executor)
+            var recorded: [RecordedAnswer] = []
+            for (index, name) in ["a", "b", "c"].enumerated() {
+                let weights = initialParameters(Self.model, seed: UInt64(index))
+                var rest: [Float] = []
+                let values = weights + weights.map { $0 / 10 } + weights.map { $0 * $0 }
+                // One of them does not compress.
+                let bytes = try UpdateFile.encode(layout, values, start: start, index == 2 ? .none : compression, rest: &rest)
+                read.append(try UpdateFile.decode(bytes, layout, start: start))
+                // One comes in the message, the others by the store.
+                var done = Self.done(name, update: try await objects.put(bytes, key: index == 0 ? "elsewhere" : Self.key(name)))
+                done.update?.key = Self.key(name)
+                if index == 0 { done.updateData = Data(bytes) }
+                let norm = try #require(try await reader.inspect(done, attempt: 0, of: session)).norm
+                let expected = zip(read[index], start).reduce(0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }.squareRoot()
+                #expect(abs(norm - expected) < 1e-5)
+                let answer = PeerAnswer(round: 0, results: done.results, update: done.update, answeredAt: Date())
+                session.peers[index].answer = answer
+                recorded.append(RecordedAnswer(peerId: name, generation: 1, answer: answer, updateData: done.updateData))
+            }
+            let outcome = RoundOutcome.average(["a", "b", "c"].map { Share(peerId: $0, weight: 1 / 3) })
+            let aggregate = try await reader.aggregate(outcome, of: session)
+            let values = try Weights.decode(try await objects.get(aggregate.reference.key), layout)
+            for index in values.indices {
+                let mean = read.reduce(0) { $0 + Double($1[index]) } / 3
+                #expect(abs(Double(values[index]) - mean) < 1e-6)
+            }
+            // A coordinator that takes over reads the same, from the message's record and the store.
+            let successor = UpdateReader(objects, on: executor)
+            try await successor.restore(recorded, of: session)
+            #expect(try await successor.aggregate(outcome, of: session).reference.sha256 == aggregate.reference.sha256)
         }
     }
 
@@ -166,7 +211,7 @@ import Testing
             }
             let shares = names.map { Share(peerId: $0, weight: 1) }
             let reader = UpdateReader(objects, on: executor)
-            let reference = try await reader.aggregate(.columns(.median, shares), of: session).reference
+            let reference = try await reader.aggregate(RoundOutcome(.median, shares), of: session).reference
             let median = try Weights.decode(try await objects.get(reference.key), spec: model)
             let wrong = stride(from: 0, to: model.parameterCount, by: 97).filter { index in
                 let sorted = parts.map { Double($0[index]) }.sorted()
@@ -174,12 +219,74 @@ import Testing
                 return median[index] != Float(expected) || peers > 2 && abs(median[index]) >= 1
             }
             #expect(wrong.isEmpty, "parameters \(wrong.prefix(10))")
-            let again = try await UpdateReader(objects, on: executor).aggregate(.columns(.median, shares.reversed()), of: session)
+            let again = try await UpdateReader(objects, on: executor).aggregate(RoundOutcome(.median, shares.reversed()), of: session)
             #expect(again.reference.sha256 == reference.sha256)
             // Of a shortened one only a part of its step counts.
-            let alone = try await reader.aggregate(.columns(.median, [Share(peerId: "p0", weight: 1, scale: 0.5)]), of: session).reference
+            let alone = try await reader.aggregate(RoundOutcome(.median, [Share(peerId: "p0", weight: 1, scale: 0.5)]), of: session)
+                .reference
             let half = try Weights.decode(try await objects.get(alone.key), spec: model)
             #expect(half.count == model.parameterCount && half != parts[0])
+        }
+    }
+
+    /// More than is kept in memory: the round's weights are read along, and the new ones written a piece at a time.
+    @Test(arguments: [
+        AggregationRule.mean, .median, .trimmedMean(1), .krum(malicious: 1, keep: 1), .krum(malicious: 1, keep: 4), .geometricMedian,
+        .centeredClipping,
+    ]) func `a large model's updates become one as a small one's do`(rule: AggregationRule) async throws {
+        try await withObjects { objects, executor in
+            let model = ModelSpec(inputs: 4_099, hidden: [1_031], outputs: 3, task: .classification)
+            let count = model.parameterCount
+            #expect(count > UpdateReader.maxKept)
+            let names = (0..<5).map { "p\($0)" }
+            var session = Self.session(names)
+            session.model = model
+            // Cheap to draw, and unlike in each.
+            func drawn(_ seed: Int) -> [Float] {
+                [Float](unsafeUninitializedCapacity: count) { values, initialized in
+                    var state = UInt32(truncatingIfNeeded: seed &* 2_654_435_761 | 1)
+                    for index in 0..<count {
+                        state = state &* 1_664_525 &+ 1_013_904_223
+                        values[index] = Float(state >> 8) * 0x1p-24 - 0.5
+                    }
+                    initialized = count
+                }
+            }
+            let start = drawn(100)
+            session.weights = try await objects.put(try Weights.encode(model, start), key: "checkpoints/s/start.safetensors")
+            for (index, name) in names.enumerated() {
+                let update = try await objects.put(try Weights.encode(model, drawn(index)), key: Self.key(name))
+                session.peers[index].answer = PeerAnswer(
+                    round: 0, results: Self.done(name, update: nil).results, update: update, answeredAt: Date())
+            }
+            let outcome = RoundOutcome(rule, names.map { Share(peerId: $0, weight: 0.2) })
+            let aggregate = try await UpdateReader(objects, on: executor).aggregate(outcome, of: session)
+            let stored = try Weights.decode(try await objects.get(aggregate.reference.key), spec: model)
+            #expect(stored == aggregate.parameters)
+            // The same numbers, a model of a few thousand at a time, through the path of small ones.
+            let updates = (0..<5).map { drawn($0) }
+            let weights = aggregate.contributions.map { $0.weight ?? .nan }
+            for index in stride(from: 0, to: count, by: 9_973) {
+                let own = updates.map { Double($0[index]) }
+                let expected: Double =
+                    switch rule {
+                    case .median: own.sorted()[2]
+                    case .trimmedMean: own.sorted()[1...3].reduce(0, +) / 3
+                    default: Double(start[index]) + zip(own, weights).reduce(0) { $0 + $1.1 * ($1.0 - Double(start[index])) }
+                    }
+                #expect(abs(Double(stored[index]) - expected) < 1e-6)
+            }
+            let cosines = aggregate.contributions.compactMap(\.cosine)
+            #expect(aggregate.contributions.map(\.peerId) == names && aggregate.contributions.allSatisfy { $0.norm ?? 0 > 100 })
+            // Each differs from the start's own numbers alone, as all do.
+            #expect(cosines.count == (rule == .krum(malicious: 1, keep: 1) ? 4 : 5) && cosines.allSatisfy { 0.3...1 ~= $0 }, "\(cosines)")
+            switch rule {
+            case .krum(_, let keep):
+                #expect(weights.filter { $0 == 1 / Double(keep) }.count == keep && weights.filter { $0 == 0 }.count == 5 - keep)
+            case .mean, .geometricMedian: #expect(abs(weights.reduce(0, +) - 1) < 1e-9)
+            case .centeredClipping: #expect(weights.reduce(0, +) < 1 && aggregate.outer?.slots != nil)
+            case .median, .trimmedMean: #expect(weights.allSatisfy { $0.isNaN })
+            }
         }
     }
 
@@ -216,7 +323,7 @@ import Testing
                 ? .select(peerId: "b")
                 : how == "mean"
                     ? .average(["a", "b"].map { Share(peerId: $0, weight: 0.5) })
-                    : .columns(.median, ["a", "b"].map { Share(peerId: $0, weight: 0.5) })
+                    : RoundOutcome(.median, ["a", "b"].map { Share(peerId: $0, weight: 0.5) })
             var swapped = initialParameters(Self.model, seed: 5)
             swapped[0] = .nan
             for bytes in [try Weights.encode(Self.model, swapped), Array("no weights".utf8), nil] {

@@ -23,7 +23,10 @@ struct Stage: CustomTestStringConvertible {
             registration: registration, registeredAt: Date(timeIntervalSince1970: 0), lastSeen: Date(timeIntervalSince1970: 0))
     }
 
-    init(peers: [String] = ["a", "b", "c"], rounds: Int = 2, change: (inout SessionSettings) -> Void = { _ in }) {
+    init(
+        peers: [String] = ["a", "b", "c"], rounds: Int = 2, strategy: any Strategy = FedAvg(),
+        change: (inout SessionSettings) -> Void = { _ in }
+    ) {
         var settings = SessionSettings(peers: peers.count, rounds: rounds, batchSize: 8, seed: 1)
         change(&settings)
         var session = Session(
@@ -31,7 +34,7 @@ struct Stage: CustomTestStringConvertible {
             peers: peers.map { SessionPeer(Stage.peer($0)) }, upload: nil,
             filename: "f.csv")
         session.generation = 1
-        machine = SessionMachine(session, strategy: FedAvg(), rules: .init(enableWait: 30, peerWait: 60))
+        machine = SessionMachine(session, strategy: strategy, rules: .init(enableWait: 30, peerWait: 60))
     }
 
     var session: Session { machine.session }

@@ -82,7 +82,9 @@ import Testing
 
     private func example(_ type: String) throws -> Data { try Data(contentsOf: Self.folder.appending(path: "\(type).json")) }
 
-    @Test(arguments: ["ENABLE", "TRAIN", "REFUSED", "STOP"]) func `a command's example is read and written without loss`(type: String)
+    @Test(arguments: ["ENABLE", "TRAIN", "TRAIN-module", "REFUSED", "STOP"]) func `a command's example is read and written without loss`(
+        type: String
+    )
         throws
     {
         let bytes = try example(type)
@@ -90,7 +92,7 @@ import Testing
         try expectSame(bytes, try CohortJSON.encode(command))
         switch command {
         case .enable(let message): expectWhole(message)
-        case .train(let message): expectWhole(message)
+        case .train(let message): expectWhole(message, without: type == "TRAIN" ? ["moduleUrl", "moduleOwner"] : [])
         case .refused(let message): expectWhole(message)
         case .stop(let message): expectWhole(message)
         }
@@ -112,8 +114,9 @@ import Testing
     }
 
     /// Nothing that can be in the message is left out of its example.
-    private func expectWhole(_ message: Any) {
-        for child in Mirror(reflecting: message).children {
+    /// - Parameter absent: what goes with other messages of the type.
+    private func expectWhole(_ message: Any, without absent: Set<String> = []) {
+        for child in Mirror(reflecting: message).children where !absent.contains(child.label ?? "") {
             let mirror = Mirror(reflecting: child.value)
             #expect(mirror.displayStyle != .optional || mirror.children.first != nil, "\(child.label ?? "") is not in the example")
         }
@@ -261,7 +264,7 @@ import Testing
                     registeredAt: Date(), lastSeen: Date())
             ).speed
         }
-        #expect(speed(1_000) == speed(1_100) && speed(1_000) == 1_024)
+        #expect(speed(1_010) == speed(1_040) && speed(1_010) == 1_024)
         #expect(speed(1_450) == 1_024 * 2.0.squareRoot())
         #expect(speed(0) == 1 && speed(.nan) == 1)
     }

@@ -78,7 +78,7 @@ import Testing
                 ([("peers", "0")], "peers is 0"), ([("peers", "1000000")], "peers is 1000000"), ([("peers", "three")], "peers is 'three'"),
                 ([("batch_size", "0")], "batch_size is 0"), ([("batch_size", "-4")], "batch_size is -4"),
                 ([("epochs", "0")], "epochs is 0"),
-                ([("lr", "nan")], "lr is nan"), ([("strategy", "magic")], "fedavg, independent"),
+                ([("lr", "nan")], "lr is nan"), ([("strategy", "magic")], "one of fedavg, fedprox"),
                 ([("colour", "red")], "there is no field 'colour'"),
                 ([("hidden", "12,x")], "hidden is '12,x'"), ([("task", "guessing")], "classification, regression"),
                 ([("per_peer", "[1]")], "per_peer must be JSON"),

@@ -1,6 +1,7 @@
 import AsyncHTTPClient
 import CohortClient
 import CohortCore
+import CohortStrategies
 import DirectoryObjects
 import FoundationEssentials
 import Logging
@@ -106,7 +107,7 @@ func withServer(
     let documents = try SQLiteDocuments(path: "\(folder)/db.sqlite")
     let objects = try DirectoryObjects(path: "\(folder)/objects", secret: [UInt8](repeating: 7, count: 32))
     let broker = EmbeddedBroker()
-    var configuration = ServerConfiguration(port: 0, dataDirectory: folder, strategies: ["fedavg", "independent"], bcryptCost: 4)
+    var configuration = ServerConfiguration(port: 0, dataDirectory: folder, strategies: StrategyCatalogue.all, bcryptCost: 4)
     change(&configuration)
     let (ports, source) = AsyncStream.makeStream(of: Int.self)
     let server = try makeServer(
@@ -116,16 +117,30 @@ func withServer(
             time: time, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     ) { _, port in source.yield(port) }
     let http = HTTPClient.cohort()
+    // Not cancelled at once: a connection that is accepted just then would end the process (swift-nio, issue 3481).
+    var group = ServiceGroupConfiguration(
+        services: [.init(service: server)], logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    group.maximumGracefulShutdownDuration = .milliseconds(50)
+    let services = ServiceGroup(configuration: group)
     let outcome: Result<Void, any Error>
     do {
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await server.run() }
-            var iterator = ports.makeAsyncIterator()
-            let port = try #require(await iterator.next())
-            try await body(
-                ServerWorld(
-                    url: "http://127.0.0.1:\(port)", folder: folder, documents: documents, objects: objects, broker: broker, http: http))
-            group.cancelAll()
+            group.addTask {
+                defer { source.finish() }
+                try await services.run()
+            }
+            do {
+                var iterator = ports.makeAsyncIterator()
+                let port = try #require(await iterator.next())
+                try await body(
+                    ServerWorld(
+                        url: "http://127.0.0.1:\(port)", folder: folder, documents: documents, objects: objects, broker: broker,
+                        http: http))
+            } catch {
+                await services.triggerGracefulShutdown()
+                throw error
+            }
+            await services.triggerGracefulShutdown()
             while let result = await group.nextResult() {
                 if case .failure(let error) = result, !(error is CancellationError) { throw error }
             }

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortStrategies
 import FoundationEssentials
 import Testing
 
@@ -7,20 +8,36 @@ import Testing
 
 /// A value of each setting that is not what holds without it.
 private let others = [
-    "peers": "3", "strategy": "independent", "rounds": "7", "epochs": "4", "batch_size": "48", "lr": "0.02", "lr_schedule": "cosine",
+    "peers": "3", "strategy": "every", "rounds": "7", "epochs": "4", "batch_size": "48", "lr": "0.02", "lr_schedule": "cosine",
     "optimizer": "sgd", "momentum": "0.8", "nesterov": "true", "weight_decay": "0.05", "beta1": "0.7", "beta2": "0.95", "epsilon": "1e-06",
-    "gradient_clip": "1.5", "optimizer_state": "keep", "proximal_mu": "0.3", "label_smoothing": "0.1", "class_weight": "balanced",
-    "early_stopping": "6",
+    "gradient_clip": "1.5", "optimizer_state": "keep", "proximal_mu": "0.3", "loss": "huber", "server_lr": "0.4",
+    "server_momentum": "0.85", "server_tau": "0.002", "weighting": "steps", "malicious_peers": "2", "keep_updates": "true",
+    "update_compression": "int8",
+    "nearest_neighbor_mixing": "true", "buffer_size": "1",
+    "label_smoothing": "0.1", "class_weight": "balanced", "early_stopping": "6",
     "hidden": "9,8",
     "activation": "tanh", "dropout": "0.25", "task": "classification", "target": "y", "header": "yes", "use": #"["id"]"#,
     "ignore": #"["row","day"]"#, "group": "patient", "scaling": "robust", "seed": "42", "validation": "0.3", "min_peers": "2",
-    "per_peer": #"{"lena":{"batch_size":16}}"#, "max_norm_ratio": "4.5", "pool": "everyone", "from": "3f2a", "name": "first",
+    "per_peer": #"{"lena":{"batch_size":16}}"#, "max_norm_ratio": "4.5", "pool": "everyone", "from": "3f2a",
+    "module": "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", "name": "first",
     "note": "one",
 ]
 
+/// One that uses all that any strategy does.
+private struct Every: Strategy {
+    static let name = "every"
+    static let summary = ""
+
+    var settings: Set<String> { SessionSetting.ofStrategies }
+
+    func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]] { [] }
+
+    func outcome(of answers: [StrategyAnswer], _ settings: SessionSettings) -> RoundOutcome { .average([]) }
+}
+
 @Suite struct SessionSettingTests {
     private func settings(_ fields: [String: String]) throws -> SessionSettings {
-        try SettingsForm.settings(fields, strategies: ["fedavg", "independent"])
+        try SettingsForm.settings(fields, strategies: [Every(), FedAvg()])
     }
 
     @Test func `each setting goes through the form and back, and changes what is asked for`() throws {
@@ -33,6 +50,7 @@ private let others = [
             if setting.name == "nesterov" { fields.merge(["optimizer": "sgd", "momentum": "0.9"]) { $1 } }
             if setting.name == "min_peers" { fields["peers"] = "2" }
             if setting.name != "seed" { fields["seed"] = "1" }
+            if SessionSetting.ofStrategies.contains(setting.name) { fields["strategy"] = "every" }
             let made = try settings(fields)
             #expect(try setting.text(of: made) == text, "\(setting.name)")
             var without = fields
@@ -45,18 +63,20 @@ private let others = [
 
     @Test func `all of them go from a form to a client's fields, to JSON, and back`() throws {
         var fields = others
-        fields["from"] = nil
+        for absent in ["from", "hidden", "activation", "dropout"] { fields[absent] = nil }
         let made = try settings(fields)
         let sent = try SessionSetting.all.compactMap { setting in try setting.text(of: made).map { (setting.name, $0) } }
-        #expect(Dictionary(uniqueKeysWithValues: sent) == fields)
-        #expect(try settings(Dictionary(uniqueKeysWithValues: sent)) == made)
+        // A module has its own layers.
+        let sentFields = Dictionary(uniqueKeysWithValues: sent.filter { !SessionSetting.ofSimpleDNN.contains($0.0) })
+        #expect(sentFields == fields)
+        #expect(try settings(sentFields) == made)
         #expect(try CohortJSON.decode(SessionSettings.self, from: CohortJSON.encode(made)) == made)
     }
 
     /// What trains is what the form said.
     @Test func `what a step depends on is found in the engine's options`() throws {
         var fields = others
-        for absent in ["from", "per_peer", "class_weight", "min_peers"] { fields[absent] = nil }
+        for absent in ["from", "module", "per_peer", "class_weight", "min_peers"] { fields[absent] = nil }
         let settings = try settings(fields)
         var command = TrainCommand(
             csvLink: "", hyperparameters: settings.hyperparameters(peerId: "a", name: "a"), sessionId: "s", generation: 0, round: 0,
@@ -74,7 +94,7 @@ private let others = [
                     optimizer: OptimizerSpec(
                         name: .sgd, momentum: 0.8, nesterov: true, weightDecay: 0.05, beta1: 0.7, beta2: 0.95, epsilon: 1e-6,
                         gradientClip: 1.5),
-                    batchSize: 48, learningRate: 0.02, labelSmoothing: 0.1, proximalMu: 0.3, dropoutSeed: 5))
+                    batchSize: 48, learningRate: 0.02, labelSmoothing: 0.1, loss: .huber, proximalMu: 0.3, dropoutSeed: 5))
         #expect(received.model.activation == .tanh && received.model.dropout == 0.25 && received.model.hidden == [9, 8])
         #expect(received.optimizerState == .keep)
         #expect(received.epochs == 4 && received.lrSchedule?.name == .cosine)
@@ -123,7 +143,10 @@ private let others = [
         let folder = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
         let text = try String(contentsOf: URL(filePath: "\(folder)/docs/training.md"), encoding: .utf8)
         let rows = SessionSetting.all.map { setting in
-            "| `\(setting.name)` | `--\(setting.name.replacing("_", with: "-"))` | \(setting.standard.map { "`\($0)`" } ?? "") | \(setting.help.replacing("|", with: "\\|")) |"
+            // The command takes the file itself.
+            let option = setting.name == "module" ? "model" : setting.name.replacing("_", with: "-")
+            return
+                "| `\(setting.name)` | `--\(option)` | \(setting.standard.map { "`\($0)`" } ?? "") | \(setting.help.replacing("|", with: "\\|")) |"
         }
         let missing = rows.filter { !text.contains($0 + "\n") }
         #expect(missing.isEmpty, "docs/training.md lacks:\n\(missing.joined(separator: "\n"))")

@@ -1,11 +1,12 @@
 import CohortCore
+import CohortStrategies
 import Testing
 
 @testable import CohortServer
 
 @Suite struct ColumnFields {
     private func settings(_ fields: [String: String]) throws -> SessionSettings {
-        try SettingsForm.settings(fields, strategies: ["fedavg"])
+        try SettingsForm.settings(fields, strategies: [FedAvg()])
     }
 
     @Test func `what is said of the columns becomes the session's options`() throws {

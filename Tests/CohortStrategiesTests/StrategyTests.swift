@@ -43,16 +43,98 @@ import Testing
 
 @Suite struct StrategyTests {
     @Test func `the catalogue names what there is`() throws {
-        #expect(Set(StrategyCatalogue.names) == ["fedavg", "fedprox", "median", "independent"])
+        #expect(
+            StrategyCatalogue.names == [
+                "fedavg", "fedprox", "scaffold", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "diloco", "median", "trimmed_mean", "krum",
+                "multi_krum",
+                "geometric_median", "centered_clipping", "fedbuff", "independent",
+            ])
+        let taken = #expect(throws: CohortError.self) { try StrategyCatalogue.add(FedAvg()) }
+        #expect(taken?.message == "there is a strategy 'fedavg' already" && StrategyCatalogue.names.count == 16)
         let error = #expect(throws: CohortError.self) { try StrategyCatalogue.named("magic") }
-        #expect(error?.message.contains("fedavg, fedprox, median, independent") == true)
+        #expect(error?.message.contains("one of fedavg, fedprox, scaffold") == true)
     }
 
     @Test func `fedavg weighs by samples`() {
         let answers = [("a", 30), ("b", 10)].map { StrategyAnswer(peerId: $0.0, samples: $0.1, ownEvaluation: nil) }
         #expect(
-            FedAvg().outcome(of: answers, task: .classification)
+            FedAvg().outcome(of: answers, SessionSettings())
                 == .average([Share(peerId: "a", weight: 0.75), Share(peerId: "b", weight: 0.25)]))
+    }
+
+    @Test func `answers count by rows, all alike, or by steps`() {
+        var settings = SessionSettings()
+        let answers = [("a", 30, 1), ("b", 10, 4)].map { StrategyAnswer(peerId: $0.0, samples: $0.1, steps: $0.2) }
+        func weights(_ strategy: any Strategy, _ answers: [StrategyAnswer]) -> [Double] {
+            strategy.outcome(of: answers, settings).shares.map(\.weight)
+        }
+        for strategy in [FedAvg(), FedProx(), DiLoCo()] as [any Strategy] {
+            settings.weighting = .samples
+            #expect(weights(strategy, answers) == [0.75, 0.25])
+            settings.weighting = .uniform
+            #expect(weights(strategy, answers) == [0.5, 0.5])
+            settings.weighting = .steps
+            #expect(weights(strategy, answers) == [0.2, 0.8])
+            #expect(weights(strategy, ["a", "b"].map { StrategyAnswer(peerId: $0, samples: 3) }) == [0.5, 0.5])
+        }
+    }
+
+    @Test func `a strategy refuses other strategies' settings, and too few peers`() throws {
+        func refusal(_ strategy: any Strategy, peers: Int = 9, _ change: (inout SessionSettings) -> Void = { _ in }) -> String {
+            var settings = SessionSettings(peers: peers)
+            change(&settings)
+            do { try strategy.check(settings) } catch let error as CohortError { return error.message } catch { return "\(error)" }
+            return ""
+        }
+        #expect(refusal(FedAvg()) { $0.serverLr = 0.5 } == "server_lr is 0.5; it must be absent with fedavg, which does not use it")
+        #expect(refusal(FedAvgM()) { $0.serverTau = 0.5 }.contains("server_tau"))
+        #expect(refusal(FedAdam()) { ($0.serverTau, $0.serverLr, $0.serverMomentum, $0.weighting) = (0.5, 1, 0.1, .steps) }.isEmpty)
+        #expect(refusal(Krum()) { $0.weighting = .uniform }.contains("weighting is uniform"))
+        #expect(refusal(Independent()) { $0.nearestNeighborMixing = true }.contains("nearest_neighbor_mixing is true"))
+        #expect(refusal(TrimmedMean(), peers: 4) == "peers is 4; it must be at least 5 with trimmed_mean")
+        #expect(refusal(Krum(), peers: 6) { $0.maliciousPeers = 2 } == "peers is 6; it must be at least 7 with krum and malicious_peers 2")
+        #expect(refusal(Median(), peers: 1).isEmpty && refusal(Median(), peers: 4) { $0.maliciousPeers = 2 }.contains("at least 5"))
+        #expect(refusal(FedBuff(), peers: 2) { $0.bufferSize = 3 } == "buffer_size is 3; it must be from 1 to peers, which is 2")
+        #expect(refusal(FedAvg()) { $0.bufferSize = 2 }.contains("it must be absent with fedavg"))
+        let sgd = OptimizerSpec(name: .sgd)
+        #expect(refusal(Scaffold()) == "optimizer is adam; it must be sgd without momentum with scaffold")
+        #expect(refusal(Scaffold()) { $0.optimizer = OptimizerSpec(name: .sgd, momentum: 0.9) }.contains("sgd with momentum 0.9"))
+        #expect(refusal(Scaffold()) { ($0.optimizer, $0.proximalMu) = (sgd, 0.1) }.contains("proximal_mu is 0.1"))
+        for strategy in StrategyCatalogue.all {
+            #expect(refusal(strategy) { $0.optimizer = strategy.optimizer ?? $0.optimizer }.isEmpty, "\(strategy.name)")
+        }
+    }
+
+    @Test func `fedbuff deals all rows in equal parts, another each round, and counts stale changes for less`() {
+        let peers = (0..<3).map {
+            SessionPeer(id: "\($0)", name: "\($0)", engine: "", device: "", registration: 1, speed: Double(1 + $0 * 100))
+        }
+        var seen = [Set<Int>](repeating: [], count: 3)
+        for round in 0..<3 {
+            let shares = FedBuff().deal(trainingRows: 10, round: round, peers: peers)
+            #expect(shares.flatMap { $0 }.flatMap { $0.start..<$0.end }.sorted() == Array(0..<10))
+            for (peer, ranges) in shares.enumerated() { seen[peer].formUnion(ranges.flatMap { $0.start..<$0.end }) }
+        }
+        #expect(seen.allSatisfy { $0 == Set(0..<10) })
+        let answers = [StrategyAnswer(peerId: "a", samples: 5), StrategyAnswer(peerId: "b", samples: 15, staleness: 3)]
+        #expect(
+            FedBuff().outcome(of: answers, SessionSettings())
+                == .average([Share(peerId: "a", weight: 0.25), Share(peerId: "b", weight: 0.75, scale: 0.5)]))
+        #expect(FedBuff().bufferSize(SessionSettings(), peers: 5) == 3 && FedBuff().bufferSize(SessionSettings(), peers: 1) == 1)
+    }
+
+    @Test func `robust strategies stand as many liars as the answers allow, and no more than was said`() {
+        func rule(_ strategy: any Strategy, of count: Int, said: Int? = nil, mixes: Bool? = nil) -> RoundOutcome {
+            var settings = SessionSettings(peers: count)
+            (settings.maliciousPeers, settings.nearestNeighborMixing) = (said, mixes)
+            return strategy.outcome(of: (0..<count).map { StrategyAnswer(peerId: "\($0)", samples: 1) }, settings)
+        }
+        #expect(rule(Krum(), of: 8).rule == .krum(malicious: 2, keep: 1))
+        #expect(rule(MultiKrum(), of: 8, said: 1).rule == .krum(malicious: 1, keep: 7))
+        #expect(rule(TrimmedMean(), of: 5).rule == .trimmedMean(1))
+        #expect(rule(TrimmedMean(), of: 3, said: 9).rule == .trimmedMean(1))
+        #expect(rule(Median(), of: 8, mixes: true).mixing == 2 && rule(Median(), of: 8).mixing == nil)
+        #expect(rule(Krum(), of: 1).rule == .krum(malicious: 0, keep: 1))
     }
 
     @Test func `what peers are asked for beside the settings`() {
@@ -68,35 +150,28 @@ import Testing
         let answers = [("a", 2.0), ("b", 1.0), ("c", 3.0)].map {
             StrategyAnswer(peerId: $0.0, samples: 1, ownEvaluation: Counts(samples: 1, lossSum: $0.1))
         }
-        #expect(Independent().outcome(of: answers, task: .classification) == .select(peerId: "b"))
+        #expect(Independent().outcome(of: answers, SessionSettings()) == .select(peerId: "b"))
         #expect(Independent().deal(trainingRows: 5, round: 0, peers: []).isEmpty)
         #expect(Independent().roundCount(SessionSettings(rounds: 9)) == 1)
     }
 }
 
 @Suite struct AggregationTests {
-    @Test func `the mean is weighted, whatever the pieces it is fed in`() throws {
-        var whole = WeightedMean(parameterCount: 3)
-        whole.begin(weight: 0.25)
-        try whole.feed([1, 2, 3])
-        whole.begin(weight: 0.75)
-        try whole.feed([5, 6, 7])
-        var pieces = WeightedMean(parameterCount: 3)
-        pieces.begin(weight: 0.25)
-        try pieces.feed([1])
-        try pieces.feed([2, 3])
-        pieces.begin(weight: 0.75)
-        try pieces.feed([5, 6, 7])
-        #expect(whole.mean == [4, 5, 6] && pieces.mean == whole.mean)
-        #expect(throws: CohortError.self) { try pieces.feed([1]) }
-    }
-
     @Test func `an update that is not a number is refused, with its place`() throws {
-        var inspection = UpdateInspection(start: [1, 1, 1])
+        let layout = WeightsLayout(
+            ModelSpec(inputs: 2, hidden: [], outputs: 1, task: .regression), streams: ["exp_avg", "exp_avg_sq"])
+        var inspection = UpdateInspection(layout, start: [1, 1, 1] + [Float](repeating: 9, count: 6))
         try inspection.feed([4, 5])
         #expect(inspection.norm == 5)
+        var other = inspection
         let error = #expect(throws: CohortError.self) { try inspection.feed([.nan]) }
         #expect(error?.message.contains("parameter 2") == true)
+        // What the optimizer remembers is no part of the step, and its squares are none when they are negative.
+        try other.feed([1, -7, 0, 7])
+        #expect(other.norm == 5)
+        try other.feed([0, 2])
+        let squares = #expect(throws: CohortError.self) { try other.feed([-1e-9]) }
+        #expect(squares?.message.contains("where the optimizer has squares") == true)
     }
 }
 

@@ -10,15 +10,11 @@ public struct Uniform: Strategy {
 
     public init() {}
 
-    public var synchronous: Bool { true }
-
-    public func roundCount(_ settings: SessionSettings) -> Int { settings.rounds }
-
     public func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]] {
         Sharding.proportional(trainingRows, weights: peers.map { _ in 1 }).map { $0.count > 0 ? [$0] : [] }
     }
 
-    public func outcome(of answers: [StrategyAnswer], task: LearningTask) -> RoundOutcome {
+    public func outcome(of answers: [StrategyAnswer], _ settings: SessionSettings) -> RoundOutcome {
         .average(answers.map { Share(peerId: $0.peerId, weight: 1 / Double(answers.count)) })
     }
 }
@@ -39,7 +35,7 @@ public struct Uniform: Strategy {
         let ranges = Uniform().deal(trainingRows: 10, round: 0, peers: peers)
         #expect(ranges.flatMap { $0 }.reduce(0) { $0 + $1.count } == 10)
         #expect(ranges.allSatisfy { 3...4 ~= $0.reduce(0) { $0 + $1.count } })
-        let answers = ["a", "b"].map { StrategyAnswer(peerId: $0, samples: $0 == "a" ? 1 : 99, ownEvaluation: nil) }
-        #expect(Uniform().outcome(of: answers, task: .regression) == .average(["a", "b"].map { Share(peerId: $0, weight: 0.5) }))
+        let answers = ["a", "b"].map { StrategyAnswer(peerId: $0, samples: $0 == "a" ? 1 : 99) }
+        #expect(Uniform().outcome(of: answers, SessionSettings()) == .average(["a", "b"].map { Share(peerId: $0, weight: 0.5) }))
     }
 }

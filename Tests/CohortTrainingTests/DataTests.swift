@@ -241,7 +241,7 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         let parameters = initialParameters(spec, seed: 3)
         let bytes = try Weights.encode(spec, parameters)
         for size in [1, 3, 7, 64, bytes.count] {
-            var stream = WeightsStream(spec: spec)
+            var stream = WeightsStream(WeightsLayout(spec))
             var found: [Float] = []
             for start in stride(from: 0, to: bytes.count, by: size) {
                 try stream.feed(Array(bytes[start..<min(start + size, bytes.count)])) { found += $0 }

@@ -18,6 +18,23 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
 @Suite struct EngineTests {
     private let engine = NativeEngine(threads: 1)
 
+    /// Of one bias: its step is minus the mean slope of the rows' losses; what is told stays the square.
+    @Test(arguments: [(LossName?.none, 7.0), (.mse, 7.0), (.l1, 2.0 / 3), (.huber, 0.5)])
+    func `a number's loss is minimized by name`(loss: LossName?, step: Double) throws {
+        let table = FeatureTable(features: [0, 0, 0], targets: [0, 10, 0.5], featureCount: 1)
+        let model = try engine.makeModel(ModelSpec(inputs: 1, hidden: [], outputs: 1, task: .regression))
+        try model.load(parameters: [1, 0])
+        let options = TrainingOptions(optimizer: OptimizerSpec(name: .sgd), batchSize: 3, learningRate: 1, loss: loss)
+        let counts = try model.train(on: table, rows: [0, 1, 2], options: options, shouldContinue: { true })
+        #expect(abs(Double(try model.parameters()[1]) - step) < 1e-6 && counts.lossSum == 100.25)
+        let classes = try engine.makeModel(ModelSpec(inputs: 1, hidden: [], outputs: 2, task: .classification))
+        let refused = TrainingOptions(loss: .l1)
+        let error = #expect(throws: CohortError.self) {
+            try classes.train(on: table, rows: [0], options: refused, shouldContinue: { true })
+        }
+        #expect(error?.message.contains("loss is l1, which is for regression") == true)
+    }
+
     /// One SGD step with rate 1 moves each weight by minus its gradient: held against central differences of the loss.
     @Test(arguments: [LearningTask.classification, .regression], [Activation.tanh, .sigmoid, .relu])
     func `gradients agree with finite differences`(task: LearningTask, activation: Activation) throws {
@@ -74,6 +91,29 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
         options.proximalMu = 1e8
         _ = try pulled.train(on: table, rows: table.trainingRows, options: options, shouldContinue: { true })
         #expect(zip(try pulled.parameters(), start).allSatisfy { abs($0 - $1 - 1) < 1e-4 })
+    }
+
+    @Test func `a correction is taken off in each step until another is loaded`() throws {
+        let spec = ModelSpec(inputs: 3, hidden: [4], outputs: 2, task: .classification)
+        let table = makeTable(rows: 12, features: 3) { row, _ in Float(row % 2) }
+        let (free, corrected) = (try engine.drawn(spec, seed: 1), try engine.drawn(spec, seed: 1))
+        let options = TrainingOptions(optimizer: OptimizerSpec(name: .sgd), batchSize: 12, learningRate: 0.1)
+        func step(_ correction: [Float]?) throws {
+            let before = try corrected.parameters()
+            try free.load(parameters: before)
+            _ = try free.train(on: table, rows: table.trainingRows, options: options, shouldContinue: { true })
+            _ = try corrected.train(on: table, rows: table.trainingRows, options: options, shouldContinue: { true })
+            let expected = zip(try free.parameters(), correction ?? before.map { _ in 0 }).map { $0 - 0.1 * $1 }
+            #expect(zip(try corrected.parameters(), expected).allSatisfy { abs($0 - $1) < 1e-6 })
+        }
+        let correction = (0..<spec.parameterCount).map { Float($0 % 5) - 2 }
+        try corrected.load(correction: correction)
+        try step(correction)
+        try corrected.load(parameters: try corrected.parameters().map { $0 + 0.1 })
+        try step(correction)
+        try corrected.load(correction: nil)
+        try step(nil)
+        #expect(throws: CohortError.self) { try corrected.load(correction: [1]) }
     }
 
     /// The formulas of PyTorch's documentation, in double precision, on a net with a single weight and bias.

@@ -163,7 +163,8 @@ private struct LyingPeer {
             spec = ModelSpec(inputs: 4, hidden: [3], outputs: 3, task: .classification)
             parameters = initialParameters(spec, seed: 1)
         }
-        let bytes = try Weights.encode(spec, parameters)
+        let layout = WeightsLayout(spec, streams: command.streams ?? [])
+        let bytes = try Weights.encode(layout, layout.values(parameters, nil))
         let hash = String(repeating: "0", count: 64)
         return DoneEvent(
             sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round,

@@ -281,7 +281,7 @@ extension SystemSuite {
                     (["--per-peer", #"{"peer-3": {"lr": 0.1}}"#], "per_peer names 'peer-3', which is none of the peers"),
                     (["--per-peer", #"{"peer-3": {"lr": 0.1}}"#], "did you mean 'peer-"),
                     (["--momentum", "0.9"], "momentum is 0.9; it must be 0 with adam: it is for sgd"),
-                    (["--strategy", "independent", "--rounds", "3"], "--rounds is for fedavg"),
+                    (["--strategy", "independent", "--rounds", "3"], "--rounds does not go with independent"),
                 ].enumerated() {
                     let refused = try await run("refused-\(index)", ["train", ids] + arguments, exit: .exited(2))
                     #expect(refused.standardError.contains(said), "\(refused.standardError)")

@@ -5,7 +5,7 @@ import FoundationEssentials
 import Synchronization
 import Testing
 
-@testable import cohort
+@testable import CohortCommands
 
 /// What people see on a terminal.
 @Suite struct DisplayTests {

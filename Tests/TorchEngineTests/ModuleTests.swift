@@ -1,6 +1,7 @@
 import CohortCore
 import Crypto
 import FoundationEssentials
+import Glibc
 import Subprocess
 import SystemPackage
 import Testing
@@ -40,6 +41,177 @@ struct ModuleTests {
         }
     }
 
+    // MARK: In a process of its own
+
+    private static let host = ModuleHost(executable: cohortBinary, requiresWalls: false)
+    /// Whether this system has Landlock and seccomp; CI says that it must.
+    private static let hasWalls: Bool = {
+        guard ProcessInfo.processInfo.environment["COHORT_TEST_REQUIRE_TORCH"] == nil, let plugin else { return true }
+        let process = try? ModuleProcess(host, plugin: plugin.path, device: "cpu", threads: 1, precision: .float32)
+        return process?.notes.contains { $0.contains("without network, files and other processes") } == true
+    }()
+
+    private func apart() throws -> TorchEngine {
+        try TorchEngine(plugin: try #require(plugin), device: "cpu", threads: 1, modules: Self.host)
+    }
+
+    /// Rows as the modules under test take them; `marked`: the one at which some do what they should not.
+    private func rows(marked: Int? = nil) -> FeatureTable {
+        let table = makeTable(rows: 96, features: 6, classes: 3, task: .classification)
+        var features = Array(UnsafeBufferPointer(start: table.features, count: 96 * 6))
+        if let marked { features[marked * 6] = 2_000 }
+        return FeatureTable(
+            features: features, targets: Array(UnsafeBufferPointer(start: table.targets, count: 96)), featureCount: 6)
+    }
+
+    @Test func `a process of its own trains a module to the same bits`() async throws {
+        let bytes = try await Self.folder.file("convolution")
+        let (spec, weights) = try spec(bytes, inputs: 16, shape: [1, 4, 4], outputs: 3, task: .classification)
+        let table = makeTable(rows: 320, features: 16, classes: 3, task: .classification)
+        let (here, there) = (engine, try apart())
+        let (a, b) = (try here.ownModel(spec, module: bytes), try there.makeModel(spec, module: bytes))
+        #expect(try b.parameters() == weights && there.notes.contains { $0.contains("in a process of its own") })
+        let (ours, theirs) = (try here.prepare(table), try there.prepare(table))
+        let options = TrainingOptions(optimizer: OptimizerSpec(weightDecay: 0.01), batchSize: 32, learningRate: 0.01)
+        for epoch in 0..<3 {
+            let order = shuffledRows(table.trainingRows, seed: 9, round: 0, epoch: epoch)
+            // Dropout draws from its process's own generator: what is compared is without.
+            _ = try a.evaluate(on: ours, rows: order[...], shouldContinue: { true })
+            var asked = 0
+            let counts = try b.train(
+                on: theirs, rows: order, options: options,
+                shouldContinue: {
+                    asked += 1
+                    return true
+                })
+            #expect(counts.samples == 320 && asked == 10)
+        }
+        let state = try b.optimizerState()
+        #expect(state.steps == 30 && Set(state.streams.keys) == ["exp_avg", "exp_avg_sq"])
+        try a.load(parameters: try b.parameters())
+        try a.load(optimizerState: state)
+        #expect(try a.optimizerState() == state)
+        try b.load(optimizerState: state)
+        #expect(try b.optimizerState() == state)
+        let rows = table.trainingRows[...]
+        #expect(
+            try a.evaluate(on: ours, rows: rows, shouldContinue: { true }) == b.evaluate(on: theirs, rows: rows, shouldContinue: { true }))
+        let features = Array(UnsafeBufferPointer(start: table.features, count: 160))
+        #expect(try a.predict(features, rowCount: 10) == b.predict(features, rowCount: 10))
+        // It asks before each batch, and hears no.
+        let ended = try b.train(on: theirs, rows: table.trainingRows, options: options, shouldContinue: { false })
+        #expect(ended.samples == 0 && b.isUsable)
+    }
+
+    @Test(.enabled(if: hasWalls, "this system has no Landlock or no seccomp"))
+    func `a module reaches no file, and its process nothing at all`() async throws {
+        let bytes = try await Self.folder.file("reads")
+        // Here it does: what stops it is the other process's walls.
+        let (spec, _) = try spec(bytes, inputs: 6, outputs: 3, task: .classification)
+        let table = rows()
+        let engine = try apart()
+        let model = try engine.makeModel(spec, module: bytes)
+        let error = try #require(throws: CohortError.self) {
+            try model.evaluate(on: engine.prepare(table), rows: [0, 1], shouldContinue: { true })
+        }
+        #expect(error.message.contains("/etc/passwd") && error.message.contains("ermi"), "\(error.message)")
+        let walled = ModuleHost(executable: cohortBinary, requiresWalls: true)
+        let process = try ModuleProcess(walled, plugin: try #require(plugin).path, device: "cpu", threads: 1, precision: .float32)
+        #expect(try process.call(.attempt).succeeded == [])
+    }
+
+    /// The plugin may have been copied into the folder of a peer's own data, as docs/engines.md says.
+    @Test func `what lies beside the plugin is not readable, and it loads all the same`() throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "cohort-beside-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let copy = "\(folder)/libcohort-torch.so"
+        try FileManager.default.copyItem(atPath: try #require(pluginPath), toPath: copy)
+        let readable = ModuleProcess.readable(copy)
+        #expect(readable.contains(copy) && !readable.contains { folder.hasPrefix($0) }, "\(readable)")
+        #expect(throws: Never.self) {
+            try ModuleProcess(Self.host, plugin: copy, device: "cpu", threads: 1, precision: .float32)
+        }
+    }
+
+    @Test func `a module that computes without an end is ended, and so is one whose process was killed`() async throws {
+        let bytes = try await Self.folder.file("loops")
+        let (spec, _) = try spec(bytes, inputs: 6, outputs: 3, task: .classification)
+        let engine = try apart()
+        let table = try engine.prepare(rows(marked: 40))
+        let options = TrainingOptions(batchSize: 32, learningRate: 0.01)
+        let model = try engine.makeModel(spec, module: bytes)
+        var asked = 0
+        #expect(throws: CancellationError.self) {
+            try model.train(
+                on: table, rows: Array(0..<96), options: options,
+                shouldContinue: {
+                    asked += 1
+                    // In its second batch it does not ask any more.
+                    if asked == 2 { model.interrupt() }
+                    return true
+                })
+        }
+        #expect(asked == 2 && !model.isUsable)
+        #expect(throws: CohortError.self) { try model.parameters() }
+
+        let other = try #require(try engine.makeModel(spec, module: bytes) as? RemoteModule)
+        var batches = 0
+        let error = try #require(throws: CohortError.self) {
+            try other.train(
+                on: table, rows: Array(0..<96), options: options,
+                shouldContinue: {
+                    batches += 1
+                    if batches == 2 { kill(other.process.id, SIGKILL) }
+                    return true
+                })
+        }
+        #expect(error.code == .invalid && error.message.contains("the module's process ended: it was killed"), "\(error.message)")
+        #expect(!other.isUsable)
+    }
+
+    @Test func `a fault in a module's pass is a sentence, and the next pass works`() async throws {
+        let bytes = try await Self.folder.file("exhausts")
+        let (spec, _) = try spec(bytes, inputs: 6, outputs: 3, task: .classification)
+        let engine = try apart()
+        let model = try engine.makeModel(spec, module: bytes)
+        let table = try engine.prepare(rows(marked: 40))
+        #expect(throws: CohortError.self) { try model.evaluate(on: table, rows: [39, 40], shouldContinue: { true }) }
+        #expect(try model.evaluate(on: table, rows: [38, 39], shouldContinue: { true }).samples == 2)
+        let pid = try #require(model as? RemoteModule).process.id
+        #expect(kill(pid, 0) == 0)
+        let narrow = try engine.prepare(makeTable(rows: 8, features: 5, classes: 3, task: .classification))
+        let error = try #require(throws: CohortError.self) { try model.evaluate(on: narrow, rows: [0], shouldContinue: { true }) }
+        #expect(error.message.contains("the table has 5 features, the module takes 6"))
+    }
+
+    @Test func `a module is written with its new weights`() async throws {
+        let bytes = try await Self.folder.file("convolution")
+        let (spec, weights) = try spec(bytes, inputs: 16, shape: [1, 4, 4], outputs: 3, task: .classification)
+        let new = weights.indices.map { weights[$0] + Float($0 % 7) * 0.01 }
+        let plugin = try #require(plugin)
+        let written = try plugin.torchScript(spec, module: bytes, weights: new, in: Self.host)
+        let known = try plugin.describe(module: written, inputs: 16, shape: [1, 4, 4], outputs: 3, task: .classification, in: Self.host)
+        #expect(known.weights == new && known.tensors == spec.tensors)
+        let model = try engine.ownModel(spec, module: bytes)
+        try model.load(parameters: new)
+        let other = try engine.ownModel(spec, module: written)
+        let features = (0..<32).map { Float($0) / 16 - 1 }
+        #expect(try model.predict(features, rowCount: 2) == other.predict(features, rowCount: 2))
+    }
+
+    @Test func `a process ends with the model that it runs`() async throws {
+        let bytes = try await Self.folder.file("small")
+        let (spec, _) = try spec(bytes, inputs: 6, outputs: 3, task: .classification)
+        var model: RemoteModule? = try apart().makeModel(spec, module: bytes) as? RemoteModule
+        let pid = try #require(model).process.id
+        #expect(kill(pid, 0) == 0)
+        model = nil
+        #expect(kill(pid, 0) == -1 && errno == ESRCH)
+    }
+
+    // MARK: Here
+
     private func spec(_ bytes: [UInt8], inputs: Int, shape: [Int] = [], outputs: Int, task: LearningTask) throws -> (ModelSpec, [Float]) {
         let known = try #require(plugin).describe(module: bytes, inputs: inputs, shape: shape, outputs: outputs, task: task)
         let hash = SHA256.hash(data: bytes).map { $0 < 16 ? "0\(String($0, radix: 16))" : String($0, radix: 16) }.joined()
@@ -61,7 +233,7 @@ struct ModuleTests {
             ])
         let table = makeTable(rows: 320, features: 6, classes: 3, task: .classification)
         let prepared = try engine.prepare(table)
-        let own = try engine.makeModel(spec, module: bytes)
+        let own = try engine.ownModel(spec, module: bytes)
         #expect(try own.parameters() == weights)
         let plain = try NativeEngine(threads: 1).makeModel(ModelSpec(inputs: 6, hidden: [16, 8], outputs: 3, task: .classification))
         try plain.load(parameters: weights)
@@ -88,7 +260,7 @@ struct ModuleTests {
         #expect(spec.tensors.suffix(2).map(\.name) == ["features.1.running_mean", "features.1.running_var"])
         let table = makeTable(rows: 320, features: 16, classes: 3, task: task)
         let prepared = try engine.prepare(table)
-        let model = try engine.makeModel(spec, module: bytes)
+        let model = try engine.ownModel(spec, module: bytes)
         let options = TrainingOptions(optimizer: OptimizerSpec(weightDecay: 0.01), batchSize: 32, learningRate: 0.01)
         let before = try model.evaluate(on: prepared, rows: table.trainingRows[...], shouldContinue: { true })
         for epoch in 0..<12 {
@@ -101,10 +273,28 @@ struct ModuleTests {
         let trained = try model.parameters()
         #expect(trained.suffix(8) != weights.suffix(8), "statistics were kept")
 
-        let other = try engine.makeModel(spec, module: bytes)
+        let other = try engine.ownModel(spec, module: bytes)
         try other.load(parameters: trained)
         let same = try other.evaluate(on: prepared, rows: table.trainingRows[...], shouldContinue: { true })
         #expect(same == after)
+    }
+
+    /// The same three weights as a net without hidden layers: step for step the native engine's.
+    @Test(arguments: [LossName.mse, .l1, .huber]) func `a module of a number minimizes its loss by name`(loss: LossName) async throws {
+        let bytes = try await Self.folder.file("line")
+        let (spec, weights) = try spec(bytes, inputs: 6, outputs: 1, task: .regression)
+        let table = makeTable(rows: 320, features: 6, classes: 3, task: .regression)
+        let model = try engine.ownModel(spec, module: bytes)
+        let plain = try NativeEngine(threads: 1).makeModel(ModelSpec(inputs: 6, hidden: [], outputs: 1, task: .regression))
+        try plain.load(parameters: weights)
+        let options = TrainingOptions(optimizer: OptimizerSpec(name: .sgd), batchSize: 32, learningRate: 0.05, loss: loss)
+        for epoch in 0..<4 {
+            let order = shuffledRows(table.trainingRows, seed: 9, round: 0, epoch: epoch)
+            let a = try model.train(on: engine.prepare(table), rows: order, options: options, shouldContinue: { true })
+            let b = try plain.train(on: table, rows: order, options: options, shouldContinue: { true })
+            #expect(abs(try #require(a.loss) - (try #require(b.loss))) <= 1e-4 * (try #require(b.loss)))
+        }
+        #expect(zip(try model.parameters(), try plain.parameters()).allSatisfy { abs($0 - $1) < 1e-4 })
     }
 
     @Test func `a tensor in two places is one, and what is not trained stays`() async throws {
@@ -112,7 +302,7 @@ struct ModuleTests {
         let (spec, weights) = try spec(bytes, inputs: 6, outputs: 3, task: .classification)
         #expect(spec.tensors.map(\.shape) == [[6, 6], [3, 6]])
         let table = makeTable(rows: 96, features: 6, classes: 3, task: .classification)
-        let model = try engine.makeModel(spec, module: bytes)
+        let model = try engine.ownModel(spec, module: bytes)
         let options = TrainingOptions(optimizer: OptimizerSpec(name: .adamw, weightDecay: 0.5), batchSize: 16, learningRate: 0.05)
         _ = try model.train(on: engine.prepare(table), rows: table.trainingRows, options: options, shouldContinue: { true })
         let after = try model.parameters()
@@ -144,7 +334,7 @@ struct ModuleTests {
         var other = try spec(bytes, inputs: 6, outputs: 3, task: .classification).0
         other.module?.tensors[0].shape = [16, 7]
         #expect(
-            try message { _ = try engine.makeModel(other, module: bytes) }.contains(
+            try message { _ = try engine.ownModel(other, module: bytes) }.contains(
                 "layers.0.weight of [16, 6] instead of layers.0.weight of [16, 7]"))
         other.module?.sha256 = "zz"
         #expect(try message { try other.check() }.contains("sha256"))

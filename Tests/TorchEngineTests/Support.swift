@@ -39,3 +39,8 @@ let torchPython: String? = {
     let path = ProcessInfo.processInfo.environment["COHORT_TEST_TORCH_PYTHON"] ?? "/\(here)/.build-tools/torch/bin/python"
     return FileManager.default.isExecutableFile(atPath: path) ? path : nil
 }()
+
+/// The `cohort` that was built with the tests; COHORT_BINARY names another.
+let cohortBinary: String =
+    ProcessInfo.processInfo.environment["COHORT_BINARY"]
+    ?? "\(CommandLine.arguments[0].split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" })/cohort"

@@ -27,9 +27,11 @@ private let settings: [TrainingOptions] = [
 
     /// Epoch by epoch, each in the same order of rows, from the same weights.
     private func losses(
-        _ engine: some TrainingEngine, _ spec: ModelSpec, _ table: FeatureTable, _ options: TrainingOptions, epochs: Int
+        _ engine: some TrainingEngine, _ spec: ModelSpec, _ table: FeatureTable, _ options: TrainingOptions, epochs: Int,
+        correction: [Float]? = nil
     ) throws -> (steps: [Double], end: Counts, weights: [Float]) {
         let model = try engine.makeModel(spec)
+        try model.load(correction: correction)
         try model.load(parameters: initialParameters(spec, seed: 5))
         let prepared = try engine.prepare(table)
         var steps: [Double] = []
@@ -46,10 +48,10 @@ private let settings: [TrainingOptions] = [
         return (steps, end, try model.parameters())
     }
 
-    private func compare(_ spec: ModelSpec, _ options: TrainingOptions) throws {
+    private func compare(_ spec: ModelSpec, _ options: TrainingOptions, correction: [Float]? = nil) throws {
         let table = makeTable(rows: rows, features: spec.inputs, classes: max(spec.outputs, 2), task: spec.task)
-        let ours = try losses(native, spec, table, options, epochs: 5)
-        let theirs = try losses(torch, spec, table, options, epochs: 5)
+        let ours = try losses(native, spec, table, options, epochs: 5, correction: correction)
+        let theirs = try losses(torch, spec, table, options, epochs: 5, correction: correction)
         for (step, pair) in zip(ours.steps, theirs.steps).enumerated() {
             #expect(abs(pair.0 - pair.1) <= 1e-4 * abs(pair.0), "step \(step): native \(pair.0), torch \(pair.1)")
         }
@@ -62,6 +64,26 @@ private let settings: [TrainingOptions] = [
 
     @Test(arguments: settings) func `trains a classification as the native engine does`(options: TrainingOptions) throws {
         try compare(ModelSpec(inputs: 6, hidden: [16, 8], outputs: 3, task: .classification), options)
+    }
+
+    @Test func `takes a correction off in each step as the native engine does`() throws {
+        let spec = ModelSpec(inputs: 6, hidden: [16, 8], outputs: 3, task: .classification)
+        let correction = (0..<spec.parameterCount).map { Float($0 % 7 - 3) / 300 }
+        try compare(spec, settings[0], correction: correction)
+        // One that is taken back is gone.
+        let table = makeTable(rows: rows, features: 6, classes: 3, task: .classification)
+        let model = try torch.makeModel(spec)
+        let prepared = try torch.prepare(table)
+        func trained(_ correction: [Float]?) throws -> [Float] {
+            try model.load(parameters: initialParameters(spec, seed: 5))
+            try model.load(correction: correction)
+            _ = try model.train(on: prepared, rows: table.trainingRows, options: settings[0], shouldContinue: { true })
+            return try model.parameters()
+        }
+        let plain = try trained(nil)
+        #expect(try trained(correction) != plain)
+        #expect(try trained(nil) == plain)
+        #expect(throws: CohortError.self) { try model.load(correction: [1]) }
     }
 
     @Test(arguments: settings) func `trains a regression as the native engine does`(options: TrainingOptions) throws {
@@ -86,6 +108,13 @@ private let settings: [TrainingOptions] = [
     }
 
     /// Masks are each engine's own, so that only what they do to training can be held.
+    @Test(arguments: [LossName.mse, .l1, .huber]) func `minimizes a number's loss by name as the native engine does`(loss: LossName) throws
+    {
+        var options = settings[3]
+        options.loss = loss
+        try compare(ModelSpec(inputs: 6, hidden: [16], outputs: 1, task: .regression), options)
+    }
+
     @Test(arguments: Activation.allCases) func `dropout changes training, not evaluation, and is the same for the same seed`(
         activation: Activation
     ) throws {
@@ -263,7 +292,7 @@ private let settings: [TrainingOptions] = [
         let old = try await library(
             "old",
             "#include <stdint.h>\nconst void *cohort_torch_open(uint32_t asked, uint32_t *served) { *served = asked + 41; return 0; }")
-        #expect(try message(old).contains("was built for interface 42 of the plugin, this cohort needs 1"))
+        #expect(try message(old).contains("was built for interface 44 of the plugin, this cohort needs 3"))
     }
 }
 

@@ -63,8 +63,57 @@ void cohort_clip(float *g, size_t count, float most);
 /// w -= share·(w - anchor).
 void cohort_pull(float *w, const float *anchor, size_t count, float share);
 
-/// Sum of squared errors; with `gradient`, outputs become 2 (y - t) / rows. sums[0] += t, sums[1] += t².
-double cohort_squared_error(float *outputs, const float *targets, size_t rows, int gradient, double *sums);
+/// w -= share·d.
+void cohort_shift(float *w, const float *d, size_t count, float share);
+
+// What travels in fewer bytes; blocks of 1,024 numbers.
+
+/// codes = (x + rest) / scale, to the nearest even, scale = the block's largest / 127; rest = what that leaves of x + rest (NULL: nothing is added or left).
+void cohort_to_int8(int8_t *codes, float *scales, const float *x, float *rest, size_t count);
+
+/// x >= 0: 255 + 8 log2(x / scale), from 1, scale = the block's largest; 0 for 0.
+void cohort_to_log8(uint8_t *codes, float *scales, const float *x, size_t count);
+
+/// Numbers from the `first` of their stream on, with the scales of the whole stream.
+void cohort_from_int8(float *x, const int8_t *codes, const float *scales, size_t first, size_t count);
+void cohort_from_log8(float *x, const uint8_t *codes, const float *scales, size_t first, size_t count);
+
+/// halves: IEEE's (at most ±65504), or bfloat16 with `brain`, to the nearest even. `rest` as above.
+void cohort_to_half(uint16_t *halves, const float *x, float *rest, size_t count, int brain);
+void cohort_from_half(float *x, const uint16_t *halves, size_t count, int brain);
+
+/// x += y.
+void cohort_add(float *x, const float *y, size_t count);
+
+// Several updates become one, a slice at a time; bits do not depend on the machine.
+
+/// sums += weight · x.
+void cohort_accumulate(double *sums, const float *x, double weight, size_t count);
+
+/// to = from, rounded to nearest.
+void cohort_narrow(float *to, const double *from, size_t count);
+
+/// to = scale · (x - start).
+void cohort_changes(double *to, const float *x, const float *start, double scale, size_t count);
+
+/// products[i, j] += changes[i, :] · changes[j, :] for j <= i (and some above), of [rows, width], of which the first `count` columns count; shared out
+/// among `threads` (NULL: this one alone).
+void cohort_gram(struct cohort_threads *threads, double *products, const double *changes, size_t rows, size_t width, size_t count);
+
+/// dots[0] += (x - start) · (combined - start), dots[1] += (x - start)².
+void cohort_dots(const float *x, const float *start, const float *combined, size_t count, double *dots);
+
+/// out[c] = mean of the low ..< high smallest of rows[:][c]. `pairs` is a sorting network of `count` places: of each pair the smaller value comes to its first
+/// place. `scratch` has 16 · count floats.
+void cohort_middle(
+    const float *const *rows, size_t count, size_t columns, const uint32_t *pairs, size_t pair_count, size_t low, size_t high, float *scratch,
+    float *out);
+
+/// By what a number's outputs are moved: not at all, by 2 (y - t) / rows, by the sign of y - t / rows, by y - t within -1 ... 1 / rows.
+enum cohort_number_loss { COHORT_NO_GRADIENT = 0, COHORT_MSE = 1, COHORT_L1 = 2, COHORT_HUBER = 3 };
+
+/// Sum of squared errors; outputs become the gradient of the mean loss that is named. sums[0] += t, sums[1] += t².
+double cohort_squared_error(float *outputs, const float *targets, size_t rows, enum cohort_number_loss gradient, double *sums);
 
 /// mask[i] != 0 keeps: x[i] = mask[i] ? x[i] * scale : 0.
 void cohort_dropout(float *x, const uint8_t *mask, size_t count, float scale);

@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /// Rises with every change of what stands here; a plugin serves one.
-#define COHORT_TORCH_INTERFACE 1
+#define COHORT_TORCH_INTERFACE 3
 
 enum cohort_torch_fault {
     COHORT_TORCH_OK = 0,
@@ -28,6 +28,8 @@ enum cohort_torch_fault {
 
 enum cohort_torch_activation { COHORT_TORCH_RELU = 0, COHORT_TORCH_TANH = 1, COHORT_TORCH_SIGMOID = 2 };
 enum cohort_torch_task { COHORT_TORCH_CLASSIFICATION = 0, COHORT_TORCH_REGRESSION = 1 };
+/// What a number's training minimizes; sums are of squared errors in any case. Classes: cross-entropy.
+enum cohort_torch_loss { COHORT_TORCH_MSE = 0, COHORT_TORCH_L1 = 1, COHORT_TORCH_HUBER = 2 };
 enum cohort_torch_optimizer { COHORT_TORCH_SGD = 0, COHORT_TORCH_ADAM = 1, COHORT_TORCH_ADAMW = 2 };
 /// A stream has one float a parameter. `first` is SGD's momentum or Adam's mean of gradients, `second` Adam's mean of their squares.
 enum cohort_torch_stream { COHORT_TORCH_WEIGHTS = 0, COHORT_TORCH_FIRST_MOMENT = 1, COHORT_TORCH_SECOND_MOMENT = 2 };
@@ -57,6 +59,7 @@ typedef struct {
     const double *class_weights;
     /// 0 ..< 1 of each row's target is shared out among all classes.
     double label_smoothing;
+    enum cohort_torch_loss number_loss;
     /// A larger norm of a step's gradient is scaled down to this; 0: never.
     double gradient_clip;
     /// μ: after each step w -= learning_rate·μ·(w - w0), w0 being the weights that were loaded; 0: not.
@@ -133,6 +136,8 @@ typedef struct {
     /// The optimizer of `options` goes on from these moments after so many steps; NULL: zeros.
     int (*restore)(
         cohort_torch_model *model, const cohort_torch_options *options, const float *first, const float *second, uint64_t count, uint64_t steps);
+    /// From here on each step also takes w -= learning_rate·correction; NULL: none does.
+    int (*correct)(cohort_torch_model *model, const float *correction, uint64_t count);
 
     /// One pass over rows[0 ..< count] of the table in that order, a step a batch. `goes_on` is asked before each batch; 0 ends the pass.
     /// Sums are measured before each update. Another optimizer than in the pass before empties its moments.
@@ -148,6 +153,8 @@ typedef struct {
     /// Writes a net with these weights as TorchScript: `torch.jit.load(path)` takes features [rows, inputs] and gives class probabilities, or
     /// standardized numbers, [rows, outputs]; its parameters are named as nn.Sequential names them.
     int (*save_torchscript)(const cohort_torch_spec *spec, const float *weights, uint64_t count, const char *path);
+    /// Hands out a module with its weights as they are, ready to predict, as `torch.jit.save` would write it; not of a net.
+    int (*save_module)(cohort_torch_model *model, void (*take)(void *context, const void *bytes, uint64_t count), void *context);
     /// Rows that a step really had when the device's memory was too small for the batch asked for, else 0.
     uint64_t (*reduced_batch)(const cohort_torch_model *model);
 } cohort_torch_api;

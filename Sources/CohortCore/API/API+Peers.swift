@@ -34,13 +34,17 @@ extension API {
         public var registration: Int
         /// The bearer token of this peer: every other `/peers/{id}/…` request needs it. The join token only registers.
         public var credential: String
+        /// Of the user whose join token it came with.
+        public var ownerId: String?
         /// What its messages go by.
         public var broker: BrokerAddress
         /// Seconds between presence beats; a peer varies them by ± 20 %.
         public var heartbeatInterval: Double
         public init(
-            peerId: String, name: String? = nil, registration: Int, credential: String, broker: BrokerAddress, heartbeatInterval: Double
+            peerId: String, name: String? = nil, registration: Int, credential: String, broker: BrokerAddress, heartbeatInterval: Double,
+            ownerId: String? = nil
         ) {
+            self.ownerId = ownerId
             self.peerId = peerId
             self.name = name
             self.registration = registration

@@ -59,7 +59,7 @@ extension API {
             targetStd = session.dataset?.targetStd
             warnings = session.dataset?.warnings ?? []
             evaluation = results.evaluation
-            self.history = history
+            self.history = history.map(\.short)
             metrics = results.metrics
             rounds = results.rounds
             seconds = results.seconds

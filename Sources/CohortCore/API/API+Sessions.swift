@@ -168,7 +168,7 @@ extension API {
             waitingFor = session.waitingFor
             error = session.error
             peers = session.peers.map(SessionPeerView.init)
-            self.rounds = rounds
+            self.rounds = rounds?.map(\.short)
         }
     }
 }

@@ -27,10 +27,14 @@ public struct PeerCapabilities: Codable, Hashable, Sendable {
     /// Operating system and architecture.
     public var platform: String
     public var version: String
+    /// Whose modules it runs, which are people's code; absent: nobody's, as its engine trains none.
+    public var modules: Pool?
 
     public init(
-        cores: Int, memoryBytes: Int, engine: String, device: String, samplesPerSecond: Double, platform: String, version: String
+        cores: Int, memoryBytes: Int, engine: String, device: String, samplesPerSecond: Double, platform: String, version: String,
+        modules: Pool? = nil
     ) {
+        self.modules = modules
         self.cores = cores
         self.memoryBytes = memoryBytes
         self.engine = engine
@@ -49,6 +53,7 @@ public struct PeerCapabilities: Codable, Hashable, Sendable {
         samplesPerSecond = try container.number(.samplesPerSecond, in: 1e-3...1e9)
         platform = try container.decode(String.self, forKey: .platform).printable(max: 200)
         version = try container.decode(String.self, forKey: .version).printable(max: 64)
+        modules = try container.decodeIfPresent(Pool.self, forKey: .modules)
     }
 }
 

@@ -11,4 +11,14 @@ extension Peer {
     public func mayServe(ownerId owner: String, pool: Pool) -> Bool {
         ownerId == owner || pool == .everyone && serve == .everyone
     }
+
+    /// Whether a session with these settings may take it: its owner lets it, and it can train what is to be trained.
+    public func canTrain(_ settings: SessionSettings, ownerId owner: String, isModule: Bool) -> Bool {
+        mayServe(ownerId: owner, pool: settings.pool ?? .mine) && (!isModule || runsModules(of: owner))
+    }
+
+    /// Whether it runs the code of this person's modules.
+    public func runsModules(of owner: String) -> Bool {
+        capabilities.modules == .everyone || capabilities.modules == .mine && ownerId == owner
+    }
 }

@@ -51,10 +51,18 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var filename: String
     /// The model file that ``SessionSettings/from`` means: another session's object.
     public var startModel: ObjectReference?
+    /// The file that ``SessionSettings/module`` means; it is its owner's, and stays when the session goes.
+    public var moduleObject: ObjectReference?
     /// The trace that the request which started it belongs to, as the header of that name has it; nil: it is not traced.
     public var traceparent: String?
     public var dataset: DatasetInfo?
     public var model: ModelSpec?
+    /// What the optimizer remembers that is averaged with the weights, and stands behind them in their files; nil: nothing.
+    public var streams: [String]?
+    /// Steps that it has made by the newest weights; nil: none.
+    public var optimizerSteps: Int?
+    /// What the server's own optimizer remembers, where the strategy has one.
+    public var outer: OuterState?
     /// How long computing takes by the peers' measured speeds, told when training starts; the network comes on top.
     public var expectedSeconds: Double?
     public var generation: Int
@@ -71,6 +79,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var isEnding: Bool?
     /// The global weights the current round starts from; nil in round 0.
     public var weights: ObjectReference?
+    /// The weights that training began with, where they are not drawn from the seed.
+    public var startWeights: ObjectReference?
     public var best: Checkpoint?
     public var checkpoints: [Checkpoint]
     /// The newest closed round; all of them stand beside the document, so that it stays small however many there are.
@@ -127,6 +137,12 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
         return text.count == 32 && isDigits && end.elementsEqual("Z.csv".utf8)
     }
 
+    /// Of its weights' files; nil before there is a model.
+    public var layout: WeightsLayout? { model.map { WeightsLayout($0, streams: streams ?? []) } }
+
+    /// What keys of its updates begin with. Those that are kept stand apart: what has the other beginning is removed when the session has ended.
+    public var updatePrefix: String { "\(settings.keepUpdates == true ? "kept" : "updates")/\(id)/" }
+
     /// What its model is called.
     public var title: String { settings.name ?? filename }
 
@@ -160,6 +176,20 @@ public struct RoundSummary: Codable, Hashable, Sendable {
     public var answered: [String]
     /// Peer name → why its answer is not in.
     public var dropped: [String: String]
+    /// What became of each update; absent in sessions of versions without it.
+    public var contributions: [Contribution]?
+    /// How the updates became one, and the SHA-256 of the weights' file that came of it; absent in sessions of versions without it.
+    public var outcome: RoundOutcome?
+    public var weightsSha256: String?
+
+    /// Without what only a receipt has.
+    public var short: RoundSummary {
+        var summary = self
+        summary.contributions = nil
+        summary.outcome = nil
+        summary.weightsSha256 = nil
+        return summary
+    }
 
     public init(
         round: Int, seconds: Double, training: Metrics?, validation: Metrics? = nil, answered: [String], dropped: [String: String]

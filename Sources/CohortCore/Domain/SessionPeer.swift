@@ -44,6 +44,12 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var answer: PeerAnswer?
     /// Of the work that it was asked for last.
     public var attempt: Int?
+    /// The round that its work was given in, where others have closed since; nil: the session's own.
+    public var workRound: Int?
+    /// Answers in a row that were left out because they did harm.
+    public var strikes: Int?
+    /// The last round in which its answer counted.
+    public var countedRound: Int?
     /// Rounds in a row in which it gave no sign of work.
     public var misses: Int?
     /// Samples trained on so far, over all rounds.
@@ -70,19 +76,37 @@ public struct SessionPeer: Codable, Hashable, Sendable {
         self.trainedSamples = 0
     }
 
-    /// A place for a registered peer. Its speed is rounded to a half octave (a factor of √2), so that machines alike get shares alike
-    /// and a session can be repeated bit by bit.
+    /// A place for a registered peer. Its speed is rounded to a sixteenth of an octave, 4.4 %: its share is as its speed is, and a machine that is measured again
+    /// mostly gets the same one, so that a session can be repeated bit by bit.
     public init(_ peer: Peer) {
         self.init(
             id: peer.id, name: peer.name, engine: peer.capabilities.engine, device: peer.capabilities.device,
             registration: peer.registration, speed: Self.speedClass(of: peer.capabilities.samplesPerSecond))
     }
 
-    /// Samples/s rounded to a half octave, from 1 to 2^30.
+    /// 2^(0/16) … 2^(16/16).
+    private static let sixteenths: [Double] = (0...16).map { power in
+        var (product, root) = (1.0, 2.0)
+        for bit in [16, 8, 4, 2, 1] {
+            if power & bit != 0 { product *= root }
+            root = root.squareRoot()
+        }
+        return product
+    }
+
+    /// 2^octaves, to a sixteenth of an octave, within 2^±10.
+    static func power(_ octaves: Double) -> Double {
+        let steps = Int((min(max(octaves, -10), 10) * 16).rounded())
+        return Double(sign: .plus, exponent: steps >> 4, significand: sixteenths[steps & 15])
+    }
+
+    /// Samples/s rounded to a sixteenth of an octave, from 1 to 2^30.
     public static func speedClass(of rate: Double) -> Double {
         let measured = rate.isFinite ? min(max(rate, 1), 0x1p30) : 1
-        let halfOctave = measured.significand < 0x1.306fep0 ? 1.0 : measured.significand < 0x1.ae89fp0 ? 2.0.squareRoot() : 2.0
-        return Double(sign: .plus, exponent: measured.exponent, significand: halfOctave)
+        // The nearest by ratio: up to half a step, 2^(1/32), above it.
+        let half = sixteenths[1].squareRoot()
+        let step = sixteenths.lastIndex { measured.significand * half >= $0 } ?? 0
+        return Double(sign: .plus, exponent: measured.exponent, significand: sixteenths[step])
     }
 
     /// Still counted on.
@@ -110,7 +134,10 @@ public struct RowRange: Codable, Hashable, Sendable {
 
 /// What a peer's DONE said.
 public struct PeerAnswer: Codable, Hashable, Sendable {
+    /// That it counts in.
     public var round: Int
+    /// That its work was given in, where that is an earlier one.
+    public var workRound: Int?
     public var results: DoneResults
     public var update: ObjectReference?
     public var answeredAt: Date
@@ -122,13 +149,15 @@ public struct PeerAnswer: Codable, Hashable, Sendable {
     public var measured: Counts?
 
     public init(
-        round: Int, results: DoneResults, update: ObjectReference?, answeredAt: Date, seconds: Double? = nil, norm: Double? = nil,
+        round: Int, workRound: Int? = nil, results: DoneResults, update: ObjectReference?, answeredAt: Date, seconds: Double? = nil,
+        norm: Double? = nil,
         measured: Counts? = nil
     ) {
         self.seconds = seconds
         self.norm = norm
         self.measured = measured
         self.round = round
+        self.workRound = workRound
         self.results = results
         self.update = update
         self.answeredAt = answeredAt

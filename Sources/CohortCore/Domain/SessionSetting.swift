@@ -57,6 +57,12 @@ extension SessionSetting {
         problem(name, "'\(text.printable(max: 60))'", right)
     }
 
+    private static func flag(_ name: String, _ text: String) throws -> Bool {
+        // Python writes True and False.
+        guard let value = Bool(text.lowercased()) else { throw misread(name, text, "true or false") }
+        return value
+    }
+
     private static func whole(_ name: String, _ path: Path<Int>, in range: ClosedRange<Int>, _ help: String) -> SessionSetting {
         let right = "a whole number from \(range.lowerBound) to \(range.upperBound)"
         return SessionSetting(
@@ -65,6 +71,20 @@ extension SessionSetting {
             write: { settings, text in
                 guard let value = Int(text) else { throw misread(name, text, "a whole number") }
                 settings[keyPath: path] = value
+            },
+            check: { if !range.contains($0[keyPath: path]) { throw problem(name, $0[keyPath: path], right) } })
+    }
+
+    /// One that is chosen when training starts, unless it is said.
+    private static func chosen(_ name: String, _ path: Path<Int>, in range: ClosedRange<Int>, _ help: String) -> SessionSetting {
+        let right = "a whole number from \(range.lowerBound) to \(range.upperBound)"
+        return SessionSetting(
+            name: name, kind: .whole(range), help: help, standard: nil, isOfModel: false,
+            read: { $0.automatic?.contains(name) == true ? nil : "\($0[keyPath: path])" },
+            write: { settings, text in
+                guard let value = Int(text) else { throw misread(name, text, "a whole number") }
+                settings[keyPath: path] = value
+                settings.automatic?.removeAll { $0 == name }
             },
             check: { if !range.contains($0[keyPath: path]) { throw problem(name, $0[keyPath: path], right) } })
     }
@@ -169,18 +189,26 @@ extension SessionSetting {
     /// Every one, in the order in which they are shown and set: a name of an optimizer before what it takes.
     public static let all: [SessionSetting] = training + model + columns + rest
 
+    /// What a SimpleDNN is made of: a module of one's own has its own.
+    public static let ofSimpleDNN: Set = ["hidden", "activation", "dropout"]
+
+    /// What some strategies have: see ``Strategy/settings``.
+    public static let ofStrategies: Set = [
+        "server_lr", "server_momentum", "server_tau", "weighting", "malicious_peers", "nearest_neighbor_mixing", "buffer_size",
+    ]
+
     public static func named(_ name: String) -> SessionSetting? { all.first { $0.name == name } }
 
     private static let training: [SessionSetting] = [
         whole("peers", \.peers, in: 1...10_000, "How many peers."),
         SessionSetting(
             name: "strategy", kind: .text(most: nil),
-            help:
-                "fedavg (shards, rounds, averaged), fedprox (the same, held near the round's weights), median (the same, each parameter's median) or independent (each peer its own model, the best wins).",
+            help: "How peers' work becomes one model.",
             standard: SessionSettings().strategy, isOfModel: false, read: { $0.strategy }, write: { $0.strategy = $1 }, check: { _ in }),
-        whole("rounds", \.rounds, in: 1...100_000, "Rounds (fedavg)."),
-        whole("epochs", \.epochs, in: 1...100_000, "Local epochs a round."),
-        whole("batch_size", \.batchSize, in: 1...1_000_000, "Rows a step."),
+        chosen(
+            "rounds", \.rounds, in: 1...100_000, "Rounds; unless said, 10 to 100: the more, the fewer steps each has. independent has one."),
+        chosen("epochs", \.epochs, in: 1...100_000, "Local epochs a round; unless said 1, and with independent 10 to 100."),
+        chosen("batch_size", \.batchSize, in: 1...1_000_000, "Rows a step; unless said 32, and 8 or 16 where a peer has few rows."),
         number("lr", \.lr, .above(0, atMost: 100, right: "a number above 0, at most 100"), "Learning rate."),
         choice(
             "lr_schedule", standard: LearningRateSchedule.decay,
@@ -194,11 +222,7 @@ extension SessionSetting {
         SessionSetting(
             name: "nesterov", kind: .flag, help: "SGD: Nesterov's momentum.", standard: "false", isOfModel: false,
             read: { "\($0.optimizer.nesterov)" },
-            write: { settings, text in
-                // Python writes True and False.
-                guard let value = Bool(text.lowercased()) else { throw misread("nesterov", text, "true or false") }
-                settings.optimizer.nesterov = value
-            },
+            write: { settings, text in settings.optimizer.nesterov = try flag("nesterov", text) },
             check: { if $0.optimizer.nesterov, $0.optimizer.momentum == 0 { throw problem("nesterov", true, "false without momentum") } }),
         number(
             "weight_decay", \.optimizer.weightDecay, Range(right: "0 or more") { $0 >= 0 }, depends: true,
@@ -210,12 +234,52 @@ extension SessionSetting {
             "gradient_clip", \.optimizer.gradientClip, .above(0, right: "above 0"),
             "Scale a step's gradient down to this norm (clip_grad_norm_); absent: never."),
         choice(
-            "optimizer_state", standard: OptimizerMemory.reset,
-            "What becomes of the optimizer's moments when a round begins: reset, or keep (each peer goes on with its own).",
+            "optimizer_state", standard: OptimizerMemory?.none,
+            "What becomes of the optimizer's moments when a round begins: average (as the weights are; unless said, up to 2 million parameters), keep (each peer goes on with its own; unless said, above) or reset.",
             read: { $0.optimizerState }, write: { $0.optimizerState = $1 }),
         number(
             "proximal_mu", \.proximalMu, Range(right: "0 or more") { $0 >= 0 },
             "How strongly each step is pulled toward the round's weights (FedProx); absent: 0.01 with fedprox, else not."),
+        number(
+            "server_lr", \.serverLr, .above(0, atMost: 100, right: "above 0, at most 100"),
+            "The server's own step: fedavgm 1 - server_momentum, diloco 0.7, fedadam, fedyogi and fedadagrad by the first round's change unless said."
+        ),
+        number(
+            "server_momentum", \.serverMomentum, .share,
+            "The server's own momentum: fedavgm, diloco, fedadam and fedyogi 0.9, fedadagrad 0 unless said."),
+        number(
+            "server_tau", \.serverTau, .above(0, right: "above 0"),
+            "What fedadam, fedyogi and fedadagrad add to the root they divide by; a tenth of the first round's change unless said."),
+        choice(
+            "weighting", standard: Weighting?.none,
+            "By what a peer's answer counts in the mean: samples (rows trained on; unless said), uniform (all alike) or steps (of the optimizer).",
+            read: { $0.weighting }, write: { $0.weighting = $1 }),
+        choice(
+            "update_compression", standard: UpdateCompression?.none,
+            "How peers send what they learned: none (unless said), fp32 (as a change), fp16, bf16 (half the bytes) or int8 (a quarter); what rounding leaves goes with the next round.",
+            read: { $0.updateCompression }, write: { $0.updateCompression = $1 }),
+        SessionSetting(
+            name: "keep_updates", kind: .flag,
+            help: "Keep every round's updates, so that cohort replay can compute the model again, without a peer if need be.",
+            standard: nil, isOfModel: false, read: { $0.keepUpdates.map { "\($0)" } },
+            write: { settings, text in settings.keepUpdates = try flag("keep_updates", text) }, check: { _ in }),
+        whole(
+            "malicious_peers", \.maliciousPeers, from: 0,
+            "How many peers a robust strategy stands that send nonsense or lies; unless said, as many as it can: (peers - 3) / 2."),
+        SessionSetting(
+            name: "nearest_neighbor_mixing", kind: .flag,
+            help: "Robust strategies: replace each update by the mean of its nearest ones first, for peers whose rows differ.",
+            standard: nil, isOfModel: false, read: { $0.nearestNeighborMixing.map { "\($0)" } },
+            write: { settings, text in settings.nearestNeighborMixing = try flag("nearest_neighbor_mixing", text) },
+            check: { _ in }),
+        whole(
+            "buffer_size", \.bufferSize, from: 1,
+            "Answers that close a round with fedbuff: the others go on, and count in the round in which they come; half of the peers unless said."
+        ),
+        choice(
+            "loss", standard: LossName?.none,
+            "What is minimized: cross_entropy, of classes; of a number mse unless said, l1 or huber, by which far values count less. What is reported stays.",
+            read: { $0.loss }, write: { $0.loss = $1 }),
         number(
             "label_smoothing", \.labelSmoothing, .share,
             "Classification: share of each target that is spread over all classes (CrossEntropyLoss); absent: none."),
@@ -349,6 +413,16 @@ extension SessionSetting {
             "pool", standard: Pool.mine,
             "Whose peers may take part, and so see the data: mine, or everyone (those started with --serve everyone).",
             read: { $0.pool }, write: { $0.pool = $1 }),
+        SessionSetting(
+            name: "module", kind: .text(most: 64),
+            help: "A module of your own in place of a SimpleDNN: the sha256 of its file, which POST /modules takes.", standard: nil,
+            isOfModel: false, read: { $0.module }, write: { $0.module = $1.lowercased() },
+            check: { settings in
+                guard let module = settings.module else { return }
+                guard ModuleSpec.isHash(module) else {
+                    throw problem("module", "'\(module.printable(max: 70))'", "a SHA-256: 64 hexadecimal digits")
+                }
+            }),
         text("from", \.from, "A session of yours, by its id: training goes on from its model."),
         text("name", \.name, most: 80, "What to call the session."),
         text("note", \.note, most: 2_000, "What to remember of it."),

@@ -34,11 +34,29 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var maxNormRatio: Double?
     /// nil: every row counts alike.
     public var classWeight: ClassWeight?
+    /// nil: cross-entropy of classes, the squared error of a number.
+    public var loss: LossName?
     /// Share of each row's target that is spread over all classes; nil: none.
     public var labelSmoothing: Double?
     /// How strongly each step pulls the weights toward those of the round's beginning; nil: as the strategy has it.
     public var proximalMu: Double?
-    /// nil: ``OptimizerMemory/reset``.
+    /// Of the server's own optimizer, where the strategy has one: η, β, τ; nil: as the strategy has it.
+    public var serverLr: Double?
+    public var serverMomentum: Double?
+    public var serverTau: Double?
+    /// By what an answer counts in a mean; nil: ``Weighting/samples``.
+    public var weighting: Weighting?
+    /// How updates travel; nil: ``UpdateCompression/none``.
+    public var updateCompression: UpdateCompression?
+    /// Updates are kept until the session is deleted, so that its model can be computed again; nil: they are not.
+    public var keepUpdates: Bool?
+    /// f, against which a robust strategy stands: so many peers may send anything. nil: as many as it can stand.
+    public var maliciousPeers: Int?
+    /// Each change is replaced by the mean of its nearest ones before a robust strategy's rule; nil: it is not.
+    public var nearestNeighborMixing: Bool?
+    /// K: so many answers close a round of a strategy that takes late ones into later rounds; nil: as the strategy has it.
+    public var bufferSize: Int?
+    /// nil: ``OptimizerMemory/standard(for:)``.
     public var optimizerState: OptimizerMemory?
     /// Whose peers may take part, and so see the data. Absent: the owner's.
     public var pool: Pool?
@@ -46,6 +64,11 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var data: DataOptions?
     /// The session whose model this one goes on from: its weights, shape, target and reading of the columns. nil: fresh weights.
     public var from: String?
+    /// A module of the person's own, which is trained instead of a SimpleDNN: the SHA-256 of its file, lowercase hexadecimal, as it was
+    /// uploaded before (`POST /modules`).
+    public var module: String?
+    /// Names of settings that nobody said, and that are chosen by the rows and the peers when training starts: see ``WorkChoice``. nil: none.
+    public var automatic: [String]?
     /// What the person calls the session.
     public var name: String?
     /// What the person wants to remember of it.
@@ -94,6 +117,13 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         self.lrSchedule = lrSchedule
     }
 
+    /// A person's, before anything was said.
+    public static func unsaid(peers: Int = 1, seed: UInt64) -> SessionSettings {
+        var settings = SessionSettings(peers: peers, seed: seed)
+        settings.automatic = WorkChoice.names
+        return settings
+    }
+
     /// What `peer` trains with: its override by id, else by name, else the session's.
     public func hyperparameters(peerId: String, name: String) -> Hyperparameters {
         let override = perPeer[peerId] ?? perPeer[name]
@@ -107,11 +137,21 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         return SchedulePosition(name: lrSchedule, epoch: round * epochs, epochs: rounds * epochs)
     }
 
+    /// What is said of the columns, and what follows from the rest.
+    public var dataOptions: DataOptions {
+        var options = data ?? DataOptions()
+        if module != nil { options.keepsConstant = true }
+        return options
+    }
+
     /// Every range in one place.
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
     public func validated() throws -> SessionSettings {
         for setting in SessionSetting.all { try setting.check(self) }
         _ = try data?.validated(target: target)
+        guard module == nil || from == nil else {
+            throw CohortError(.invalid, "module does not go with from: the model that training goes on from has its own")
+        }
         guard optimizer.name == .sgd || optimizer.momentum == 0 else {
             throw CohortError(
                 .invalid, "momentum is \(optimizer.momentum); it must be 0 with \(optimizer.name.rawValue): it is for sgd")
@@ -123,6 +163,11 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     /// - Throws: ``CohortError`` `invalid` for settings of a classification when a number is predicted, and weights of classes that are none.
     public func check(for schema: TableSchema) throws {
         _ = try classWeight?.weights(of: schema)
+        if let loss, loss.task != schema.task {
+            throw CohortError(
+                .invalid,
+                "loss is \(loss.rawValue), which is for \(loss.task); '\(schema.target)' is a \(schema.task): task says which it shall be")
+        }
         guard labelSmoothing ?? 0 == 0 || schema.task == .classification else {
             throw CohortError(
                 .invalid, "label_smoothing is for classification; '\(schema.target)' is a number to predict (task regression)")

@@ -65,11 +65,14 @@ public struct DoneResults: Codable, Hashable, Sendable {
     public var evaluation: Counts?
     /// Of its own model after training, when asked for.
     public var ownEvaluation: Counts?
+    /// Steps that the optimizer has made, where what it remembers is averaged.
+    public var optimizerSteps: Int?
 
     public init(
         loss: Double?, accuracy: Double?, samples: Int, epochs: Int, seconds: Double, evaluation: Counts? = nil,
-        ownEvaluation: Counts? = nil
+        ownEvaluation: Counts? = nil, optimizerSteps: Int? = nil
     ) {
+        self.optimizerSteps = optimizerSteps
         self.loss = loss
         self.accuracy = accuracy
         self.samples = samples
@@ -88,6 +91,7 @@ public struct DoneResults: Codable, Hashable, Sendable {
         seconds = try container.number(.seconds, in: Border.seconds)
         evaluation = try container.decodeIfPresent(Counts.self, forKey: .evaluation)
         ownEvaluation = try container.decodeIfPresent(Counts.self, forKey: .ownEvaluation)
+        optimizerSteps = try container.wholeIfPresent(.optimizerSteps, in: Border.samples)
     }
 
     /// Samples a second; nil when nothing was trained. Finite whatever was said.

@@ -50,12 +50,27 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     public var classWeights: [Double]?
     /// Share of each row's target that is spread over all classes; absent: none.
     public var labelSmoothing: Double?
+    /// What is minimized: `cross_entropy`, `mse`, `l1`, `huber`; absent: as the task has it.
+    public var loss: LossName?
     /// μ: after each step w −= lr·μ·(w − w₀), w₀ being the weights that the round began with; absent: 0.
     public var proximalMu: Double?
     /// Whether the optimizer goes on with what it remembers of this session's last round here; absent: it does not.
     public var optimizerState: OptimizerMemory?
+    /// What the optimizer remembers that is averaged: it stands in weights' files behind the weights, as tensors `STREAM/NAME`, and is sent back the
+    /// same way. Or, as ["control_variate"], SCAFFOLD's variate: the mean of all peers' there, the peer's own in its update. Absent: nothing is.
+    public var streams: [String]?
+    /// How the update is to be sent; absent: as weights.
+    public var updateCompression: UpdateCompression?
+    /// The last round of the session in which this peer's answer counted; absent: none did yet. What a peer keeps of an answer that did not count is void.
+    public var countedRound: Int?
+    /// Steps that the optimizer has made by the weights at `weights_url`; absent or 0: it begins without memory.
+    public var optimizerSteps: Int?
     /// `lr` times a factor an epoch; absent: `lr` throughout.
     public var lrSchedule: SchedulePosition?
+    /// Where the file of `model.module` is, whose SHA-256 that says; absent: the model is no module.
+    public var moduleUrl: String?
+    /// Whose module it is: a peer runs it if that is its own owner, or if it was started to run everyone's. Absent without a module.
+    public var moduleOwner: String?
     /// The span of the round, as W3C Trace Context's header of that name has it; absent: the session is not traced.
     public var traceparent: String?
 
@@ -90,12 +105,15 @@ extension TrainCommand {
     ///   - recipe: what its strategy says.
     ///   - epochs: of the peer, a round.
     public mutating func take(_ settings: SessionSettings, _ recipe: WorkRecipe, epochs: Int, round: Int) {
+        optimizerState = settings.optimizerState
         evaluateAfter = recipe.evaluatesOwn
         earlyStopping = recipe.earlyStopping
         proximalMu = recipe.proximalMu
+        loss = settings.loss
+        updateCompression = settings.updateCompression == UpdateCompression.none ? nil : settings.updateCompression
+        if recipe.sendsChange, updateCompression == nil { updateCompression = .fp32 }
         optimizer = settings.optimizer
         labelSmoothing = settings.labelSmoothing
-        optimizerState = settings.optimizerState
         lrSchedule = settings.schedulePosition(round: round, epochs: epochs)
     }
 }

@@ -23,6 +23,10 @@ public struct SessionNotice: Codable, Hashable, Sendable {
     public var status: SessionStatus?
     public var progress: Double?
     public var round: Int?
+    /// How many there are.
+    public var rounds: Int?
+    /// How many epochs a round has.
+    public var epochs: Int?
     public var epoch: Int?
     public var peerId: String?
     public var peerName: String?

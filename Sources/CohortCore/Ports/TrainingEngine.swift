@@ -8,6 +8,9 @@ public protocol TrainingEngine: Sendable {
     /// How it computes, for people: what was found on this machine and chosen. May grow as models are made.
     var notes: [String] { get }
 
+    /// Whether it trains modules of people's own.
+    var runsModules: Bool { get }
+
     /// Makes a table ready for this engine's models: once, however many passes there are over it. It is let go of when nobody has it any more.
     func prepare(_ table: FeatureTable) throws -> any PreparedTable
 
@@ -24,6 +27,7 @@ extension TrainingEngine {
 
 extension TrainingEngine {
     public var notes: [String] { [] }
+    public var runsModules: Bool { false }
 }
 
 /// A table where an engine wants it: in memory, or on a device.
@@ -56,6 +60,10 @@ public protocol TrainableModel: AnyObject {
     /// - Throws: ``CohortError`` `invalid` for a state of another shape.
     func load(optimizerState: OptimizerState) throws
 
+    /// From here on each step also takes w −= lr·correction, apart from the optimizer, until another is loaded; nil: none does.
+    /// - Throws: ``CohortError`` `invalid` when the count is not the spec's.
+    func load(correction: [Float]?) throws
+
     /// Trains one pass over `rows` (indices into the table) in the order given.
     /// - Parameters:
     ///   - table: prepared by the same engine.
@@ -71,9 +79,19 @@ public protocol TrainableModel: AnyObject {
 
     /// Outputs for `rowCount` rows of features (row-major): rows × outputs, class probabilities or standardized numbers.
     func predict(_ features: [Float], rowCount: Int) throws -> [Float]
+
+    /// Whether it can still be worked with: one in a process of its own may have gone with it.
+    var isUsable: Bool { get }
+
+    /// May be called from any thread: a pass that `shouldContinue` does not end soon, as when a module computes without an end, ends all the
+    /// same, with a `CancellationError`; the model is not usable then.
+    var interrupt: @Sendable () -> Void { get }
 }
 
 extension TrainableModel {
+    public var isUsable: Bool { true }
+    public var interrupt: @Sendable () -> Void { {} }
+
     /// With an optimizer that has no memory.
     public func load(parameters: [Float]) throws { try load(parameters: parameters, keepsOptimizer: false) }
 }

@@ -8,7 +8,7 @@ extension SessionMachine {
     /// Holds the answers' norms against the median: of the round when three or more answered, else of those before.
     /// - Returns: how far each update that is too long is shortened, by peer.
     mutating func judgeNorms(_ now: Moment, _ step: inout Step) -> [String: Double] {
-        guard strategy.synchronous else { return [:] }
+        guard strategy.comparesNorms else { return [:] }
         let norms = answered.compactMap(\.answer?.norm)
         let known = norms.count >= 3 ? norms : session.updateNorms.count >= 5 ? session.updateNorms : []
         var scales: [String: Double] = [:]
@@ -41,19 +41,29 @@ extension SessionMachine {
         return scales
     }
 
-    mutating func aggregated(_ weights: ObjectReference, _ measured: Counts?, _ now: Moment, _ step: inout Step) {
+    mutating func aggregated(
+        _ weights: ObjectReference, _ measured: Counts?, _ outer: OuterState?, _ contributions: [Contribution],
+        _ outcome: RoundOutcome?, _ now: Moment,
+        _ step: inout Step
+    ) {
         guard isBusy, session.status == .running, let began = roundBegan, let task = session.model?.task else { return }
         isBusy = false
         let answers = answered
-        note(evaluation: answers.compactMap(\.answer?.results.evaluation).reduce(Counts(), +), now, &step)
+        // A late one measured older weights.
+        let evaluations = answers.compactMap { $0.answer?.workRound == nil ? $0.answer?.results.evaluation : nil }
+        note(evaluation: evaluations.reduce(Counts(), +), now, &step)
+        for index in session.peers.indices where session.peers[index].answer?.round == session.round {
+            session.peers[index].countedRound = session.peers[index].answer?.workRound ?? session.round
+            session.peers[index].strikes = nil
+        }
         for peer in answers {
             for range in peer.rows { session.ledger?.add(range, epochs: peer.answer?.results.epochs ?? 0) }
         }
         var checkpoint = Checkpoint(round: session.round, weights: weights)
-        checkpoint.validation = measured?.metrics(task) ?? (strategy.synchronous ? nil : ownMetrics(answers, task))
+        checkpoint.validation = measured?.metrics(task) ?? (strategy.trainsOwnModels ? ownMetrics(answers, task) : nil)
         checkpoint.isMeasured = measured == nil ? nil : true
         session.checkpoints.append(checkpoint)
-        if strategy.synchronous, let measured {
+        if !strategy.trainsOwnModels, let measured {
             if let loss = measured.loss, loss < session.best?.validation?.loss ?? .infinity { session.best = checkpoint }
             step.records.points.append(
                 MetricPoint(
@@ -61,14 +71,28 @@ extension SessionMachine {
                     accuracy: checkpoint.validation?.accuracy, r2: checkpoint.validation?.r2, samplesPerSecond: nil, time: now.date))
         }
         session.weights = weights
-        if strategy.synchronous { correctSpeeds(answers) }
+        if let rate = outer?.learningRate, session.outer == nil, session.settings.serverLr == nil, outer?.tau != nil {
+            notify(
+                .note,
+                "The server's steps follow the first round's change: server_lr is \(Float(rate)), server_tau \(Float(outer?.tau ?? 0))",
+                now, &step)
+        }
+        session.outer = outer
+        session.optimizerSteps = session.streams == nil ? nil : optimizerSteps(of: answers)
+        if strategy.dealsBySpeed { correctSpeeds(answers) }
         discardOld(&step)
-        let dropped = session.peers.filter { !$0.rows.isEmpty && $0.answer?.round != session.round }
-        let summary = RoundSummary(
+        let dropped = session.peers.filter {
+            !$0.rows.isEmpty && $0.answer?.round != session.round && !(isBuffered && $0.state == .training)
+        }
+        var summary = RoundSummary(
             round: session.round, seconds: now.seconds - began, training: trainingMetrics(answers),
             validation: checkpoint.validation, answered: answers.map(\.name),
             dropped: Dictionary(dropped.map { ($0.name, $0.message ?? "too late") }, uniquingKeysWith: { first, _ in first }))
-        session.lastRound = summary
+        summary.contributions = contributions.isEmpty ? nil : contributions
+        summary.outcome = outcome
+        summary.weightsSha256 = weights.sha256
+        closedRound = summary
+        session.lastRound = summary.short
         step.records.rounds.append(summary)
         finishRound(now, &step)
     }
@@ -80,6 +104,77 @@ extension SessionMachine {
         session.peers[index].answer = nil
         change(true)
         if session.peers[index].isAlive { leaveOut(index, why, now, &step) }
+    }
+
+    // MARK: Harm
+
+    /// Without an answer that does harm, the held-out loss is below this.
+    /// - Parameter loss: with it. A model that is nearly right has losses that differ by much of themselves for nothing: what counts is also a part of what guessing loses.
+    public func harmlessLoss(_ loss: Double) -> Double {
+        guard loss.isFinite else { return .infinity }
+        // Of classes the logarithm of their number; of a standardized quantity its variance.
+        let guessing = session.model.map { $0.task == .classification ? 0.693147 * octaves(Double(max(2, $0.outputs))) : 1 } ?? 1
+        return min(loss * 0.95, loss - 0.03 * guessing)
+    }
+
+    /// Past so many times the median's length, or below this cosine to the others' change, an answer is looked at.
+    private static let (conspicuousRatio, conspicuousCosine) = (3.0, -0.2)
+    /// Answers in a row that do harm until the peer is quarantined.
+    static let mostStrikes = 2
+    /// Answers of a round that are looked at.
+    private static let mostSuspects = 5
+
+    /// Whose changes of a round stand out, most conspicuous first, with how. In a mean every one counts: robust rules see to such themselves.
+    public func suspects(_ outcome: RoundOutcome, _ contributions: [Contribution]) -> [(peerId: String, why: String)] {
+        guard strategy.comparesNorms, outcome.rule == .mean, contributions.count >= 3, session.dataset?.validationRows ?? 0 > 0 else {
+            return []
+        }
+        let norms = contributions.compactMap(\.norm).sorted()
+        guard norms.count == contributions.count, norms[norms.count / 2] > 0 else { return [] }
+        let median = norms[norms.count / 2]
+        let found = contributions.compactMap { each -> (peerId: String, size: Double, why: String)? in
+            let ratio = (each.norm ?? 0) / median
+            let cosine = each.cosine ?? 1
+            guard ratio > Self.conspicuousRatio || cosine < Self.conspicuousCosine else { return nil }
+            let angle = "points against the others' (cosine \((cosine * 100).rounded() / 100))"
+            let length = "is \(Int(min(ratio, 1e9))) times as long as the median"
+            let why = ratio <= Self.conspicuousRatio ? angle : cosine >= Self.conspicuousCosine ? length : "\(length) and \(angle)"
+            return (each.peerId, max(ratio, 1) * (1.5 - cosine), why)
+        }
+        return found.sorted { ($0.size, $1.peerId) > ($1.size, $0.peerId) }.prefix(Self.mostSuspects).map { ($0.peerId, $0.why) }
+    }
+
+    /// The round closes without the answer; at the second in a row its peer is quarantined: the session goes on without it.
+    mutating func harmful(_ peerId: String, _ why: String, _ now: Moment, _ step: inout Step) {
+        guard isBusy, session.status == .running, let index = index(peerId) else { return }
+        isBusy = false
+        let peer = session.peers[index]
+        session.peers[index].answer = nil
+        session.peers[index].trainedSamples = max(0, peer.trainedSamples - max(0, peer.answer?.results.samples ?? 0))
+        let strikes = (peer.strikes ?? 0) + 1
+        session.peers[index].strikes = strikes
+        step.commands.append(.refused(peerId: peerId, round: session.round, attempt: peer.attempt ?? 0, why: why))
+        change(true)
+        guard peer.isAlive else { return }
+        guard strikes >= Self.mostStrikes else {
+            session.peers[index].state = .ready
+            session.peers[index].message = why
+            return notify(.peer, "\(peer.name) is left out of round \(session.round + 1): \(why)", now, &step, peer: peer)
+        }
+        notify(.peer, "\(peer.name) is quarantined after \(strikes) such rounds: \(why)", now, &step, peer: peer)
+        giveUp(index, "quarantined: \(why)", &step)
+    }
+
+    /// The mean, by samples as the weights have it: peers make about as many, and one that lies moves it by its part.
+    private func optimizerSteps(of answers: [SessionPeer]) -> Int? {
+        let known = answers.compactMap { peer in
+            peer.answer.flatMap { answer in
+                answer.results.optimizerSteps.map { (steps: Double($0), samples: Double(max(0, answer.results.samples))) }
+            }
+        }
+        let samples = known.reduce(0) { $0 + $1.samples }
+        guard samples > 0 else { return session.optimizerSteps }
+        return max(1, Int(min(known.reduce(0) { $0 + $1.steps * $1.samples } / samples, 0x1p52)))
     }
 
     // MARK: Speed
@@ -96,7 +191,10 @@ extension SessionMachine {
         return min(max(speed, median * Self.slowest), median * Self.fastest)
     }
 
-    /// Holds what the answers show against the speed classes; a class moves, up or down, when it is off by about an octave for good. Short rounds
+    /// Octaves, smoothed, by which a speed may be off: a third. Nearer than that a busy moment would move rows to and fro.
+    private static let mostDrift = 0.4
+
+    /// Holds what the answers show against the speeds; one moves, up or down, when it is off by more for good. Short rounds
     /// measure nothing, so that a small session can be repeated bit by bit.
     private mutating func correctSpeeds(_ answers: [SessionPeer]) {
         let measured = answers.compactMap { peer -> (id: String, ratio: Double)? in
@@ -114,8 +212,8 @@ extension SessionMachine {
             let octaves = octaves(ratio / middle)
             let drift = session.peers[index].drift.map { 0.6 * $0 + 0.4 * octaves } ?? octaves
             session.peers[index].drift = drift
-            guard abs(drift) >= 0.9 else { continue }
-            session.peers[index].speed = boundedSpeed(SessionPeer.speedClass(of: session.peers[index].speed * power(drift)))
+            guard abs(drift) >= Self.mostDrift else { continue }
+            session.peers[index].speed = boundedSpeed(SessionPeer.speedClass(of: session.peers[index].speed * SessionPeer.power(drift)))
             session.peers[index].drift = nil
         }
     }
@@ -139,18 +237,11 @@ extension SessionMachine {
         return Double(ratio.exponent) + fraction
     }
 
-    /// 2^octaves, to a half octave.
-    private func power(_ octaves: Double) -> Double {
-        let halves = Int((min(max(octaves, -10), 10) * 2).rounded())
-        let whole = Double(sign: .plus, exponent: halves >> 1, significand: 1)
-        return halves & 1 == 1 ? whole * 2.0.squareRoot() : whole
-    }
-
     // MARK: After a round
 
     /// The newest five checkpoints and the best are kept.
     private mutating func discardOld(_ step: inout Step) {
-        var discarded = session.peers.compactMap { $0.answer?.update?.key }
+        var discarded = session.settings.keepUpdates == true ? [] : session.peers.compactMap { $0.answer?.update?.key }
         while session.checkpoints.count > 5 {
             let key = session.checkpoints.removeFirst().weights.key
             if key != session.best?.weights.key { discarded.append(key) }
@@ -169,6 +260,14 @@ extension SessionMachine {
         roundBegan = nil
         for index in session.peers.indices {
             if session.peers[index].state == .done { session.peers[index].state = .ready }
+            if isBuffered, session.peers[index].state == .training {
+                // It goes on, while there is a round that its answer can count in.
+                session.peers[index].workRound = session.peers[index].workRound ?? closed
+                guard isEvaluation else { continue }
+                session.peers[index].workRound = nil
+                session.peers[index].state = .ready
+                forget(session.peers[index].id)
+            }
             session.peers[index].progress = 0
         }
         change(true)
@@ -187,7 +286,7 @@ extension SessionMachine {
             if let std = session.dataset?.targetStd, let loss = validation.loss { notice.validationRmse = loss.squareRoot() * std }
         }
         notify(notice, &step)
-        if let patience = session.settings.earlyStopping, strategy.synchronous, let best = session.best,
+        if let patience = session.settings.earlyStopping, !strategy.trainsOwnModels, let best = session.best,
             (session.checkpoints.last?.isMeasured == true ? closed : closed - 1) - best.round >= patience
         {
             notify(
@@ -232,14 +331,14 @@ extension SessionMachine {
     ) {
         guard session.status == .running, let task = session.model?.task else { return }
         session.modelObject = object
-        let independent = !strategy.synchronous
+        let hasOwn = strategy.trainsOwnModels
         func own(_ peer: SessionPeer) -> Counts? { peer.answer?.measured ?? peer.answer?.results.ownEvaluation }
         func ownLoss(_ peer: SessionPeer) -> Double { own(peer)?.loss ?? .infinity }
-        let best = independent ? session.peers.filter { $0.answer != nil }.min { ownLoss($0) < ownLoss($1) } : nil
+        let best = hasOwn ? session.peers.filter { $0.answer != nil }.min { ownLoss($0) < ownLoss($1) } : nil
         session.results = SessionResults(
             metrics: metrics,
             peers: session.peers.map { peer in
-                let own = independent ? own(peer)?.metrics(task) : nil
+                let own = hasOwn ? own(peer)?.metrics(task) : nil
                 return PeerResult(
                     id: peer.id, name: peer.name, engine: peer.engine, device: peer.device, state: peer.state,
                     metrics: own ?? Metrics(loss: peer.loss, accuracy: peer.accuracy, samples: peer.trainedSamples),
@@ -248,7 +347,7 @@ extension SessionMachine {
             }, rounds: min(session.round, session.settings.rounds),
             seconds: max(0, now.date.timeIntervalSince(session.startedAt ?? session.createdAt)),
             rows: session.ledger?.use, bestPeer: best?.name,
-            reported: independent ? best?.answer?.results.ownEvaluation?.metrics(task) : session.reported,
+            reported: hasOwn ? best?.answer?.results.ownEvaluation?.metrics(task) : session.reported,
             evaluation: evaluation)
         end(.completed, nil, now, &step)
     }

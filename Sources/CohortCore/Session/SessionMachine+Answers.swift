@@ -38,9 +38,11 @@ extension SessionMachine {
         else { return }
         watch.sign(event.peerId, speed: session.peers[index].speed, at: now.seconds)
         noteContradiction(of: event.results, measured, index, now, &step)
+        let workRound = session.peers[index].workRound
+        let began = workRound == nil ? roundBegan : workBegan[event.peerId]
         let answer = PeerAnswer(
-            round: event.round, results: event.results, update: event.update, answeredAt: now.date,
-            seconds: roundBegan.map { now.seconds - $0 }, norm: norm, measured: measured)
+            round: session.round, workRound: workRound, results: event.results, update: event.update, answeredAt: now.date,
+            seconds: began.map { now.seconds - $0 }, norm: norm, measured: measured)
         take(answer, of: index)
         noted.remove("late/\(event.peerId)")
         step.records.answers.append(
@@ -54,7 +56,7 @@ extension SessionMachine {
         of results: DoneResults, _ measured: Counts?, _ index: Int, _ now: Moment, _ step: inout Step
     ) {
         guard let measured, let task = session.model?.task,
-            let said = strategy.synchronous ? results.evaluation : results.ownEvaluation, measured.contradicts(said, task)
+            let said = strategy.trainsOwnModels ? results.ownEvaluation : results.evaluation, measured.contradicts(said, task)
         else { return }
         func text(_ counts: Counts) -> String {
             "loss \(((counts.loss ?? 0) * 1_000).rounded() / 1_000)"
@@ -71,6 +73,7 @@ extension SessionMachine {
         session.peers[index].state = .done
         session.peers[index].progress = 1
         session.peers[index].answer = answer
+        session.peers[index].workRound = nil
         session.peers[index].misses = 0
         session.peers[index].trainedSamples += max(0, results.samples)
         if let seconds = answer.seconds { session.peers[index].workedSeconds = (session.peers[index].workedSeconds ?? 0) + seconds }
@@ -83,12 +86,12 @@ extension SessionMachine {
         }
         if let rate = results.rate { session.peers[index].samplesPerSecond = rate }
         watch.end(session.peers[index].id)
-        if let seconds = answer.seconds { deadline.add(seconds) }
+        if let seconds = answer.seconds, answer.workRound == nil { deadline.add(seconds) }
         change(false)
     }
 
     /// That a peer's update can have: its size is the peer's word.
-    private var mostUpdateBytes: Int { 4 * (session.model?.parameterCount ?? 0) + 1 << 20 }
+    private var mostUpdateBytes: Int { 4 * (session.layout?.count ?? 0) + 1 << 20 }
 
     /// Takes over what was recorded before this machine began: answers to the round under way that its document does not have.
     public mutating func restore(_ answers: [RecordedAnswer]) {
@@ -115,7 +118,8 @@ extension SessionMachine {
     mutating func error(_ event: ErrorEvent, _ now: Moment, _ step: inout Step) {
         guard session.status == .running, event.generation == session.generation, let index = index(event.peerId) else { return }
         let isLoading = session.peers[index].state == .loading
-        guard isLoading || event.round == session.round && session.peers[index].state == .training else { return }
+        guard isLoading || event.round == session.peers[index].workRound ?? session.round && session.peers[index].state == .training
+        else { return }
         session.peers[index].message = event.message
         notify(.peer, "\(session.peers[index].name): \(event.message)", now, &step, peer: session.peers[index])
         if event.retryable, isLoading {
@@ -142,6 +146,7 @@ extension SessionMachine {
         retries[id, default: 0] += 1
         if retries[id, default: 0] < 3 {
             session.peers[index].attempt = newAttempt()
+            session.peers[index].workRound = nil
             watch.begin(id, at: now.seconds)
             step.commands.append(.train(peerId: id))
             change(true)
@@ -155,11 +160,12 @@ extension SessionMachine {
     mutating func leaveOut(_ index: Int, _ why: String, _ now: Moment, _ step: inout Step) {
         let misses = (session.peers[index].misses ?? 0) + 1
         session.peers[index].misses = misses
-        guard strategy.synchronous, !isEvaluation, misses < 2 else {
+        guard !strategy.trainsOwnModels, !isEvaluation, misses < 2 else {
             notify(.peer, "\(session.peers[index].name) is left out: \(why)", now, &step, peer: session.peers[index])
             return giveUp(index, why, &step)
         }
         session.peers[index].state = .ready
+        session.peers[index].workRound = nil
         session.peers[index].message = why
         session.peers[index].progress = 0
         forget(session.peers[index].id)

@@ -7,23 +7,52 @@ extension SessionMachine {
         session.dataset = dataset
         session.model = model
         session.weights = weights
+        session.startWeights = weights
+        let choice = choose(dataset.trainingRows)
         session.settings.rounds = strategy.roundCount(session.settings)
+        session.settings.minPeers = max(session.settings.minPeers, strategy.answersNeeded(session.settings))
+        let memory = session.settings.optimizerState ?? strategy.optimizerMemory ?? OptimizerMemory.standard(for: model)
+        // Said in the document: what it is does not change under way.
+        session.settings.optimizerState = memory
+        let streams =
+            strategy.recipe(session.settings).controlVariates
+            ? [WeightsLayout.controlVariate]
+            : memory == .average && session.settings.rounds > 1 ? session.settings.optimizer.streamNames : []
+        session.streams = streams.isEmpty ? nil : streams
         session.expectedSeconds = expectedSeconds(dataset, model)
         session.ledger = RowLedger(rows: dataset.trainingRows)
         session.status = .running
         session.startedAt = now.date
         change(true)
         notify(.status, "Training starts: \(dataset.words(isTargetGiven: session.settings.target != nil))", now, &step)
+        if let choice { notify(.note, choice, now, &step) }
         for warning in dataset.warnings { notify(.note, "Data: \(warning)", now, &step) }
+        for note in strategy.notes(session.settings) { notify(.note, note, now, &step) }
         enableAll(now, &step)
+    }
+
+    /// - Returns: what is to be said of it.
+    private mutating func choose(_ rows: Int) -> String? {
+        guard let automatic = session.settings.automatic, !automatic.isEmpty else { return nil }
+        let peers = session.peers.count(where: \.isAlive)
+        let choice = WorkChoice(session.settings, ofOwnModels: strategy.trainsOwnModels, rows: rows, peers: peers)
+        (session.settings.rounds, session.settings.epochs, session.settings.batchSize) = (choice.rounds, choice.epochs, choice.batchSize)
+        let words = [("rounds", choice.rounds), ("epochs", choice.epochs), ("batch_size", choice.batchSize)].filter {
+            automatic.contains($0.0) && !($0.0 == "rounds" && strategy.trainsOwnModels)
+        }.map { "\($0.0) \($0.1)" }
+        guard !words.isEmpty else { return nil }
+        return "Chosen for \(rows) rows on \(peers == 1 ? "one machine" : "\(peers) machines"): \(words.joined(separator: ", "))"
     }
 
     /// Of computing alone: shares go by the measured speeds, so all are done at one time; with models of their own, the slowest decides.
     private func expectedSeconds(_ dataset: DatasetInfo, _ model: ModelSpec) -> Double? {
         let speeds = session.peers.filter(\.isAlive).map(\.speed)
-        guard let slowest = speeds.min(), slowest > 0 else { return nil }
-        let speed = strategy.synchronous ? speeds.reduce(0, +) : slowest
-        let passes = Double(dataset.trainingRows) * Double(session.settings.epochs) * Double(session.settings.rounds)
+        // How long a module's step takes does not follow from how many parameters it has.
+        guard model.module == nil, let slowest = speeds.min(), slowest > 0 else { return nil }
+        let answers = strategy.bufferSize(session.settings, peers: speeds.count)
+        let speed = strategy.dealsBySpeed || answers != nil ? speeds.reduce(0, +) : slowest
+        let share = answers.map { Double($0) / Double(speeds.count) } ?? 1
+        let passes = share * Double(dataset.trainingRows) * Double(session.settings.epochs) * Double(session.settings.rounds)
         return passes * Double(model.parameterCount) / Double(PeerCapabilities.measuredParameters) / speed
     }
 
@@ -35,6 +64,7 @@ extension SessionMachine {
         // Answers that are stored stay; who has not answered starts again. The time away is nobody's lateness.
         for index in session.peers.indices where session.peers[index].isAlive {
             if session.peers[index].state != .done { session.peers[index].state = .locked }
+            session.peers[index].workRound = nil
         }
         roundBegan = session.roundStartedAt == nil ? nil : now.seconds
         change(true)
@@ -47,6 +77,7 @@ extension SessionMachine {
         roundBegan = session.roundStartedAt == nil ? nil : now.seconds
         session.waitingFor = nil
         change(true)
+        for index in session.peers.indices { session.peers[index].workRound = nil }
         for peer in session.peers where peer.isAlive {
             switch peer.state {
             case .locked, .loading:
@@ -80,6 +111,7 @@ extension SessionMachine {
         } else if session.roundStartedAt != nil, session.peers[index].hasWork, session.peers[index].answer?.round != session.round {
             // A peer that restarted within the round gets its work again; a stored answer stays.
             session.peers[index].state = .training
+            session.peers[index].workRound = nil
             change(true)
             watch.begin(event.peerId, at: now.seconds)
             step.commands.append(.train(peerId: event.peerId))
@@ -119,7 +151,7 @@ extension SessionMachine {
         forget(peerId)
         step.effects.append(.free(peerId: peerId))
         let rows = session.peers[index].rowCount
-        let consequence = !answered && rows > 0 && strategy.synchronous ? "; its \(rows) rows go to the others" : ""
+        let consequence = !answered && rows > 0 && !strategy.trainsOwnModels ? "; its \(rows) rows go to the others" : ""
         notify(.peer, "\(session.peers[index].name) \(words)\(consequence)", now, &step, peer: session.peers[index])
         change(true)
     }

@@ -34,9 +34,12 @@ extension SessionMachine {
             return wait(for: "\(list(names)) to answer ENABLE")
         }
         let ready = session.peers.indices.filter {
-            session.peers[$0].isAlive && (session.peers[$0].state == .ready || session.peers[$0].state == .done)
+            session.peers[$0].isAlive
+                && (session.peers[$0].state == .ready || session.peers[$0].state == .done && !isAhead(session.peers[$0]))
         }
-        guard ready.count >= session.settings.minPeers else {
+        // Who still trains takes part in the next round by that.
+        let busy = session.peers.count { $0.isAlive && ($0.state == .training && $0.workRound != nil || isAhead($0)) }
+        guard ready.count + busy >= session.settings.minPeers else {
             let others = living.filter { $0.state == .loading || $0.state == .locked }
             for peer in others where peer.state == .locked {
                 let since = lockedSince[peer.id] ?? now.seconds
@@ -104,14 +107,17 @@ extension SessionMachine {
 
     private mutating func beginTraining(_ ready: [Int], _ now: Moment, _ step: inout Step) {
         guard let dataset = session.dataset else { return }
-        let shares = strategy.deal(trainingRows: dataset.trainingRows, round: session.round, peers: ready.map { session.peers[$0] })
+        // Where some go on with what they have, all are dealt to: else the others' shares would be theirs as well.
+        let dealt = isBuffered ? session.peers.indices.filter { session.peers[$0].isAlive } : ready
+        let all = strategy.deal(trainingRows: dataset.trainingRows, round: session.round, peers: dealt.map { session.peers[$0] })
+        let shares = zip(dealt, all).filter { ready.contains($0.0) }.map { $0.1 }
         let slices = slices(dataset.validationRows, among: ready.count)
         clearRound()
         for (position, (index, ranges)) in zip(ready, shares).enumerated() {
             session.peers[index].rows = ranges.filter { $0.count > 0 }
             // The weights that round 0 begins with are nobody's to measure; an own model is measured on all.
             session.peers[index].validationRows =
-                !strategy.synchronous
+                strategy.trainsOwnModels
                 ? RowRange(start: 0, end: dataset.validationRows) : !session.checkpoints.isEmpty ? slices[position] : nil
             if session.peers[index].validationRows?.count == 0 { session.peers[index].validationRows = nil }
             assign(index, if: !session.peers[index].rows.isEmpty, now, &step)
@@ -149,7 +155,7 @@ extension SessionMachine {
 
     private mutating func beginEvaluation(_ ready: [Int], _ now: Moment, _ step: inout Step) {
         guard let dataset = session.dataset, let weights = session.weights else { return }
-        guard dataset.validationRows > 0, strategy.synchronous else {
+        guard dataset.validationRows > 0, !strategy.trainsOwnModels else {
             return conclude(weights, session.checkpoints.last?.validation ?? Metrics(loss: nil, samples: 0), &step)
         }
         clearRound()
@@ -165,6 +171,8 @@ extension SessionMachine {
         session.peers[index].state = hasWork ? .training : .ready
         guard hasWork else { return }
         session.peers[index].attempt = newAttempt()
+        session.peers[index].workRound = nil
+        workBegan[session.peers[index].id] = now.seconds
         watch.begin(session.peers[index].id, at: now.seconds)
         step.commands.append(.train(peerId: session.peers[index].id))
     }
@@ -182,7 +190,9 @@ extension SessionMachine {
     private mutating func clearRound() {
         retries = [:]
         lockedSince = [:]
-        for index in session.peers.indices {
+        for index in session.peers.indices where session.peers[index].workRound == nil || session.peers[index].state != .training {
+            // One that came since the last round closed is of the next.
+            if isAhead(session.peers[index]) { continue }
             session.peers[index].rows = []
             session.peers[index].validationRows = nil
             session.peers[index].answer = nil
@@ -192,6 +202,14 @@ extension SessionMachine {
     }
 
     // MARK: Close
+
+    /// Whether it has answered for the round that is about to begin, since the last one closed.
+    private func isAhead(_ peer: SessionPeer) -> Bool {
+        isBuffered && session.roundStartedAt == nil && peer.state == .done && peer.answer?.round == session.round
+    }
+
+    /// Whether a round closes while others still train.
+    public var isBuffered: Bool { strategy.bufferSize(session.settings, peers: 1) != nil }
 
     /// Those who were given work this round and have answered: also one that is gone since.
     var answered: [SessionPeer] { session.peers.filter { $0.answer?.round == session.round } }
@@ -228,8 +246,11 @@ extension SessionMachine {
             }
         }
         guard !pending.isEmpty else { return answers == 0 ? reopen(now, &step) : close(now, &step) }
+        if !isEvaluation, let size = strategy.bufferSize(session.settings, peers: session.peers.count(where: \.isAlive)), answers >= size {
+            return close(now, &step)
+        }
         sayWhatIsAwaited(pending, now, began)
-        guard strategy.synchronous, !isEvaluation,
+        guard strategy.leavesOutLate, !isEvaluation,
             answers >= RoundDeadline.answersNeeded(of: answers + pending.count, minPeers: session.settings.minPeers)
         else { return }
         let quorum = Double(arrived) >= RoundDeadline.quorum * Double(arrived + due)
@@ -302,24 +323,25 @@ extension SessionMachine {
         let scales = judgeNorms(now, &step)
         let answers = answered
         guard !answers.isEmpty else { return reopen(now, &step) }
+        let needed = strategy.answersNeeded(session.settings)
+        guard answers.count >= needed else {
+            notify(.note, "\(answers.count) answers are too few for \(strategy.name), which needs \(needed)", now, &step)
+            return reopen(now, &step)
+        }
         isBusy = true
-        var outcome = strategy.outcome(
-            of: answers.map { peer in
-                StrategyAnswer(
-                    peerId: peer.id, samples: peer.answer?.results.samples ?? 0,
-                    ownEvaluation: peer.answer?.measured ?? peer.answer?.results.ownEvaluation)
-            }, task: session.model?.task ?? .classification)
-        func shortened(_ shares: [Share]) -> [Share] {
-            shares.map { Share(peerId: $0.peerId, weight: $0.weight, scale: scales[$0.peerId] ?? 1) }
-        }
-        if !scales.isEmpty {
-            switch outcome {
-            case .average(let shares): outcome = .average(shortened(shares))
-            case .columns(let rule, let shares): outcome = .columns(rule, shortened(shares))
-            case .select: break
-            }
-        }
+        var outcome = strategy.outcome(of: answers.map(strategyAnswer), session.settings)
+        for index in outcome.shares.indices { outcome.shares[index].scale *= scales[outcome.shares[index].peerId] ?? 1 }
         step.objects.append(.aggregate(outcome))
+    }
+
+    private func strategyAnswer(_ peer: SessionPeer) -> StrategyAnswer {
+        let results = peer.answer?.results
+        let batch = max(1, session.settings.hyperparameters(peerId: peer.id, name: peer.name).batchSize)
+        return StrategyAnswer(
+            peerId: peer.id, samples: max(0, results?.samples ?? 0),
+            steps: max(0, min(results?.epochs ?? 0, 1 << 20)) * ((peer.rowCount + batch - 1) / batch),
+            staleness: peer.answer?.workRound.map { session.round - $0 } ?? 0,
+            ownEvaluation: peer.answer?.measured ?? results?.ownEvaluation)
     }
 
     // MARK: The last measurement
@@ -371,9 +393,10 @@ extension SessionMachine {
             else { return }
         }
         session.checkpoints[last].validation = metrics
-        if var summary = session.lastRound, summary.round == session.checkpoints[last].round {
+        if var summary = closedRound ?? session.lastRound, summary.round == session.checkpoints[last].round {
             summary.validation = metrics
-            session.lastRound = summary
+            closedRound = summary
+            session.lastRound = summary.short
             step.records.rounds.append(summary)
         }
         guard !isMeasured else { return }

@@ -8,7 +8,7 @@ extension SessionMachine {
     /// Whether this DONE is stored already.
     public func isRepeat(_ event: DoneEvent) -> Bool {
         guard let index = index(event.peerId), let answer = session.peers[index].answer else { return false }
-        return answer.round == event.round && event.generation <= session.generation && answer.update == event.update
+        return answer.workRound ?? answer.round == event.round && event.generation <= session.generation && answer.update == event.update
     }
 
     /// Whether this DONE answers what its peer was asked for last, and nothing was accepted for that yet.
@@ -47,7 +47,7 @@ extension SessionMachine {
     /// Seconds after which a peer should answer with what it has, so that one slow machine does not hold the others up; nil before there is
     /// a median.
     public var timeLimit: Double? {
-        guard strategy.synchronous, session.round > 0, let median = deadline.median else { return nil }
+        guard strategy.leavesOutLate, session.round > 0, let median = deadline.median else { return nil }
         return max(rules.roundGrace, 2 * median)
     }
 

@@ -29,10 +29,13 @@ public struct SessionMachine: Sendable {
         case joined(Peer)
         /// Free, and came to the pool after the start, while the session has all the peers that it asked for.
         case passedOver(Peer)
-        /// The round's answers are in one model now. `measured`: by the coordinator itself, on held-out rows.
-        case aggregated(ObjectReference, measured: Counts?)
+        /// The round's answers are in one model now. `measured`: by the coordinator itself, on held-out rows; `outer`: what the server's own optimizer
+        /// remembers from here on; then what became of each update.
+        case aggregated(ObjectReference, measured: Counts?, outer: OuterState? = nil, [Contribution] = [], of: RoundOutcome? = nil)
         /// The round's answers cannot be made into a model, because of this peer's.
         case aggregationFailed(peerId: String, why: String)
+        /// Without this peer's answer the round's model is clearly better.
+        case harmful(peerId: String, why: String)
         /// The model file is stored, and the model measured in detail, where that could be done.
         case concluded(ObjectReference, Metrics, Evaluation?, version: Int? = nil)
         case cancelled
@@ -72,6 +75,8 @@ public struct SessionMachine: Sendable {
     var waitingSince: Double?
     /// Peers that were told again what to do in mid-round, and since when they owe ENABLED.
     var lockedSince: [String: Double] = [:]
+    /// When work was given that is of an earlier round by now.
+    var workBegan: [String: Double] = [:]
     /// Aggregating or concluding: nothing begins until that is reported done.
     var isBusy = false
     /// Refused answers and retryable errors of this round, by peer.
@@ -114,6 +119,14 @@ public struct SessionMachine: Sendable {
         return step
     }
 
+    /// The newest closed round with what its receipt has: beside the document, which has it in short.
+    var closedRound: RoundSummary?
+
+    /// Takes over the newest closed round from where rounds are recorded.
+    public mutating func restore(_ round: RoundSummary?) {
+        if round?.round == session.lastRound?.round { closedRound = round }
+    }
+
     /// What the event itself changes, in constant time for what peers report: thousands of events may be applied before
     /// ``advance(now:_:)`` looks once at what they amount to.
     public mutating func apply(_ event: Event, now: Moment) -> Step {
@@ -135,8 +148,12 @@ public struct SessionMachine: Sendable {
         case .peerRegistered(let peer): registered(peer, now, &step)
         case .joined(let peer): joined(peer, now, &step)
         case .passedOver(let peer): passedOver(peer, now, &step)
-        case .aggregated(let weights, let measured): aggregated(weights, measured, now, &step)
+        case .aggregated(let weights, let measured, let outer, let contributions, let outcome):
+            let old = session.outer?.slots
+            aggregated(weights, measured, outer, contributions, outcome, now, &step)
+            if let old, session.outer == outer, old.key != outer?.slots?.key { step.discarded.append(old.key) }
         case .aggregationFailed(let id, let why): aggregationFailed(id, why, now, &step)
+        case .harmful(let id, let why): harmful(id, why, now, &step)
         case .concluded(let object, let metrics, let evaluation, let version):
             session.modelVersion = version
             concluded(object, metrics, evaluation, now, &step)
@@ -156,8 +173,8 @@ public struct SessionMachine: Sendable {
         for index in step.notices.indices where step.notices[index].progress == nil { step.notices[index].progress = progress }
     }
 
-    /// Whether every peer starts each round from the global weights.
-    public var isSynchronous: Bool { strategy.synchronous }
+    /// Whether each peer trains a model of its own, which is measured by itself.
+    public var hasOwnModels: Bool { strategy.trainsOwnModels }
 
     // MARK: Who is who
 
@@ -168,9 +185,10 @@ public struct SessionMachine: Sendable {
         Dictionary(peers.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
     }
 
-    /// Of this session's round and generation; a message of another is fenced off.
+    /// Of the peer's round and the session's generation; a message of another is fenced off.
     public func accepts(generation: Int, round: Int, peerId: String) -> Bool {
-        generation == session.generation && round == session.round && index(peerId) != nil && session.status == .running
+        guard let index = index(peerId) else { return false }
+        return generation == session.generation && round == session.peers[index].workRound ?? session.round && session.status == .running
     }
 
     // MARK: The document
@@ -195,6 +213,8 @@ public struct SessionMachine: Sendable {
         var notice = notice
         notice.status = session.status
         notice.round = notice.round ?? session.round
+        notice.rounds = session.settings.rounds
+        notice.epochs = session.settings.epochs
         notice.peerId = peer?.id
         notice.peerName = peer?.name
         step.notices.append(notice)

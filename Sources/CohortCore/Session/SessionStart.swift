@@ -13,27 +13,30 @@ public struct SessionStart: Sendable {
 
     /// - Parameters:
     ///   - upload: the CSV in the object store; the session's from here on, unless this throws.
+    ///   - module: the file that the settings' `module` means.
     ///   - traceparent: of the request.
     /// - Returns: the session as stored, PENDING, with its peers by name, then id.
     /// - Throws: ``CohortError`` `unavailable` when too few peers are free; what the store throws, once what was done is undone as far as
     ///   possible: what is left of it is a session that says that it is starting, which a coordinator ends.
-    public func start(_ settings: SessionSettings, ownerId: String, upload: ObjectReference, filename: String, traceparent: String? = nil)
-        async throws -> Session
-    {
-        let (settings, model) = try await goingOn(settings, ownerId)
-        try await wait(for: settings, ownerId)
+    public func start(
+        _ settings: SessionSettings, ownerId: String, upload: ObjectReference, filename: String, module: ObjectReference? = nil,
+        traceparent: String? = nil
+    ) async throws -> Session {
+        let (settings, model, isModule) = try await goingOn(settings, ownerId)
+        try await wait(for: settings, ownerId, isModule)
         var session = Session(
             id: newIdentifier(), ownerId: ownerId, createdAt: time.date, settings: settings, peers: [], upload: upload, filename: filename)
         session.startModel = model
+        session.moduleObject = module
         session.traceparent = traceparent
         session.isStarting = true
         try await documents.insert(session)
         do {
             var claimed: [Peer] = []
-            for peer in try await candidates(settings, ownerId) where claimed.count < settings.peers {
+            for peer in try await candidates(settings, ownerId, isModule) where claimed.count < settings.peers {
                 if try await documents.claim(peerId: peer.id, sessionId: session.id) { claimed.append(peer) }
             }
-            try await enough(settings, claimed.count, ownerId)
+            try await enough(settings, claimed.count, ownerId, isModule)
             try allNamed(settings, claimed)
             session.peers = claimed.sorted { ($0.name, $0.id) < ($1.name, $1.id) }.map { SessionPeer($0) }
             session.isStarting = nil
@@ -51,14 +54,15 @@ public struct SessionStart: Sendable {
     /// - Throws: ``CohortError`` `unavailable` when they are too few, with who has the others; `notFound` and `invalid` for a model that it
     ///   cannot go on from.
     public func check(_ settings: SessionSettings, ownerId: String) async throws -> Int {
-        try await wait(for: try await goingOn(settings, ownerId).settings, ownerId)
+        let going = try await goingOn(settings, ownerId)
+        return try await wait(for: going.settings, ownerId, going.isModule)
     }
 
     /// What a session that goes on from a model has of it.
     private func goingOn(
         _ settings: SessionSettings, _ ownerId: String
-    ) async throws -> (settings: SessionSettings, model: ObjectReference?) {
-        guard let from = settings.from else { return (settings, nil) }
+    ) async throws -> (settings: SessionSettings, model: ObjectReference?, isModule: Bool) {
+        guard let from = settings.from else { return (settings, nil, settings.module != nil) }
         guard let source = try await documents.session(id: from), source.ownerId == ownerId else {
             throw CohortError(.notFound, "from: there is no session '\(from.printable(max: 60))' of yours")
         }
@@ -71,20 +75,20 @@ public struct SessionStart: Sendable {
         var settings = settings
         (settings.hidden, settings.activation, settings.dropout) = (model.hidden, model.activation, model.dropout)
         (settings.target, settings.task) = (dataset.target, dataset.task)
-        return (settings, object)
+        return (settings, object, model.module != nil)
     }
 
     @discardableResult
-    private func wait(for settings: SessionSettings, _ ownerId: String) async throws -> Int {
+    private func wait(for settings: SessionSettings, _ ownerId: String, _ isModule: Bool) async throws -> Int {
         let deadline = time.monotonic + Self.patience
         while true {
-            let free = try await candidates(settings, ownerId).count
+            let free = try await candidates(settings, ownerId, isModule).count
             // Whose session has ended, which its owner has seen, is free in a moment.
-            if free < settings.peers, time.monotonic < deadline, try await anyIsBeingFreed(settings, ownerId) {
+            if free < settings.peers, time.monotonic < deadline, try await anyIsBeingFreed(settings, ownerId, isModule) {
                 try await time.sleep(seconds: Self.interval)
                 continue
             }
-            try await enough(settings, free, ownerId)
+            try await enough(settings, free, ownerId, isModule)
             return free
         }
     }
@@ -93,16 +97,16 @@ public struct SessionStart: Sendable {
     static let patience = 3.0
     static let interval = 0.05
 
-    private func anyIsBeingFreed(_ settings: SessionSettings, _ ownerId: String) async throws -> Bool {
-        for id in Set(try await busy(settings, ownerId).compactMap(\.sessionId)) {
+    private func anyIsBeingFreed(_ settings: SessionSettings, _ ownerId: String, _ isModule: Bool) async throws -> Bool {
+        for id in Set(try await busy(settings, ownerId, isModule).compactMap(\.sessionId)) {
             if try await documents.session(id: id)?.status.isFinal ?? true { return true }
         }
         return false
     }
 
-    private func busy(_ settings: SessionSettings, _ ownerId: String) async throws -> [Peer] {
+    private func busy(_ settings: SessionSettings, _ ownerId: String, _ isModule: Bool) async throws -> [Peer] {
         try await documents.peers().filter {
-            $0.sessionId != nil && $0.status != .offline && $0.mayServe(ownerId: ownerId, pool: settings.pool ?? .mine)
+            $0.sessionId != nil && $0.status != .offline && $0.canTrain(settings, ownerId: ownerId, isModule: isModule)
         }
     }
 
@@ -120,8 +124,8 @@ public struct SessionStart: Sendable {
     }
 
     /// Those that the settings name first, then the user's own, then the fastest.
-    private func candidates(_ settings: SessionSettings, _ owner: String) async throws -> [Peer] {
-        try await documents.availablePeers().filter { $0.mayServe(ownerId: owner, pool: settings.pool ?? .mine) }.sorted { a, b in
+    private func candidates(_ settings: SessionSettings, _ owner: String, _ isModule: Bool) async throws -> [Peer] {
+        try await documents.availablePeers().filter { $0.canTrain(settings, ownerId: owner, isModule: isModule) }.sorted { a, b in
             let (isNamed, isOtherNamed) = (settings.names(a), settings.names(b))
             guard isNamed == isOtherNamed else { return isNamed }
             let (mine, others) = (a.ownerId == owner, b.ownerId == owner)
@@ -129,11 +133,15 @@ public struct SessionStart: Sendable {
         }
     }
 
-    private func enough(_ settings: SessionSettings, _ there: Int, _ ownerId: String) async throws {
+    private func enough(_ settings: SessionSettings, _ there: Int, _ ownerId: String, _ isModule: Bool) async throws {
         let count = settings.peers
         guard there < count else { return }
-        let busy = try await busy(settings, ownerId)
-        let others = settings.pool == .everyone ? "" : ". Only your own count, unless the session says pool=everyone"
+        let busy = try await busy(settings, ownerId, isModule)
+        var others = settings.pool == .everyone ? "" : ". Only your own count, unless the session says pool=everyone"
+        if isModule {
+            others +=
+                ". It trains a module: only peers with the torch engine count (cohort peer --engine torch), and of other people's those that were started with --allow-models everyone"
+        }
         let advice = busy.isEmpty ? "start more with `cohort peer`, or ask for fewer" : "wait for them, start more, or ask for fewer"
         throw CohortError(
             .unavailable,

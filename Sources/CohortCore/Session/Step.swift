@@ -3,7 +3,7 @@
 public struct Step: Sendable {
     /// An object that the document is to name. What came of it is the machine's next event.
     public enum ObjectTask: Hashable, Sendable {
-        /// Make one model of the round's accepted answers, then report ``SessionMachine/Event/aggregated(_:measured:)``.
+        /// Make one model of the round's accepted answers, then report ``SessionMachine/Event`` `aggregated`.
         case aggregate(RoundOutcome)
         /// Write the model file from these weights, then report ``SessionMachine/Event/concluded(_:_:_:version:)``.
         case conclude(ObjectReference, Metrics)

@@ -23,6 +23,10 @@ public struct DataOptions: Codable, Hashable, Sendable {
     /// Rows of one value of this column stay on one side of the split.
     public var group: String?
     public var scaling: Scaling
+    /// Numbers that are the same in all rows are features as well: a module takes its inputs by their places. Absent: they are not.
+    public var keepsConstant: Bool?
+    /// Numbers that look like an id are features as well. Absent: they are not.
+    public var keepsIds: Bool?
 
     public init(
         header: Bool? = nil, use: [String] = [], ignore: [String] = [], group: String? = nil, scaling: Scaling = .auto
@@ -32,6 +36,14 @@ public struct DataOptions: Codable, Hashable, Sendable {
         self.ignore = ignore
         self.group = group
         self.scaling = scaling
+    }
+
+    /// Tensors are raw numbers: each is a feature, as it is, unless something else is said.
+    public mutating func takeTensors() {
+        keepsConstant = true
+        keepsIds = true
+        header = true
+        if scaling == .auto { scaling = .none }
     }
 
     /// - Throws: ``CohortError`` `invalid` for a column that is both used and ignored, or ignored and the target.

@@ -13,13 +13,15 @@ public final class FeatureTable: @unchecked Sendable {
     public let trainingRows: [UInt32]
     /// Rows held out for validation, ascending.
     public let validationRows: [UInt32]
+    /// Where the same bytes are for another process; nil: nowhere but here.
+    public let file: File?
     /// Says that these rows will be read soon; a table that is mapped from a file starts to read them.
     public let willNeed: @Sendable (Range<Int>) -> Void
     private let release: @Sendable () -> Void
 
     public init(
         features: UnsafePointer<Float>, targets: UnsafePointer<Float>, rowCount: Int, featureCount: Int, trainingRows: [UInt32],
-        validationRows: [UInt32], willNeed: @escaping @Sendable (Range<Int>) -> Void = { _ in },
+        validationRows: [UInt32], file: File? = nil, willNeed: @escaping @Sendable (Range<Int>) -> Void = { _ in },
         release: @escaping @Sendable () -> Void
     ) {
         self.features = features
@@ -28,8 +30,26 @@ public final class FeatureTable: @unchecked Sendable {
         self.featureCount = featureCount
         self.trainingRows = trainingRows
         self.validationRows = validationRows
+        self.file = file
         self.willNeed = willNeed
         self.release = release
+    }
+
+    /// An open file that a table is mapped from. It stays open as long as the table is there.
+    public struct File: Hashable, Sendable {
+        public var descriptor: Int32
+        /// Of all of it.
+        public var bytes: Int
+        /// Where features and targets begin.
+        public var featuresStart: Int
+        public var targetsStart: Int
+
+        public init(descriptor: Int32, bytes: Int, featuresStart: Int, targetsStart: Int) {
+            self.descriptor = descriptor
+            self.bytes = bytes
+            self.featuresStart = featuresStart
+            self.targetsStart = targetsStart
+        }
     }
 
     /// A table of its own memory, all of whose rows are to train on.

@@ -101,9 +101,14 @@ public struct ModuleSpec: Codable, Hashable, Sendable {
         self.tensors = tensors
     }
 
+    /// Whether this is a SHA-256 in lowercase hexadecimal.
+    public static func isHash(_ text: String) -> Bool {
+        text.utf8.count == 64 && text.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
+    }
+
     /// - Throws: ``CohortError`` `invalid`, with what cannot be.
     func check(inputs: Int) throws {
-        guard sha256.utf8.count == 64, sha256.utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }) else {
+        guard Self.isHash(sha256) else {
             throw CohortError(.invalid, "the module's sha256 is not 64 hexadecimal digits")
         }
         guard 1...65_536 ~= tensors.count, Set(tensors.map(\.name)).count == tensors.count else {

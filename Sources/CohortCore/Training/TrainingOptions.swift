@@ -10,6 +10,8 @@ public struct TrainingOptions: Codable, Hashable, Sendable {
     public var classWeights: [Double]?
     /// Classification: so much of each target, 0 ..< 1, is shared out among all classes, as PyTorch's `CrossEntropyLoss(label_smoothing:)` does.
     public var labelSmoothing: Double
+    /// What is minimized; nil: cross-entropy of classes, the squared error of a number. What is reported is that in any case.
+    public var loss: LossName?
     /// μ: after each step the weights are pulled toward those that were loaded, w −= lr·μ·(w − w₀), apart from the optimizer; 0: they are not.
     public var proximalMu: Double
     /// What dropout's masks are drawn from, one after the other since the weights were loaded.
@@ -17,8 +19,9 @@ public struct TrainingOptions: Codable, Hashable, Sendable {
 
     public init(
         optimizer: OptimizerSpec = OptimizerSpec(), batchSize: Int = 32, learningRate: Double = 0.001, classWeights: [Double]? = nil,
-        labelSmoothing: Double = 0, proximalMu: Double = 0, dropoutSeed: UInt64 = 0
+        labelSmoothing: Double = 0, loss: LossName? = nil, proximalMu: Double = 0, dropoutSeed: UInt64 = 0
     ) {
+        self.loss = loss
         self.optimizer = optimizer
         self.batchSize = batchSize
         self.learningRate = learningRate
@@ -44,6 +47,9 @@ extension TrainingOptions {
         guard labelSmoothing == 0 || (spec.task == .classification && 0..<1 ~= labelSmoothing) else {
             throw CohortError(.invalid, "label_smoothing is \(labelSmoothing); it must be from 0 to below 1, of a classification")
         }
+        if let loss, loss.task != spec.task {
+            throw CohortError(.invalid, "loss is \(loss.rawValue), which is for \(loss.task); this net is for \(spec.task)")
+        }
         guard proximalMu >= 0, proximalMu < .infinity else {
             throw CohortError(.invalid, "proximal_mu is \(proximalMu); it must be 0 or more")
         }
@@ -55,8 +61,23 @@ extension TrainingOptions {
     }
 }
 
+/// What training minimizes, as PyTorch calls it.
+public enum LossName: String, Codable, Sendable, CaseIterable {
+    case crossEntropy = "cross_entropy"
+    /// (y − t)².
+    case mse
+    /// |y − t|: far values count less; the median, not the mean, is learned.
+    case l1
+    /// Half the square where |y − t| < 1, |y − t| − ½ beyond: of the standardized target.
+    case huber
+
+    public var task: LearningTask { self == .crossEntropy ? .classification : .regression }
+}
+
 /// What becomes of an optimizer's memory (Adam's moments, SGD's velocity) when a round begins.
 public enum OptimizerMemory: String, Codable, Sendable, CaseIterable {
+    /// It is averaged as the weights are: all peers go on from the same, and one that restarts or joins misses nothing.
+    case average
     /// It starts without.
     case reset
     /// Each peer goes on with its own from its last round. A peer that was restarted, or joins, starts without.

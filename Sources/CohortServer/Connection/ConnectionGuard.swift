@@ -11,7 +11,15 @@ final class ConnectionGuard: ChannelDuplexHandler {
     typealias OutboundIn = HTTPServerResponsePart
     typealias OutboundOut = HTTPServerResponsePart
 
+    /// The request that is being received has its answer.
+    struct BodyIsUnwanted: Sendable {}
+
+    /// How long the other end may go on sending what nobody wants.
+    private static let patience = TimeAmount.seconds(10)
+
     private let limits: ConnectionLimits
+    /// Requests that have begun.
+    private var begun = 0
     private var timer: RepeatedTask?
     /// Requests whose answers have not ended.
     private var open = 0
@@ -105,6 +113,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
             // As RFC 9112, 9.3, has it for clients of before.
             if !head.isKeepAlive { head.headers.replaceOrAdd(name: "connection", value: "close") }
             open += 1
+            begun += 1
             isInBody = true
             window = (.now(), 0)
             context.fireChannelRead(wrapInboundOut(.head(head)))
@@ -114,6 +123,16 @@ final class ConnectionGuard: ChannelDuplexHandler {
         case .end:
             isInBody = false
             context.fireChannelRead(data)
+        }
+    }
+
+    func triggerUserOutboundEvent(context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?) {
+        guard event is BodyIsUnwanted else { return context.triggerUserOutboundEvent(event, promise: promise) }
+        promise?.succeed()
+        let (request, bound) = (begun, NIOLoopBound((self, context), eventLoop: context.eventLoop))
+        _ = context.eventLoop.scheduleTask(in: Self.patience) {
+            let (guardian, context) = bound.value
+            if guardian.isInBody, guardian.begun == request { context.close(promise: nil) }
         }
     }
 

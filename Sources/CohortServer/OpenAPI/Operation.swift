@@ -94,6 +94,15 @@ struct Operation: Sendable {
             ]),
             nothing, problems: [400, 409, 413, 503]),
 
+        "POST /modules": Operation(
+            "add_module", "sessions",
+            body: Body(
+                type: "application/octet-stream",
+                schema: .binary.about("A module's file: docs/model-file.md has it; Python's cohort.save_module makes one.")),
+            answer("Module", 201), problems: [400, 409, 413, 507]),
+        "GET /modules": Operation("list_modules", "sessions", list(of: "Module")),
+        "DELETE /modules/{sha256}": Operation("delete_module", "sessions", nothing, problems: [404]),
+
         "POST /sessions/check": Operation(
             "check_session", "sessions",
             body: Body(
@@ -118,6 +127,10 @@ struct Operation: Sendable {
         "GET /sessions/{id}/events": Operation("session_events", "sessions", stream, problems: [404]),
         "POST /sessions/{id}/cancel": Operation("cancel_session", "sessions", answer("TrainingStatus", 202), problems: [404, 409]),
         "GET /sessions/{id}/results": Operation("get_results", "sessions", answer("Results"), problems: [404, 409]),
+        "GET /sessions/{id}/receipt": Operation("get_receipt", "sessions", answer("Receipt"), problems: [404, 409]),
+        "GET /sessions/{id}/update": Operation(
+            "get_update", "sessions", query: [Parameter(name: "key", schema: .text.about("Of the receipt."), isRequired: true)], bytes,
+            problems: [400, 404, 416]),
         "GET /sessions/{id}/metrics": Operation(
             "get_metrics", "sessions",
             query: [Parameter(name: "format", schema: .one(of: ["json", "csv"]).about("Else as Accept has it."))],

@@ -35,10 +35,11 @@ extension Schema {
     ]
 
     private static let pool: [String: Schema] = [
-        "Capabilities": record([
-            "cores": whole(1...65_536), "memory_bytes": whole, "engine": text(1...64), "device": text(1...64), "samples_per_second": number,
-            "platform": text, "version": text,
-        ]),
+        "Capabilities": record(
+            [
+                "cores": whole(1...65_536), "memory_bytes": whole, "engine": text(1...64), "device": text(1...64),
+                "samples_per_second": number, "platform": text, "version": text,
+            ], optional: ["modules": one(of: Pool.self).about("Whose modules it runs; absent: nobody's.")]),
         "Registration": record(
             ["name": text(1...64), "capabilities": named("Capabilities")],
             optional: [
@@ -49,7 +50,10 @@ extension Schema {
             [
                 "peer_id": text, "registration": whole, "credential": text, "broker": named("BrokerAddress"),
                 "heartbeat_interval": number.about("Seconds between presence beats."),
-            ], optional: ["name": text.about("As it is called in the pool.")]),
+            ],
+            optional: [
+                "name": text.about("As it is called in the pool."), "owner_id": text.about("Of the user whose join token it came with."),
+            ]),
         "BrokerAddress": record(
             ["kind": one(of: ["http", "amqp"])],
             optional: ["url": text, "command_queue": text, "event_exchange": text, "key": text]),
@@ -109,7 +113,13 @@ extension Schema {
             ],
             optional: [
                 "lr_schedule": one(of: LearningRateSchedule.self), "task": task, "target": text, "early_stopping": whole,
-                "from": text, "label_smoothing": number, "proximal_mu": number, "optimizer_state": one(of: OptimizerMemory.self),
+                "from": text, "module": text, "label_smoothing": number, "proximal_mu": number,
+                "loss": one(of: LossName.self), "server_lr": number, "server_momentum": number, "server_tau": number,
+                "optimizer_state": one(of: OptimizerMemory.self), "weighting": one(of: Weighting.self), "malicious_peers": whole,
+                "buffer_size": whole,
+                "update_compression": one(of: UpdateCompression.self),
+                "nearest_neighbor_mixing": flag, "keep_updates": flag,
+                "automatic": list(text).about("Names of settings that were chosen by rows and peers: nobody said them."),
                 "max_norm_ratio": number,
                 "class_weight": any(of: [text, map(number)]),
                 "pool": one(of: Pool.self),
@@ -117,9 +127,20 @@ extension Schema {
                     ["use": list(text), "ignore": list(text), "scaling": one(of: Scaling.self)],
                     optional: ["header": flag, "group": text]), "name": text, "note": text,
             ]),
-        "ModelSpec": record([
-            "inputs": whole, "hidden": list(whole), "outputs": whole, "activation": one(of: Activation.self), "dropout": number,
-            "task": task,
+        "ModelSpec": record(
+            [
+                "inputs": whole, "hidden": list(whole), "outputs": whole, "activation": one(of: Activation.self), "dropout": number,
+                "task": task,
+            ],
+            optional: [
+                "module": record([
+                    "format": one(of: ModuleSpec.Format.self), "sha256": text, "input_shape": list(whole),
+                    "tensors": list(record(["name": text, "shape": list(whole)])),
+                ]).about("A module of the owner's, which is trained instead of a SimpleDNN.")
+            ]),
+        "Module": record([
+            "sha256": text.about("Of its file: a session's module."), "bytes": whole, "format": one(of: ModuleSpec.Format.self),
+            "inputs": whole, "input_shape": list(whole), "outputs": whole, "task": task, "parameters": whole,
         ]),
         "Dataset": record(
             [
@@ -146,7 +167,8 @@ extension Schema {
                 "session_id": text, "kind": one(of: ["status", "epoch", "round", "peer", "note"]), "time": date, "message": text,
             ],
             optional: [
-                "status": status, "progress": number, "round": whole, "epoch": whole, "peer_id": text, "peer_name": text, "loss": number,
+                "status": status, "progress": number, "round": whole, "epoch": whole, "rounds": whole.about("How many there are."),
+                "epochs": whole.about("How many a round has."), "peer_id": text, "peer_name": text, "loss": number,
                 "accuracy": number, "r2": number, "samples_per_second": number, "validation_loss": number, "validation_accuracy": number,
                 "validation_r2": number, "validation_rmse": number,
             ]
@@ -158,6 +180,30 @@ extension Schema {
         "RoundSummary": record(
             ["round": whole, "seconds": number, "answered": list(text), "dropped": map(text)],
             optional: ["training": named("Metrics"), "validation": named("Metrics")]),
+        "Receipt": record(
+            [
+                "session_id": text, "settings": named("Settings"), "dataset_sha256": text, "model": named("ModelSpec"),
+                "streams": list(text),
+                "rounds": list(
+                    record(
+                        [
+                            "round": whole, "weights_sha256": text,
+                            "outcome": record(
+                                [
+                                    "rule": record([:]).about(
+                                        "By its name, with its numbers: {\"krum\": {\"malicious\": 2, \"keep\": 6}}."),
+                                    "shares": list(record(["peer_id": text, "weight": number, "scale": number])),
+                                ], optional: ["mixing": whole]),
+                            "contributions": list(named("Contribution")),
+                        ], optional: ["validation": named("Metrics")])),
+            ], optional: ["start": named("ObjectReference")]),
+        "Contribution": record(
+            ["peer_id": text, "peer_name": text, "samples": whole, "sha256": text],
+            optional: [
+                "key": text.about("For GET /sessions/{id}/update, where updates are kept."),
+                "weight": number.about("By which its change counts in the new weights."), "norm": number.about("Of its change."),
+                "cosine": number.about("Of the angle between its change and the others' combined."),
+            ]),
         "MetricPoint": record(
             ["session_id": text, "round": whole, "epoch": whole, "time": date],
             optional: [

@@ -15,9 +15,7 @@ struct Context: RequestContext {
     var address: String { channel.remoteAddress?.ipAddress ?? "unknown" }
 
     /// Ends the connection a while from now, for a request that was answered before its body was read: the other end has time to read
-    /// the answer, and cannot go on sending for ever.
-    func closeSoon() {
-        let channel = channel
-        _ = channel.eventLoop.scheduleTask(in: .seconds(10)) { channel.close(promise: nil) }
-    }
+    /// the answer, and cannot go on sending for ever. A connection whose body has come to its end by then is left alone: another request may
+    /// be on it.
+    func closeSoon() { channel.triggerUserOutboundEvent(ConnectionGuard.BodyIsUnwanted(), promise: nil) }
 }

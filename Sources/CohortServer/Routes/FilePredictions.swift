@@ -25,15 +25,16 @@ final class FilePredictions: Sendable {
     /// - Throws: ``CohortError`` `invalid` for a CSV that cannot be predicted, with line and column; `tooLarge`; `storageFull`.
     func answer(_ request: Request, allowMissing: Bool, with object: ObjectReference, filename: String) async throws -> Response {
         let stem = "\(folder)/predict-\(newIdentifier())"
-        let (given, made) = ("\(stem).csv", "\(stem).out")
+        let made = "\(stem).out"
         var isAnswered = false
-        defer {
-            Self.remove(given)
-            if !isAnswered { Self.remove(made) }
-        }
-        try await receive(request, to: given)
+        defer { if !isAnswered { BodyFile.remove(made) } }
+        let given = try await BodyFile(
+            request, at: "\(stem).csv", limit: Self.limit,
+            tooLarge: CohortError(
+                .tooLarge, "the CSV is too large; it must have at most \(Self.limit >> 20) MiB: `cohort predict` takes any"),
+            what: "a CSV")
         let model = try await objects.get(object.key)
-        try await lanes.run { try Self.predict(given, to: made, model: model, allowMissing: allowMissing) }
+        try await lanes.run { try Self.predict(given.path, to: made, model: model, allowMissing: allowMissing) }
         let bytes: Int
         do {
             bytes = try FileManager.default.attributesOfItem(atPath: made)[.size] as? Int ?? 0
@@ -45,41 +46,16 @@ final class FilePredictions: Sendable {
             status: .ok,
             headers: [.contentType: "text/csv; charset=utf-8", .contentDisposition: "attachment; filename=\"\(filename)\""],
             body: ResponseBody(contentLength: bytes) { writer in
-                defer { Self.remove(made) }
+                defer { BodyFile.remove(made) }
                 for try await chunk in FileReader.chunks(of: FilePath(made), from: 0) { try await writer.write(ByteBuffer(bytes: chunk)) }
                 try await writer.finish(nil)
             })
     }
 
-    private func receive(_ request: Request, to path: String) async throws {
-        let tooLarge = CohortError(
-            .tooLarge, "the CSV is too large; it must have at most \(Self.limit >> 20) MiB: `cohort predict` takes any")
-        if let length = request.contentLength, length > Self.limit { throw tooLarge }
-        let file = try Self.open(path)
-        var count = 0
-        do {
-            for try await chunk in request.body {
-                count += chunk.readableBytes
-                guard count <= Self.limit else { throw tooLarge }
-                _ = try file.writeAll(chunk.readableBytesView)
-            }
-            try file.close()
-        } catch {
-            try? file.close()  // The first error is the one to tell.
-            switch error {
-            case let error as CohortError: throw error
-            case let error as Errno: throw CohortError(.storageFull, "the CSV cannot be kept while it is predicted: \(error)")
-            case is CancellationError: throw error
-            default: throw CohortError(.invalid, "the connection broke while the body was read")
-            }
-        }
-        guard count > 0 else { throw CohortError(.invalid, "the body is empty; it must be a CSV") }
-    }
-
     private static func predict(_ given: String, to made: String, model: [UInt8], allowMissing: Bool) throws {
         let predictor = try Predictor(ModelFile.decode(model))
         let csv = PredictionCSV(predictor.file.schema, keepsColumns: true)
-        let file = try open(made)
+        let file = try BodyFile.open(made)
         defer { try? file.close() }  // What was written is there.
         var buffer: [UInt8] = []
         func flush() throws {
@@ -104,16 +80,4 @@ final class FilePredictions: Sendable {
             })
         try flush()
     }
-
-    private static func open(_ path: String) throws -> SystemPackage.FileDescriptor {
-        do {
-            return try SystemPackage.FileDescriptor.open(
-                FilePath(path), .writeOnly, options: [.create, .exclusiveCreate], permissions: [.ownerRead, .ownerWrite])
-        } catch {
-            throw CohortError(.storageFull, "a file cannot be made in the data folder: \(error)")
-        }
-    }
-
-    /// One that is not there, or stays, is no reason to fail.
-    private static func remove(_ path: String) { try? FileManager.default.removeItem(atPath: path) }
 }

@@ -93,7 +93,7 @@ struct PeerRoutes: Sendable {
         return try .json(
             API.Registered(
                 peerId: peer.id, name: peer.name, registration: peer.registration, credential: credential, broker: broker,
-                heartbeatInterval: configuration.heartbeatInterval), status: .created)
+                heartbeatInterval: configuration.heartbeatInterval, ownerId: caller.userId), status: .created)
     }
 
     /// Machines that are made alike share a host name: each further one is `name-2`, `name-3`, …, and keeps that when it comes back.

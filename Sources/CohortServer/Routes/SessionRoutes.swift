@@ -11,6 +11,7 @@ struct SessionRoutes: Sendable {
     let configuration: ServerConfiguration
     let uploads: UploadReceiver
     let models: ModelShelf
+    let modules: ModuleStore
     let metrics: ServerMetrics
     let filePredictions: FilePredictions
     let broadcast: SessionBroadcast
@@ -41,6 +42,14 @@ struct SessionRoutes: Sendable {
                 guard let results = session.results else { throw notThere(session, "results") }
                 return try .json(API.Results(session, results, history: try await documents.rounds(sessionId: session.id)))
             },
+            .user(.get, "/sessions/{id}/receipt", "What the model was made of: every round's updates and weights") { _, context, caller in
+                let session = try await session(context, caller)
+                guard let receipt = API.Receipt(session, rounds: try await documents.rounds(sessionId: session.id)) else {
+                    throw notThere(session, "receipt")
+                }
+                return try .json(receipt)
+            },
+            .user(.get, "/sessions/{id}/update", "One of the receipt's files, by its key", update),
             .user(.get, "/sessions/{id}/card", "The model's card, as Markdown") { _, context, caller in
                 let session = try await session(context, caller)
                 guard session.modelObject != nil, let results = session.results else { throw notThere(session, "model card") }
@@ -109,6 +118,7 @@ struct SessionRoutes: Sendable {
         let form = try await uploads.receive(request) { fields in
             // What came before the file; a field after it is looked at with all the others.
             let settings = try SettingsForm.settings(fields.merging(["min_peers": ""]) { given, _ in given }, strategies: strategies)
+            _ = try await module(settings, caller)
             // A busy pool is no reason to send a long file.
             if fields["peers"] != nil { _ = try await starts.check(settings, ownerId: caller.userId) }
         }
@@ -123,7 +133,7 @@ struct SessionRoutes: Sendable {
         do {
             let settings = try SettingsForm.settings(form.fields, strategies: strategies)
             session = try await starts.start(
-                settings, ownerId: caller.userId, upload: upload, filename: form.filename,
+                settings, ownerId: caller.userId, upload: upload, filename: form.filename, module: try await module(settings, caller),
                 traceparent: TraceParent.current?.text)
         } catch {
             // Nobody was told of it. What cannot be removed now is swept later; the first error is the one to report.
@@ -132,6 +142,11 @@ struct SessionRoutes: Sendable {
         }
         await parts.runner.wake(sessionId: session.id)
         return try .json(API.SessionStarted(session), status: .created)
+    }
+
+    private func module(_ settings: SessionSettings, _ caller: Caller) async throws -> ObjectReference? {
+        guard let hash = settings.module else { return nil }
+        return try await modules.object(hash, of: caller.userId, field: "module")
     }
 
     private var starts: SessionStart { SessionStart(documents: documents, time: parts.time) }
@@ -145,6 +160,7 @@ struct SessionRoutes: Sendable {
         }
         let sha256 = fields.removeValue(forKey: "sha256")
         let settings = try SettingsForm.settings(fields, strategies: configuration.strategies)
+        _ = try await module(settings, caller)
         let free = try await starts.check(settings, ownerId: caller.userId)
         let isKnown = if let sha256 { try await !sessions(on: sha256, caller).isEmpty } else { false }
         return try .json(API.SessionCheck(free: free, isKnown: isKnown))
@@ -193,10 +209,10 @@ struct SessionRoutes: Sendable {
         }
         var keys = [
             session.upload?.key, session.dataset?.object.key, session.dataset?.schemaObject?.key, session.weights?.key,
-            session.best?.weights.key, session.modelObject?.key,
+            session.best?.weights.key, session.modelObject?.key, session.startWeights?.key,
         ].compactMap { $0 }
         keys += session.checkpoints.map(\.weights.key)
-        keys += try await parts.objects.list(prefix: "updates/\(session.id)/")
+        keys += try await parts.objects.list(prefix: session.updatePrefix)
         try await parts.objects.delete(Set(keys).sorted())
         try await documents.deleteSession(id: session.id)
         return .noContent
@@ -313,6 +329,22 @@ struct SessionRoutes: Sendable {
         guard let object = session.modelObject else { throw notThere(session, "model") }
         let headers: HTTPFields = [.contentDisposition: "attachment; filename=\"\(session.id).safetensors\""]
         return try await .download(request, object, headers: headers) { try await parts.objects.read(object.key, from: $0) }
+    }
+
+    private func update(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        let session = try await session(context, caller)
+        let key = request.query("key") ?? ""
+        var object = session.startWeights?.key == key ? session.startWeights : nil
+        if object == nil {
+            let contributions = try await documents.rounds(sessionId: session.id).flatMap { $0.contributions ?? [] }
+            object = contributions.first { $0.key == key }.map { ObjectReference(key: key, sha256: $0.sha256, bytes: 0) }
+        }
+        guard var object else {
+            throw CohortError(.invalid, "key is '\(key.printable(max: 200))'; it must be one of the session's receipt")
+        }
+        guard let bytes = try await parts.objects.size(of: key) else { throw CohortError(.notFound, "the update is not there any more") }
+        object.bytes = bytes
+        return try await .download(request, object) { try await parts.objects.read(key, from: $0) }
     }
 
     private func predict(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {

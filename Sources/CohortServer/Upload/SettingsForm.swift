@@ -18,7 +18,7 @@ enum SettingsForm {
     ]
 
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
-    static func settings(_ fields: [String: String], strategies: [String]) throws -> SessionSettings {
+    static func settings(_ fields: [String: String], strategies: [any Strategy]) throws -> SessionSettings {
         if let unknown = fields.keys.sorted().first(where: { !self.fields.contains($0) }) {
             let hint = Spelling.nearest(to: unknown, in: self.fields).map { "; did you mean '\($0)'?" } ?? ""
             throw CohortError(
@@ -29,16 +29,22 @@ enum SettingsForm {
         if given["from"] != nil, let field = SessionSetting.all.first(where: { $0.isOfModel && given[$0.name] != nil }) {
             throw CohortError(.invalid, "\(field.name) does not go with from: the model that training goes on from has its own")
         }
-        var settings = SessionSettings(seed: UInt64.random(in: 0...UInt64(UInt32.max)))
+        if given["module"] != nil, let field = SessionSetting.ofSimpleDNN.sorted().first(where: { given[$0] != nil }) {
+            throw CohortError(.invalid, "\(field) does not go with module: a module of your own has its own layers")
+        }
+        var settings = SessionSettings.unsaid(seed: UInt64.random(in: 0...UInt64(UInt32.max)))
         for setting in SessionSetting.all {
             if let text = given[setting.name] { try setting.set(text, in: &settings) }
         }
-        guard strategies.contains(settings.strategy) else {
+        guard let strategy = strategies.first(where: { $0.name == settings.strategy }) else {
             throw CohortError(
                 .invalid,
-                "strategy is '\(settings.strategy.printable(max: 60))'; it must be one of \(strategies.joined(separator: ", "))")
+                "strategy is '\(settings.strategy.printable(max: 60))'; it must be one of \(strategies.map(\.name).joined(separator: ", "))"
+            )
         }
-        return try settings.validated()
+        let checked = try settings.validated()
+        try strategy.check(checked)
+        return checked
     }
 }
 

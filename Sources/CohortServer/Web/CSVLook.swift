@@ -29,6 +29,10 @@ struct CSVLook: Encodable {
     ///   - folder: for a file that lives as long as the look.
     /// - Throws: ``CohortError`` `invalid`, as training on the file would.
     static func take(_ bytes: [UInt8], isWhole: Bool, target: String?, task: LearningTask?, folder: String) throws -> CSVLook {
+        guard !TensorData.isOne(bytes) else {
+            throw CohortError(
+                .invalid, "tensors are trained on from the command line (`cohort train data.safetensors`) or Python; this page takes CSVs")
+        }
         var bytes = bytes[...]
         if !isWhole, let end = bytes.lastIndex(of: 0x0a) { bytes = bytes[...end] }
         guard !bytes.isEmpty else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }

@@ -90,6 +90,7 @@ enum Layout {
         pre, code { font: .875rem/1.5 ui-monospace, monospace; }
         pre { background: var(--soft); padding: .75rem; border-radius: .4rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
         .scroll { overflow-x: auto; }
+        #receipt .scroll { max-height: 24rem; overflow-y: auto; }
         table { border-collapse: collapse; width: 100%; font-size: .9375rem; }
         th, td { text-align: left; padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
         td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }

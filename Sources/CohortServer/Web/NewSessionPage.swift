@@ -8,7 +8,7 @@ import Hummingbird
 /// A CSV is looked at, the settings are chosen, and it starts.
 struct NewSessionPage: Sendable {
     let pages: WebPages
-    let strategies: [String]
+    let strategies: [any Strategy]
     /// Where a look's rows lie while they are looked at.
     let folder: String
 
@@ -16,7 +16,7 @@ struct NewSessionPage: Sendable {
     /// Looks block their thread.
     private let lanes = BlockingLanes("looks at CSVs", count: 1, limit: 32)
 
-    init(pages: WebPages, strategies: [String], folder: String, uploadLimit: Int) {
+    init(pages: WebPages, strategies: [any Strategy], folder: String, uploadLimit: Int) {
         self.pages = pages
         self.strategies = strategies
         self.folder = folder
@@ -51,12 +51,13 @@ struct NewSessionPage: Sendable {
         <fieldset><legend>Training</legend>
         <div class="grid">
         <div><label for="peers">Machines</label><input id="peers" name="peers" type="number" min="1" max="10000" value="1" required aria-describedby="peers-help"><p class="help" id="peers-help">How many train. <span id="free"></span></p></div>
-        <div><label for="strategy">Strategy</label><select id="strategy" name="strategy" aria-describedby="strategy-help">{{#strategies}}<option>{{.}}</option>{{/strategies}}</select><p class="help" id="strategy-help">fedavg: every round each trains on its share, and the weights are averaged; fedprox: and each is held near the round's weights; median: each weight's median, so that few bad machines do no harm. independent: each trains a model of its own, the best wins.</p></div>
-        <div><label for="rounds">Rounds</label><input id="rounds" name="rounds" type="number" min="1" max="100000" value="10" aria-describedby="rounds-help"><p class="help" id="rounds-help">How often the weights are averaged (fedavg).</p></div>
-        <div><label for="epochs">Epochs</label><input id="epochs" name="epochs" type="number" min="1" max="100000" value="1" aria-describedby="epochs-help"><p class="help" id="epochs-help">Passes over its rows that a machine makes in a round.</p></div>
-        <div><label for="batch_size">Batch size</label><input id="batch_size" name="batch_size" type="number" min="1" max="1000000" value="32" aria-describedby="batch-help"><p class="help" id="batch-help">Rows a step. Smaller learns more from few rows, larger is faster.</p></div>
+        <div><label for="strategy">Strategy</label><select id="strategy" name="strategy" aria-describedby="strategy-help">{{#strategies}}<option data-own="{{own}}" data-summary="{{summary}}">{{name}}</option>{{/strategies}}</select><p class="help" id="strategy-help"></p></div>
+        <div><label for="rounds">Rounds</label><input id="rounds" name="rounds" type="number" min="1" max="100000" placeholder="chosen" aria-describedby="rounds-help"><p class="help" id="rounds-help">How often the machines' weights become one model. Empty: chosen by rows and machines, 10 to 100.</p></div>
+        <div><label for="epochs">Epochs</label><input id="epochs" name="epochs" type="number" min="1" max="100000" placeholder="chosen" aria-describedby="epochs-help"><p class="help" id="epochs-help">Passes over its rows that a machine makes in a round. Empty: one.</p></div>
+        <div><label for="batch_size">Batch size</label><input id="batch_size" name="batch_size" type="number" min="1" max="1000000" placeholder="chosen" aria-describedby="batch-help"><p class="help" id="batch-help">Rows a step. Smaller learns more from few rows, larger is faster. Empty: chosen.</p></div>
         <div><label for="lr">Learning rate</label><input id="lr" name="lr" type="number" min="0" step="any" value="0.001" aria-describedby="lr-help"><p class="help" id="lr-help">How far a step goes. 0.001 is a careful start; too large, and the loss jumps.</p></div>
         <div><label for="hidden">Hidden layers</label><input id="hidden" name="hidden" value="128,64" aria-describedby="hidden-help"><p class="help" id="hidden-help">Their widths, such as 128,64; none for a linear model.</p></div>
+        <div><label for="module">Model</label><select id="module" name="module" aria-describedby="module-help"><option value="">SimpleDNN</option></select><label for="module-file" class="small">Add a module of your own</label><input id="module-file" type="file" accept=".safetensors"><p class="help" id="module-help">A PyTorch module that cohort.save_module wrote, on machines with PyTorch: docs/engines.md has more.</p></div>
         <div><label for="seed">Seed</label><input id="seed" name="seed" type="number" min="0" aria-describedby="seed-help"><p class="help" id="seed-help">The same seed holds out the same rows and begins with the same weights; empty: one is drawn.</p></div>
         <div><label for="name">Name</label><input id="name" name="name" maxlength="80" aria-describedby="session-name-help"><p class="help" id="session-name-help">To find it again.</p></div>
         </div>
@@ -101,8 +102,9 @@ struct NewSessionPage: Sendable {
         }
     }
 
+    /// Where nothing holds unless it is said, an empty one comes first: a browser sends what is chosen.
     private static func options(_ values: [String], standard: String?) -> [String: Any] {
-        ["options": values.map { ["text": $0, "chosen": $0 == standard] as [String: Any] }]
+        ["options": ((standard == nil ? [""] : []) + values).map { ["text": $0, "chosen": $0 == standard ?? ""] as [String: Any] }]
     }
 
     static let script = #"""
@@ -141,6 +143,30 @@ struct NewSessionPage: Sendable {
             $('name').value = source.settings.name ?? '';
             for (const fixed of ['hidden', 'dropout', 'activation', 'target', 'task']) $(fixed).disabled = true;
         };
+
+        // A module of one's own has its own layers.
+        const listModules = async chosenOne => {
+            const modules = await call('GET', '/modules');
+            $('module').replaceChildren(make('option', {value: '', textContent: 'SimpleDNN'}), ...modules.map(module => make('option', {value: module.sha256,
+                textContent: `${module.input_shape.length ? module.input_shape.join(' × ') : module.inputs} → ${module.outputs}, ${whole(module.parameters)} parameters (${module.sha256.slice(0, 8)})`})));
+            $('module').value = chosenOne ?? '';
+            takeModule();
+        };
+        const takeModule = () => {
+            for (const own of ['hidden', 'dropout', 'activation']) $(own).disabled = source !== null || $('module').value !== '';
+            estimate();
+        };
+        $('module').addEventListener('change', takeModule);
+        $('module-file').addEventListener('change', async () => {
+            const picked = $('module-file').files[0];
+            if (!picked) return;
+            say('problem');
+            try {
+                const added = await call('POST', '/modules', {form: picked});
+                await listModules(added.sha256);
+            } catch (error) { say('problem', error.message); }
+            $('module-file').value = '';
+        });
 
         const uses = new Map();
         const show = (look, keepsTarget) => {
@@ -201,6 +227,8 @@ struct NewSessionPage: Sendable {
         // Will it help? From the peers' measured speeds (on a net 64-128-64-10), the rows and the net; shares go by speed.
         let free = [], rows = 0, inputs = 0, outputs = 1;
         const estimate = () => {
+            // How long a step of somebody's module takes is not known.
+            if ($('module').value) { $('estimate').textContent = ''; return; }
             const count = Number($('peers').value), widths = $('hidden').value === 'none' ? [] : $('hidden').value.split(',').map(Number);
             if (!rows || !free.length || !(count > 0) || widths.some(width => !(width > 0))) { $('estimate').textContent = ''; return; }
             const sizes = [inputs, ...widths, outputs];
@@ -208,7 +236,7 @@ struct NewSessionPage: Sendable {
             const speeds = free.map(peer => [peer.name, peer.samples_per_second * 17024 / Math.max(weights, 1)]).sort(([, a], [, b]) => b - a);
             const passes = rows * (1 - Number($('validation').value || 0)) * Number($('epochs').value || 1);
             const seconds = many => passes / speeds.slice(0, many).reduce((sum, [, speed]) => sum + speed, 0);
-            const isAlone = $('strategy').value === 'independent';
+            const isAlone = $('strategy').selectedOptions[0].dataset.own === 'true';
             const shown = [...new Set([1, 2, Math.min(count, free.length), free.length])].filter(many => many <= free.length).sort((a, b) => a - b);
             const times = isAlone ? `about ${duration(passes / speeds[Math.min(count, free.length) - 1][1])}, as each trains on all rows`
                 : shown.map(many => `${many === 1 ? 'one machine' : `${many} machines`} about ${duration(seconds(many))}`).join(', ');
@@ -216,9 +244,13 @@ struct NewSessionPage: Sendable {
             const tiny = !isAlone && seconds(1) < .05 ? ' With so little work, more machines do not help: sending the weights takes longer than training.' : '';
             $('estimate').textContent = `Computing ${isAlone ? 'takes' : 'a round takes'} ${times}; the slowest of them is ${slowest[0]} (${whole(slowest[1])} rows/s of this net). The network comes on top: each machine receives and sends ${bytes(4 * weights)} a round.${tiny}`;
         };
+        const explain = () => { $('strategy-help').textContent = $('strategy').selectedOptions[0].dataset.summary; };
+        $('strategy').addEventListener('input', explain);
+        explain();
         for (const name of ['peers', 'hidden', 'epochs', 'strategy', 'validation']) $(name).addEventListener('input', estimate);
 
-        if (from) try { await goOn(); } catch (error) { say('problem', error.message); }
+        try { await listModules(); } catch (error) { say('problem', error.message); }
+        if (from) try { await goOn(); $('module').disabled = $('module-file').disabled = true; } catch (error) { say('problem', error.message); }
         try {
             const peers = await call('GET', '/peers');
             free = peers.filter(peer => peer.status === 'ONLINE' && peer.mine);
@@ -235,7 +267,7 @@ struct NewSessionPage: Sendable {
             say('problem');
             const fields = {};
             for (const [name, value] of new FormData(form)) if (typeof value === 'string' && value.trim() !== '') fields[name] = value.trim();
-            if (fields.strategy === 'independent') delete fields.rounds;
+            if ($('strategy').selectedOptions[0].dataset.own === 'true') delete fields.rounds;
             if (source) fields.from = from;
             const picked = what => [...uses].filter(([, use]) => use === what).map(([name]) => name);
             for (const what of ['use', 'ignore']) if (picked(what).length) fields[what] = JSON.stringify(picked(what));
@@ -276,7 +308,8 @@ struct NewSessionPage: Sendable {
                 return pages.page(
                     request, "new", title: "New session", person: person.name, scripts: ["new.js"],
                     [
-                        "strategies": strategies, "settings": Self.furtherSettings,
+                        "strategies": strategies.map { ["name": $0.name, "summary": $0.summary, "own": "\($0.trainsOwnModels)"] },
+                        "settings": Self.furtherSettings,
                         "limit": uploadLimit >= 1 << 30 ? "\(uploadLimit >> 30) GiB" : "\(max(1, uploadLimit >> 20)) MiB",
                     ])
             },

@@ -7,10 +7,11 @@ import Hummingbird
 struct SessionPage: Sendable {
     let pages: WebPages
     let documents: any Documents
+    let strategies: [any Strategy]
 
     static let template = #"""
         {{<layout}}{{$main}}
-        <div id="session" data-id="{{id}}">
+        <div id="session" data-id="{{id}}" data-own="{{own}}">
         <p class="muted small"><a href="/">Dashboard</a> / {{short}}</p>
         <h1>{{name}}</h1>
         <p class="row"><span id="state" class="state" role="status">{{state}}</span> <span id="subject" class="muted"></span></p>
@@ -110,7 +111,7 @@ struct SessionPage: Sendable {
             if (happened.has(text)) return;
             happened.add(text);
             const list = $('events');
-            list.prepend(make('li', {className: /lost|late|refused|left out|failed/.test(text) ? 'warning' : ''}, make('span', {className: 'muted small', textContent: `${new Date(notice.time).toLocaleTimeString()} `}), text));
+            list.prepend(make('li', {className: /lost|late|refused|left out|failed|quarantined/.test(text) ? 'warning' : ''}, make('span', {className: 'muted small', textContent: `${new Date(notice.time).toLocaleTimeString()} `}), text));
             while (list.children.length > 200) list.lastChild.remove();
         };
 
@@ -141,7 +142,7 @@ struct SessionPage: Sendable {
             const asked = call('GET', `/app/curves/${id}`);
             asked.catch(() => {});  // Said below.
             session = await call('GET', `/sessions/${id}`);
-            isIndependent = session.settings.strategy === 'independent';
+            isIndependent = $('session').dataset.own === 'true';
             isRegression = (session.dataset?.task ?? session.settings.task) === 'regression';
             $('score-title').textContent = isRegression ? 'R²' : 'Accuracy';
             Object.assign(charts.score, isRegression ? {from: null, to: null, isShare: false} : {from: .5, to: 1, isShare: true});
@@ -178,7 +179,7 @@ struct SessionPage: Sendable {
                 } else if (notice.kind === 'round') {
                     add('loss', GLOBAL, notice.round + 1, notice.validation_loss);
                     add('score', GLOBAL, notice.round + 1, isRegression ? notice.validation_r2 : notice.validation_accuracy);
-                    $('round').textContent = `Round ${Math.min(notice.round + 2, session.settings.rounds)} of ${session.settings.rounds}.`;
+                    $('round').textContent = `Round ${Math.min(notice.round + 2, notice.rounds ?? session.settings.rounds)} of ${notice.rounds ?? session.settings.rounds}.`;
                 } else {
                     tell(notice);
                     if (notice.kind === 'peer' && notice.peer_id) lane(notice.peer_id, {name: notice.peer_name, message: notice.message});
@@ -247,11 +248,26 @@ struct SessionPage: Sendable {
             parts.push(make('h3', {textContent: isIndependent ? 'Leaderboard' : 'Contributions'}), table(['Machine', {name: 'Rows trained', number: true}, 'Share', {name: 'Loss', number: true}, {name: isRegression ? 'R²' : 'Accuracy', number: true}, {name: 'Samples/s', number: true}, {name: 'Seconds', number: true}, {name: 'Sent', number: true}],
                 [...results.peers].sort((a, b) => isIndependent ? (a.loss ?? Infinity) - (b.loss ?? Infinity) : b.trained_samples - a.trained_samples).map(peer => [peer.name, whole(peer.trained_samples),
                     make('progress', {max: most, value: peer.trained_samples, 'aria-label': `share of ${peer.name}`}), figure(peer.loss), isRegression ? figure(peer.r2) : percent(peer.accuracy), peer.samples_per_second ? whole(peer.samples_per_second) : '–', peer.worked_seconds === undefined ? '–' : figure(Number(peer.worked_seconds.toPrecision(3))), peer.sent_bytes === undefined ? '–' : bytes(peer.sent_bytes)])));
+            const updates = make('details', {id: 'receipt'}, make('summary', {textContent: 'Updates, round by round'}));
+            updates.addEventListener('toggle', () => showReceipt(updates), {once: true});
+            parts.push(updates);
             for (const warning of results.warnings ?? []) parts.push(make('p', {className: 'warning', textContent: `Data: ${warning}`}));
             parts.push(make('p', {className: 'muted', textContent: `${results.rounds} rounds in ${duration(results.seconds)}${results.expected_seconds === undefined ? '' : ` (estimated from the machines' speeds: ${duration(results.expected_seconds)} of computing)`}; seed ${results.seed}.`}));
             $('results').replaceChildren(...parts);
             $('outcome').hidden = false;
             tryIt();
+        };
+
+        // Of the newest rounds, as many rows as are looked at.
+        const showReceipt = async into => {
+            try {
+                const receipt = await call('GET', `/sessions/${id}/receipt`);
+                const rows = receipt.rounds.flatMap(round => round.contributions.map(each => [String(round.round + 1), each.peer_name, whole(each.samples), each.weight === undefined ? '–' : percent(each.weight),
+                    figure(each.norm), each.cosine === undefined ? '–' : each.cosine.toFixed(2)]));
+                into.append(make('p', {className: 'help', textContent: 'What went into the weights of each round: by what weight an update counted, how long its change of the weights was (L2 norm), and the cosine of the angle between it and the others\u2019 together: 1 is the same direction, below 0 against them.'}),
+                    table([{name: 'Round', number: true}, 'Machine', {name: 'Rows trained', number: true}, {name: 'Weight', number: true}, {name: 'Change', number: true}, {name: 'Cosine', number: true}], rows.slice(-300)),
+                    make('p', {}, rows.length > 300 ? `The newest 300 of ${whole(rows.length)} updates. ` : '', make('a', {href: `/sessions/${id}/receipt`, download: `${id}-receipt.json`, textContent: 'The whole receipt as JSON'})));
+            } catch (error) { into.append(make('p', {className: 'problem', textContent: error.message})); }
         };
 
         const tryIt = () => {
@@ -359,6 +375,7 @@ struct SessionPage: Sendable {
                     [
                         "id": session.id, "short": String(session.id.prefix(8)), "name": session.settings.name ?? session.filename,
                         "state": API.TrainingStatus(session).message, "progress": "\(session.progress)",
+                        "own": "\(strategies.first { $0.name == session.settings.strategy }?.trainsOwnModels == true)",
                     ])
             },
         ]

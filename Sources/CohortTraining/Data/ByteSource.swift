@@ -18,6 +18,7 @@ final class ByteSource {
     private var position = 0
     private var transcoder: Transcoder?
     private var spaces: SpaceFilter?
+    private let tensors: TensorText?
     /// Converted, and from `given` on not handed out yet.
     private var converted: [UInt8] = []
     private var given = 0
@@ -40,7 +41,13 @@ final class ByteSource {
             if size == Int(about.st_size) { size = .max }
         }
         self.size = size
-        transcoder = format.encoding.map(Transcoder.init)
+        do {
+            tensors = format.encoding == .safetensors ? try TensorText(path: path, descriptor: file) : nil
+        } catch {
+            close(file)
+            throw error
+        }
+        transcoder = format.encoding == .safetensors ? nil : format.encoding.map(Transcoder.init)
         spaces = format.isSpaced ? SpaceFilter() : nil
     }
 
@@ -48,6 +55,7 @@ final class ByteSource {
 
     /// - Returns: how many bytes; 0 at the end of the file.
     func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+        if let tensors { return try tensors.read(into: buffer) }
         guard transcoder != nil || spaces != nil else { return try readRaw(into: buffer) }
         while given == converted.count {
             converted.removeAll(keepingCapacity: true)
@@ -98,6 +106,7 @@ struct Transcoder {
     /// What is no character becomes U+FFFD.
     mutating func convert(_ bytes: [UInt8], isLast: Bool) -> [UInt8] {
         switch encoding {
+        case .safetensors: return bytes
         case .windows1252:
             var text: [UInt8] = []
             text.reserveCapacity(bytes.count + bytes.count / 8)

@@ -46,7 +46,18 @@ struct CSVFormat: Hashable {
         if head.starts(with: [0x50, 0x4b, 3, 4]) || head.starts(with: [0x1f, 0x8b]) || head.starts(with: [0xd0, 0xcf, 0x11, 0xe0]) {
             throw CohortError(.invalid, "the file is a compressed file or a spreadsheet: save it as CSV in UTF-8")
         }
+        if head.starts(with: [0x93] + Array("NUMPY".utf8)) {
+            throw CohortError(
+                .invalid,
+                "the file is an array of NumPy's: `cohort train x.npy --targets y.npy` takes two, and elsewhere a .safetensors with both is needed"
+            )
+        }
         self.init(delimiter: 0x2c)
+        if TensorFile.isOne(head) {
+            _ = try TensorFile(path: path)
+            encoding = .safetensors
+            return
+        }
         if head.starts(with: [0xff, 0xfe]) {
             encoding = .utf16le
         } else if head.starts(with: [0xfe, 0xff]) {

@@ -19,6 +19,7 @@ enum ColumnRules {
 
     private static func column(_ index: Int, _ look: FirstLook, _ header: Header, _ options: DataOptions) -> TableSchema.Column {
         let scan = look.scans[index]
+        let isUsed = options.use.contains(scan.name) || options.keepsIds == true && scan.isNumeric
         var column = TableSchema.Column(name: scan.name, kind: .ignored, missing: scan.missing)
         let keeps = "--use \(scan.name.contains(" ") ? "'\(scan.name)'" : scan.name) keeps it"
         if index == look.target {
@@ -27,13 +28,13 @@ enum ColumnRules {
             column.note = "is left out, as asked"
         } else if scan.values == 0 {
             column.note = "has no values"
-        } else if !scan.varies, scan.isNumeric || scan.missing == 0 {
+        } else if !scan.varies, scan.isNumeric && options.keepsConstant != true || !scan.isNumeric && scan.missing == 0 {
             column.note = "has the one value '\(scan.sample)'"
         } else if scan.name == options.group, !options.use.contains(scan.name) {
             column.note = "groups the rows: no feature"
-        } else if !options.use.contains(scan.name), scan.countsRows {
+        } else if !isUsed, scan.countsRows {
             column.note = "counts the rows: an id (\(keeps))"
-        } else if !options.use.contains(scan.name), scan.dateFormat == nil, look.namesRows(index),
+        } else if !isUsed, scan.dateFormat == nil, look.namesRows(index),
             scan.texts > 0 || scan.isWhole || header.unnamed.contains(index)
         {
             column.note =

@@ -8,7 +8,7 @@ extension SchemaInference {
     /// Second pass: means, deviations and categories, from the training rows alone. What turns out to be none is ignored.
     /// - Returns: what the rows show that a person should know.
     static func fit(
-        _ schema: inout TableSchema, _ reader: CSVReader, _ scans: [ColumnScan], _ scaling: Scaling, _ parallel: InParallel,
+        _ schema: inout TableSchema, _ reader: CSVReader, _ scans: [ColumnScan], _ options: DataOptions, _ parallel: InParallel,
         _ shouldContinue: () -> Bool
     ) throws -> [String] {
         let columns = schema.columns
@@ -68,7 +68,7 @@ extension SchemaInference {
         }
         for index in columns.indices {
             switch schema.columns[index].kind {
-            case .numeric: fit(&schema.columns[index], moments.all[index])
+            case .numeric: fit(&schema.columns[index], moments.all[index], keepsConstant: options.keepsConstant == true)
             case .categorical: fit(&schema.columns[index], categories[index], scans[index])
             case .date:
                 if let place = dateColumns.firstIndex(of: index) { fit(&schema.columns[index], dates[place]) }
@@ -76,12 +76,13 @@ extension SchemaInference {
             case .ignored: break
             }
         }
-        let said = ScalingRules.apply(scaling, to: &schema, moments.all, sample)
+        let said = ScalingRules.apply(options.scaling, to: &schema, moments.all, sample)
         return said + SampleWarnings.of(schema, sample)
     }
 
-    private static func fit(_ column: inout TableSchema.Column, _ moments: Moments) {
-        let deviation = moments.deviation
+    private static func fit(_ column: inout TableSchema.Column, _ moments: Moments, keepsConstant: Bool) {
+        // Of one value, 0 is what is left of it.
+        let deviation = keepsConstant && moments.count > 0 && moments.deviation == 0 ? 1 : moments.deviation
         if deviation > 0, deviation.isFinite {
             (column.mean, column.std) = (moments.mean, deviation)
         } else {

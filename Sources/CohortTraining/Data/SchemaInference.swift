@@ -36,10 +36,14 @@ public enum SchemaInference {
         guard (0..<1).contains(validation) else {
             throw CohortError(.invalid, "validation is \(validation): the share of rows held out must be at least 0 and less than 1")
         }
-        let (target, given) = model.map { ($0.target, $0.task) } ?? (target, task)
-        let options = try options.validated(target: target)
+        var (target, given) = model.map { ($0.target, $0.task) } ?? (target, task)
+        var options = try options.validated(target: target)
         let parallel = InParallel(threads: threads)
         let reader = CSVReader(path: path, format: try CSVFormat(of: path))
+        if reader.format.encoding == .safetensors {
+            options.takeTensors()
+            target = target ?? TensorFile.targetColumn
+        }
         let named = [target, options.group].compactMap { $0 } + options.use + options.ignore + (model?.featureNames ?? [])
         let header = try Header(reader, known: named, isThere: options.header)
         for (name, purpose) in [(target, "to predict"), (options.group, "to group the rows by")] {
@@ -72,12 +76,14 @@ public enum SchemaInference {
         if let model { try schema.takeClasses(of: model) }
         let carried = try model.map { try ModelColumns($0).columns(look, header, options) }
         schema.columns = carried ?? ColumnRules.columns(look, header, options)
-        var shown = try fit(&schema, reader, look.scans, options.scaling, parallel, shouldContinue)
+        var shown = try fit(&schema, reader, look.scans, options, parallel, shouldContinue)
         // What was fitted anew is not what the model's weights go with.
         if let carried { (schema.columns, shown) = (carried, []) }
         try check(schema)
         return Finding(schema: schema, warnings: Warnings.of(schema, look, header, reader.format, options) + shown)
     }
+
+    // MARK: What must hold
 
     private static func require(_ name: String, _ purpose: String, _ header: Header) throws {
         guard !header.names.contains(name) else { return }

@@ -115,12 +115,17 @@ public enum TableLoader {
     public static func open(cacheAt path: String) throws -> FeatureTable {
         let file = systemOpen(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw failure(path) }
-        defer { close(file) }
         var about = stat()
-        guard fstat(file, &about) == 0 else { throw failure(path) }
+        guard fstat(file, &about) == 0 else {
+            close(file)
+            throw failure(path)
+        }
         let size = Int(about.st_size)
         let damaged = CohortError(.invalid, "\(path) is damaged: it is not a whole table of this version")
-        guard size >= headerBytes, let mapping = Mapping(file, size: size) else { throw damaged }
+        guard size >= headerBytes, let mapping = Mapping(file, size: size) else {
+            close(file)
+            throw damaged
+        }
         let base = mapping.base
         // Of a table that is read in blocks only what is asked for is read: `EpochOrder` says what comes next.
         if size > EpochOrder.Limits().whole { mapping.readNothingAhead() }
@@ -143,6 +148,7 @@ public enum TableLoader {
             features: UnsafePointer((base + headerBytes).assumingMemoryBound(to: Float.self)),
             targets: UnsafePointer((base + targetsStart).assumingMemoryBound(to: Float.self)), rowCount: rows,
             featureCount: features, trainingRows: training, validationRows: validation,
+            file: .init(descriptor: file, bytes: size, featuresStart: headerBytes, targetsStart: targetsStart),
             willNeed: { rows in
                 mapping.readAhead((headerBytes + rows.lowerBound * features * 4)..<(headerBytes + rows.upperBound * features * 4))
             }, release: { _ = mapping })
@@ -214,15 +220,21 @@ private final class Mapping: @unchecked Sendable {
     // @unchecked: nobody writes there.
     let base: UnsafeMutableRawPointer
     private let size: Int
+    private let file: Int32
     private let queue = DispatchQueue(label: "cohort.read-ahead", qos: .userInitiated)
 
+    /// The open file is its own from here on, unless this gives nil.
     init?(_ file: Int32, size: Int) {
         guard let base = mmap(nil, size, PROT_READ, MAP_SHARED, file, 0), base != MAP_FAILED else { return nil }
         self.base = base
         self.size = size
+        self.file = file
     }
 
-    deinit { munmap(base, size) }
+    deinit {
+        munmap(base, size)
+        close(file)
+    }
 
     /// Reads pages one by one, as they are touched or asked for.
     func readNothingAhead() { posix_madvise(base, size, POSIX_MADV_RANDOM) }

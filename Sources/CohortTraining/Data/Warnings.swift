@@ -22,7 +22,7 @@ enum Warnings {
         var warnings: [String] = []
         if let (text, line) = format.notUTF8 {
             warnings.append("the file is not UTF-8 and was read as Windows-1252: line \(line) has '\(text)'; is that right?")
-        } else if let encoding = format.encoding {
+        } else if let encoding = format.encoding, encoding != .safetensors {
             warnings.append("the file is in \(encoding.rawValue.uppercased())")
         }
         if format.isSpaced { warnings.append("fields are separated by spaces") }

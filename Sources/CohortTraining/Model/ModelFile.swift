@@ -14,11 +14,14 @@ public struct ModelFile: Hashable, Sendable {
     public var origin: ModelOrigin?
     /// Flat, in the order of ``ModelSpec/tensors``.
     public var parameters: [Float]
+    /// The file of ``ModelSpec/module``.
+    public var module: [UInt8]?
 
     public init(
         spec: ModelSpec, schema: TableSchema, metrics: Metrics?, sessionId: String?, parameters: [Float], evaluation: Evaluation? = nil,
-        origin: ModelOrigin? = nil
+        origin: ModelOrigin? = nil, module: [UInt8]? = nil
     ) {
+        self.module = module
         self.evaluation = evaluation
         self.origin = origin
         self.spec = spec
@@ -38,14 +41,18 @@ public struct ModelFile: Hashable, Sendable {
         if let sessionId { metadata["session_id"] = sessionId }
         if let evaluation { metadata["evaluation"] = String(decoding: try CohortJSON.encode(evaluation), as: UTF8.self) }
         if let origin { metadata["origin"] = String(decoding: try CohortJSON.encode(origin), as: UTF8.self) }
-        return try Safetensors.encode(spec.tensors, parameters, metadata: metadata)
+        return try Safetensors.encode(
+            spec.tensors, parameters, metadata: metadata, bytes: module.map { (ModuleFile.bytesName, $0) })
     }
 
     /// - Throws: ``CohortError`` `invalid` when it is not a whole model file of Cohort's.
     public static func decode(_ bytes: [UInt8]) throws -> ModelFile {
         let needed = try Safetensors.headerBytes(bytes)
         guard bytes.count >= needed else { throw CohortError(.invalid, "the .safetensors file ends within its header") }
-        let header = try Safetensors(header: bytes[..<needed])
+        let header = try Safetensors(header: bytes[..<needed], allowsBytes: true)
+        guard header.metadata["format"] != ModuleFile.format else {
+            throw CohortError(.invalid, "this is a module that was not trained yet: `cohort train --model` trains it")
+        }
         func part<Value: Decodable>(_ name: String, _ type: Value.Type) throws -> Value {
             guard let text = header.metadata[name] else {
                 throw CohortError(.invalid, "the file's metadata has no '\(name)': it is not a model file of Cohort's")
@@ -65,9 +72,11 @@ public struct ModelFile: Hashable, Sendable {
         }
         return ModelFile(
             spec: spec, schema: schema, metrics: header.metadata["metrics"] == nil ? nil : try part("metrics", Metrics.self),
-            sessionId: header.metadata["session_id"], parameters: try Weights.decode(bytes, spec: spec),
+            sessionId: header.metadata["session_id"],
+            parameters: spec.module == nil ? try Weights.decode(bytes, spec: spec) : try header.floats(spec.tensors, in: bytes),
             evaluation: header.metadata["evaluation"] == nil ? nil : try part("evaluation", Evaluation.self),
-            origin: header.metadata["origin"] == nil ? nil : try part("origin", ModelOrigin.self))
+            origin: header.metadata["origin"] == nil ? nil : try part("origin", ModelOrigin.self),
+            module: try spec.module.map { try ModuleFile.bytes(of: $0, header, in: bytes) })
     }
 
     public static func read(_ path: String) throws -> ModelFile {
@@ -77,7 +86,7 @@ public struct ModelFile: Hashable, Sendable {
                 // Its length is told by the header: another file, however large, is not read.
                 let size = try Int(file.seek(offset: 0, from: .end))
                 let start = try file.bytes(8)
-                let header = try Safetensors(header: file.bytes(min(size, Safetensors.headerBytes(start)))[...])
+                let header = try Safetensors(header: file.bytes(min(size, Safetensors.headerBytes(start)))[...], allowsBytes: true)
                 guard header.fileBytes == size else {
                     throw CohortError(.invalid, "the file has \(size) bytes where its header says \(header.fileBytes): it is not whole")
                 }
@@ -93,7 +102,7 @@ public struct ModelFile: Hashable, Sendable {
 
 extension FileDescriptor {
     /// As many of the first bytes as the file has.
-    fileprivate func bytes(_ count: Int) throws -> [UInt8] {
+    func bytes(_ count: Int) throws -> [UInt8] {
         try [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
             while initialized < count {
                 let rest = UnsafeMutableRawBufferPointer(UnsafeMutableBufferPointer(rebasing: buffer[initialized..<count]))

@@ -14,6 +14,11 @@ public struct ONNXModel {
 
     /// Of the file, as bytes.
     public static func encode(_ file: ModelFile) throws -> [UInt8] {
+        guard file.module == nil else {
+            throw CohortError(
+                .invalid,
+                "a module of a person's own is not written as ONNX: --format torchscript, and torch.onnx.export of what that gives")
+        }
         var model = ONNXModel(file)
         return try model.encoded()
     }

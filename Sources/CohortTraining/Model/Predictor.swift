@@ -4,7 +4,7 @@ public import CohortCore
 public final class Predictor {
     public let file: ModelFile
     private let transform: RowTransform
-    private let model: SimpleDNN
+    private let model: any TrainableModel
 
     /// What is predicted for one row.
     public struct Prediction: Hashable, Sendable {
@@ -16,10 +16,22 @@ public final class Predictor {
         public var probabilities: [String: Double]
     }
 
-    public init(_ file: ModelFile) throws {
+    /// - Parameter engine: for a module of a person's own: its code runs here.
+    /// - Throws: ``CohortError`` `invalid` for a module without an engine.
+    public init(_ file: ModelFile, engine: (any TrainingEngine)? = nil) throws {
         self.file = file
         transform = RowTransform(schema: file.schema)
-        model = try SimpleDNN(file.spec, threads: 1)
+        if let module = file.module {
+            guard let engine else {
+                throw CohortError(
+                    .invalid,
+                    "this model is a module of its owner's, whose code is not run here: `cohort predict FILE.safetensors data.csv` does where PyTorch is, and Examples/python/load_module.py shows how Python does"
+                )
+            }
+            model = try engine.makeModel(file.spec, module: module)
+        } else {
+            model = try SimpleDNN(file.spec, threads: 1)
+        }
         try model.load(parameters: file.parameters)
     }
 

@@ -3,17 +3,21 @@ import FoundationEssentials
 import Synchronization
 
 /// The `.safetensors` format: eight bytes, little-endian: the header's length; the header: JSON, tensor name → dtype, shape, offsets, and
-/// `__metadata__`: text → text; then the tensors' bytes. Here every tensor is F32.
+/// `__metadata__`: text → text; then the tensors' bytes. Here every tensor is F32, but for bytes (U8) that a module's file has behind them.
 public struct Safetensors: Hashable, Sendable {
     static let longestHeader = 100 << 20
 
     /// In the order of the bytes.
     public var tensors: [TensorSpec]
     public var metadata: [String: String]
+    /// Name → bytes of the file; they are behind all tensors.
+    var bytes: [String: Range<Int>] = [:]
     /// Bytes before the first tensor.
     var dataStart: Int
+    /// Of a whole file.
+    var fileBytes = 0
 
-    private struct Entry: Codable {
+    struct Entry: Codable, Hashable {
         var dtype: String
         var shape: [Int]
         var dataOffsets: [Int]
@@ -25,7 +29,7 @@ public struct Safetensors: Hashable, Sendable {
     }
 
     /// One JSON object whose values differ in shape: tensors, and the metadata.
-    private struct Header: Codable {
+    struct Header: Codable {
         var entries: [String: Entry] = [:]
         var metadata: [String: String] = [:]
 
@@ -57,8 +61,14 @@ public struct Safetensors: Hashable, Sendable {
     }
 
     /// The file of `parameters`, the flat vector in the order of `tensors`.
-    static func encode(_ tensors: [TensorSpec], _ parameters: [Float], metadata: [String: String] = [:]) throws -> [UInt8] {
-        try file(header: header(tensors, metadata: metadata), parameters, of: tensors)
+    /// - Parameter bytes: what stands behind the tensors, and its name.
+    static func encode(
+        _ tensors: [TensorSpec], _ parameters: [Float], metadata: [String: String] = [:], bytes: (name: String, value: [UInt8])? = nil
+    ) throws -> [UInt8] {
+        let header = try header(tensors, metadata: metadata, bytes: bytes.map { ($0.name, $0.value.count) })
+        var file = try file(header: header, parameters, of: tensors)
+        if let bytes { file += bytes.value }
+        return file
     }
 
     fileprivate static func file(header: [UInt8], _ parameters: [Float], of tensors: [TensorSpec]) throws -> [UInt8] {
@@ -73,7 +83,9 @@ public struct Safetensors: Hashable, Sendable {
     }
 
     /// All before the first tensor, the length in front included.
-    fileprivate static func header(_ tensors: [TensorSpec], metadata: [String: String] = [:]) throws -> [UInt8] {
+    fileprivate static func header(
+        _ tensors: [TensorSpec], metadata: [String: String] = [:], bytes: (name: String, count: Int)? = nil
+    ) throws -> [UInt8] {
         var header = Header()
         header.metadata = metadata
         var offset = 0
@@ -81,6 +93,13 @@ public struct Safetensors: Hashable, Sendable {
             header.entries[tensor.name] = Entry(dtype: "F32", shape: tensor.shape, dataOffsets: [offset, offset + tensor.count * 4])
             offset += tensor.count * 4
         }
+        if let bytes {
+            header.entries[bytes.name] = Entry(dtype: "U8", shape: [bytes.count], dataOffsets: [offset, offset + bytes.count])
+        }
+        return try Self.header(header)
+    }
+
+    static func header(_ header: Header) throws -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         var json = [UInt8](try encoder.encode(header))
@@ -99,23 +118,32 @@ public struct Safetensors: Hashable, Sendable {
         return 8 + Int(length)
     }
 
-    /// Reads and checks a header, the length in front included.
-    init(header bytes: ArraySlice<UInt8>) throws {
-        dataStart = try Self.headerBytes(bytes)
-        guard bytes.count == dataStart else { throw CohortError(.invalid, "the .safetensors file ends within its header") }
-        let header: Header
+    /// The JSON of a header, the length in front included.
+    static func decodeHeader(_ bytes: ArraySlice<UInt8>) throws -> Header {
+        guard bytes.count == (try headerBytes(bytes)) else { throw CohortError(.invalid, "the .safetensors file ends within its header") }
         do {
-            header = try JSONDecoder().decode(Header.self, from: Data(bytes.dropFirst(8)))
+            return try JSONDecoder().decode(Header.self, from: Data(bytes.dropFirst(8)))
         } catch {
             throw CohortError(.invalid, "the .safetensors header is not what it must be: \(error)")
         }
+    }
+
+    /// Reads and checks a header, the length in front included.
+    /// - Parameter allowsBytes: whether U8 may stand behind the tensors.
+    init(header bytes: ArraySlice<UInt8>, allowsBytes: Bool = false) throws {
+        dataStart = try Self.headerBytes(bytes)
+        let header = try Self.decodeHeader(bytes)
         metadata = header.metadata
         tensors = []
         var offset = 0
         for (name, entry) in header.entries.sorted(by: {
             ($0.value.dataOffsets.first ?? 0, $0.key) < ($1.value.dataOffsets.first ?? 0, $1.key)
         }) {
-            guard entry.dtype == "F32" else { throw CohortError(.invalid, "tensor '\(name)' is \(entry.dtype); it must be F32") }
+            let width = entry.dtype == "U8" && allowsBytes ? 1 : 4
+            guard width == 1 || entry.dtype == "F32" else {
+                throw CohortError(.invalid, "tensor '\(name)' is \(entry.dtype); it must be F32")
+            }
+            guard width == 1 || self.bytes.isEmpty else { throw CohortError(.invalid, "tensor '\(name)' stands behind bytes (U8)") }
             var count = 1
             for dimension in entry.shape {
                 let (product, overflow) = count.multipliedReportingOverflow(by: dimension)
@@ -124,23 +152,54 @@ public struct Safetensors: Hashable, Sendable {
                 }
                 count = product
             }
-            guard entry.dataOffsets.count == 2, entry.dataOffsets[0] == offset, entry.dataOffsets[1] == offset + count * 4 else {
+            let end = offset + count * width
+            guard entry.dataOffsets.count == 2, entry.dataOffsets[0] == offset, entry.dataOffsets[1] == end else {
                 throw CohortError(
                     .invalid,
-                    "tensor '\(name)' of shape \(entry.shape) has the offsets \(entry.dataOffsets); \(offset) to \(offset + count * 4) was expected"
+                    "tensor '\(name)' of shape \(entry.shape) has the offsets \(entry.dataOffsets); \(offset) to \(end) was expected"
                 )
             }
-            offset += count * 4
-            tensors.append(TensorSpec(name: name, shape: entry.shape))
+            if width == 1 {
+                self.bytes[name] = (dataStart + offset)..<(dataStart + end)
+            } else {
+                tensors.append(TensorSpec(name: name, shape: entry.shape))
+            }
+            offset = end
+        }
+        fileBytes = dataStart + offset
+    }
+
+    /// The floats of `wanted`, one behind the other, wherever they are in the file.
+    /// - Throws: ``CohortError`` `invalid`, naming a tensor that is not there, or has another shape.
+    func floats(_ wanted: [TensorSpec], in file: [UInt8]) throws -> [Float] {
+        var places: [String: (tensor: TensorSpec, start: Int)] = [:]
+        var offset = dataStart
+        for tensor in tensors {
+            places[tensor.name] = (tensor, offset)
+            offset += tensor.count * 4
+        }
+        return try [Float](unsafeUninitializedCapacity: wanted.reduce(0) { $0 + $1.count }) { floats, initialized in
+            try file.withUnsafeBytes { file in
+                for tensor in wanted {
+                    guard let place = places[tensor.name], place.tensor.shape == tensor.shape, place.start + tensor.count * 4 <= file.count
+                    else {
+                        throw CohortError(
+                            .invalid,
+                            "the file has no tensor '\(tensor.name.printable(max: 60))' of shape \(tensor.shape), as its metadata says it has"
+                        )
+                    }
+                    let part = UnsafeMutableRawBufferPointer(
+                        UnsafeMutableBufferPointer(rebasing: floats[initialized..<(initialized + tensor.count)]))
+                    part.copyMemory(from: UnsafeRawBufferPointer(rebasing: file[place.start..<(place.start + tensor.count * 4)]))
+                    initialized += tensor.count
+                }
+            }
         }
     }
 
-    /// Bytes of a whole file.
-    var fileBytes: Int { dataStart + tensors.reduce(0) { $0 + $1.count } * 4 }
-
     /// - Throws: ``CohortError`` `invalid` naming the first tensor that differs.
-    func check(_ spec: ModelSpec) throws {
-        let expected = spec.tensors
+    func check(_ layout: WeightsLayout) throws {
+        let expected = layout.tensors
         for (have, want) in zip(tensors, expected) where have != want {
             throw CohortError(
                 .invalid, "tensor '\(have.name)' of shape \(have.shape) stands where '\(want.name)' of shape \(want.shape) was expected")
@@ -153,79 +212,59 @@ public struct Safetensors: Hashable, Sendable {
 
 /// A model's weights as a `.safetensors` file: what peers upload and download.
 public enum Weights {
-    /// The most bytes that a file of this net's weights has: a header and 4 a parameter.
-    public static func maxBytes(_ spec: ModelSpec) -> Int { (64 << 10) + 256 * spec.tensors.count + 4 * spec.parameterCount }
+    /// The most bytes that such a file has: a header and 4 a number.
+    public static func maxBytes(_ layout: WeightsLayout) -> Int {
+        (64 << 10) + 320 * layout.model.tensors.count * (1 + layout.streams.count) + 4 * layout.count
+    }
 
-    public static func encode(_ spec: ModelSpec, _ parameters: [Float]) throws -> [UInt8] {
-        try Safetensors.file(header: header(spec), parameters, of: spec.tensors)
+    public static func encode(_ spec: ModelSpec, _ parameters: [Float]) throws -> [UInt8] { try encode(WeightsLayout(spec), parameters) }
+
+    public static func encode(_ layout: WeightsLayout, _ values: [Float]) throws -> [UInt8] {
+        try Safetensors.file(header: header(layout), values, of: layout.tensors)
     }
 
     /// The header that ``encode(_:_:)`` writes. The last one is remembered: the files of a session all begin with the same bytes.
-    static func header(_ spec: ModelSpec) throws -> [UInt8] {
-        if let last = lastHeader.withLock({ $0 }), last.spec == spec { return last.bytes }
-        let bytes = try Safetensors.header(spec.tensors)
-        lastHeader.withLock { $0 = (spec, bytes) }
+    public static func header(_ layout: WeightsLayout) throws -> [UInt8] {
+        if let last = lastHeader.withLock({ $0 }), last.layout == layout { return last.bytes }
+        let bytes = try Safetensors.header(layout.tensors)
+        lastHeader.withLock { $0 = (layout, bytes) }
         return bytes
     }
 
-    private static let lastHeader = Mutex<(spec: ModelSpec, bytes: [UInt8])?>(nil)
+    private static let lastHeader = Mutex<(layout: WeightsLayout, bytes: [UInt8])?>(nil)
 
     /// - Throws: ``CohortError`` `invalid` when the bytes are not whole, or of another model.
-    public static func decode(_ bytes: [UInt8], spec: ModelSpec) throws -> [Float] {
-        var parameters: [Float] = []
-        parameters.reserveCapacity(spec.parameterCount)
-        var stream = WeightsStream(spec: spec)
-        try stream.feed(bytes) { parameters.append(contentsOf: $0) }
+    public static func decode(_ bytes: [UInt8], spec: ModelSpec) throws -> [Float] { try decode(bytes, WeightsLayout(spec)) }
+
+    /// A file that has the model alone is taken as well: what the optimizer remembers is zeros then.
+    public static func decode(_ bytes: [UInt8], _ layout: WeightsLayout) throws -> [Float] {
+        var given = layout
+        if !layout.streams.isEmpty, try Safetensors(header: bytes.prefix(Safetensors.headerBytes(bytes))).tensors == layout.model.tensors {
+            given.streams = []
+        }
+        var values: [Float] = []
+        values.reserveCapacity(layout.count)
+        var stream = WeightsStream(given)
+        try stream.feed(bytes) { values.append(contentsOf: $0) }
         try stream.finish()
-        return parameters
+        return given == layout ? values : layout.values(values, nil)
     }
 }
 
-/// Reads weights as their bytes arrive, so that whoever sums them never holds a second model.
-public struct WeightsStream {
-    private let spec: ModelSpec
-    private var pending: [UInt8] = []
-    private var isHeaderRead = false
-    private var remaining: Int
-
-    public init(spec: ModelSpec) {
-        self.spec = spec
-        remaining = spec.parameterCount
+/// What the server's own optimizer remembers, as a `.safetensors` file: a number a parameter for each slot.
+public enum SlotsFile {
+    private static func tensors(_ model: ModelSpec, _ names: [String]) -> [TensorSpec] {
+        names.flatMap { slot in model.tensors.map { TensorSpec(name: "\(slot)/\($0.name)", shape: $0.shape) } }
     }
 
-    /// Hands out the floats in the order of the flat parameter vector.
-    /// - Throws: ``CohortError`` `invalid` as soon as the bytes cannot be this model's.
-    public mutating func feed(_ chunk: [UInt8], _ take: ([Float]) throws -> Void) throws {
-        pending.append(contentsOf: chunk)
-        if !isHeaderRead {
-            guard pending.count >= 8 else { return }
-            let needed = try Safetensors.headerBytes(pending)
-            guard pending.count >= needed else { return }
-            if try !pending.starts(with: Weights.header(spec)) { try Safetensors(header: pending[..<needed]).check(spec) }
-            pending.removeFirst(needed)
-            isHeaderRead = true
-        }
-        let count = pending.count / 4
-        guard count <= remaining, count < remaining || pending.count % 4 == 0 else {
-            throw CohortError(.invalid, "the weights hold more bytes than the model's \(spec.parameterCount) parameters")
-        }
-        guard count > 0 else { return }
-        let floats = [Float](unsafeUninitializedCapacity: count) { floats, initialized in
-            pending.withUnsafeBytes {
-                UnsafeMutableRawBufferPointer(floats).copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[..<(count * 4)]))
-            }
-            initialized = count
-        }
-        pending.removeFirst(count * 4)
-        remaining -= count
-        try take(floats)
-    }
+    /// All before the numbers, which follow slot by slot.
+    public static func header(_ model: ModelSpec, _ names: [String]) throws -> [UInt8] { try Safetensors.header(tensors(model, names)) }
 
-    /// - Throws: ``CohortError`` `invalid` when bytes are missing.
-    public func finish() throws {
-        guard isHeaderRead, remaining == 0, pending.isEmpty else {
-            throw CohortError(
-                .invalid, "the weights end early: \(spec.parameterCount - remaining) of \(spec.parameterCount) parameters are there")
-        }
+    /// - Throws: ``CohortError`` `invalid` when the bytes are not whole, or of another model or optimizer.
+    public static func decode(_ bytes: [UInt8], _ model: ModelSpec, _ names: [String]) throws -> [[Float]] {
+        let header = try Safetensors(header: bytes.prefix(Safetensors.headerBytes(bytes)))
+        let values = try header.floats(tensors(model, names), in: bytes)
+        let count = model.parameterCount
+        return names.indices.map { Array(values[($0 * count)..<(($0 + 1) * count)]) }
     }
 }

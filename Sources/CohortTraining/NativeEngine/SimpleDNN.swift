@@ -18,10 +18,14 @@ final class SimpleDNN: TrainableModel {
     /// As given, and as the kernels take them; nil: all classes count alike.
     private var classWeights: (given: [Double], values: [Float])?
     private var labelSmoothing: Float = 0
+    private var numberLoss = COHORT_MSE
     private var proximalMu: Float = 0
     /// The weights that were loaded; nil until a pass is pulled toward them.
     private var anchor: UnsafeMutablePointer<Float>?
     private var isAnchored = false
+    /// What each step subtracts, times the learning rate.
+    private var correction: UnsafeMutablePointer<Float>?
+    private var isCorrected = false
 
     private var batchCapacity = 0
     /// outputs[0] is the gathered batch, outputs[l] the output of layer l.
@@ -60,6 +64,7 @@ final class SimpleDNN: TrainableModel {
         for mask in masks { mask.deallocate() }
         products?.deallocate()
         anchor?.deallocate()
+        correction?.deallocate()
     }
 
     func parameters() -> [Float] { Array(UnsafeBufferPointer(start: weights, count: count)) }
@@ -96,6 +101,17 @@ final class SimpleDNN: TrainableModel {
         steps = state.steps
     }
 
+    func load(correction values: [Float]?) throws {
+        isCorrected = values != nil
+        guard let values else { return }
+        guard values.count == count else {
+            throw CohortError(.invalid, "a correction of \(values.count) numbers was given; this net has \(count) parameters")
+        }
+        let correction = correction ?? .zeros(count)
+        for index in 0..<count { correction[index] = values[index] }
+        self.correction = correction
+    }
+
     /// The optimizer's memory.
     private func forget() {
         first.update(repeating: 0, count: count)
@@ -114,6 +130,12 @@ final class SimpleDNN: TrainableModel {
         }
         if classWeights?.given != options.classWeights { classWeights = options.classWeights.map { ($0, $0.map(Float.init)) } }
         labelSmoothing = Float(options.labelSmoothing)
+        numberLoss =
+            switch options.loss {
+            case .l1: COHORT_L1
+            case .huber: COHORT_HUBER
+            case .mse, .crossEntropy, nil: COHORT_MSE
+            }
         proximalMu = Float(options.proximalMu)
         if proximalMu > 0, !isAnchored {
             let anchor = anchor ?? .zeros(count)
@@ -184,6 +206,7 @@ final class SimpleDNN: TrainableModel {
         backward(rows.count)
         if let most = optimizer.gradientClip { cohort_clip(gradients, count, Float(most)) }
         update(learningRate)
+        if isCorrected, let correction { cohort_shift(weights, correction, count, learningRate) }
         if proximalMu > 0, let anchor { cohort_pull(weights, anchor, count, learningRate * proximalMu) }
         return counts
     }
@@ -229,7 +252,9 @@ final class SimpleDNN: TrainableModel {
         case .regression:
             var sums = (0.0, 0.0)
             counts.lossSum = withUnsafeMutableBytes(of: &sums) { bytes in
-                cohort_squared_error(output, targets, batch, gradient ? 1 : 0, bytes.baseAddress?.assumingMemoryBound(to: Double.self))
+                cohort_squared_error(
+                    output, targets, batch, gradient ? numberLoss : COHORT_NO_GRADIENT,
+                    bytes.baseAddress?.assumingMemoryBound(to: Double.self))
             }
             (counts.targetSum, counts.targetSquareSum) = sums
         }

@@ -7,6 +7,7 @@ import Hummingbird
 import HummingbirdCore
 import Logging
 import NIOCore
+import ServiceLifecycle
 
 let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
@@ -22,19 +23,28 @@ func withServer<Value: Sendable>(
         configuration: ApplicationConfiguration(address: .hostname("127.0.0.1", port: 0)),
         onServerRunning: { channel in port.yield(channel.localAddress?.port ?? 0) }, logger: silent)
     let http = HTTPClient.cohort(silence: .seconds(10))
+    // Not cancelled: a connection that is accepted just then would end the process (swift-nio, issue 3481).
+    var configuration = ServiceGroupConfiguration(services: [.init(service: app)], logger: silent)
+    configuration.maximumGracefulShutdownDuration = .milliseconds(50)
+    let services = ServiceGroup(configuration: configuration)
     do {
         let value = try await withThrowingTaskGroup(of: Value?.self) { group in
             group.addTask {
-                try await app.run()
+                try await services.run()
                 return nil
             }
             group.addTask {
                 for await port in ports { return try await body(ServerURL("http://127.0.0.1:\(port)"), http) }
                 return nil
             }
-            defer { group.cancelAll() }
-            guard let value = try await group.next() ?? nil else { throw CohortError(.internal, "the test's server ended") }
-            return value
+            do {
+                guard let value = try await group.next() ?? nil else { throw CohortError(.internal, "the test's server ended") }
+                await services.triggerGracefulShutdown()
+                return value
+            } catch {
+                await services.triggerGracefulShutdown()
+                throw error
+            }
         }
         try await http.shutdown()
         return value

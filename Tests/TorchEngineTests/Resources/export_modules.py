@@ -78,11 +78,50 @@ class Pair(nn.Module):
         return self.layer(x), x
 
 
+class Reads(nn.Module):
+    """Looks into a file of the machine that it runs on."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x):
+        secret = torch.from_file("/etc/passwd", False, 4, dtype=torch.uint8)
+        return self.layer(x) + secret.sum() * 0
+
+
+class Loops(nn.Module):
+    """Computes without an end once a feature is above 1000."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x):
+        while bool((x > 1000).any()):
+            x = x + 1
+        return self.layer(x)
+
+
+class Exhausts(nn.Module):
+    """Asks for more memory than there is, once a feature is above 1000."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x):
+        if bool((x > 1000).any()):
+            x = torch.zeros(1 << 62)
+        return self.layer(x)
+
+
 def main(folder):
     torch.manual_seed(3)
     modules = {
         "small": Small(), "convolution": Convolution(3), "regression": Convolution(1), "shared": Shared(), "none": NoParameters(),
         "throws": Throws(), "raises": Raises(), "pair": Pair(), "double": Small().double(),
+        "line": nn.Sequential(nn.Linear(6, 1)), "reads": Reads(), "loops": Loops(), "exhausts": Exhausts(),
     }
     for name, module in modules.items():
         torch.jit.save(torch.jit.script(module), f"{folder}/{name}.pt")

@@ -189,3 +189,29 @@ def test_a_model_says_which_column_is_missing_and_which_cell_is_wrong(run: cohor
         run.model.predict(penguins.drop(columns="bill_length_mm"))
     with pytest.raises(ValueError, match="row 2: 'long' in 'bill_length_mm'"):
         run.model.predict([{**row, "bill_length_mm": value} for row, value in zip(penguins.to_dict("records"), (1.5, "long"))])
+
+
+def test_tensors_are_a_data_set(client: cohort.Client) -> None:
+    generator = np.random.default_rng(3)
+    labels = np.arange(240) % 3
+    inputs = (generator.normal(size=(240, 2, 3)) * 0.3 + labels[:, None, None]).astype(np.float32)
+    run = client.fit((inputs, labels), peers=2, progress=False, **SETTINGS)
+    assert run.score > 0.9 and run.model.spec["inputs"] == 6
+    predicted = run.model.predict(inputs)
+    assert np.mean(predicted == labels.astype(str)) > 0.9
+    with pytest.raises(ValueError, match=r"targets must be one number a row"):
+        client.fit((inputs, labels[:-1]), progress=False)
+    with pytest.raises(ValueError, match="5 numbers a row"):
+        run.model.predict(inputs.reshape(240, 6)[:, :5])
+
+
+def test_a_module_needs_a_shape_and_a_file_that_is_one(client: cohort.Client, penguins: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="input_shape is missing"):
+        client.fit(penguins, module=object(), progress=False)
+    with pytest.raises(ValueError, match="input_shape is for a module"):
+        client.fit(penguins, input_shape=4, progress=False)
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    with pytest.raises(cohort.CohortError, match="this is no module's file") as error:
+        client.fit(penguins, module=path, progress=False)
+    assert error.value.code == "invalid"

@@ -8,7 +8,7 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +20,7 @@ import httpx
 from . import _table
 from ._errors import CohortError
 from ._model import Model
+from ._module import package
 from ._run import Run
 
 #: Rows that the server predicts in one request.
@@ -112,12 +113,16 @@ class Client:
         wait: bool = True,
         progress: bool = True,
         from_model: Run | str | None = None,
+        module: Any = None,
+        input_shape: Sequence[int] | int | None = None,
         **settings: Any,
     ) -> Run:
-        """Trains on a table: a DataFrame, the path of a CSV, or rows as mappings.
+        """Trains on a table: a DataFrame, the path of a CSV, or rows as mappings; or on tensors, ``(inputs, targets)``, arrays [rows, …] and [rows].
 
         ``target`` is the column to predict (else the last), ``peers`` how many machines train, or ``"all"`` that are free. With ``from_model`` (a run,
-        or a session's id) training goes on from a model of yours, whose shape, target and columns stay. ``settings`` are the
+        or a session's id) training goes on from a model of yours, whose shape, target and columns stay. ``module`` is a
+        ``torch.nn.Module`` to train in place of a SimpleDNN, or the path of a file that ``save_module`` wrote; ``input_shape`` says how it takes a
+        row's features, such as ``(1, 28, 28)``. ``settings`` are the
         fields of ``POST /sessions/start``: ``rounds``, ``epochs``, ``lr``, ``batch_size``, ``hidden`` (such as ``[64, 32]``), ``strategy``,
         ``seed``, ``per_peer`` (a dictionary), …; the server says which there are when one is misspelt. With ``progress`` it is shown live; with
         ``wait=False`` the run is returned at once, and ``run.wait()`` waits.
@@ -130,6 +135,12 @@ class Client:
         if target is not None and names is not None and target not in names:
             near = difflib.get_close_matches(target, names, 1)
             raise ValueError(f"there is no column '{target}' to predict; " + (f"did you mean '{near[0]}'?" if near else f"the columns are {', '.join(names)}"))
+        if module is not None:
+            if input_shape is None and _table.is_tensors(table):
+                input_shape = list(cast("tuple[Any, Any]", table)[0].shape[1:])
+            fields["module"] = self._add_module(module, input_shape, str(settings.get("task", "classification")))
+        elif input_shape is not None:
+            raise ValueError("input_shape is for a module of your own")
         data, filename = _table.csv_bytes(table)
         sha256 = hashlib.sha256(data).hexdigest()
         if peers == "all":
@@ -142,6 +153,20 @@ class Client:
         if wait:
             run.wait(progress=progress)
         return run
+
+    def _add_module(self, module: Any, input_shape: Sequence[int] | int | None, task: str) -> str:
+        if isinstance(module, (str, os.PathLike)):
+            if input_shape is not None:
+                raise ValueError("input_shape does not go with a file: that says what its module takes")
+            data = Path(module).read_bytes()
+        else:
+            if input_shape is None:
+                raise ValueError("input_shape is missing: how the module takes one row, such as (1, 28, 28), or how many features")
+            data = package(module, input_shape=input_shape, task=task)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if all(known["sha256"] != sha256 for known in self._json("GET", "/modules")):
+            self._json("POST", "/modules", content=data)
+        return sha256
 
     def _start(self, fields: Mapping[str, str], data: bytes, filename: str, sha256: str | None) -> Any:
         if sha256 is not None:

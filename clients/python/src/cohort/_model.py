@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _table
+from ._module import BYTES
 
 _MISSING = ("", "na", "n/a", "nan", "null", "?")
 
@@ -38,6 +40,7 @@ class Model:
 
         Raises ``ValueError`` when they are no model file of Cohort.
         """
+        self._module: bytes | None = None
         try:
             length = int.from_bytes(data[:8], "little")
             header = json.loads(data[8 : 8 + length])
@@ -51,12 +54,17 @@ class Model:
                 first, last = (8 + length + offset for offset in entry["data_offsets"])
                 if last > len(data):
                     raise ValueError("it is cut short")
+                if name == BYTES:
+                    self._module = data[first:last]
+                    continue
                 tensors[name] = np.frombuffer(data[first:last], "<f4").reshape(entry["shape"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"this is no model file of Cohort, or a damaged one: {error}") from error
         if self.format != "cohort/1":
             raise ValueError(f"the model file's format is '{self.format}'; this version reads cohort/1")
-        names = sorted((name[:-7] for name in tensors if name.endswith(".weight")), key=int)
+        #: By name, as PyTorch has them.
+        self.tensors: dict[str, Floats] = tensors
+        names = [] if self._module is not None else sorted((name[:-7] for name in tensors if name.endswith(".weight")), key=int)
         #: Weight [out, in] and bias [out] of each linear layer.
         self.layers: list[tuple[Floats, Floats]] = [(tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in names]
 
@@ -88,6 +96,8 @@ class Model:
         alone.
         """
         columns = [column for column in self.schema["columns"] if column["kind"] in ("numeric", "categorical", "date")]
+        if hasattr(table, "shape") and hasattr(table, "dtype"):
+            return self._of_tensors(_table.array(table), columns)
         for column in columns:
             if column["kind"] == "date":
                 raise ValueError(f"'{column['name']}' is a date: predict on the server, with run.predict or client.predict")
@@ -114,8 +124,20 @@ class Model:
             place += width
         return matrix
 
+    def _of_tensors(self, inputs: npt.NDArray[Any], columns: list[dict[str, Any]]) -> Floats:
+        x = inputs.reshape(len(inputs), -1).astype(np.float64)
+        if x.shape[1] != len(columns) or any(column["kind"] != "numeric" for column in columns):
+            raise ValueError(f"the array has {x.shape[1]} numbers a row; the model was not trained on such rows")
+        shift = np.array([column.get("shift", column["mean"]) for column in columns])
+        scale = np.array([column.get("scale", column["std"]) for column in columns])
+        mean = np.array([column["mean"] for column in columns])
+        x = np.where(np.isfinite(x), x, mean)
+        return np.asarray(((x - shift) / scale).astype(np.float32))
+
     def decision_function(self, table: _table.Table) -> Floats:
         """The last layer's outputs: [rows, outputs]."""
+        if self._module is not None:
+            return self._forward(self.features(table))
         activate = _ACTIVATIONS[self.spec["activation"]]
         x = self.features(table)
         for index, (weight, bias) in enumerate(self.layers):
@@ -123,6 +145,29 @@ class Model:
             if index + 1 < len(self.layers):
                 x = activate(x)
         return x
+
+    def torch_module(self) -> Any:
+        """The ``torch.jit.ScriptModule`` of one's own that was trained, with its weights. Its code runs when it is called.
+
+        Raises ``ValueError`` for a SimpleDNN.
+        """
+        if self._module is None:
+            raise ValueError("this model is a SimpleDNN: its layers are in model.layers")
+        import torch
+
+        module = torch.jit.load(io.BytesIO(self._module), map_location="cpu")
+        # Counters of whole numbers are not trained, and stay as they are.
+        module.load_state_dict({name: torch.tensor(values) for name, values in self.tensors.items()}, strict=False)
+        return module.eval()
+
+    def _forward(self, features: Floats) -> Floats:
+        import torch
+
+        module = self.torch_module()
+        shape = self.spec["module"]["input_shape"] or [self.spec["inputs"]]
+        with torch.no_grad():
+            parts = [module(torch.from_numpy(part).reshape(-1, *shape)).reshape(len(part), -1).numpy() for part in np.array_split(features, max(1, len(features) // 1024))]
+        return cast("Floats", np.concatenate(parts))
 
     def predict_proba(self, table: _table.Table) -> npt.NDArray[np.float64]:
         """The probability of each class: [rows, classes].

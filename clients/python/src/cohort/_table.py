@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Union
 
+import numpy as np
+import numpy.typing as npt
+
 #: A pandas DataFrame, the path of a CSV, or rows as mappings from column to value.
 Table = Union["os.PathLike[str]", str, Iterable[Mapping[str, Any]], Any]
+
+_TYPES = {
+    "f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u8": "U64", "u4": "U32", "u2": "U16", "u1": "U8", "b1": "BOOL",
+}
 
 Cell = Union[str, float, int, bool, None]
 
@@ -25,8 +33,44 @@ def columns(table: Any) -> list[str] | None:
     return [str(name) for name in table.columns] if is_frame(table) else None
 
 
+def is_tensors(table: Any) -> bool:
+    """Whether it is (inputs, targets): arrays, or tensors of PyTorch."""
+    return isinstance(table, tuple) and len(table) == 2 and all(hasattr(part, "shape") and hasattr(part, "dtype") for part in table)
+
+
+def array(values: Any) -> npt.NDArray[Any]:
+    """An array, or a tensor of PyTorch, as an array in C's order."""
+    return np.ascontiguousarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+
+
+def tensor_bytes(inputs: Any, targets: Any) -> bytes:
+    """A data set of tensors: a ``.safetensors`` file with ``inputs`` [rows, …] and ``targets`` [rows].
+
+    Raises ``ValueError`` for arrays that do not go together.
+    """
+    x, y = array(inputs), array(targets)
+    if x.ndim < 1 or y.shape not in ((x.shape[0],), (x.shape[0], 1)):
+        raise ValueError(f"inputs have the shape {x.shape} and targets {y.shape}; targets must be one number a row")
+    header: dict[str, Any] = {}
+    place = 0
+    parts = []
+    for name, values in (("inputs", x), ("targets", y)):
+        kind = _TYPES.get(values.dtype.str.lstrip("<|="))
+        if kind is None:
+            raise ValueError(f"{name} are {values.dtype}; numbers are needed")
+        data = values.tobytes()
+        header[name] = {"dtype": kind, "shape": list(values.shape), "data_offsets": [place, place + len(data)]}
+        place += len(data)
+        parts.append(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + b"".join(parts)
+
+
 def csv_bytes(table: Any) -> tuple[bytes, str]:
-    """The table as a CSV in UTF-8, and a name for it."""
+    """The table as a CSV in UTF-8, or as tensors, and a name for it."""
+    if is_tensors(table):
+        return tensor_bytes(*table), "tensors.safetensors"
     if isinstance(table, (str, os.PathLike)):
         with open(table, "rb") as file:
             return file.read(), os.path.basename(os.fspath(table))

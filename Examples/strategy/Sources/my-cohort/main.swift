@@ -1,0 +1,6 @@
+import CohortCommands
+import CohortStrategies
+import SquareRoot
+
+try StrategyCatalogue.add(SquareRoot())
+await CohortCommand.run()

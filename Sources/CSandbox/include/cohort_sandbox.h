@@ -1,0 +1,50 @@
+// A process for code that is not trusted: started with one socket and nothing else, cut off from files, network and other processes by itself.
+#ifndef COHORT_SANDBOX_H
+#define COHORT_SANDBOX_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/// Where a started process has its socket.
+#define COHORT_SANDBOX_SOCKET 3
+
+enum cohort_sandbox_wall {
+    /// It opens no file but those below the folders that it was given, to read, and the GPU's devices (Landlock, Linux 5.13).
+    COHORT_SANDBOX_FILES = 1,
+    /// It makes no socket, starts no program, and reaches no other process (seccomp).
+    COHORT_SANDBOX_CALLS = 2,
+};
+
+/// Starts `executable` in a process group of its own, with `socket` as descriptor 3 and /dev/null as the other three.
+/// - Returns its id, or minus an errno.
+pid_t cohort_sandbox_spawn(const char *executable, char *const arguments[], char *const environment[], int socket);
+
+/// Called by such a process first, before it has a second thread: closes all other descriptors and builds the walls, for good.
+/// - Parameter readable: folders and files to read and to load libraries from; one that is not there is left out.
+/// - Returns which walls stand: those that this system has.
+unsigned cohort_sandbox_enter(const char *const readable[], size_t count);
+
+/// From here on this process opens no file at all: where ``COHORT_SANDBOX_FILES`` could not be had, once libraries are loaded.
+/// - Returns 0, or an errno.
+int cohort_sandbox_open_no_more(void);
+
+/// Waits, without an end, until the other side of the socket is gone, and ends this process then. For a thread of its own.
+void cohort_sandbox_end_with_peer(int socket);
+
+/// Sends `bytes` whole, with a descriptor beside the first one if `descriptor` is not -1.
+/// - Returns 0, or an errno.
+int cohort_sandbox_send(int socket, const void *bytes, size_t count, int descriptor);
+
+/// Receives some bytes, and a descriptor where one was sent with them: else `descriptor` stays as it is.
+/// - Returns how many, 0 at the end, or minus an errno.
+ssize_t cohort_sandbox_receive(int socket, void *bytes, size_t count, int *descriptor);
+
+/// A file in memory, for `size` bytes; or minus an errno.
+int cohort_sandbox_memory(size_t size);
+
+/// Whether this process's loaded libraries give `visit` a next path.
+typedef void (*cohort_sandbox_visit)(const char *path, void *context);
+void cohort_sandbox_libraries(cohort_sandbox_visit visit, void *context);
+
+#endif

@@ -1,0 +1,90 @@
+import ArgumentParser
+import CohortCore
+import TorchEngine
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
+/// The `cohort` command: a program of one's own, with strategies of one's own, is it and a line before.
+public enum CohortCommand {
+    /// Carries out what the process was started with, and ends it where that failed. The first thing that a program does, but for adding strategies.
+    @MainActor public static func run() async {
+        // A closed pipe is an error of the write, not the end of a server.
+        signal(SIGPIPE, SIG_IGN)
+        // On the process's first thread, before there is another: walls around somebody's code hold for the threads that come of the one that makes them.
+        if CommandLine.arguments.dropFirst().first == ModuleWorker.command {
+            ModuleWorker.run(readable: Array(CommandLine.arguments.dropFirst(2)))
+        }
+        await Cohort.main()
+    }
+}
+
+struct Cohort: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cohort",
+        abstract: "Pool your machines and train one model together.",
+        discussion: """
+            Try it:          cohort demo
+            A server:        cohort serve
+            An account:      cohort signup --email you@example.org
+            Join a machine:  cohort peer --server URL --token TOKEN  (from: cohort token)
+            Train:           cohort train data.csv --peers all --target COLUMN
+            Flags, COHORT_… in the environment, or lines of a file: docs/settings.md
+            """,
+        version: Version.text,
+        groupedSubcommands: [
+            CommandGroup(
+                name: "Machines",
+                subcommands: [
+                    Serve.self, PeerCommand.self, Peers.self, Token.self, Coordinate.self, EngineList.self, Doctor.self, Demo.self,
+                ]),
+            CommandGroup(
+                name: "Training",
+                subcommands: [
+                    Train.self, Watch.self, Cancel.self, Delete.self, Sessions.self, Status.self, Results.self, Model.self,
+                    ReplayCommand.self,
+                ]),
+            CommandGroup(name: "Files", subcommands: [Inspect.self, Predict.self, Evaluate.self, Export.self, Import.self]),
+            CommandGroup(name: "Account", subcommands: [Signup.self, Login.self, Logout.self, WhoAmI.self, Passwd.self]),
+        ])
+
+    /// Exit codes: 0 done, 1 failed, 2 usage, 3 try again later.
+    static func main() async {
+        ParentWatch.start()
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand { try await command.run() } else { try command.run() }
+        } catch let error as CohortError {
+            Terminal.complain(error.message)
+            Terminal.end(error.code.exitCode)
+        } catch let code as ExitCode {
+            Terminal.end(code.rawValue)
+        } catch {
+            let code = exitCode(for: error)
+            if code == .success {
+                Terminal.say(fullMessage(for: error))
+                Terminal.end(0)
+            }
+            Terminal.complain(fullMessage(for: error), prefix: "")
+            Terminal.end(code == .validationFailure ? 2 : 1)
+        }
+    }
+}
+
+extension CohortError.Code {
+    /// The same in every command.
+    var exitCode: Int32 {
+        switch self {
+        case .invalid: 2
+        case .unavailable: 3
+        default: 1
+        }
+    }
+}
+
+enum Version {
+    static let text = CohortVersion.current
+}

@@ -1,0 +1,24 @@
+import ArgumentParser
+import CohortCore
+import CohortTraining
+
+struct Evaluate: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Measure a model file on a CSV, offline.")
+
+    @Argument(help: "The model file (.safetensors).")
+    var model: String
+    @Argument(help: "The CSV, with the target column.")
+    var csv: String
+    @Flag(name: .customLong("allow-missing"), help: "Count columns that are not in the CSV as missing values.")
+    var allowMissing = false
+    @Flag(help: "One JSON object.")
+    var json = false
+
+    func run() async throws {
+        let predictor = try await Predictor(at: model)
+        let (evaluation, notes) = try predictor.evaluate(csvAt: csv, options: .init(allowMissing: allowMissing))
+        for note in notes { Terminal.note("note: \(note)") }
+        try json ? Terminal.say(json: evaluation) : Terminal.say(EvaluationText.make(evaluation))
+    }
+}

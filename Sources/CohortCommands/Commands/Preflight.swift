@@ -1,0 +1,69 @@
+import CohortClient
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+import SystemPackage
+
+/// What can be found out before a file is uploaded and peers are taken.
+struct Preflight {
+    let file: String
+    let settings: SessionSettings
+    let output: String?
+    /// A module of the person's own.
+    var module: ModuleOption?
+
+    /// Bytes; of a larger file the server alone says whether it can be trained on.
+    private static let largestLook = 256 << 20
+
+    /// - Returns: the file's SHA-256, lowercase hexadecimal, and the module's file, if there is one.
+    /// - Throws: ``CohortError`` `invalid`, saying what cannot be and what would be right.
+    func run() async throws -> (sha256: String, module: ModuleOption.File?) {
+        if let output { try Self.checkWritable(output) }
+        let digest = try await FileDigest(of: file)
+        var made: ModuleOption.File?
+        if let module {
+            made = try await module.file(for: try schema())
+        } else if digest.bytes <= Self.largestLook, settings.from == nil {
+            // How a model that training goes on from reads the columns is the server's to say.
+            try look()
+        }
+        return (digest.sha256, made)
+    }
+
+    /// As the server will, on the same rows.
+    private func schema() throws -> TableSchema {
+        var options = settings.dataOptions
+        // Its hash is known once it is described, for which the columns are needed.
+        if module != nil { options.keepsConstant = true }
+        let schema = try SchemaInference.infer(
+            csvAt: file, target: settings.target, task: settings.task, validation: settings.validation, seed: settings.seed,
+            options: options
+        ).schema
+        try settings.check(for: schema)
+        return schema
+    }
+
+    private func look() throws {
+        let schema = try schema()
+        try ModelSpec(
+            inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
+            dropout: settings.dropout, task: schema.task
+        ).check()
+    }
+
+    /// A model that cannot be written at the end is found at the beginning.
+    static func checkWritable(_ path: String) throws {
+        var isFolder = false
+        if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder {
+            throw CohortError(.invalid, "-o \(path) is a folder; it must be a file's name")
+        }
+        let folder = FilePath(path).removingLastComponent()
+        let place = folder.string.isEmpty ? "." : folder.string
+        guard FileManager.default.fileExists(atPath: place, isDirectory: &isFolder), isFolder else {
+            throw CohortError(.invalid, "-o \(path) cannot be written: there is no folder \(place)")
+        }
+        guard FileManager.default.isWritableFile(atPath: place) else {
+            throw CohortError(.invalid, "-o \(path) cannot be written: the folder \(place) does not let you")
+        }
+    }
+}

@@ -1,0 +1,342 @@
+package import CohortCore
+import CohortStrategies
+import CohortTraining
+
+/// A round's updates become the next weights.
+extension UpdateReader {
+    package struct Aggregate {
+        package var reference: ObjectReference
+        /// The model's, without what optimizers remember.
+        package var parameters: [Float]
+        package var outer: OuterState?
+        /// In the order of the session's peers.
+        package var contributions: [Contribution]
+    }
+
+    /// A round's updates as one, before the server's own step and before anything is stored.
+    package struct Combined {
+        fileprivate var values: [Float]
+        fileprivate let round: Round
+        fileprivate var slots: [[Float]]
+        package let contributions: [Contribution]
+        /// The model's, without what optimizers remember.
+        package var parameters: [Float] { round.layout.parameters(of: values) }
+    }
+
+    /// Makes the round's global weights and stores them. Peers come in the order of the session's document, whenever they answered: the same
+    /// answers give the same bits. In memory are one model, a slice of each update, and what the server remembers.
+    /// - Throws: ``Changed`` when an update is not the one that was accepted, ``Diverged``.
+    package func aggregate(_ outcome: RoundOutcome, of session: Session, outer: OuterOptimizer? = nil) async throws -> Aggregate {
+        try await finish(try await combine(outcome, of: session, outer: outer), outer: outer)
+    }
+
+    /// - Throws: ``Changed`` when an update is not the one that was accepted.
+    package func combine(_ outcome: RoundOutcome, of session: Session, outer: OuterOptimizer? = nil) async throws -> Combined {
+        guard let layout = session.layout else { throw CohortError(.internal, "there is no model to aggregate") }
+        guard !outcome.shares.isEmpty else { throw CohortError(.internal, "there is nothing to aggregate") }
+        // A large model that the round began with is read along: two would be in memory else.
+        if layout.count > Self.maxKept { known = nil }
+        let names = outer?.slots ?? outcome.rule.slots
+        let slots = try await slots(names, of: session, layout.model)
+        let round = Round(outcome, session, layout, center: outer == nil ? slots.first : nil)
+        let (values, parts) = try await combined(round, try await combination(round))
+        return Combined(values: values, round: round, slots: slots, contributions: parts.map { $0.named(session) })
+    }
+
+    /// Makes the server's step, and stores the weights.
+    /// - Throws: ``Diverged``.
+    package func finish(_ combined: consuming Combined, outer: OuterOptimizer?) async throws -> Aggregate {
+        let (round, contributions) = (combined.round, combined.contributions)
+        let (session, layout) = (round.session, round.layout)
+        let names = outer?.slots ?? round.outcome.rule.slots
+        var (values, slots) = (combined.values, combined.slots)
+        var state: OuterState?
+        if let outer {
+            state = try await step(outer, &values, &slots, round)
+        } else if !names.isEmpty {
+            slots = [try await change(to: values, round)]
+            state = OuterState()
+        }
+        // The generation is in its name: a coordinator that was fenced off writes none of its successor's.
+        let key = "checkpoints/\(session.id)/g\(session.generation)-r\(session.round)"
+        if var remembered = state, !slots.isEmpty {
+            let reference = try await store(slots, try SlotsFile.header(layout.model, names), key: "\(key)-slots.safetensors")
+            knownSlots = (reference.sha256, slots)
+            remembered.slots = reference
+            state = remembered
+        }
+        let weights = try await store([values], try Weights.header(layout), key: "\(key).safetensors")
+        known = (weights.sha256, values)
+        kept = [:]
+        return Aggregate(
+            reference: weights, parameters: layout.parameters(of: values), outer: state,
+            contributions: contributions)
+    }
+
+    /// What is to be aggregated.
+    fileprivate struct Round {
+        let outcome: RoundOutcome
+        let session: Session
+        let layout: WeightsLayout
+        /// The change of the round before, for a rule that goes by it.
+        let center: [Float]?
+        let updates: [String: ObjectReference]
+
+        var shares: [Share] { outcome.shares }
+        var modelCount: Int { layout.model.parameterCount }
+
+        init(_ outcome: RoundOutcome, _ session: Session, _ layout: WeightsLayout, center: [Float]?) {
+            self.outcome = outcome
+            self.session = session
+            self.layout = layout
+            self.center = center
+            updates = Dictionary(
+                session.peers.compactMap { peer in peer.answer?.update.map { (peer.id, $0) } }, uniquingKeysWith: { first, _ in first })
+        }
+    }
+
+    /// How much of each update's change goes into the new weights.
+    private struct Mixture {
+        var combination: Combination
+        /// nil: each change is taken as it is.
+        var mixing: [[Double]]?
+        /// Of the changes as they are; nil where the rule asks for none.
+        var gram: Gram?
+    }
+
+    // MARK: Reading
+
+    private func source(_ share: Share, _ round: Round) async throws -> UpdateSource {
+        guard let update = round.updates[share.peerId] else {
+            throw Changed(peerId: share.peerId, why: "its accepted update is missing")
+        }
+        let sha256 = update.sha256.lowercased()
+        if let kept = kept[update.key], kept.sha256 == sha256 { return UpdateSource(kept.parameters, of: share.peerId) }
+        do {
+            return try await UpdateSource(update, in: objects, round.layout, of: share.peerId)
+        } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
+            throw Changed(peerId: share.peerId, why: "its update is not what was accepted: \(error.message)")
+        }
+    }
+
+    /// Of the round's own weights.
+    private func startSource(_ round: Round) async throws -> UpdateSource {
+        if round.layout.count > Self.maxKept, let weights = round.session.weights, known?.sha256 != weights.sha256 {
+            // A file without streams is one that training began with: those are zeros then, which only reading it whole tells.
+            if weights.bytes > 4 * round.layout.count {
+                return try await UpdateSource(weights, in: objects, round.layout, of: nil)
+            }
+        }
+        return UpdateSource(try await start(of: round.session, round.layout), of: nil)
+    }
+
+    /// What is remembered, in the order of `names`; empty in the first round.
+    private func slots(_ names: [String], of session: Session, _ model: ModelSpec) async throws -> [[Float]] {
+        guard !names.isEmpty, let reference = session.outer?.slots else { return [] }
+        defer { knownSlots = nil }
+        if let known = knownSlots, known.sha256 == reference.sha256 { return known.slots }
+        return try SlotsFile.decode(try await objects.get(reference.key), model, names)
+    }
+
+    // MARK: The first pass
+
+    /// For a rule that goes by whole changes, their inner products are summed up in a pass of their own.
+    private func combination(_ round: Round) async throws -> Mixture {
+        let weights = round.shares.map(\.weight)
+        let malicious = round.outcome.mixing ?? 0
+        guard round.outcome.rule.combines || malicious > 0 else {
+            return Mixture(combination: Combination(weights: weights))
+        }
+        var sources = [try await startSource(round)]
+        for share in round.shares { sources.append(try await source(share, round)) }
+        if let center = round.center { sources.append(UpdateSource(center, of: nil)) }
+        let count = sources.count - 1
+        let sum = GramSum(count: count, values: round.modelCount)
+        let scales = (0..<count).map { $0 < round.shares.count ? round.shares[$0].scale : 1 }
+        let walk = UpdateWalk(Array(sources.prefix(round.shares.count + 1)), values: round.layout.count)
+        var position = 0
+        while position < round.layout.count {
+            let isModel = position < round.modelCount
+            let some = min(UpdateWalk.width, (isModel ? round.modelCount : round.layout.count) - position)
+            try await walk.next(some, isModel: isModel, isolation: self)
+            if isModel {
+                var rows = (1...round.shares.count).map { (values: walk.row($0), isChange: false) }
+                if let center = round.center {
+                    center[position..<(position + some)].withUnsafeBufferPointer {
+                        rows.append((values: $0, isChange: true))
+                        sum.add(rows, start: walk.row(0), scales: scales)
+                    }
+                } else {
+                    sum.add(rows, start: walk.row(0), scales: scales)
+                }
+            }
+            position += some
+        }
+        try await walk.end(isolation: self)
+        let gram = sum.gram
+        let mixing = malicious > 0 ? NearestNeighborMixing.rows(gram, count: round.shares.count, malicious: malicious) : nil
+        let combination = round.outcome.rule.combination(mixing.map { gram.mixed($0) } ?? gram, weights: weights)
+        return Mixture(combination: combination, mixing: mixing, gram: gram)
+    }
+
+    // MARK: The second pass
+
+    /// What is told of a peer's part.
+    private struct Part {
+        let share: Share
+        let update: ObjectReference?
+        var weight: Double?
+        var dots = ChangeDots()
+        var cosine: Double?
+
+        func named(_ session: Session) -> Contribution {
+            let peer = session.peers.first { $0.id == share.peerId }
+            return Contribution(
+                peerId: share.peerId, peerName: peer?.name ?? "", samples: peer?.answer?.results.samples ?? 0,
+                sha256: update?.sha256.lowercased() ?? "", key: session.settings.keepUpdates == true ? update?.key : nil, weight: weight,
+                norm: dots.own.squareRoot(), cosine: cosine)
+        }
+    }
+
+    private func combined(_ round: Round, _ mixture: Mixture) async throws -> ([Float], [Part]) {
+        let count = round.shares.count
+        var parts = round.shares.map { Part(share: $0, update: round.updates[$0.peerId]) }
+        var columns = ColumnReducer(round.outcome.rule, count: count)
+        // By which each change as it was sent counts.
+        var weights = mixture.combination.weights
+        if columns == nil {
+            if let mixing = mixture.mixing {
+                weights = (0..<count).map { column in (0..<count).reduce(0) { $0 + mixture.combination.weights[$1] * mixing[$1][column] } }
+            }
+            weights = zip(weights, round.shares).map { $0 * $1.scale }
+            for index in 0..<count { parts[index].weight = weights[index] }
+        }
+        // What does not count is not read again.
+        let read = (0..<count).filter { columns != nil || weights[$0] != 0 || mixture.gram == nil }
+        var sources = [try await startSource(round)]
+        for index in read { sources.append(try await source(round.shares[index], round)) }
+        let walk = UpdateWalk(sources, values: round.layout.count)
+        var sum = SliceSum(most: min(UpdateWalk.width, round.layout.count))
+        let mixesRows = mixture.mixing != nil || round.shares.contains { $0.scale != 1 }
+        var mixed = [Float](repeating: 0, count: columns != nil && mixesRows ? count * min(UpdateWalk.width, round.layout.count) : 0)
+        var all = ChangeDots()
+        var values = [Float](repeating: 0, count: round.layout.count)
+        // Streams are no changes: what optimizers remember is a mean of theirs, without the round's own where the rule combines.
+        let inner = round.outcome.rule.combines ? weights.reduce(0, +) : 1
+        var position = 0
+        while position < round.layout.count {
+            let isModel = position < round.modelCount
+            let some = min(UpdateWalk.width, (isModel ? round.modelCount : round.layout.count) - position)
+            try await walk.next(some, isModel: isModel, isolation: self)
+            values.withUnsafeMutableBufferPointer { values in
+                let result = UnsafeMutableBufferPointer(rebasing: values[position..<(position + some)])
+                let start = walk.row(0)
+                let rows = read.indices.map { walk.row($0 + 1) }
+                if columns != nil, !mixesRows {
+                    columns?.reduce(rows, into: result)
+                } else if columns != nil {
+                    mixed.withUnsafeMutableBufferPointer { mixed in
+                        for index in 0..<count {
+                            let row = mixture.mixing?[index] ?? (0..<count).map { $0 == index ? 1 : 0 }
+                            Self.mix(rows, by: zip(row, round.shares).map { $0 * $1.scale }, start, &sum)
+                            sum.store(in: UnsafeMutableBufferPointer(rebasing: mixed[(index * some)..<((index + 1) * some)]))
+                        }
+                        columns?.reduce(
+                            (0..<count).map { UnsafeBufferPointer(rebasing: mixed[($0 * some)..<(($0 + 1) * some)]) }, into: result)
+                    }
+                } else {
+                    let scale = isModel || inner <= 0 ? 1 : 1 / inner
+                    Self.mix(rows, by: read.map { weights[$0] * scale }, start, &sum)
+                    if isModel, mixture.combination.center != 0, let center = round.center {
+                        center[position..<(position + some)].withUnsafeBufferPointer { sum.add($0, weight: mixture.combination.center) }
+                    }
+                    sum.store(in: result)
+                }
+                guard isModel else { return }
+                let made = UnsafeBufferPointer(result)
+                for (row, index) in zip(rows, read) { parts[index].dots.add(row, start: start, combined: made) }
+                all.add(made, start: start, combined: made)
+            }
+            position += some
+        }
+        try await walk.end(isolation: self)
+        for index in 0..<count {
+            if !read.contains(index), let gram = mixture.gram {
+                let product = (0..<count).reduce(0) { $0 + mixture.combination.weights[$1] * gram[index, $1] }
+                parts[index].dots = ChangeDots(combined: product, own: gram[index, index])
+            }
+            guard count > 1 else { continue }
+            parts[index].cosine = parts[index].dots.cosine(all: all, weight: parts[index].weight ?? 0)
+        }
+        return (values, parts)
+    }
+
+    /// start + Σ weight · (row − start), without what belongs to a center.
+    private static func mix(
+        _ rows: [UnsafeBufferPointer<Float>], by weights: [Double], _ start: UnsafeBufferPointer<Float>, _ sum: inout SliceSum
+    ) {
+        sum.begin(start.count)
+        let rest = 1 - weights.reduce(0, +)
+        // Weights that sum to 1 but for rounding leave nothing of it.
+        if abs(rest) > 1e-12 { sum.add(start, weight: rest) }
+        for (row, weight) in zip(rows, weights) where weight != 0 { sum.add(row, weight: weight) }
+    }
+
+    // MARK: The server's own step
+
+    /// On the weights, not on what the peers' optimizers remember.
+    private func step(
+        _ outer: OuterOptimizer, _ values: inout [Float], _ slots: inout [[Float]], _ round: Round
+    ) async throws -> OuterState {
+        let count = round.modelCount
+        let start = try await start(of: round.session, round.layout)
+        var mean = Array(values.prefix(count))
+        let state = outer.step(from: start[..<count], &mean, slots: &slots, state: round.session.outer)
+        values.replaceSubrange(..<count, with: mean)
+        guard values.prefix(count).allSatisfy({ $0.isFinite }) else {
+            throw Diverged(
+                message: "the server's own step made weights that are no numbers in round \(round.session.round + 1): lower server_lr or lr"
+            )
+        }
+        return state
+    }
+
+    /// Of the model's parameters in this round.
+    private func change(to values: [Float], _ round: Round) async throws -> [Float] {
+        let walk = UpdateWalk([try await startSource(round)], values: round.layout.count)
+        var change: [Float] = []
+        change.reserveCapacity(round.modelCount)
+        while change.count < round.modelCount {
+            let some = min(UpdateWalk.width, round.modelCount - change.count)
+            try await walk.next(some, isModel: true, isolation: self)
+            change += zip(values[change.count..<(change.count + some)], walk.row(0)).map { $0 - $1 }
+        }
+        return change
+    }
+
+    // MARK: Writing
+
+    /// A large file is written a piece at a time.
+    private func store(_ vectors: [[Float]], _ header: [UInt8], key: String) async throws -> ObjectReference {
+        let count = vectors.reduce(0) { $0 + $1.count }
+        guard count > Self.maxKept else {
+            var bytes = header
+            bytes.reserveCapacity(header.count + 4 * count)
+            for values in vectors { values.withUnsafeBytes { bytes += $0 } }
+            return try await objects.put(bytes, key: key)
+        }
+        let writer = try await objects.writer(key: key)
+        do {
+            try await writer.write(header)
+            for values in vectors {
+                for first in stride(from: 0, to: values.count, by: 256 << 10) {
+                    try await writer.write(values[first..<min(values.count, first + 256 << 10)].withUnsafeBytes { Array($0) })
+                }
+            }
+            return try await writer.finish()
+        } catch {
+            await writer.abort()
+            throw error
+        }
+    }
+}

@@ -1,0 +1,37 @@
+/// How long and in what steps a session trains where nobody said it: so that with few rows, or many peers that share them, there are steps enough to learn.
+public struct WorkChoice: Hashable, Sendable {
+    /// Of the settings that are chosen.
+    public static let names = ["rounds", "epochs", "batch_size"]
+
+    /// Steps of the optimizer that a peer should make over the session.
+    static let steps = 400
+    /// Rounds, or epochs of a peer that trains a model of its own.
+    static let passes = 10...100
+    static let batches = [32, 16, 8]
+    /// Steps that an epoch should have, before the batch becomes smaller.
+    static let stepsOfEpoch = 8
+
+    public let rounds: Int
+    public let epochs: Int
+    public let batchSize: Int
+
+    /// - Parameters:
+    ///   - settings: whose ``SessionSettings/automatic`` names what is to be chosen; the others stay.
+    ///   - rows: to train on.
+    ///   - peers: that share them; with models of their own each has all.
+    public init(_ settings: SessionSettings, ofOwnModels: Bool, rows: Int, peers: Int) {
+        func isChosen(_ name: String) -> Bool { settings.automatic?.contains(name) == true }
+        let share = ofOwnModels ? rows : rows / max(1, peers)
+        let batch =
+            isChosen("batch_size")
+            ? Self.batches.first { share >= $0 * Self.stepsOfEpoch } ?? Self.batches[Self.batches.count - 1] : settings.batchSize
+        let steps = max(1, (share + batch - 1) / max(1, batch))
+        func passes(of steps: Int) -> Int {
+            min(max((Self.steps - 1) / max(1, steps) + 1, Self.passes.lowerBound), Self.passes.upperBound)
+        }
+        batchSize = batch
+        epochs = !isChosen("epochs") ? settings.epochs : ofOwnModels ? passes(of: steps) : 1
+        let (ofRound, overflow) = steps.multipliedReportingOverflow(by: max(1, epochs))
+        rounds = !isChosen("rounds") ? settings.rounds : ofOwnModels ? 1 : passes(of: overflow ? .max : ofRound)
+    }
+}

@@ -1,0 +1,91 @@
+import CohortCore
+import CohortSystem
+import CohortTraining
+import Crypto
+import FoundationEssentials
+import Logging
+
+/// A vector that a peer makes with each of its answers, and needs for the next one: that of its last answer which counted. One that did not count
+/// is void. It is in memory and in a file, so that a peer that is started again goes on from it.
+struct CountedVector {
+    private let name: String
+    private let folder: String
+    private let logger: Logger
+    private var session = ""
+    /// By the round that it was made in: the last that counted, and the last answer's, of which nobody has told yet whether it counted.
+    private var known: [Int: [Float]] = [:]
+
+    /// - Parameters:
+    ///   - name: of the files.
+    ///   - folder: is made when there is something to keep.
+    init(_ name: String, folder: String, logger: Logger) {
+        self.name = name
+        self.folder = folder
+        self.logger = logger
+    }
+
+    /// That of the last answer that counted, as `command` says; nil: there was none, or it is gone.
+    mutating func counted(for command: TrainCommand, _ layout: WeightsLayout) -> [Float]? {
+        begin(command.sessionId)
+        let round = command.countedRound
+        known = known.filter { $0.key == round }
+        if let round, known[round] == nil { known[round] = read(round, layout) }
+        removeFiles { $0 != round }
+        return round.flatMap { known[$0] }
+    }
+
+    /// What the answer to `command` leaves.
+    mutating func keep(_ values: [Float], of command: TrainCommand, _ layout: WeightsLayout) {
+        begin(command.sessionId)
+        known[command.round] = values
+        do {
+            try FileManager.default.createDirectory(
+                atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            // Renamed when it is whole: a crash leaves it as it was.
+            try Data(Weights.encode(layout, values)).write(to: URL(filePath: path(command.round)), options: .atomic)
+        } catch {
+            logger.warning("\(path(command.round)) cannot be written, a restart would begin without: \(error)")
+        }
+    }
+
+    private mutating func begin(_ id: String) {
+        guard id != session else { return }
+        known = [:]
+        session = id
+    }
+
+    /// Lets go of the memory; the files stay.
+    mutating func forget() {
+        known = [:]
+        session = ""
+    }
+
+    private func read(_ round: Int, _ layout: WeightsLayout) -> [Float]? {
+        guard FileManager.default.fileExists(atPath: path(round)) else { return nil }
+        do {
+            return try Weights.decode([UInt8](Data(contentsOf: URL(filePath: path(round)))), layout)
+        } catch {
+            logger.warning("\(path(round)) is damaged, it is done without: \(error)")
+            return nil
+        }
+    }
+
+    /// A session's id comes from outside: it does not become a part of a path.
+    private var prefix: String { "\(name)-\(SHA256.hash(data: [UInt8](session.utf8)).hexadecimal.prefix(16))-" }
+
+    private func path(_ round: Int) -> String { "\(folder)/\(prefix)\(round).safetensors" }
+
+    /// Of other sessions all; of this one those of rounds that `isVoid` names.
+    private func removeFiles(_ isVoid: (Int) -> Bool) {
+        guard let files = try? FileManager.default.contentsOfDirectory(atPath: folder) else { return }  // There is none yet.
+        for file in files where file.hasPrefix("\(name)-") {
+            let round = file.hasPrefix(prefix) ? Int(file.dropFirst(prefix.count).prefix { $0 != "." }) : nil
+            guard round.map(isVoid) ?? true else { continue }
+            do {
+                try FileManager.default.removeItem(atPath: "\(folder)/\(file)")
+            } catch {
+                logger.warning("\(folder)/\(file) cannot be removed: \(error)")
+            }
+        }
+    }
+}

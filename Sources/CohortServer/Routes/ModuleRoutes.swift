@@ -1,0 +1,119 @@
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+import HTTPTypes
+import Hummingbird
+import SystemPackage
+
+/// Modules of people's own: a user sees only theirs. Their code is not run here.
+struct ModuleRoutes: Sendable {
+    /// That a user may have here.
+    private static let most = 100
+
+    let shelf: ModuleStore
+    /// Bytes of a file.
+    let limit: Int
+    /// Of the server's data.
+    let folder: String
+
+    var routes: [Route] {
+        [
+            .user(.post, "/modules", "Upload a module of your own", add),
+            .user(.get, "/modules", "List one's modules") { _, _, caller in try .json(try await shelf.all(of: caller.userId)) },
+            .user(.delete, "/modules/{sha256}", "Delete a module; sessions that train it keep theirs") { _, context, caller in
+                let hash = try context.parameters.require("sha256")
+                try await shelf.delete(try await shelf.object(hash, of: caller.userId, field: "sha256"))
+                return .noContent
+            },
+        ]
+    }
+
+    private func add(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+        var isAnswered = false
+        // A body that was not read to its end would be taken for the next request.
+        defer { if !isAnswered { context.closeSoon() } }
+        let file = try await BodyFile(
+            request, at: "\(folder)/module-\(newIdentifier()).part", limit: min(limit, ModuleFile.maxBytes),
+            tooLarge: CohortError(.tooLarge, "the module's file is larger than \(min(limit, ModuleFile.maxBytes)) bytes"),
+            what: "a module's file, as `cohort train --model` and Python's cohort.save_module make it")
+        isAnswered = true
+        let known = try await shelf.hashes(of: caller.userId)
+        guard known.count < Self.most || known.contains(file.sha256) else {
+            throw CohortError(.conflict, "you have \(known.count) modules here, and may have \(Self.most): delete one that you do not need")
+        }
+        return try .json(try await shelf.add(file, of: caller.userId), status: .created)
+    }
+}
+
+/// Modules in the object store: `modules/OWNER/SHA256.safetensors`.
+struct ModuleStore: Sendable {
+    let objects: any ObjectStore
+
+    private func prefix(_ owner: String) -> String { "modules/\(owner)/" }
+    private func key(_ hash: String, _ owner: String) -> String { "\(prefix(owner))\(hash).safetensors" }
+
+    /// - Throws: ``CohortError`` `notFound`, naming the field.
+    func object(_ hash: String, of owner: String, field: String) async throws -> ObjectReference {
+        let key = key(hash, owner)
+        guard ModuleSpec.isHash(hash), let bytes = try await objects.size(of: key) else {
+            throw CohortError(
+                .notFound,
+                "\(field): you have no module \(hash.prefix(12).description.printable(max: 20)) here: upload its file first (POST /modules)"
+            )
+        }
+        return ObjectReference(key: key, sha256: hash, bytes: bytes)
+    }
+
+    func delete(_ object: ObjectReference) async throws { try await objects.delete(object.key) }
+
+    func hashes(of owner: String) async throws -> Set<String> {
+        Set(
+            try await objects.list(prefix: prefix(owner)).compactMap {
+                $0.split(separator: "/").last?.split(separator: ".").first.map(String.init)
+            })
+    }
+
+    /// - Throws: ``CohortError`` `invalid` for a file that is none of a module.
+    func add(_ file: BodyFile, of owner: String) async throws -> API.Module {
+        let about = try ModuleFile.about(at: file.path)
+        let writer = try await objects.writer(key: key(file.sha256, owner))
+        do {
+            for try await chunk in FileReader.chunks(of: FilePath(file.path), from: 0) { try await writer.write(chunk) }
+        } catch {
+            await writer.abort()
+            throw error
+        }
+        let stored = try await writer.finish()
+        return API.Module(stored, about)
+    }
+
+    func all(of owner: String) async throws -> [API.Module] {
+        var modules: [API.Module] = []
+        for hash in try await hashes(of: owner).sorted() {
+            do {
+                let object = try await object(hash, of: owner, field: "module")
+                // A header is seldom longer than a chunk.
+                var start: [UInt8] = []
+                for try await chunk in try await objects.read(object.key, from: 0) {
+                    start += chunk
+                    if let about = try ModuleFile.about(start: start, fileBytes: object.bytes) {
+                        modules.append(API.Module(object, about))
+                        break
+                    }
+                }
+            } catch let error as CohortError where error.code == .notFound {
+                // It was deleted this moment.
+            }
+        }
+        return modules
+    }
+}
+
+extension API.Module {
+    init(_ object: ObjectReference, _ about: ModuleFile.About) {
+        self.init(
+            sha256: object.sha256, bytes: object.bytes, format: about.module.format.rawValue, inputs: about.inputs,
+            inputShape: about.module.inputShape, outputs: about.outputs, task: about.task,
+            parameters: about.module.tensors.reduce(0) { $0 + $1.count })
+    }
+}

@@ -1,0 +1,3 @@
+import CohortCommands
+
+await CohortCommand.run()

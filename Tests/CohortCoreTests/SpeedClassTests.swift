@@ -1,0 +1,33 @@
+import CohortCore
+import CohortStrategies
+import Testing
+
+/// Shares follow the measured speed.
+@Suite struct SpeedClassTests {
+    @Test func `a speed is kept to a few per cent, and one that is a class already stays`() {
+        var rate = 1.0
+        while rate < 0x1p30 {
+            let rounded = SessionPeer.speedClass(of: rate)
+            #expect(abs(rounded / rate - 1) < 0.0222, "\(rate) becomes \(rounded)")
+            #expect(SessionPeer.speedClass(of: rounded) == rounded)
+            rate *= 1.0137
+        }
+        #expect(SessionPeer.speedClass(of: 0) == 1 && SessionPeer.speedClass(of: -.infinity) == 1 && SessionPeer.speedClass(of: .nan) == 1)
+        #expect(SessionPeer.speedClass(of: 1e300) == 0x1p30)
+    }
+
+    @Test func `a machine that is a little faster gets a little more`() {
+        var least = 0
+        for percent in 0...100 {
+            let speeds = [1_000, 1_000 * (1 + Double(percent) / 100)]
+            let peers = speeds.enumerated().map {
+                SessionPeer(id: "\($0)", name: "\($0)", engine: "", device: "", registration: 1, speed: SessionPeer.speedClass(of: $1))
+            }
+            let rows = FedAvg().deal(trainingRows: 10_000, round: 0, peers: peers).map { $0.reduce(0) { $0 + $1.count } }
+            let fair = 10_000 * speeds[1] / (speeds[0] + speeds[1])
+            #expect(abs(Double(rows[1]) - fair) < 150, "\(percent) %: \(rows)")
+            #expect(rows[1] >= least)
+            least = rows[1]
+        }
+    }
+}
