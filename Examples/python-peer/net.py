@@ -196,10 +196,13 @@ class Optimizer:
         return {name: kept[name] or [np.zeros_like(tensor) for tensor in parameters] for name in names}
 
     def go_on(self, streams, steps):
-        """From what another remembered after so many steps."""
-        self.first = streams.get("momentum_buffer") or streams.get("exp_avg")
-        self.second = streams.get("exp_avg_sq") or [np.zeros_like(tensor) for tensor in self.first]
-        self.steps = steps
+        """From what was averaged after so many steps; what was not stays as it is here, and without that a part is no use."""
+        names = ["momentum_buffer"] if self.spec["name"] == "sgd" else ["exp_avg", "exp_avg_sq"]
+        if not self.steps and not (steps and all(name in streams for name in names)):
+            return
+        self.first = streams.get("momentum_buffer") or streams.get("exp_avg") or self.first
+        self.second = streams.get("exp_avg_sq") or self.second or [np.zeros_like(tensor) for tensor in self.first]
+        self.steps = self.steps or steps
 
     def apply(self, parameters, gradients, lr):
         spec = self.spec

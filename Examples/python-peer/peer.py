@@ -204,10 +204,10 @@ class Work:
             if correction:
                 streams = {"control_variate": self.mean_gradient(net, correction) if self.rates else own}
             else:
-                streams = optimizer.streams(train.get("streams", []), net.parameters)
+                streams = optimizer.streams(train.get("update_streams", train.get("streams", [])), net.parameters)
             content, rest = net.file(streams, train.get("update_compression"), left[0])
             self.left = train["session_id"], left, train["round"], (rest, streams.get("control_variate"))
-            if train.get("streams") and not correction:
+            if streams and not correction:
                 results["optimizer_steps"] = optimizer.steps
             done["update"] = {"key": train["update_key"], "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
             if len(content) <= train.get("inline_update_bytes", 0):
@@ -234,8 +234,8 @@ class Work:
     def train(self, train, about, table, net, held_out, remembered, correction=None):
         kept = train.get("optimizer_state") == "keep" and self.optimizer[0] == (train["session_id"], train["optimizer"])
         optimizer, rows = self.optimizer[1] if kept else Optimizer(train["optimizer"]), table.assigned(train["rows"])
-        if remembered and train.get("optimizer_steps"):
-            optimizer.go_on(remembered, train["optimizer_steps"])
+        if remembered:
+            optimizer.go_on(remembered, train.get("optimizer_steps"))
         self.optimizer = (train["session_id"], train["optimizer"]), optimizer
         weights = np.array(train["class_weights"], np.float32) if train.get("class_weights") else None
         pull = (train["proximal_mu"], [tensor.copy() for tensor in net.parameters]) if train.get("proximal_mu") else None

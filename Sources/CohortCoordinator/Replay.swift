@@ -59,7 +59,8 @@ package struct Replay {
             filename: "")
         session.model = receipt.model
         session.streams = receipt.streams.isEmpty ? nil : receipt.streams
-        let layout = WeightsLayout(receipt.model, streams: receipt.streams)
+        session.streamPeriods = receipt.streamPeriods
+        let layout = session.layout ?? WeightsLayout(receipt.model)
         if let start = receipt.start {
             try await store(try await fetch(start.key), as: start.key, sha256: start.sha256)
             session.weights = start

@@ -282,7 +282,7 @@ extension SessionRun {
     func discard(_ keys: [String], _ session: Session) async {
         guard !keys.isEmpty else { return }
         discarded += keys
-        let bytes = discarded.count * 4 * (session.layout?.count ?? 0)
+        let bytes = discarded.count * 4 * (session.updateLayout?.count ?? 0)
         guard bytes > 16 << 20 || discarded.count >= 200 else { return }
         do {
             try await coordinator.objects.delete(discarded)

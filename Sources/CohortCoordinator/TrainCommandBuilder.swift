@@ -77,7 +77,7 @@ struct TrainCommandBuilder {
         command.schemaUrl = schemaUrl
         command.traceparent = SessionTrace(session)?.parent(.round(session.round, generation: session.generation)).text
         command.validationRows = peer.validationRows
-        command.streams = session.streams
+        command.streams = session.layout.flatMap { $0.streams.isEmpty ? nil : $0.streams }
         if let moduleUrl {
             command.moduleUrl = moduleUrl
             command.moduleOwner = session.ownerId
@@ -89,12 +89,14 @@ struct TrainCommandBuilder {
             command.optimizerSteps = session.optimizerSteps
         }
         if !isEvaluation {
+            let layout = session.updateLayout ?? WeightsLayout(model)
+            if layout != session.layout { command.updateStreams = layout.streams }
             let key = UpdateReader.key(
                 session, generation: session.generation, round: session.round, attempt: peer.attempt ?? 0, peerId: peer.id)
             command.updateKey = key
             // It dies with its round, however long that takes.
             command.updateUrl = try await objects.presignedPut(
-                key, maxBytes: Weights.maxBytes(session.layout ?? WeightsLayout(model)), expiry: expiry.addingTimeInterval(Self.putSeconds))
+                key, maxBytes: Weights.maxBytes(layout), expiry: expiry.addingTimeInterval(Self.putSeconds))
             command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
             command.countedRound = peer.countedRound

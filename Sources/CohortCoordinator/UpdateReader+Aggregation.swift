@@ -32,13 +32,15 @@ extension UpdateReader {
 
     /// - Throws: ``Changed`` when an update is not the one that was accepted.
     package func combine(_ outcome: RoundOutcome, of session: Session, outer: OuterOptimizer? = nil) async throws -> Combined {
-        guard let layout = session.layout else { throw CohortError(.internal, "there is no model to aggregate") }
+        guard let startLayout = session.layout, let layout = session.updateLayout else {
+            throw CohortError(.internal, "there is no model to aggregate")
+        }
         guard !outcome.shares.isEmpty else { throw CohortError(.internal, "there is nothing to aggregate") }
         // A large model that the round began with is read along: two would be in memory else.
         if layout.count > Self.maxKept { known = nil }
         let names = outer?.slots ?? outcome.rule.slots
         let slots = try await slots(names, of: session, layout.model)
-        let round = Round(outcome, session, layout, center: outer == nil ? slots.first : nil)
+        let round = Round(outcome, session, layout, startLayout, center: outer == nil ? slots.first : nil)
         let (values, parts) = try await combined(round, try await combination(round))
         return Combined(values: values, round: round, slots: slots, contributions: parts.map { $0.named(session) })
     }
@@ -77,7 +79,10 @@ extension UpdateReader {
     fileprivate struct Round {
         let outcome: RoundOutcome
         let session: Session
+        /// Of the updates, and of what is made of them.
         let layout: WeightsLayout
+        /// Of the weights that the round began with.
+        let startLayout: WeightsLayout
         /// The change of the round before, for a rule that goes by it.
         let center: [Float]?
         let updates: [String: ObjectReference]
@@ -85,10 +90,16 @@ extension UpdateReader {
         var shares: [Share] { outcome.shares }
         var modelCount: Int { layout.model.parameterCount }
 
-        init(_ outcome: RoundOutcome, _ session: Session, _ layout: WeightsLayout, center: [Float]?) {
+        /// Values of a source that the round's own weights have as well: behind them nothing can be mixed in.
+        var sharedCount: Int { layout == startLayout ? layout.count : modelCount }
+
+        init(
+            _ outcome: RoundOutcome, _ session: Session, _ layout: WeightsLayout, _ startLayout: WeightsLayout, center: [Float]?
+        ) {
             self.outcome = outcome
             self.session = session
             self.layout = layout
+            self.startLayout = startLayout
             self.center = center
             updates = Dictionary(
                 session.peers.compactMap { peer in peer.answer?.update.map { (peer.id, $0) } }, uniquingKeysWith: { first, _ in first })
@@ -121,13 +132,14 @@ extension UpdateReader {
 
     /// Of the round's own weights.
     private func startSource(_ round: Round) async throws -> UpdateSource {
-        if round.layout.count > Self.maxKept, let weights = round.session.weights, known?.sha256 != weights.sha256 {
+        let (layout, shared) = (round.startLayout, round.sharedCount)
+        if layout.count > Self.maxKept, let weights = round.session.weights, known?.sha256 != weights.sha256 {
             // A file without streams is one that training began with: those are zeros then, which only reading it whole tells.
-            if weights.bytes > 4 * round.layout.count {
-                return try await UpdateSource(weights, in: objects, round.layout, of: nil)
+            if weights.bytes > 4 * layout.count {
+                return try await UpdateSource(weights, in: objects, layout, of: nil, values: shared)
             }
         }
-        return UpdateSource(try await start(of: round.session, round.layout), of: nil)
+        return UpdateSource(try await start(of: round.session, layout), of: nil, values: shared)
     }
 
     /// What is remembered, in the order of `names`; empty in the first round.
@@ -222,7 +234,8 @@ extension UpdateReader {
         var all = ChangeDots()
         var values = [Float](repeating: 0, count: round.layout.count)
         // Streams are no changes: what optimizers remember is a mean of theirs, without the round's own where the rule combines.
-        let inner = round.outcome.rule.combines ? weights.reduce(0, +) : 1
+        let hasStart = round.sharedCount == round.layout.count
+        let inner = round.outcome.rule.combines || !hasStart ? weights.reduce(0, +) : 1
         var position = 0
         while position < round.layout.count {
             let isModel = position < round.modelCount
@@ -237,8 +250,9 @@ extension UpdateReader {
                 } else if columns != nil {
                     mixed.withUnsafeMutableBufferPointer { mixed in
                         for index in 0..<count {
-                            let row = mixture.mixing?[index] ?? (0..<count).map { $0 == index ? 1 : 0 }
-                            Self.mix(rows, by: zip(row, round.shares).map { $0 * $1.scale }, start, &sum)
+                            var row = mixture.mixing?[index] ?? (0..<count).map { $0 == index ? 1 : 0 }
+                            if isModel || hasStart { row = zip(row, round.shares).map { $0 * $1.scale } }
+                            Self.mix(rows, by: row, start, &sum)
                             sum.store(in: UnsafeMutableBufferPointer(rebasing: mixed[(index * some)..<((index + 1) * some)]))
                         }
                         columns?.reduce(
@@ -289,7 +303,7 @@ extension UpdateReader {
         _ outer: OuterOptimizer, _ values: inout [Float], _ slots: inout [[Float]], _ round: Round
     ) async throws -> OuterState {
         let count = round.modelCount
-        let start = try await start(of: round.session, round.layout)
+        let start = try await start(of: round.session, round.startLayout)
         var mean = Array(values.prefix(count))
         let state = outer.step(from: start[..<count], &mean, slots: &slots, state: round.session.outer)
         values.replaceSubrange(..<count, with: mean)
@@ -303,7 +317,7 @@ extension UpdateReader {
 
     /// Of the model's parameters in this round.
     private func change(to values: [Float], _ round: Round) async throws -> [Float] {
-        let walk = UpdateWalk([try await startSource(round)], values: round.layout.count)
+        let walk = UpdateWalk([try await startSource(round)], values: round.modelCount)
         var change: [Float] = []
         change.reserveCapacity(round.modelCount)
         while change.count < round.modelCount {

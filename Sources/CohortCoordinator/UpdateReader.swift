@@ -52,7 +52,7 @@ package actor UpdateReader {
         _ event: DoneEvent, attempt: Int, of session: Session, collects: Bool = false
     ) async throws -> (norm: Double, parameters: [Float])? {
         guard session.round < session.settings.rounds else { return nil }
-        guard let layout = session.layout else { return nil }
+        guard let startLayout = session.layout, let layout = session.updateLayout else { return nil }
         guard let update = event.update else { throw CohortError(.invalid, "DONE names no update") }
         let expected = Self.key(
             session, generation: event.generation, round: event.round, attempt: attempt, peerId: event.peerId)
@@ -61,7 +61,7 @@ package actor UpdateReader {
         }
         let sha256 = update.sha256.lowercased()
         if let known = kept[update.key], known.sha256 != sha256 { kept[update.key] = nil }
-        let start = try await start(of: session, layout)
+        let start = try await start(of: session, startLayout)
         var inspection = UpdateInspection(layout, start: start)
         let keeps = event.updateData != nil || (kept.count + 1) * layout.count <= Self.maxKept
         var parameters: [Float] = []
@@ -115,8 +115,9 @@ package actor UpdateReader {
 
     /// Takes over updates that came in messages. One that cannot be read is read again when its round closes, and refused then.
     func restore(_ answers: [RecordedAnswer], of session: Session) async throws {
-        guard let layout = session.layout, answers.contains(where: { $0.updateData != nil }) else { return }
-        let start = try await start(of: session, layout)
+        guard let startLayout = session.layout, let layout = session.updateLayout, answers.contains(where: { $0.updateData != nil })
+        else { return }
+        let start = try await start(of: session, startLayout)
         for recorded in answers {
             guard let update = recorded.answer.update, let data = recorded.updateData,
                 SHA256.hash(data: data).hexadecimal == update.sha256.lowercased(),
@@ -141,7 +142,7 @@ package actor UpdateReader {
 
     /// Of the weights that the session ends with, which need not be its newest.
     func parameters(of session: Session, weights: ObjectReference) async throws -> [Float]? {
-        guard let layout = session.layout else { return nil }
+        guard let layout = session.layout(of: weights) else { return nil }
         if let known, known.sha256 == weights.sha256 { return layout.parameters(of: known.parameters) }
         return layout.parameters(of: try Weights.decode(try await objects.get(weights.key), layout))
     }
@@ -164,7 +165,7 @@ package actor UpdateReader {
     func conclude(
         _ session: Session, weights: ObjectReference, metrics: Metrics, evaluation: Evaluation?
     ) async throws -> ObjectReference {
-        guard let layout = session.layout else { throw CohortError(.internal, "there is no model to write") }
+        guard let layout = session.layout(of: weights) else { throw CohortError(.internal, "there is no model to write") }
         let model = layout.model
         let schema = try await SchemaObject(of: session, in: objects).schema
         let parameters = layout.parameters(of: try Weights.decode(try await objects.get(weights.key), layout))

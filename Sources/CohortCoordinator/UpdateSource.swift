@@ -31,17 +31,25 @@ final class UpdateSource {
     private var digest: SHA256?
     private let sha256: String
 
+    /// Values that are still wanted; behind them come zeros. nil: all there are.
+    private var left: Int?
+
     /// One that is in memory.
-    init(_ parameters: [Float], of peerId: String?) {
+    /// - Parameter count: of its values that are wanted; nil: all.
+    init(_ parameters: [Float], of peerId: String?, values count: Int? = nil) {
         self.peerId = peerId
         values = parameters[...]
+        left = count
         feed = nil
         sha256 = ""
     }
 
     /// - Throws: ``CohortError`` `notFound`.
-    init(_ reference: ObjectReference, in objects: any ObjectStore, _ layout: WeightsLayout, of peerId: String?) async throws {
+    init(
+        _ reference: ObjectReference, in objects: any ObjectStore, _ layout: WeightsLayout, of peerId: String?, values count: Int? = nil
+    ) async throws {
         self.peerId = peerId
+        left = count
         sha256 = reference.sha256.lowercased()
         values = []
         stream = WeightsStream(layout, allowsChange: peerId != nil)
@@ -59,12 +67,15 @@ final class UpdateSource {
     /// What comes is the change of the round's weights. Known once the first values have come.
     var isChange: Bool { stream?.isChange ?? false }
 
-    func has(_ count: Int) -> Bool { values.count >= count }
+    func has(_ count: Int) -> Bool { values.count >= min(count, left ?? count) }
 
     /// Takes values that are there.
     func fill(_ row: UnsafeMutableBufferPointer<Float>) {
-        values.withUnsafeBufferPointer { values in _ = row.update(fromContentsOf: values.prefix(row.count)) }
-        values.removeFirst(row.count)
+        let count = min(row.count, left ?? row.count)
+        values.withUnsafeBufferPointer { values in _ = row.update(fromContentsOf: values.prefix(count)) }
+        if count < row.count { UnsafeMutableBufferPointer(rebasing: row[count...]).update(repeating: 0) }
+        values.removeFirst(count)
+        if let left { self.left = left - count }
     }
 
     /// - Parameter chunk: nil at the end.
@@ -84,7 +95,10 @@ final class UpdateSource {
     /// - Throws: ``CohortError`` `invalid` when its bytes are not those that were accepted.
     func end(isolation: isolated any Actor) async throws {
         guard let feed else { return }
-        while let chunk = try await feed.next() { try take(chunk) }
+        while let chunk = try await feed.next() {
+            try take(chunk)
+            values = []
+        }
         try stream?.finish()
         if let digest, digest.finalize().hexadecimal != sha256 { throw CohortError(.invalid, "its bytes changed") }
     }

@@ -187,6 +187,7 @@ actor Trainer {
         try checkModule(command, ownerId)
         let layout = command.layout
         try layout.check(command.optimizer)
+        try command.updateLayout.check(command.optimizer)
         let values: [Float]
         if let link = command.weightsUrl {
             values = try Weights.decode(try await weightsFile(command, at: link), layout)
@@ -194,11 +195,15 @@ actor Trainer {
             values = initialParameters(command.model, seed: command.modelSeed)
         }
         let weights = layout.parameters(of: values)
-        let state = layout.optimizerState(of: values, command.optimizer, steps: command.optimizerSteps ?? 0)
+        func state(_ own: OptimizerState?) -> OptimizerState? {
+            layout.optimizerState(of: values, command.optimizer, steps: command.optimizerSteps ?? 0, own: own)
+        }
         if let model, model.isUsable, model.spec == command.model {
-            try model.load(
-                parameters: weights, keepsOptimizer: command.optimizerState == .keep && rememberedSession == command.sessionId)
-            if let state { try model.load(optimizerState: state) }
+            let keeps = command.optimizerState == .keep && rememberedSession == command.sessionId
+            try model.load(parameters: weights, keepsOptimizer: keeps)
+            if let state = state(keeps && !layout.streams.isEmpty ? try model.optimizerState() : nil) {
+                try model.load(optimizerState: state)
+            }
             rememberedSession = command.sessionId
             return (model, values)
         }
@@ -211,7 +216,7 @@ actor Trainer {
         }
         let made = try loadedEngine().makeModel(command.model, module: module)
         try made.load(parameters: weights)
-        if let state { try made.load(optimizerState: state) }
+        if let state = state(nil) { try made.load(optimizerState: state) }
         model = made
         rememberedSession = command.sessionId
         return (made, values)
@@ -241,7 +246,7 @@ actor Trainer {
         _ progress: ProgressReporter
     ) async throws -> Update? {
         guard let link = command.updateUrl, let key = command.updateKey else { return nil }
-        let layout = command.layout
+        let layout = command.updateLayout
         let state = layout.streams.isEmpty || variates != nil ? nil : try model.optimizerState()
         var parameters = try model.parameters()
         if let variates {
@@ -405,15 +410,10 @@ extension String {
     fileprivate var safeFileName: String? { utf8.count == 64 && allSatisfy(\.isHexDigit) ? self : nil }
 }
 
-extension TrainCommand {
-    /// Of the weights' files that go there and back.
-    fileprivate var layout: WeightsLayout { WeightsLayout(model, streams: streams ?? []) }
-}
-
 extension WeightsLayout {
     /// - Throws: ``CohortError`` `invalid` when this is not what training by the optimizer leaves.
     fileprivate func check(_ optimizer: OptimizerSpec) throws {
-        if streams.isEmpty || streams == optimizer.streamNames { return }
+        if streams == optimizer.streamNames.filter(streams.contains) { return }
         let name = optimizer.name.rawValue
         guard streams == [Self.controlVariate] else {
             throw CohortError(.invalid, "streams are \(streams); \(name) has \(optimizer.streamNames)")

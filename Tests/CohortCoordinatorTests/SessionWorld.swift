@@ -221,10 +221,11 @@ private struct AnsweringPeer {
                 sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round, attempt: command.attempt,
                 results: results, update: nil)
         }
-        let layout = WeightsLayout(command.model, streams: command.streams ?? [])
+        let layout = command.updateLayout
         var parameters = layout.values(initialParameters(command.model, seed: command.modelSeed), nil)
         if let link = command.weightsUrl {
-            parameters = try Weights.decode(try await parts.objects.get(parts.key(link)), layout)
+            let start = try Weights.decode(try await parts.objects.get(parts.key(link)), command.layout)
+            parameters = layout == command.layout ? start : layout.values(command.layout.parameters(of: start), nil)
         }
         let bytes = try Weights.encode(layout, parameters.map { $0 + 0.001 })
         // One peer's come in the message, the other's as an object.

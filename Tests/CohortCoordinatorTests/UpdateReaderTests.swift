@@ -290,6 +290,53 @@ import Testing
         }
     }
 
+    /// Moments that are averaged in some rounds alone: updates have them and the round's weights have not, or the other way round.
+    @Test(arguments: [AggregationRule.mean, .median, .geometricMedian], [false, true])
+    func `streams of one round are not those of the next`(
+        rule: AggregationRule, isLarge: Bool
+    ) async throws {
+        try await withObjects { objects, executor in
+            let model = isLarge ? ModelSpec(inputs: 2_053, hidden: [2_050], outputs: 3, task: .classification) : Self.model
+            let count = model.parameterCount
+            #expect(count > UpdateReader.maxKept || !isLarge)
+            var session = Self.session(["a", "b", "c"])
+            (session.model, session.settings.rounds) = (model, 9)
+            (session.streams, session.streamPeriods) = (["exp_avg", "exp_avg_sq"], [3, 6])
+            func flat(_ values: Float...) -> [Float] { values.flatMap { [Float](repeating: $0, count: count) } }
+            session.weights = try await objects.put(try Weights.encode(model, flat(1)), key: "checkpoints/s/start.safetensors")
+            func aggregate(round: Int, _ updates: [[Float]], scale: Double) async throws -> [Float] {
+                session.round = round
+                let layout = try #require(session.updateLayout)
+                for (index, values) in updates.enumerated() {
+                    let update = try await objects.put(
+                        try Weights.encode(layout, values), key: "updates/s/g1-r\(round)-a0-\(index).safetensors")
+                    session.peers[index].answer = PeerAnswer(
+                        round: round, results: Self.done("", update: nil).results, update: update, answeredAt: Date())
+                }
+                let shares = session.peers.map { Share(peerId: $0.id, weight: 1 / 3, scale: $0.id == "c" ? scale : 1) }
+                // Another process, which read nothing before: of a large model the weights are read along.
+                let made = try await UpdateReader(objects, on: executor).aggregate(RoundOutcome(rule, shares), of: session)
+                session.weights = made.reference
+                let values = try Weights.decode(try await objects.get(made.reference.key), layout)
+                #expect(layout.parameters(of: values) == made.parameters)
+                return values
+            }
+            func near(_ values: [Float], _ expected: [Float], _ tolerance: Float = 1e-5) -> Bool {
+                values.count == expected.count && zip(values, expected).allSatisfy { abs($0 - $1) <= tolerance }
+            }
+            // An update that is shortened counts less in what is remembered as well; nothing of zeros is mixed in.
+            let sixth = try await aggregate(
+                round: 5, [flat(2, 10, 100), flat(2, 10, 100), flat(3, 10, 100)], scale: 0.5)
+            #expect(near(sixth, flat(rule == .mean ? 2 : 2, 10, 100), 1e-4))
+            // Behind these weights stand streams that nobody's update has now.
+            let seventh = try await aggregate(round: 6, [flat(4), flat(5), flat(6)], scale: 1)
+            #expect(near(seventh, flat(5), rule == .geometricMedian ? 1e-2 : 1e-5))
+            let third = try await aggregate(round: 2, [flat(5, 1), flat(5, 2), flat(5, 3)], scale: 1)
+            #expect(near(Array(third.prefix(count)), flat(5), 1e-4))
+            #expect(near(Array(third.suffix(count)), flat(2), 1e-2))
+        }
+    }
+
     @Test func `a shortened update moves the mean by that much less`() async throws {
         try await withObjects { objects, executor in
             let reader = UpdateReader(objects, on: executor)

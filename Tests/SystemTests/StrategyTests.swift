@@ -222,7 +222,8 @@ extension SystemSuite {
                 let peer = world.peer("peer", of: server, token: token)
                 try await eventually("one peer") { try await person.peers().contains { $0.status == .online } }
                 let csv = try world.blobs(rows: 240)
-                func settings(_ memory: OptimizerMemory?, rounds: Int = 5) -> SessionSettings {
+                // Seven rounds: with `keep` both moments go up in the sixth, and come down in the seventh.
+                func settings(_ memory: OptimizerMemory?, rounds: Int = 7) -> SessionSettings {
                     var settings = SessionSettings(
                         peers: 1, rounds: rounds, epochs: 1, batchSize: 16, lr: 0.01, hidden: [16], seed: 3, lrSchedule: .constant)
                     settings.optimizerState = memory

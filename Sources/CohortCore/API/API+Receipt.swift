@@ -7,8 +7,10 @@ extension API {
         /// Of the uploaded data, as hexadecimal SHA-256.
         public var datasetSha256: String
         public var model: ModelSpec
-        /// What stands behind the weights in every update: see ``TrainCommand/streams``.
+        /// What stands behind the weights in updates: see ``TrainCommand/streams``.
         public var streams: [String]
+        /// Each of `streams` stands in the updates of every so many rounds, but for the last; absent: in all.
+        public var streamPeriods: [Int]?
         /// The weights that training began with; absent: those that the seed means.
         public var start: ObjectReference?
         public var rounds: [Round]
@@ -31,6 +33,7 @@ extension API {
             datasetSha256 = dataset.object.sha256
             self.model = model
             streams = session.streams ?? []
+            streamPeriods = session.streamPeriods
             start = session.startWeights
             self.rounds = rounds.compactMap { round in
                 guard let outcome = round.outcome, let contributions = round.contributions, let sha256 = round.weightsSha256 else {

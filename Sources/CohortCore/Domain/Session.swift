@@ -59,6 +59,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var model: ModelSpec?
     /// What the optimizer remembers that is averaged with the weights, and stands behind them in their files; nil: nothing.
     public var streams: [String]?
+    /// Each of `streams` is averaged every so many rounds; nil: in every round.
+    public var streamPeriods: [Int]?
     /// Steps that it has made by the newest weights; nil: none.
     public var optimizerSteps: Int?
     /// What the server's own optimizer remembers, where the strategy has one.
@@ -137,8 +139,25 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
         return text.count == 32 && isDigits && end.elementsEqual("Z.csv".utf8)
     }
 
-    /// Of its weights' files; nil before there is a model.
-    public var layout: WeightsLayout? { model.map { WeightsLayout($0, streams: streams ?? []) } }
+    /// Of the weights that its round begins with; nil before there is a model.
+    public var layout: WeightsLayout? { layout(afterRound: round - 1) }
+
+    /// Of its round's updates, and of the weights that are made of them.
+    public var updateLayout: WeightsLayout? { layout(afterRound: round) }
+
+    /// Of weights of any of its rounds.
+    public func layout(of weights: ObjectReference) -> WeightsLayout? {
+        layout(afterRound: checkpoints.last { $0.weights == weights }?.round ?? -1)
+    }
+
+    private func layout(afterRound round: Int) -> WeightsLayout? {
+        model.map { model in
+            guard let streams, let streamPeriods else { return WeightsLayout(model, streams: streams ?? []) }
+            // After the last round nobody goes on from what is remembered.
+            guard round >= 0, round + 1 < settings.rounds else { return WeightsLayout(model) }
+            return WeightsLayout(model, streams: zip(streams, streamPeriods).filter { (round + 1) % max(1, $1) == 0 }.map(\.0))
+        }
+    }
 
     /// What keys of its updates begin with. Those that are kept stand apart: what has the other beginning is removed when the session has ended.
     public var updatePrefix: String { "\(settings.keepUpdates == true ? "kept" : "updates")/\(id)/" }

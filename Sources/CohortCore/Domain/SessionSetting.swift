@@ -235,7 +235,7 @@ extension SessionSetting {
             "Scale a step's gradient down to this norm (clip_grad_norm_); absent: never."),
         choice(
             "optimizer_state", standard: OptimizerMemory?.none,
-            "What becomes of the optimizer's moments when a round begins: average (as the weights are; unless said, up to 2 million parameters), keep (each peer goes on with its own; unless said, above) or reset.",
+            "What becomes of the optimizer's moments when a round begins: average (as the weights are; unless said, up to 2 million parameters), keep (each peer goes on with its own; the first are averaged every third round, the second every sixth; unless said, above) or reset.",
             read: { $0.optimizerState }, write: { $0.optimizerState = $1 }),
         number(
             "proximal_mu", \.proximalMu, Range(right: "0 or more") { $0 >= 0 },

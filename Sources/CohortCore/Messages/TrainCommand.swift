@@ -56,9 +56,11 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     public var proximalMu: Double?
     /// Whether the optimizer goes on with what it remembers of this session's last round here; absent: it does not.
     public var optimizerState: OptimizerMemory?
-    /// What the optimizer remembers that is averaged: it stands in weights' files behind the weights, as tensors `STREAM/NAME`, and is sent back the
-    /// same way. Or, as ["control_variate"], SCAFFOLD's variate: the mean of all peers' there, the peer's own in its update. Absent: nothing is.
+    /// What the optimizer remembers that is averaged: it stands in the file at `weights_url` behind the weights, as tensors `STREAM/NAME`. Or, as
+    /// ["control_variate"], SCAFFOLD's variate: the mean of all peers' there, the peer's own in its update. Absent: nothing is.
     public var streams: [String]?
+    /// What stands behind the weights in the update, the same way; absent: what `streams` says.
+    public var updateStreams: [String]?
     /// How the update is to be sent; absent: as weights.
     public var updateCompression: UpdateCompression?
     /// The last round of the session in which this peer's answer counted; absent: none did yet. What a peer keeps of an answer that did not count is void.
@@ -100,6 +102,12 @@ public struct TrainCommand: Codable, Hashable, Sendable {
 }
 
 extension TrainCommand {
+    /// Of the file at `weights_url`.
+    public var layout: WeightsLayout { WeightsLayout(model, streams: streams ?? []) }
+
+    /// Of the update.
+    public var updateLayout: WeightsLayout { WeightsLayout(model, streams: updateStreams ?? streams ?? []) }
+
     /// What the session's settings say of its steps.
     /// - Parameters:
     ///   - recipe: what its strategy says.

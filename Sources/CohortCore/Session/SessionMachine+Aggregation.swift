@@ -78,7 +78,7 @@ extension SessionMachine {
                 now, &step)
         }
         session.outer = outer
-        session.optimizerSteps = session.streams == nil ? nil : optimizerSteps(of: answers)
+        session.optimizerSteps = session.updateLayout?.streams.isEmpty ?? true ? nil : optimizerSteps(of: answers)
         if strategy.dealsBySpeed { correctSpeeds(answers) }
         discardOld(&step)
         let dropped = session.peers.filter {

@@ -91,7 +91,7 @@ extension SessionMachine {
     }
 
     /// That a peer's update can have: its size is the peer's word.
-    private var mostUpdateBytes: Int { 4 * (session.layout?.count ?? 0) + 1 << 20 }
+    private var mostUpdateBytes: Int { 4 * (session.updateLayout?.count ?? 0) + 1 << 20 }
 
     /// Takes over what was recorded before this machine began: answers to the round under way that its document does not have.
     public mutating func restore(_ answers: [RecordedAnswer]) {

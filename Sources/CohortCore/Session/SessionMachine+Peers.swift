@@ -14,11 +14,7 @@ extension SessionMachine {
         let memory = session.settings.optimizerState ?? strategy.optimizerMemory ?? OptimizerMemory.standard(for: model)
         // Said in the document: what it is does not change under way.
         session.settings.optimizerState = memory
-        let streams =
-            strategy.recipe(session.settings).controlVariates
-            ? [WeightsLayout.controlVariate]
-            : memory == .average && session.settings.rounds > 1 ? session.settings.optimizer.streamNames : []
-        session.streams = streams.isEmpty ? nil : streams
+        describeStreams(memory)
         session.expectedSeconds = expectedSeconds(dataset, model)
         session.ledger = RowLedger(rows: dataset.trainingRows)
         session.status = .running
@@ -29,6 +25,20 @@ extension SessionMachine {
         for warning in dataset.warnings { notify(.note, "Data: \(warning)", now, &step) }
         for note in strategy.notes(session.settings) { notify(.note, note, now, &step) }
         enableAll(now, &step)
+    }
+
+    /// What goes between the peers beside the weights.
+    private mutating func describeStreams(_ memory: OptimizerMemory) {
+        let names = session.settings.rounds > 1 ? session.settings.optimizer.streamNames : []
+        if strategy.recipe(session.settings).controlVariates {
+            session.streams = [WeightsLayout.controlVariate]
+        } else if memory == .average, !names.isEmpty {
+            session.streams = names
+        } else if memory == .keep, !names.isEmpty, !strategy.trainsOwnModels, !isBuffered {
+            // An update of an older round would have other streams than its round: what is buffered has none.
+            session.streams = names
+            session.streamPeriods = names.map(OptimizerMemory.averagingPeriod)
+        }
     }
 
     /// - Returns: what is to be said of it.

@@ -80,7 +80,8 @@ public enum OptimizerMemory: String, Codable, Sendable, CaseIterable {
     case average
     /// It starts without.
     case reset
-    /// Each peer goes on with its own from its last round. A peer that was restarted, or joins, starts without.
+    /// Each peer goes on with its own from its last round. Every third round the first moments (and SGD's velocity) are averaged, every sixth the
+    /// second as well (DES-LOC, arXiv 2505.22549). A peer that was restarted, or joins, starts without until then.
     case keep
 }
 

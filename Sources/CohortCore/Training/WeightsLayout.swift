@@ -26,13 +26,23 @@ public struct WeightsLayout: Hashable, Sendable {
     public func parameters(of values: [Float]) -> [Float] { streams.isEmpty ? values : Array(values.prefix(model.parameterCount)) }
 
     /// What an optimizer remembers, in the vector.
-    /// - Parameter steps: that it has made.
-    /// - Returns: nil where there is nothing to go on from.
-    public func optimizerState(of values: [Float], _ optimizer: OptimizerSpec, steps: Int) -> OptimizerState? {
+    /// - Parameters:
+    ///   - steps: that it has made.
+    ///   - own: what this machine's optimizer remembers, which stays where the vector says nothing; nil: nothing.
+    /// - Returns: nil where there is nothing to go on from: a part of what is remembered is no use without the rest.
+    public func optimizerState(
+        of values: [Float], _ optimizer: OptimizerSpec, steps: Int, own: OptimizerState? = nil
+    ) -> OptimizerState? {
         let count = model.parameterCount
-        guard steps > 0, !streams.isEmpty, values.count == self.count, Set(streams) == Set(optimizer.streamNames) else { return nil }
+        let names = Set(optimizer.streamNames)
+        guard !streams.isEmpty, values.count == self.count, names.isSuperset(of: streams) else { return nil }
         let parts = streams.enumerated().map { ($1, Array(values[((1 + $0) * count)..<((2 + $0) * count)])) }
-        return OptimizerState(optimizer: optimizer, steps: steps, streams: Dictionary(parts) { first, _ in first })
+        var state = OptimizerState(optimizer: optimizer, steps: steps, streams: Dictionary(parts) { first, _ in first })
+        if let own, own.steps > 0, Set(own.streams.keys) == names {
+            state.steps = own.steps
+            state.streams.merge(own.streams) { averaged, _ in averaged }
+        }
+        return state.steps > 0 && state.streams.count == names.count ? state : nil
     }
 
     /// SCAFFOLD's variate in the vector; nil: it has none.
@@ -49,6 +59,9 @@ public struct WeightsLayout: Hashable, Sendable {
 }
 
 extension OptimizerMemory {
+    /// With ``keep``, every so many rounds the peers' own are averaged (DES-LOC, arXiv 2505.22549): squares change slowly, and seldom need it.
+    static func averagingPeriod(of stream: String) -> Int { stream == "exp_avg_sq" ? 6 : 3 }
+
     /// Up to so many parameters what the optimizer remembers is averaged unless something else is said: 8 MB of weights, 24 with Adam's moments.
     public static let averagedParameters = 2 << 20
 

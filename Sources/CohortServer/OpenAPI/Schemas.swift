@@ -196,7 +196,11 @@ extension Schema {
                                 ], optional: ["mixing": whole]),
                             "contributions": list(named("Contribution")),
                         ], optional: ["validation": named("Metrics")])),
-            ], optional: ["start": named("ObjectReference")]),
+            ],
+            optional: [
+                "start": named("ObjectReference"),
+                "stream_periods": list(whole).about("Each of streams stands in the updates of every so many rounds; absent: of all."),
+            ]),
         "Contribution": record(
             ["peer_id": text, "peer_name": text, "samples": whole, "sha256": text],
             optional: [
