@@ -15,11 +15,11 @@ extension SessionRun {
                 let session = machine.session
                 let began = time.date
                 let outer = try StrategyCatalogue.named(session.settings.strategy).outerOptimizer(session.settings)
-                let combined = try await updates.combine(outcome, of: session, outer: outer)
+                var combined = try await updates.combine(outcome, of: session, outer: outer)
                 if let harm = try await harm(in: outcome, combined, outer, machine) {
                     return machine.handle(.harmful(peerId: harm.peerId, why: harm.why), now: clock.now())
                 }
-                let aggregate = try await updates.finish(combined, outer: outer)
+                let aggregate = try await updates.finish(&combined, outer: outer)
                 let aggregated = time.date
                 // Late uploads to the round are not wanted any more, unless they count in a later one.
                 if !machine.isBuffered {

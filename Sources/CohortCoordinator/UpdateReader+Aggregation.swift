@@ -15,9 +15,8 @@ extension UpdateReader {
 
     /// A round's updates as one, before the server's own step and before anything is stored.
     package struct Combined {
-        fileprivate var values: [Float]
-        fileprivate let round: Round
-        fileprivate var slots: [[Float]]
+        var values: [Float]
+        let round: Round
         package let contributions: [Contribution]
         /// The model's, without what optimizers remember.
         package var parameters: [Float] { round.layout.parameters(of: values) }
@@ -27,7 +26,8 @@ extension UpdateReader {
     /// answers give the same bits. In memory are one model, a slice of each update, and what the server remembers.
     /// - Throws: ``Changed`` when an update is not the one that was accepted, ``Diverged``.
     package func aggregate(_ outcome: RoundOutcome, of session: Session, outer: OuterOptimizer? = nil) async throws -> Aggregate {
-        try await finish(try await combine(outcome, of: session, outer: outer), outer: outer)
+        var combined = try await combine(outcome, of: session, outer: outer)
+        return try await finish(&combined, outer: outer)
     }
 
     /// - Throws: ``Changed`` when an update is not the one that was accepted.
@@ -37,37 +37,26 @@ extension UpdateReader {
         }
         guard !outcome.shares.isEmpty else { throw CohortError(.internal, "there is nothing to aggregate") }
         // A large model that the round began with is read along: two would be in memory else.
-        if layout.count > Self.maxKept { known = nil }
-        let names = outer?.slots ?? outcome.rule.slots
-        let slots = try await slots(names, of: session, layout.model)
-        let round = Round(outcome, session, layout, startLayout, center: outer == nil ? slots.first : nil)
+        if layout.count > maxKept { known = nil }
+        let hasCenter = outer == nil && !outcome.rule.slots.isEmpty && session.outer?.slots != nil
+        let round = Round(outcome, session, layout, startLayout, hasCenter: hasCenter)
+        try await checkSlots(outer?.slots ?? outcome.rule.slots, round)
         let (values, parts) = try await combined(round, try await combination(round))
-        return Combined(values: values, round: round, slots: slots, contributions: parts.map { $0.named(session) })
+        return Combined(values: values, round: round, contributions: parts.map { $0.named(session) })
     }
 
     /// Makes the server's step, and stores the weights.
+    /// - Parameter combined: whose values are taken out, so that they are in memory once.
     /// - Throws: ``Diverged``.
-    package func finish(_ combined: consuming Combined, outer: OuterOptimizer?) async throws -> Aggregate {
+    package func finish(_ combined: inout Combined, outer: OuterOptimizer?) async throws -> Aggregate {
         let (round, contributions) = (combined.round, combined.contributions)
         let (session, layout) = (round.session, round.layout)
-        let names = outer?.slots ?? round.outcome.rule.slots
-        var (values, slots) = (combined.values, combined.slots)
-        var state: OuterState?
-        if let outer {
-            state = try await step(outer, &values, &slots, round)
-        } else if !names.isEmpty {
-            slots = [try await change(to: values, round)]
-            state = OuterState()
-        }
+        var values: [Float] = []
+        swap(&values, &combined.values)
         // The generation is in its name: a coordinator that was fenced off writes none of its successor's.
         let key = "checkpoints/\(session.id)/g\(session.generation)-r\(session.round)"
-        if var remembered = state, !slots.isEmpty {
-            let reference = try await store(slots, try SlotsFile.header(layout.model, names), key: "\(key)-slots.safetensors")
-            knownSlots = (reference.sha256, slots)
-            remembered.slots = reference
-            state = remembered
-        }
-        let weights = try await store([values], try Weights.header(layout), key: "\(key).safetensors")
+        let state = try await step(outer, &values, round, key: "\(key)-slots.safetensors")
+        let weights = try await store(values, try Weights.header(layout), key: "\(key).safetensors")
         known = (weights.sha256, values)
         kept = [:]
         return Aggregate(
@@ -76,15 +65,15 @@ extension UpdateReader {
     }
 
     /// What is to be aggregated.
-    fileprivate struct Round {
+    struct Round {
         let outcome: RoundOutcome
         let session: Session
         /// Of the updates, and of what is made of them.
         let layout: WeightsLayout
         /// Of the weights that the round began with.
         let startLayout: WeightsLayout
-        /// The change of the round before, for a rule that goes by it.
-        let center: [Float]?
+        /// Whether there is a change of the round before, for a rule that goes by it.
+        let hasCenter: Bool
         let updates: [String: ObjectReference]
 
         var shares: [Share] { outcome.shares }
@@ -94,13 +83,13 @@ extension UpdateReader {
         var sharedCount: Int { layout == startLayout ? layout.count : modelCount }
 
         init(
-            _ outcome: RoundOutcome, _ session: Session, _ layout: WeightsLayout, _ startLayout: WeightsLayout, center: [Float]?
+            _ outcome: RoundOutcome, _ session: Session, _ layout: WeightsLayout, _ startLayout: WeightsLayout, hasCenter: Bool
         ) {
             self.outcome = outcome
             self.session = session
             self.layout = layout
             self.startLayout = startLayout
-            self.center = center
+            self.hasCenter = hasCenter
             updates = Dictionary(
                 session.peers.compactMap { peer in peer.answer?.update.map { (peer.id, $0) } }, uniquingKeysWith: { first, _ in first })
         }
@@ -131,23 +120,15 @@ extension UpdateReader {
     }
 
     /// Of the round's own weights.
-    private func startSource(_ round: Round) async throws -> UpdateSource {
+    func startSource(_ round: Round) async throws -> UpdateSource {
         let (layout, shared) = (round.startLayout, round.sharedCount)
-        if layout.count > Self.maxKept, let weights = round.session.weights, known?.sha256 != weights.sha256 {
+        if layout.count > maxKept, let weights = round.session.weights, known?.sha256 != weights.sha256 {
             // A file without streams is one that training began with: those are zeros then, which only reading it whole tells.
             if weights.bytes > 4 * layout.count {
                 return try await UpdateSource(weights, in: objects, layout, of: nil, values: shared)
             }
         }
         return UpdateSource(try await start(of: round.session, layout), of: nil, values: shared)
-    }
-
-    /// What is remembered, in the order of `names`; empty in the first round.
-    private func slots(_ names: [String], of session: Session, _ model: ModelSpec) async throws -> [[Float]] {
-        guard !names.isEmpty, let reference = session.outer?.slots else { return [] }
-        defer { knownSlots = nil }
-        if let known = knownSlots, known.sha256 == reference.sha256 { return known.slots }
-        return try SlotsFile.decode(try await objects.get(reference.key), model, names)
     }
 
     // MARK: The first pass
@@ -161,26 +142,19 @@ extension UpdateReader {
         }
         var sources = [try await startSource(round)]
         for share in round.shares { sources.append(try await source(share, round)) }
-        if let center = round.center { sources.append(UpdateSource(center, of: nil)) }
+        if round.hasCenter { sources += try await slotSources(round.outcome.rule.slots, round) }
         let count = sources.count - 1
         let sum = GramSum(count: count, values: round.modelCount)
         let scales = (0..<count).map { $0 < round.shares.count ? round.shares[$0].scale : 1 }
-        let walk = UpdateWalk(Array(sources.prefix(round.shares.count + 1)), values: round.layout.count)
+        let walk = UpdateWalk(sources, values: round.layout.count, width: sliceWidth)
         var position = 0
         while position < round.layout.count {
             let isModel = position < round.modelCount
-            let some = min(UpdateWalk.width, (isModel ? round.modelCount : round.layout.count) - position)
+            let some = min(sliceWidth, (isModel ? round.modelCount : round.layout.count) - position)
             try await walk.next(some, isModel: isModel, isolation: self)
             if isModel {
-                var rows = (1...round.shares.count).map { (values: walk.row($0), isChange: false) }
-                if let center = round.center {
-                    center[position..<(position + some)].withUnsafeBufferPointer {
-                        rows.append((values: $0, isChange: true))
-                        sum.add(rows, start: walk.row(0), scales: scales)
-                    }
-                } else {
-                    sum.add(rows, start: walk.row(0), scales: scales)
-                }
+                let rows = (1...count).map { (values: walk.row($0), isChange: $0 > round.shares.count) }
+                sum.add(rows, start: walk.row(0), scales: scales)
             }
             position += some
         }
@@ -227,10 +201,12 @@ extension UpdateReader {
         let read = (0..<count).filter { columns != nil || weights[$0] != 0 || mixture.gram == nil }
         var sources = [try await startSource(round)]
         for index in read { sources.append(try await source(round.shares[index], round)) }
-        let walk = UpdateWalk(sources, values: round.layout.count)
-        var sum = SliceSum(most: min(UpdateWalk.width, round.layout.count))
+        let usesCenter = round.hasCenter && mixture.combination.center != 0
+        if usesCenter { sources += try await slotSources(round.outcome.rule.slots, round) }
+        let walk = UpdateWalk(sources, values: round.layout.count, width: sliceWidth)
+        var sum = SliceSum(most: min(sliceWidth, round.layout.count))
         let mixesRows = mixture.mixing != nil || round.shares.contains { $0.scale != 1 }
-        var mixed = [Float](repeating: 0, count: columns != nil && mixesRows ? count * min(UpdateWalk.width, round.layout.count) : 0)
+        var mixed = [Float](repeating: 0, count: columns != nil && mixesRows ? count * min(sliceWidth, round.layout.count) : 0)
         var all = ChangeDots()
         var values = [Float](repeating: 0, count: round.layout.count)
         // Streams are no changes: what optimizers remember is a mean of theirs, without the round's own where the rule combines.
@@ -239,7 +215,7 @@ extension UpdateReader {
         var position = 0
         while position < round.layout.count {
             let isModel = position < round.modelCount
-            let some = min(UpdateWalk.width, (isModel ? round.modelCount : round.layout.count) - position)
+            let some = min(sliceWidth, (isModel ? round.modelCount : round.layout.count) - position)
             try await walk.next(some, isModel: isModel, isolation: self)
             values.withUnsafeMutableBufferPointer { values in
                 let result = UnsafeMutableBufferPointer(rebasing: values[position..<(position + some)])
@@ -261,9 +237,7 @@ extension UpdateReader {
                 } else {
                     let scale = isModel || inner <= 0 ? 1 : 1 / inner
                     Self.mix(rows, by: read.map { weights[$0] * scale }, start, &sum)
-                    if isModel, mixture.combination.center != 0, let center = round.center {
-                        center[position..<(position + some)].withUnsafeBufferPointer { sum.add($0, weight: mixture.combination.center) }
-                    }
+                    if isModel, usesCenter { sum.add(walk.row(read.count + 1), weight: mixture.combination.center) }
                     sum.store(in: result)
                 }
                 guard isModel else { return }
@@ -296,57 +270,20 @@ extension UpdateReader {
         for (row, weight) in zip(rows, weights) where weight != 0 { sum.add(row, weight: weight) }
     }
 
-    // MARK: The server's own step
-
-    /// On the weights, not on what the peers' optimizers remember.
-    private func step(
-        _ outer: OuterOptimizer, _ values: inout [Float], _ slots: inout [[Float]], _ round: Round
-    ) async throws -> OuterState {
-        let count = round.modelCount
-        let start = try await start(of: round.session, round.startLayout)
-        var mean = Array(values.prefix(count))
-        let state = outer.step(from: start[..<count], &mean, slots: &slots, state: round.session.outer)
-        values.replaceSubrange(..<count, with: mean)
-        guard values.prefix(count).allSatisfy({ $0.isFinite }) else {
-            throw Diverged(
-                message: "the server's own step made weights that are no numbers in round \(round.session.round + 1): lower server_lr or lr"
-            )
-        }
-        return state
-    }
-
-    /// Of the model's parameters in this round.
-    private func change(to values: [Float], _ round: Round) async throws -> [Float] {
-        let walk = UpdateWalk([try await startSource(round)], values: round.modelCount)
-        var change: [Float] = []
-        change.reserveCapacity(round.modelCount)
-        while change.count < round.modelCount {
-            let some = min(UpdateWalk.width, round.modelCount - change.count)
-            try await walk.next(some, isModel: true, isolation: self)
-            change += zip(values[change.count..<(change.count + some)], walk.row(0)).map { $0 - $1 }
-        }
-        return change
-    }
-
     // MARK: Writing
 
     /// A large file is written a piece at a time.
-    private func store(_ vectors: [[Float]], _ header: [UInt8], key: String) async throws -> ObjectReference {
-        let count = vectors.reduce(0) { $0 + $1.count }
-        guard count > Self.maxKept else {
+    private func store(_ values: [Float], _ header: [UInt8], key: String) async throws -> ObjectReference {
+        guard values.count > maxKept else {
             var bytes = header
-            bytes.reserveCapacity(header.count + 4 * count)
-            for values in vectors { values.withUnsafeBytes { bytes += $0 } }
+            bytes.reserveCapacity(header.count + 4 * values.count)
+            values.withUnsafeBytes { bytes += $0 }
             return try await objects.put(bytes, key: key)
         }
         let writer = try await objects.writer(key: key)
         do {
             try await writer.write(header)
-            for values in vectors {
-                for first in stride(from: 0, to: values.count, by: 256 << 10) {
-                    try await writer.write(values[first..<min(values.count, first + 256 << 10)].withUnsafeBytes { Array($0) })
-                }
-            }
+            try await writer.write(pieces: values)
             return try await writer.finish()
         } catch {
             await writer.abort()

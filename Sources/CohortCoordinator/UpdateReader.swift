@@ -8,8 +8,10 @@ import FoundationEssentials
 /// Reads one session's updates from the object store: large ones a piece at a time, small ones once. Hashing, checking and averaging run on
 /// the coordinator's thread for them, never on the cooperative pool.
 package actor UpdateReader {
-    /// Parameters of updates that were inspected and wait for their round to close, at most.
-    static let maxKept = 4 << 20
+    /// Parameters of updates that were inspected and wait for their round to close, at most; what has more is read and written by slices.
+    let maxKept: Int
+    /// Parameters of a slice: 256 KiB of each update.
+    let sliceWidth: Int
 
     let objects: any ObjectStore
     private let executor: ThreadExecutor
@@ -33,7 +35,9 @@ package actor UpdateReader {
         let message: String
     }
 
-    package init(_ objects: any ObjectStore, on executor: ThreadExecutor) {
+    package init(_ objects: any ObjectStore, on executor: ThreadExecutor, maxKept: Int = 4 << 20, sliceWidth: Int = 64 << 10) {
+        self.maxKept = maxKept
+        self.sliceWidth = sliceWidth
         self.objects = objects
         self.executor = executor
     }
@@ -63,7 +67,7 @@ package actor UpdateReader {
         if let known = kept[update.key], known.sha256 != sha256 { kept[update.key] = nil }
         let start = try await start(of: session, startLayout)
         var inspection = UpdateInspection(layout, start: start)
-        let keeps = event.updateData != nil || (kept.count + 1) * layout.count <= Self.maxKept
+        let keeps = event.updateData != nil || (kept.count + 1) * layout.count <= maxKept
         var parameters: [Float] = []
         if keeps || collects { parameters.reserveCapacity(layout.count) }
         let inline = try event.updateData.map { data in

@@ -3,13 +3,22 @@ import CohortSystem
 import CohortTraining
 import Crypto
 
-/// An object's bytes, a chunk at a time. Those of several are fetched at once, while nobody waits.
+/// An object's bytes, a chunk at a time. The next one is read while the last is worked on; those of several are fetched at once.
 actor ChunkFeed {
     private var chunks: AsyncThrowingStream<[UInt8], any Error>.AsyncIterator
+    /// Of its own, because it goes on between two calls. One chunk later it has ended, whatever becomes of the feed.
+    private var ahead: Task<[UInt8]?, any Error>?
 
     init(_ chunks: AsyncThrowingStream<[UInt8], any Error>) { self.chunks = chunks.makeAsyncIterator() }
 
+    /// - Returns: nil at the end.
     func next() async throws -> [UInt8]? {
+        let chunk = if let ahead { try await ahead.value } else { try await read() }
+        ahead = chunk == nil ? nil : Task { try await read() }
+        return chunk
+    }
+
+    private func read() async throws -> [UInt8]? {
         // The iterator is this actor's alone, and asked for one chunk at a time.
         var chunks = chunks
         let chunk = try await chunks.next(isolation: self)
@@ -18,32 +27,34 @@ actor ChunkFeed {
     }
 }
 
-/// Weights that are read in lockstep with others, a slice of each at a time, hashed as they come.
+/// Numbers that are read in lockstep with others, a slice of each at a time, hashed as they come.
 final class UpdateSource {
     /// Whose update it is; nil: the server's own.
     let peerId: String?
-    /// Read and not used yet.
-    private var values: ArraySlice<Float>
     /// nil: all is in memory.
     let feed: ChunkFeed?
     private var stream: WeightsStream?
-    /// nil: the store itself has proved its bytes to be right.
+    private var memory: ArraySlice<Float> = []
+    /// Numbers that are still wanted; behind them come zeros. nil: all there are.
+    private var left: Int?
+    /// nil: the store itself has proved its bytes to be right, or they are a part.
     private var digest: SHA256?
     private let sha256: String
+    /// Whether what stands behind the numbers belongs to it.
+    private let isWhole: Bool
 
-    /// Values that are still wanted; behind them come zeros. nil: all there are.
-    private var left: Int?
-
-    /// One that is in memory.
-    /// - Parameter count: of its values that are wanted; nil: all.
-    init(_ parameters: [Float], of peerId: String?, values count: Int? = nil) {
+    /// Of numbers in memory.
+    /// - Parameter count: of them that are wanted; nil: all.
+    init(_ numbers: [Float], of peerId: String?, values count: Int? = nil) {
         self.peerId = peerId
-        values = parameters[...]
+        memory = numbers[...]
         left = count
         feed = nil
         sha256 = ""
+        isWhole = true
     }
 
+    /// Of weights, or an update.
     /// - Throws: ``CohortError`` `notFound`.
     init(
         _ reference: ObjectReference, in objects: any ObjectStore, _ layout: WeightsLayout, of peerId: String?, values count: Int? = nil
@@ -51,8 +62,8 @@ final class UpdateSource {
         self.peerId = peerId
         left = count
         sha256 = reference.sha256.lowercased()
-        values = []
         stream = WeightsStream(layout, allowsChange: peerId != nil)
+        isWhole = true
         if let served = objects as? any ServedObjectStore {
             let (stored, chunks) = try await served.open(reference.key)
             // What it is read as is what it was stored as: then its being whole is proved by the store.
@@ -64,41 +75,63 @@ final class UpdateSource {
         }
     }
 
-    /// What comes is the change of the round's weights. Known once the first values have come.
+    /// Of the server's own numbers that stand in an object from a byte on.
+    /// - Throws: ``CohortError`` `notFound`.
+    init(numbers count: Int, at offset: Int, of key: String, in objects: any ObjectStore) async throws {
+        peerId = nil
+        left = count
+        sha256 = ""
+        stream = WeightsStream(numbers: count)
+        isWhole = false
+        feed = ChunkFeed(try await objects.read(key, from: offset))
+    }
+
+    /// What comes is the change of the round's weights. Known once the first numbers have come.
     var isChange: Bool { stream?.isChange ?? false }
 
-    func has(_ count: Int) -> Bool { values.count >= min(count, left ?? count) }
-
-    /// Takes values that are there.
-    func fill(_ row: UnsafeMutableBufferPointer<Float>) {
-        let count = min(row.count, left ?? row.count)
-        values.withUnsafeBufferPointer { values in _ = row.update(fromContentsOf: values.prefix(count)) }
-        if count < row.count { UnsafeMutableBufferPointer(rebasing: row[count...]).update(repeating: 0) }
-        values.removeFirst(count)
-        if let left { self.left = left - count }
+    /// Takes numbers that are there.
+    /// - Returns: how many; fewer than there is room for when a chunk has to come first.
+    /// - Throws: ``CohortError`` `invalid` for bytes that are no such weights.
+    func fill(_ row: UnsafeMutableBufferPointer<Float>) throws -> Int {
+        let wanted = min(row.count, left ?? row.count)
+        let room = UnsafeMutableBufferPointer(rebasing: row[..<wanted])
+        var filled = 0
+        if wanted > 0, stream != nil {
+            filled = try stream?.read(into: room) ?? 0
+        } else if wanted > 0 {
+            guard memory.count >= wanted else {
+                throw CohortError(.internal, "\(memory.count) numbers are left where \(wanted) are wanted")
+            }
+            filled = memory.withUnsafeBufferPointer { room.update(fromContentsOf: $0.prefix(wanted)) }
+            memory = memory.dropFirst(filled)
+        }
+        if let left { self.left = left - filled }
+        guard filled == wanted, wanted < row.count else { return filled }
+        UnsafeMutableBufferPointer(rebasing: row[wanted...]).update(repeating: 0)
+        return row.count
     }
 
     /// - Parameter chunk: nil at the end.
-    /// - Throws: ``CohortError`` `invalid` for bytes that are no such weights, or not those that were accepted, and when they end early.
+    /// - Throws: ``CohortError`` `invalid` for bytes that end early, or are too many.
     func take(_ chunk: [UInt8]?) throws {
         guard let chunk else {
             try stream?.finish()
             throw CohortError(.invalid, "the weights end early")
         }
         digest?.update(data: chunk)
-        try stream?.feed(chunk) { floats in
-            if values.isEmpty { values = floats[...] } else { values += floats }
-        }
+        stream?.append(chunk)
     }
 
-    /// Reads what is behind the values, which should be nothing.
+    /// Reads what is behind the numbers that were wanted.
     /// - Throws: ``CohortError`` `invalid` when its bytes are not those that were accepted.
     func end(isolation: isolated any Actor) async throws {
-        guard let feed else { return }
-        while let chunk = try await feed.next() {
-            try take(chunk)
-            values = []
-        }
+        guard let feed, isWhole else { return }
+        var isOver = false
+        repeat {
+            // Of weights whose rest nobody wanted.
+            try stream?.skip()
+            if let chunk = try await feed.next() { try take(chunk) } else { isOver = true }
+        } while !isOver
         try stream?.finish()
         if let digest, digest.finalize().hexadecimal != sha256 { throw CohortError(.invalid, "its bytes changed") }
     }
@@ -106,9 +139,7 @@ final class UpdateSource {
 
 /// Several sources in lockstep: in memory is a slice of each.
 final class UpdateWalk {
-    /// 256 KiB of each source.
-    static let width = 64 << 10
-    /// Chunks that are fetched at once: each is held twice for a moment.
+    /// Chunks that are fetched at once.
     private static let atOnce = 8
 
     private let sources: [UpdateSource]
@@ -116,24 +147,30 @@ final class UpdateWalk {
     private let buffer: UnsafeMutableBufferPointer<Float>
     private var count = 0
 
-    /// - Parameter values: of each source.
-    init(_ sources: [UpdateSource], values: Int) {
+    /// - Parameters:
+    ///   - values: of each source.
+    ///   - width: of a slice.
+    init(_ sources: [UpdateSource], values: Int, width: Int) {
         self.sources = sources
-        width = max(1, min(Self.width, values))
-        buffer = .allocate(capacity: sources.count * width)
+        self.width = max(1, min(width, values))
+        buffer = .allocate(capacity: sources.count * self.width)
         buffer.initialize(repeating: 0)
     }
 
     deinit { buffer.deallocate() }
 
-    /// Reads the next `count` values of every source, at most ``width``.
+    /// Reads the next `count` values of every source, at most a slice.
     /// - Parameter isModel: whether they are the model's: then changes become weights by the first source, which has those that the round began with.
     /// - Throws: ``UpdateReader/Changed`` for a peer's update that is not what was accepted.
     func next(_ count: Int, isModel: Bool, isolation: isolated any Actor) async throws {
         self.count = count
+        var filled = [Int](repeating: 0, count: sources.count)
         while true {
-            let feeds = sources.enumerated().compactMap { index, source in
-                source.has(count) ? nil : source.feed.map { (index: index, feed: $0) }
+            var feeds: [(index: Int, feed: ChunkFeed)] = []
+            for (index, source) in sources.enumerated() where filled[index] < count {
+                let room = UnsafeMutableBufferPointer(rebasing: buffer[(index * width + filled[index])..<(index * width + count)])
+                do { filled[index] += try source.fill(room) } catch let error as CohortError { throw Self.problem(error, source) }
+                if filled[index] < count, let feed = source.feed { feeds.append((index, feed)) }
             }
             guard !feeds.isEmpty else { break }
             for first in stride(from: 0, to: feeds.count, by: Self.atOnce) {
@@ -144,10 +181,8 @@ final class UpdateWalk {
                 }
             }
         }
-        for (index, source) in sources.enumerated() {
-            let row = UnsafeMutableBufferPointer(rebasing: buffer[(index * width)..<(index * width + count)])
-            source.fill(row)
-            if isModel, source.isChange { UpdateFile.add(self.row(0), to: row) }
+        for (index, source) in sources.enumerated() where isModel && source.isChange {
+            UpdateFile.add(row(0), to: UnsafeMutableBufferPointer(rebasing: buffer[(index * width)..<(index * width + count)]))
         }
     }
 

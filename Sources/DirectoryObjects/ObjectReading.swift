@@ -5,7 +5,7 @@ import Synchronization
 
 /// A read of one object from an offset on, chunk by chunk as its reader asks; it blocks.
 final class ObjectReading: Sendable {
-    static let chunkSize = 1 << 20
+    static let chunkSize = 256 << 10
 
     private struct Position {
         var offset: Int

@@ -7,8 +7,10 @@ import Synchronization
 public final class MemoryObjects: ObjectStore {
     public let bucket = "cohort"
     private let objects = Mutex<[String: [UInt8]]>([:])
+    private let chunk: Int
 
-    public init() {}
+    /// - Parameter chunk: bytes that come at once when an object is read.
+    public init(chunk: Int = 1 << 20) { self.chunk = chunk }
 
     public func ready() async throws {}
 
@@ -29,10 +31,10 @@ public final class MemoryObjects: ObjectStore {
             throw CohortError(.invalid, "offset \(offset) is not within the \(bytes.count) bytes of '\(key)'")
         }
         let position = Mutex(offset)
-        return AsyncThrowingStream {
+        return AsyncThrowingStream { [chunk] in
             position.withLock { position in
                 guard position < bytes.count else { return nil }
-                let end = min(position + (1 << 20), bytes.count)
+                let end = min(position + chunk, bytes.count)
                 defer { position = end }
                 return Array(bytes[position..<end])
             }

@@ -68,6 +68,7 @@ public struct StrategyContract: Sendable {
             try expect(result.allSatisfy { $0.isFinite }, "the weights are no numbers")
         },
         StrategyContract(name: "resuming after each round gives the same bits") { try await resuming($0) },
+        StrategyContract(name: "updates in pieces, and a model in slices, give the same bits") { try await pieces($0) },
         StrategyContract(name: "every row is dealt, and to nobody twice in a share") { strategy in
             for peers in [1, 2, 5] {
                 let places = (0..<peers).map { number in
@@ -147,14 +148,31 @@ public struct StrategyContract: Sendable {
         try expect(through.count == model.parameterCount, "there are \(through.count) parameters")
     }
 
-    private static func rounds(_ strategy: any Strategy, resumes: Bool) async throws -> ([Float], Session) {
+    /// However bytes come from the store, and however large the model is for the memory.
+    private static func pieces(_ strategy: any Strategy) async throws {
+        let (whole, session) = try await rounds(strategy, resumes: false)
+        let (slices, other) = try await rounds(strategy, resumes: true, maxKept: 0, sliceWidth: 7)
+        for chunk in [1, 5, 64] {
+            let (pieces, third) = try await rounds(strategy, resumes: true, chunk: chunk, maxKept: 0, sliceWidth: 7)
+            try expect(pieces == slices && third.outer?.slots?.sha256 == other.outer?.slots?.sha256, "\(chunk) bytes at a time give others")
+        }
+        let rule = strategy.outcome(of: [StrategyAnswer(peerId: "a", samples: 1)], session.settings).rule
+        // Sums over whole updates are rounded slice by slice.
+        let tolerance: Float = rule.combines || strategy.outerOptimizer(session.settings)?.needsSize(nil) == true ? 1e-6 : 0
+        try expect(zip(whole, slices).allSatisfy { abs($0 - $1) <= tolerance }, "slices of 7 parameters give others")
+    }
+
+    private static func rounds(
+        _ strategy: any Strategy, resumes: Bool, chunk: Int = 1 << 20, maxKept: Int = 4 << 20, sliceWidth: Int = 64 << 10
+    ) async throws -> ([Float], Session) {
         let executor = try ThreadExecutor()
         defer { executor.end() }
-        let objects = MemoryObjects()
+        let objects = MemoryObjects(chunk: chunk)
+        func makeReader() -> UpdateReader { UpdateReader(objects, on: executor, maxKept: maxKept, sliceWidth: sliceWidth) }
         var session = session(strategy, peers: ["a", "b"])
         session.streams = ["exp_avg", "exp_avg_sq"]
         let layout = WeightsLayout(model, streams: ["exp_avg", "exp_avg_sq"])
-        var reader = UpdateReader(objects, on: executor)
+        var reader = makeReader()
         var parameters: [Float] = []
         for round in 0..<4 {
             session.round = round
@@ -168,7 +186,7 @@ public struct StrategyContract: Sendable {
             }
             let outcome = strategy.outcome(
                 of: session.peers.map { StrategyAnswer(peerId: $0.id, samples: $0.answer?.results.samples ?? 0) }, session.settings)
-            if resumes { reader = UpdateReader(objects, on: executor) }
+            if resumes { reader = makeReader() }
             let result = try await reader.aggregate(outcome, of: session, outer: strategy.outerOptimizer(session.settings))
             (session.weights, session.outer, parameters) = (result.reference, result.outer, result.parameters)
         }

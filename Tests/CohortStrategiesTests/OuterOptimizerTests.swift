@@ -13,7 +13,7 @@ import Testing
         var all: [[Float]] = []
         for change in Self.changes {
             var mean = zip(weights, change).map { $0 + $1 }
-            state = outer.step(from: weights[...], &mean, slots: &slots, state: state)
+            state = outer.step(from: weights, &mean, slots: &slots, state: state)
             weights = mean
             all.append(weights)
         }
@@ -40,7 +40,7 @@ import Testing
         var (weights, slots, state): ([Float], [[Float]], OuterState?) = ([0], [], nil)
         for _ in 0..<200 {
             var mean = [weights[0] + 0.01]
-            state = outer.step(from: weights[...], &mean, slots: &slots, state: state)
+            state = outer.step(from: weights, &mean, slots: &slots, state: state)
             weights = mean
         }
         // 200 changes of 0.01, but for those that momentum still holds.

@@ -24,56 +24,98 @@ public enum OuterOptimizer: Hashable, Sendable {
         }
     }
 
-    /// One round's step, slot by slot in place: the same numbers give the same bits.
+    /// Whether ``step(after:size:)`` goes by how large the round's change is.
+    public func needsSize(_ state: OuterState?) -> Bool {
+        if case .adaptive = self { state == nil || state?.learningRate == 0 } else { false }
+    }
+
+    /// - Parameters:
+    ///   - state: of the rounds before; nil in the first.
+    ///   - size: the root mean square of the round's change, where ``needsSize(_:)`` asks for it.
+    /// - Returns: nil in a first round that changed nothing, which says nothing of a step's size: the mean is the model.
+    public func step(after state: OuterState?, size: Double) -> Step? {
+        switch self {
+        case .momentum(_, let learningRate, _):
+            return Step(optimizer: self, state: OuterState(learningRate: learningRate), initial: [0])
+        case .adaptive(_, _, _, let given, let givenTau):
+            let isFirst = needsSize(state)
+            guard size > 0 || !isFirst else { return nil }
+            let learningRate = isFirst ? given ?? size : state?.learningRate ?? size
+            let tau = isFirst ? givenTau ?? size / 10 : state?.tau ?? size / 10
+            return Step(optimizer: self, state: OuterState(learningRate: learningRate, tau: tau), initial: [0, Float(tau * tau)])
+        }
+    }
+
+    /// One round's step, each parameter by itself: the same numbers give the same bits, in slices as in one go.
+    public struct Step: Sendable {
+        fileprivate let optimizer: OuterOptimizer
+        /// From here on.
+        public let state: OuterState
+        /// What each of ``OuterOptimizer/slots`` begins with.
+        public let initial: [Float]
+
+        /// - Parameters:
+        ///   - start: weights that the round began with.
+        ///   - mean: the peers' mean of them, which becomes the new weights.
+        ///   - slots: what is remembered of them, in the order of ``OuterOptimizer/slots``.
+        public func apply(
+            from start: UnsafeBufferPointer<Float>, to mean: UnsafeMutableBufferPointer<Float>, slots: [UnsafeMutableBufferPointer<Float>]
+        ) {
+            switch optimizer {
+            case .momentum(let beta, let learningRate, let nesterov):
+                for index in 0..<start.count {
+                    let change = Double(mean[index]) - Double(start[index])
+                    let velocity = beta * Double(slots[0][index]) + change
+                    slots[0][index] = Float(velocity)
+                    mean[index] = Float(Double(start[index]) + learningRate * (nesterov ? change + beta * velocity : velocity))
+                }
+            case .adaptive(let rule, let beta1, let beta2, _, _):
+                let (learningRate, tau) = (state.learningRate ?? 0, state.tau ?? 0)
+                for index in 0..<start.count {
+                    let change = Double(mean[index]) - Double(start[index])
+                    let square = change * change
+                    let moment = beta1 * Double(slots[0][index]) + (1 - beta1) * change
+                    let old = Double(slots[1][index])
+                    let second =
+                        switch rule {
+                        case .adagrad: old + square
+                        case .adam: beta2 * old + (1 - beta2) * square
+                        case .yogi: old - (1 - beta2) * square * (old > square ? 1 : old < square ? -1 : 0)
+                        }
+                    (slots[0][index], slots[1][index]) = (Float(moment), Float(second))
+                    mean[index] = Float(Double(start[index]) + learningRate * moment / (max(0, second).squareRoot() + tau))
+                }
+            }
+        }
+    }
+
+    /// A step of whole vectors.
     /// - Parameters:
     ///   - start: the weights that the round began with; `mean`: the peers' mean, which becomes the new weights. Both have a number a parameter.
     ///   - slots: in the order of ``slots``; empty in the first round.
     ///   - state: of the rounds before; nil in the first.
     /// - Returns: the state from here on.
-    public func step(from start: ArraySlice<Float>, _ mean: inout [Float], slots: inout [[Float]], state: OuterState?) -> OuterState {
-        let count = start.count
-        let first = start.startIndex
-        switch self {
-        case .momentum(let beta, let learningRate, let nesterov):
-            if slots.isEmpty { slots = [[Float](repeating: 0, count: count)] }
-            for index in 0..<count {
-                let change = Double(mean[index]) - Double(start[first + index])
-                let velocity = beta * Double(slots[0][index]) + change
-                slots[0][index] = Float(velocity)
-                mean[index] = Float(Double(start[first + index]) + learningRate * (nesterov ? change + beta * velocity : velocity))
-            }
-            return OuterState(learningRate: learningRate)
-        case .adaptive(let rule, let beta1, let beta2, let given, let givenTau):
-            var squares = 0.0
-            for index in 0..<count {
-                let change = Double(mean[index]) - Double(start[first + index])
-                squares += change * change
-            }
-            let size = count > 0 ? (squares / Double(count)).squareRoot() : 0
-            // A first round that changed nothing says nothing of a step's size: then steps are as the peers made them.
-            guard size > 0 || state != nil else { return OuterState(learningRate: 0) }
-            let isFirst = state == nil || state?.learningRate == 0
-            let learningRate = isFirst ? given ?? size : state?.learningRate ?? size
-            let tau = isFirst ? givenTau ?? size / 10 : state?.tau ?? size / 10
-            if slots.isEmpty {
-                slots = [[Float](repeating: 0, count: count), [Float](repeating: Float(tau * tau), count: count)]
-            }
-            for index in 0..<count {
-                let change = Double(mean[index]) - Double(start[first + index])
-                let square = change * change
-                let moment = beta1 * Double(slots[0][index]) + (1 - beta1) * change
-                let old = Double(slots[1][index])
-                let second =
-                    switch rule {
-                    case .adagrad: old + square
-                    case .adam: beta2 * old + (1 - beta2) * square
-                    case .yogi: old - (1 - beta2) * square * (old > square ? 1 : old < square ? -1 : 0)
-                    }
-                (slots[0][index], slots[1][index]) = (Float(moment), Float(second))
-                mean[index] = Float(Double(start[first + index]) + learningRate * moment / (max(0, second).squareRoot() + tau))
-            }
-            return OuterState(learningRate: learningRate, tau: tau)
+    public func step(from start: [Float], _ mean: inout [Float], slots: inout [[Float]], state: OuterState?) -> OuterState {
+        let squares = zip(mean, start).reduce(0) { sum, pair in
+            let change = Double(pair.0) - Double(pair.1)
+            return sum + change * change
         }
+        let size = start.isEmpty ? 0 : (squares / Double(start.count)).squareRoot()
+        guard let step = step(after: state, size: size) else { return OuterState(learningRate: 0) }
+        if slots.isEmpty { slots = step.initial.map { [Float](repeating: $0, count: start.count) } }
+        var flat = Array(slots.joined())
+        start.withUnsafeBufferPointer { start in
+            mean.withUnsafeMutableBufferPointer { mean in
+                flat.withUnsafeMutableBufferPointer { flat in
+                    let rows = step.initial.indices.map { index in
+                        UnsafeMutableBufferPointer(rebasing: flat[(index * start.count)..<((index + 1) * start.count)])
+                    }
+                    step.apply(from: start, to: mean, slots: rows)
+                }
+            }
+        }
+        slots = step.initial.indices.map { Array(flat[($0 * start.count)..<(($0 + 1) * start.count)]) }
+        return step.state
     }
 }
 

@@ -40,25 +40,33 @@ public enum UpdateFile {
             let count = bytes.count / width
             return [Float](unsafeUninitializedCapacity: count) { floats, initialized in
                 initialized = count
-                guard let to = floats.baseAddress, let from = bytes.baseAddress else { return }
-                switch kind {
-                case .plain, .scales: UnsafeMutableRawBufferPointer(floats).copyMemory(from: bytes)
-                case .ieee, .brain:
-                    let halves = [UInt16](unsafeUninitializedCapacity: count) { halves, initialized in
-                        UnsafeMutableRawBufferPointer(halves).copyMemory(from: bytes)
-                        initialized = count
-                    }
-                    cohort_from_half(to, halves, count, kind == .brain ? 1 : 0)
-                case .int8:
-                    scales.withUnsafeBufferPointer { scales in
-                        guard let own = scales.baseAddress else { return }
-                        cohort_from_int8(to, from.assumingMemoryBound(to: Int8.self), own + firstScale, first, count)
-                    }
-                case .log8:
-                    scales.withUnsafeBufferPointer { scales in
-                        guard let own = scales.baseAddress else { return }
-                        cohort_from_log8(to, from.assumingMemoryBound(to: UInt8.self), own + firstScale, first, count)
-                    }
+                write(bytes, from: first, scales: scales, to: UnsafeMutableBufferPointer(rebasing: floats[..<count]))
+            }
+        }
+
+        /// - Parameters:
+        ///   - first: of the part's numbers.
+        ///   - floats: room for as many as `bytes` hold.
+        func write(_ bytes: UnsafeRawBufferPointer, from first: Int, scales: [Float], to floats: UnsafeMutableBufferPointer<Float>) {
+            let count = floats.count
+            guard let to = floats.baseAddress, let from = bytes.baseAddress else { return }
+            switch kind {
+            case .plain, .scales: UnsafeMutableRawBufferPointer(floats).copyMemory(from: bytes)
+            case .ieee, .brain:
+                let halves = [UInt16](unsafeUninitializedCapacity: count) { halves, initialized in
+                    UnsafeMutableRawBufferPointer(halves).copyMemory(from: bytes)
+                    initialized = count
+                }
+                cohort_from_half(to, halves, count, kind == .brain ? 1 : 0)
+            case .int8:
+                scales.withUnsafeBufferPointer { scales in
+                    guard let own = scales.baseAddress else { return }
+                    cohort_from_int8(to, from.assumingMemoryBound(to: Int8.self), own + firstScale, first, count)
+                }
+            case .log8:
+                scales.withUnsafeBufferPointer { scales in
+                    guard let own = scales.baseAddress else { return }
+                    cohort_from_log8(to, from.assumingMemoryBound(to: UInt8.self), own + firstScale, first, count)
                 }
             }
         }

@@ -3,9 +3,13 @@ import FoundationEssentials
 
 /// Reads weights, or an update, as their bytes arrive, so that whoever sums them never holds a second model.
 public struct WeightsStream {
-    private let layout: WeightsLayout
+    /// nil: the bytes are numbers and nothing else.
+    private let layout: WeightsLayout?
     private let allowsChange: Bool
-    private var pending: [UInt8] = []
+    private let total: Int
+    /// What came and was not read yet, from `used` on.
+    private var bytes: [UInt8] = []
+    private var used = 0
     private var isHeaderRead = false
     /// Parts that are not read to their end yet.
     private var parts: ArraySlice<UpdateFile.Part> = []
@@ -20,65 +24,125 @@ public struct WeightsStream {
     public init(_ layout: WeightsLayout, allowsChange: Bool = false) {
         self.layout = layout
         self.allowsChange = allowsChange
-        remaining = layout.count
+        total = layout.count
+        remaining = total
+    }
+
+    /// Of so many numbers of 4 bytes, without a header.
+    public init(numbers: Int) {
+        layout = nil
+        allowsChange = false
+        total = numbers
+        remaining = numbers
+        parts = [UpdateFile.Part(kind: .plain, count: numbers)]
+        isHeaderRead = true
+    }
+
+    /// The next bytes, for ``read(into:)``.
+    public mutating func append(_ chunk: [UInt8]) {
+        if used == bytes.count {
+            bytes = chunk
+        } else {
+            var rest = Array(bytes[used...])
+            rest += chunk
+            bytes = rest
+        }
+        used = 0
+    }
+
+    /// Reads what has come, in the order of the flat parameter vector.
+    /// - Returns: how many numbers; fewer than there is room for when more bytes have to come first.
+    /// - Throws: ``CohortError`` `invalid` as soon as the bytes cannot be this model's.
+    public mutating func read(into floats: UnsafeMutableBufferPointer<Float>) throws -> Int {
+        var filled = 0
+        while filled < floats.count {
+            let count = min(try available(), floats.count - filled)
+            guard count > 0, let part = parts.first else { break }
+            let end = used + count * part.width
+            bytes.withUnsafeBytes { bytes in
+                part.write(
+                    UnsafeRawBufferPointer(rebasing: bytes[used..<end]), from: done, scales: scales,
+                    to: UnsafeMutableBufferPointer(rebasing: floats[filled..<(filled + count)]))
+            }
+            filled += count
+            remaining -= count
+            pass(count, to: end)
+        }
+        return filled
+    }
+
+    /// Passes over what has come.
+    public mutating func skip() throws {
+        while case let count = try available(), count > 0, let part = parts.first {
+            remaining -= count
+            pass(count, to: used + count * part.width)
+        }
     }
 
     /// Hands out the floats in the order of the flat parameter vector.
     /// - Throws: ``CohortError`` `invalid` as soon as the bytes cannot be this model's.
     public mutating func feed(_ chunk: [UInt8], _ take: ([Float]) throws -> Void) throws {
-        var pending = chunk
-        if !self.pending.isEmpty {
-            pending = self.pending + chunk
-            self.pending = []
-        }
-        var used = 0
-        defer { if used < pending.count { self.pending = Array(pending[used...]) } }
-        if !isHeaderRead {
-            guard pending.count >= 8 else { return }
-            let needed = try Safetensors.headerBytes(pending)
-            guard pending.count >= needed else { return }
-            var compression = UpdateCompression.none
-            if try !pending.starts(with: Weights.header(layout)) {
-                if allowsChange, let found = try UpdateFile.compression(header: pending[..<needed], layout) {
-                    compression = found
-                    isChange = true
-                } else {
-                    try Safetensors(header: pending[..<needed]).check(layout)
-                }
-            }
-            parts = UpdateFile.parts(layout, compression)[...]
-            used = needed
-            isHeaderRead = true
-        }
-        while let part = parts.first {
-            let count = min(part.count - done, (pending.count - used) / part.width)
-            guard count > 0 else { break }
-            let floats = pending.withUnsafeBytes {
-                part.floats(UnsafeRawBufferPointer(rebasing: $0[used..<(used + count * part.width)]), from: done, scales: scales)
-            }
-            used += count * part.width
-            done += count
-            if part.kind == .scales {
-                scales += floats
-            } else {
-                remaining -= floats.count
-                try take(floats)
-            }
-            if done == part.count {
-                parts.removeFirst()
-                done = 0
-            }
-        }
-        guard !parts.isEmpty || used == pending.count else {
-            throw CohortError(.invalid, "the weights hold more bytes than the \(layout.count) numbers that belong there")
+        append(chunk)
+        while true {
+            let count = try available()
+            guard count > 0 else { return }
+            try take(
+                try [Float](unsafeUninitializedCapacity: count) { floats, initialized in
+                    initialized = try read(into: UnsafeMutableBufferPointer(rebasing: floats[..<count]))
+                })
         }
     }
 
-    /// - Throws: ``CohortError`` `invalid` when bytes are missing.
-    public func finish() throws {
-        guard isHeaderRead, remaining == 0, pending.isEmpty else {
-            throw CohortError(
-                .invalid, "the weights end early: \(layout.count - remaining) of \(layout.count) parameters are there")
+    /// - Throws: ``CohortError`` `invalid` when bytes are missing, or too many.
+    public mutating func finish() throws {
+        _ = try available()
+        guard isHeaderRead, remaining == 0, used == bytes.count else {
+            throw CohortError(.invalid, "the weights end early: \(total - remaining) of \(total) parameters are there")
         }
+    }
+
+    /// Numbers of the first part that can be read now. What stands before them is read.
+    private mutating func available() throws -> Int {
+        if !isHeaderRead, try !readHeader() { return 0 }
+        while let part = parts.first {
+            let count = min(part.count - done, (bytes.count - used) / part.width)
+            guard part.kind == .scales, count > 0 else { return count }
+            let end = used + count * part.width
+            scales += bytes.withUnsafeBytes { part.floats(UnsafeRawBufferPointer(rebasing: $0[used..<end]), from: done, scales: []) }
+            pass(count, to: end)
+        }
+        guard used == bytes.count else {
+            throw CohortError(.invalid, "the weights hold more bytes than the \(total) numbers that belong there")
+        }
+        return 0
+    }
+
+    private mutating func pass(_ count: Int, to end: Int) {
+        used = end
+        done += count
+        guard done == parts.first?.count else { return }
+        parts.removeFirst()
+        done = 0
+    }
+
+    /// - Returns: whether it is all there.
+    private mutating func readHeader() throws -> Bool {
+        guard let layout, bytes.count - used >= 8 else { return false }
+        let given = bytes[used...]
+        let needed = try Safetensors.headerBytes(given)
+        guard given.count >= needed else { return false }
+        var compression = UpdateCompression.none
+        if try !given.starts(with: Weights.header(layout)) {
+            if allowsChange, let found = try UpdateFile.compression(header: given.prefix(needed), layout) {
+                compression = found
+                isChange = true
+            } else {
+                try Safetensors(header: given.prefix(needed)).check(layout)
+            }
+        }
+        parts = UpdateFile.parts(layout, compression)[...]
+        used += needed
+        isHeaderRead = true
+        return true
     }
 }
