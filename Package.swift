@@ -213,7 +213,7 @@ let package = Package(
                 "DirectoryObjects",
                 .asyncHTTPClient,
                 .crypto, .logging,
-                .nioCore,
+                .nioCore, .nioEmbedded,
                 .nioHTTPCompression, .nioHTTP1, .nioPosix, .serviceLifecycle,
             ])
         + tests(

@@ -133,10 +133,12 @@ import Testing
         let start = "GET /health/live HTTP/1.1\r\nHost: x\r\n"
         let upload =
             "POST /auth/signin HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        let unwanted =
+            "POST /sessions/start HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1000\r\nContent-Type: multipart/form-data; boundary=edge\r\n\r\n-"
         // Each limit alone: the others are out of the way.
         let long = TimeAmount.hours(1)
         func limits(_ change: (inout ConnectionLimits) -> Void) -> ConnectionLimits {
-            var limits = ConnectionLimits(head: long, silence: long, idle: long, body: long, stalled: long)
+            var limits = ConnectionLimits(head: long, silence: long, idle: long, body: long, stalled: long, unwanted: long)
             change(&limits)
             return limits
         }
@@ -145,6 +147,8 @@ import Testing
             (limits { $0.silence = .milliseconds(300) }, "", nil, ""),
             (limits { $0.idle = .milliseconds(300) }, start + "\r\n", "live\"}", ""),
             (limits { $0.body = .milliseconds(300) }, upload, nil, "HTTP/1.1 408 "),
+            // Refused before its body: who sends it nevertheless does not hold the connection.
+            (limits { $0.unwanted = .milliseconds(300) }, unwanted, nil, "HTTP/1.1 401 "),
         ] as [(ConnectionLimits, String, String?, String)] {
             try await withServer(change: { $0.limits = limits }) { world in
                 try await Raw.with(world) { writer, reader in

@@ -14,9 +14,6 @@ final class ConnectionGuard: ChannelDuplexHandler {
     /// The request that is being received has its answer.
     struct BodyIsUnwanted: Sendable {}
 
-    /// How long the other end may go on sending what nobody wants.
-    private static let patience = TimeAmount.seconds(10)
-
     private let limits: ConnectionLimits
     /// Requests that have begun.
     private var begun = 0
@@ -130,7 +127,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
         guard event is BodyIsUnwanted else { return context.triggerUserOutboundEvent(event, promise: promise) }
         promise?.succeed()
         let (request, bound) = (begun, NIOLoopBound((self, context), eventLoop: context.eventLoop))
-        _ = context.eventLoop.scheduleTask(in: Self.patience) {
+        _ = context.eventLoop.scheduleTask(in: limits.unwanted) {
             let (guardian, context) = bound.value
             if guardian.isInBody, guardian.begun == request { context.close(promise: nil) }
         }

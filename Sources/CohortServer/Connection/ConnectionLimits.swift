@@ -12,13 +12,15 @@ public struct ConnectionLimits: Sendable {
     public var bodyBytes: Int
     /// How long an answer may wait for the other end to take any of it.
     public var stalled: TimeAmount
+    /// How long the other end may go on sending a body that nobody wants, once its request is answered.
+    public var unwanted: TimeAmount
     /// Bytes of a request's path and query.
     public var target: Int
 
     public init(
         head: TimeAmount = .seconds(20), silence: TimeAmount = .seconds(30), idle: TimeAmount = .seconds(90),
         body: TimeAmount = .seconds(30),
-        bodyBytes: Int = 1_024, stalled: TimeAmount = .seconds(120), target: Int = 16 << 10
+        bodyBytes: Int = 1_024, stalled: TimeAmount = .seconds(120), unwanted: TimeAmount = .seconds(10), target: Int = 16 << 10
     ) {
         self.head = head
         self.silence = silence
@@ -26,6 +28,7 @@ public struct ConnectionLimits: Sendable {
         self.body = body
         self.bodyBytes = bodyBytes
         self.stalled = stalled
+        self.unwanted = unwanted
         self.target = target
     }
 
