@@ -115,6 +115,13 @@ extension SystemSuite {
                     return (started.sessionId, try #require(ModuleMaker.children(of: peer).first))
                 }
                 let (first, process) = try await begin()
+                // It has a part of the memory, and is the first to go when that ends.
+                let limits = try String(contentsOf: URL(filePath: "/proc/\(process)/limits"), encoding: .utf8)
+                let most = limits.split(separator: "\n").first { $0.hasPrefix("Max data size") }?.split(separator: " ")
+                    .compactMap { UInt64($0) }.first
+                #expect(try #require(most) <= ProcessInfo.processInfo.physicalMemory / 4 * 3)
+                let score = try String(contentsOf: URL(filePath: "/proc/\(process)/oom_score_adj"), encoding: .utf8)
+                #expect(score == "1000\n")
                 try await person.cancel(id: first)
                 #expect(try await person.final(first).status == .cancelled)
                 try await eventually("its end") { kill(process, 0) != 0 }

@@ -21,6 +21,7 @@ enum cohort_sandbox_wall {
 pid_t cohort_sandbox_spawn(const char *executable, char *const arguments[], char *const environment[], int socket);
 
 /// Called by such a process first, before it has a second thread: closes all other descriptors and builds the walls, for good.
+/// On Linux it may take three quarters of the machine's memory, or its container's, and ends first when memory does.
 /// - Parameter readable: folders and files to read and to load libraries from; one that is not there is left out.
 /// - Returns which walls stand: those that this system has.
 unsigned cohort_sandbox_enter(const char *const readable[], size_t count);
