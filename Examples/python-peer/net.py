@@ -202,6 +202,8 @@ class Optimizer:
             return
         self.first = streams.get("momentum_buffer") or streams.get("exp_avg") or self.first
         self.second = streams.get("exp_avg_sq") or self.second or [np.zeros_like(tensor) for tensor in self.first]
+        if "exp_avg" in streams and "exp_avg_sq" not in streams:
+            self.second = [np.maximum(second, first * first) for first, second in zip(self.first, self.second)]
         self.steps = self.steps or steps
 
     def apply(self, parameters, gradients, lr):

@@ -9,7 +9,8 @@ public import CohortCore
 /// rounds. K is half of the machines unless said; 1 is wholly asynchronous. The mean is by the rows trained on, as ``SessionSettings/weighting``
 /// says; the paper's is uniform, which equal shares make of it. The server's rate is 1.
 ///
-/// A round trains on K of n shares: for as many passes over the rows it takes n / K times the rounds. Which round an answer comes in
+/// A round trains on K of n shares: for as many passes over the rows it takes n / K times the rounds, as many as are chosen
+/// where none are said. Which round an answer comes in
 /// depends on the machines, so no session can be repeated bit by bit. Each machine keeps its optimizer's moments: an average of some would be of
 /// different ages.
 public struct FedBuff: RoundsOfShares {

@@ -23,6 +23,21 @@ import Testing
         #expect(try choice(3, peers: 8) == (100, 1, 8) && choice(0, peers: 0) == (100, 1, 8))
     }
 
+    @Test func `rounds that close after some answers are more, for as many passes over the rows`() throws {
+        func rounds(_ peers: Int, _ answers: Int, _ rows: Int = 100_000) -> Int {
+            WorkChoice(SessionSettings.unsaid(peers: peers, seed: 1), ofOwnModels: false, rows: rows, peers: peers, answers: answers).rounds
+        }
+        #expect(rounds(8, 8) == 10 && rounds(8, 4) == 20 && rounds(8, 1) == 80 && rounds(3, 2) == 15)
+        #expect(rounds(8, 3) == 27 && rounds(8, 3, 120) == 267 && rounds(2, 9) == 10 && rounds(0, 0) == 10)
+        var stage = Stage(peers: ["a", "b", "c", "d"], strategy: FedBuff()) { settings in
+            settings = SessionSettings.unsaid(peers: 4, seed: 1)
+            settings.strategy = "fedbuff"
+        }
+        stage.prepare()
+        #expect(stage.session.settings.rounds == 200)
+        #expect(stage.words.contains("after 2 of 4 answers: 200 rounds are about 100 passes over the rows"))
+    }
+
     @Test func `models of one's own have all rows, one round, and epochs for it`() throws {
         #expect(try choice(120, peers: 3, own: true) == (1, 27, 8))
         #expect(try choice(100_000, peers: 3, own: true) == (1, 10, 32))

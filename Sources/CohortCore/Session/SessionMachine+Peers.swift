@@ -45,7 +45,9 @@ extension SessionMachine {
     private mutating func choose(_ rows: Int) -> String? {
         guard let automatic = session.settings.automatic, !automatic.isEmpty else { return nil }
         let peers = session.peers.count(where: \.isAlive)
-        let choice = WorkChoice(session.settings, ofOwnModels: strategy.trainsOwnModels, rows: rows, peers: peers)
+        let choice = WorkChoice(
+            session.settings, ofOwnModels: strategy.trainsOwnModels, rows: rows, peers: peers,
+            answers: strategy.bufferSize(session.settings, peers: peers))
         (session.settings.rounds, session.settings.epochs, session.settings.batchSize) = (choice.rounds, choice.epochs, choice.batchSize)
         let words = [("rounds", choice.rounds), ("epochs", choice.epochs), ("batch_size", choice.batchSize)].filter {
             automatic.contains($0.0) && !($0.0 == "rounds" && strategy.trainsOwnModels)

@@ -19,7 +19,8 @@ public struct WorkChoice: Hashable, Sendable {
     ///   - settings: whose ``SessionSettings/automatic`` names what is to be chosen; the others stay.
     ///   - rows: to train on.
     ///   - peers: that share them; with models of their own each has all.
-    public init(_ settings: SessionSettings, ofOwnModels: Bool, rows: Int, peers: Int) {
+    ///   - answers: after so many of the peers' a round closes; nil: after all.
+    public init(_ settings: SessionSettings, ofOwnModels: Bool, rows: Int, peers: Int, answers: Int? = nil) {
         func isChosen(_ name: String) -> Bool { settings.automatic?.contains(name) == true }
         let share = ofOwnModels ? rows : rows / max(1, peers)
         let batch =
@@ -32,6 +33,9 @@ public struct WorkChoice: Hashable, Sendable {
         batchSize = batch
         epochs = !isChosen("epochs") ? settings.epochs : ofOwnModels ? passes(of: steps) : 1
         let (ofRound, overflow) = steps.multipliedReportingOverflow(by: max(1, epochs))
-        rounds = !isChosen("rounds") ? settings.rounds : ofOwnModels ? 1 : passes(of: overflow ? .max : ofRound)
+        let passes = ofOwnModels ? 1 : passes(of: overflow ? .max : ofRound)
+        // A round trains on so many of all shares.
+        let answers = max(1, min(answers ?? peers, peers))
+        rounds = !isChosen("rounds") ? settings.rounds : (passes * max(1, peers) + answers - 1) / answers
     }
 }

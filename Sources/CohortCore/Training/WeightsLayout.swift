@@ -41,6 +41,13 @@ public struct WeightsLayout: Hashable, Sendable {
         if let own, own.steps > 0, Set(own.streams.keys) == names {
             state.steps = own.steps
             state.streams.merge(own.streams) { averaged, _ in averaged }
+            // Where this machine's rows had next to no gradient and the others' had, √v would be next to nothing under their mean. Squares of gradients
+            // are at least their mean's square.
+            if streams.contains("exp_avg"), !streams.contains("exp_avg_sq"), let mean = state.streams["exp_avg"],
+                let squares = state.streams["exp_avg_sq"]
+            {
+                state.streams["exp_avg_sq"] = zip(squares, mean).map { max($0, $1 * $1) }
+            }
         }
         return state.steps > 0 && state.streams.count == names.count ? state : nil
     }
