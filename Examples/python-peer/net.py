@@ -203,7 +203,8 @@ class Optimizer:
         self.first = streams.get("momentum_buffer") or streams.get("exp_avg") or self.first
         self.second = streams.get("exp_avg_sq") or self.second or [np.zeros_like(tensor) for tensor in self.first]
         if "exp_avg" in streams and "exp_avg_sq" not in streams:
-            self.second = [np.maximum(second, first * first) for first, second in zip(self.first, self.second)]
+            least = np.float32((1 - self.spec["beta2"]**self.steps) / (1 - self.spec["beta1"]**self.steps)**2)
+            self.second = [np.maximum(second, least * first * first) for first, second in zip(self.first, self.second)]
         self.steps = self.steps or steps
 
     def apply(self, parameters, gradients, lr):

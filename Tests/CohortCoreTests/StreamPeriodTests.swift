@@ -66,9 +66,12 @@ import Testing
         func state(_ streams: [String], _ values: [Float], steps: Int, own: OptimizerState?) -> OptimizerState? {
             WeightsLayout(Self.model, streams: streams).optimizerState(of: values, adam, steps: steps, own: own)
         }
-        let part = try #require(state(["exp_avg"], [9, 9, 5, 1.5], steps: 40, own: own))
+        let part = try #require(state(["exp_avg"], [9, 9, 50, 1.5], steps: 40, own: own))
         // A square is at least that of the mean which others' gradients made: a step divides by its root.
-        #expect(part.streams == ["exp_avg": [5, 1.5], "exp_avg_sq": [25, 4]] && part.steps == 7)
+        #expect(part.streams["exp_avg"] == [50, 1.5] && part.streams["exp_avg_sq"]?[1] == 4 && part.steps == 7)
+        let raised = try #require(part.streams["exp_avg_sq"]).map(Double.init)[0]
+        // 1 − 0.999⁷ and 1 − 0.9⁷.
+        #expect(abs((raised / 0.006_979_035).squareRoot() - 50 / 0.521_703_1) < 0.01, "its root is the mean, both corrected")
         let all = try #require(state(["exp_avg", "exp_avg_sq"], [9, 9, 5, 6, 7, 8], steps: 40, own: own))
         #expect(all.streams == ["exp_avg": [5, 6], "exp_avg_sq": [7, 8]] && all.steps == 7)
         // A machine that remembers nothing.

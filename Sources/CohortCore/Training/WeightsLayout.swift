@@ -41,12 +41,14 @@ public struct WeightsLayout: Hashable, Sendable {
         if let own, own.steps > 0, Set(own.streams.keys) == names {
             state.steps = own.steps
             state.streams.merge(own.streams) { averaged, _ in averaged }
-            // Where this machine's rows had next to no gradient and the others' had, √v would be next to nothing under their mean. Squares of gradients
-            // are at least their mean's square.
+            // Where this machine's rows had next to no gradient and the others' had, √v would be next to nothing under their mean, and a step without
+            // bound. Squares of gradients are at least their mean's square, both as Adam corrects them for how few steps there were.
             if streams.contains("exp_avg"), !streams.contains("exp_avg_sq"), let mean = state.streams["exp_avg"],
                 let squares = state.streams["exp_avg_sq"]
             {
-                state.streams["exp_avg_sq"] = zip(squares, mean).map { max($0, $1 * $1) }
+                let (first, second) = (1 - optimizer.beta1.power(own.steps), 1 - optimizer.beta2.power(own.steps))
+                let least = Float(second / (first * first))
+                state.streams["exp_avg_sq"] = zip(squares, mean).map { max($0, least * $1 * $1) }
             }
         }
         return state.steps > 0 && state.streams.count == names.count ? state : nil
@@ -62,6 +64,18 @@ public struct WeightsLayout: Hashable, Sendable {
         streams.reduce(into: parameters) { values, stream in
             values += state?.streams[stream] ?? [Float](repeating: 0, count: model.parameterCount)
         }
+    }
+}
+
+extension Double {
+    /// By squaring: the same bits on every system.
+    fileprivate func power(_ exponent: Int) -> Double {
+        var (result, square, left) = (1.0, self, exponent)
+        while left > 0 {
+            if left & 1 == 1 { result *= square }
+            (square, left) = (square * square, left >> 1)
+        }
+        return result
     }
 }
 
