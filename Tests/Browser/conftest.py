@@ -20,6 +20,7 @@ class Server:
         self.folder = folder
         self.port = 0
         self.peers: list[subprocess.Popen[bytes]] = []
+        self.token = ""
         self.start()
 
     def start(self) -> None:
@@ -28,10 +29,18 @@ class Server:
         self.url = self.process.stdout.readline().decode().removeprefix("listening on ").strip()
         self.port = int(self.url.rsplit(":", 1)[1])
 
-    def add_peer(self, name: str, token: str) -> None:
+    def add_peer(self, name: str, token: str, engine: str = "native") -> None:
+        self.token = token
         self.peers.append(
-            self._run("peer", "--server", self.url, "--token", token, "--name", name, "--threads", "1", "--data-dir", str(self.folder / name))
+            self._run(
+                "peer", "--server", self.url, "--token", token, "--name", name, "--engine", engine, "--threads", "1", "--data-dir", str(self.folder / name)
+            )
         )
+
+    def remove_peer(self) -> None:
+        peer = self.peers.pop()
+        peer.terminate()
+        assert peer.wait(timeout=30) == 0
 
     def _run(self, *arguments: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder / "config"), "COHORT_LOG_LEVEL": "warning"}

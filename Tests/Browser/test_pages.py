@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT, Server
 from playwright.sync_api import Page, expect
 
 PENGUINS = ROOT / "Examples/penguins.csv"
+# With PyTorch, for modules of people's own.
+TORCH = Path(os.environ.get("COHORT_TEST_TORCH_PYTHON", ROOT / ".build-tools/torch/bin/python"))
+MODULES = TORCH.exists() and (ROOT / ".build/torch/libcohort-torch.so").exists()
 
 
 def accessible(page: Page) -> None:
@@ -220,6 +227,43 @@ def test_a_quantity_is_shown_with_its_residuals(server: Server, open_page: Calla
     expect(page.get_by_role("img", name=re.compile("Residuals of [0-9]+ held-out rows"))).to_be_visible()
     picture(page, "residuals")
     accessible(page)
+
+
+def numbers(rows: int) -> bytes:
+    """A CSV of four columns that tell three classes apart."""
+    lines = [f"{label * 2 + row % 7 / 10},{row % 5 / 10},{label - row % 3 / 10},{row % 11 / 10},k{label}" for row in range(rows) for label in [row % 3]]
+    return "\n".join(["a,b,c,d,y", *lines, ""]).encode()
+
+
+@pytest.mark.skipif(not MODULES, reason="no plugin, or no Python with PyTorch: make torch")
+def test_a_module_of_ones_own_is_added_chosen_and_trained(server: Server, open_page: Callable[..., Page], tmp_path: Path) -> None:
+    page = open_page(expected=("400", "503"))
+    sign_in(page, server)
+    subprocess.run([TORCH, ROOT / "Tests/SystemTests/Resources/make_module.py", "net", tmp_path], check=True)
+    page.goto(f"{server.url}/app/new")
+    page.get_by_label("Add a module of your own").set_input_files(PENGUINS)
+    expect(page.locator("#problem")).to_contain_text("this is not a .safetensors file")
+    page.get_by_label("Add a module of your own").set_input_files(tmp_path / "net.safetensors")
+    expect(page.get_by_label("Model", exact=True).locator("option:checked")).to_contain_text("4 → 3, ")
+    expect(page.get_by_label("Hidden layers")).to_be_disabled()
+    page.get_by_label("Drop a CSV here, or choose one").set_input_files({"name": "numbers.csv", "mimeType": "text/csv", "buffer": numbers(120)})
+    expect(page.get_by_text("'y' is predicted as one of 3 classes")).to_be_visible()
+    page.get_by_label("Machines", exact=True).fill("1")
+    page.get_by_label("Rounds", exact=True).fill("5")
+    page.get_by_label("Learning rate", exact=True).fill("0.01")
+    accessible(page)
+    # Three machines are free, and none of them has PyTorch.
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator("#problem")).to_contain_text("only peers with the torch engine count")
+
+    server.add_peer("torch", server.token, "torch")
+    until(lambda: "torch" in page.evaluate("async () => (await (await fetch('/peers')).json()).filter(peer => peer.status === 'ONLINE').map(peer => peer.name)"))
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile("/app/session/"))
+    expect(page.locator("#state")).to_have_text("Training completed", timeout=60_000)
+    expect(page.locator("#results")).to_contain_text("torch")
+    # The other tests' machines are three.
+    server.remove_peer()
 
 
 def test_a_wrong_password_and_a_taken_address_are_said(server: Server, open_page: Callable[..., Page]) -> None:
