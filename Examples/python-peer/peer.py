@@ -243,8 +243,12 @@ class Work:
         begun = told = time.perf_counter()
         self.rates = 0.0
         samples, epochs, last, best, since = 0, 0, {}, (math.inf, None), 0
+        steps = train.get("steps", math.inf)
         for epoch in range(train["epochs"]):
             lr, order = train["lr"] * factor(train.get("lr_schedule"), epoch), net.random.permutation(rows)
+            left = steps - epoch * -(-len(rows) // batch)
+            # Of an epoch that is cut short, as many rows as its steps take.
+            order = order[:max(0, left) * batch] if left * batch < len(order) else order
             loss, correct, seen, start = 0.0, 0, 0, time.perf_counter()
             for first in range(0, len(order), batch):
                 self.check(train["session_id"])
@@ -262,9 +266,9 @@ class Work:
             samples += seen
             if seen:
                 last = {"loss": loss / seen} | ({"accuracy": correct / seen} if table.is_classification else {})
-            if seen < len(rows):
+            if seen < len(order) or not seen:
                 break
-            epochs += 1
+            epochs += len(order) == len(rows)
             told = time.perf_counter()
             heartbeat = {"type": "HEARTBEAT", **about, "round": train["round"], "epoch": epoch + 1, **last,
                          "samples_per_second": seen / max(told - start, 1e-6), "progress": (epoch + 1) / train["epochs"]}

@@ -64,7 +64,7 @@ struct TrainCommandBuilder {
     /// - Parameter tellsSchema: whether the schema goes in the message, if it is small: a peer that had it knows it by its hash.
     func command(for peer: SessionPeer, timeLimit: Double?, tellsSchema: Bool) async throws -> TrainCommand {
         let isEvaluation = session.round >= session.settings.rounds
-        var hyperparameters = session.settings.hyperparameters(peerId: peer.id, name: peer.name)
+        var hyperparameters = session.settings.hyperparameters(of: peer)
         if isEvaluation { hyperparameters.epochs = 0 }
         var command = TrainCommand(
             csvLink: info.csvLink, hyperparameters: hyperparameters, sessionId: session.id, generation: session.generation,
@@ -99,6 +99,7 @@ struct TrainCommandBuilder {
                 key, maxBytes: Weights.maxBytes(layout), expiry: expiry.addingTimeInterval(Self.putSeconds))
             command.inlineUpdateBytes = Self.largestInlineWeights
             command.timeLimit = timeLimit
+            command.steps = session.settings.localSteps
             command.countedRound = peer.countedRound
             command.classWeights = classWeights
             command.take(session.settings, recipe, epochs: hyperparameters.epochs, round: session.round)

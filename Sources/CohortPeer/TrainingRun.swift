@@ -54,7 +54,12 @@ struct TrainingRun {
         // Of plain SGD, whose state is the number of its steps.
         let sumsRates = command.streams == [WeightsLayout.controlVariate]
         var options = TrainingOptions(command)
+        let stepsOfEpoch = max(1, (rows.count + command.batchSize - 1) / max(command.batchSize, 1))
         for epoch in 1...command.epochs {
+            // Of the epoch's rows, in its order, those that the steps which are left train on.
+            let left = command.steps.map { max(0, $0 - (epoch - 1) * stepsOfEpoch) } ?? stepsOfEpoch
+            let wanted = left < stepsOfEpoch ? left * command.batchSize : rows.count
+            guard wanted > 0 else { break }
             let start = clock.now
             var order = EpochOrder(
                 rows, of: table, batchSize: command.batchSize, seed: command.seed, round: command.round, epoch: epoch - 1)
@@ -75,10 +80,13 @@ struct TrainingRun {
                 return isWanted()
             }
             let steps = try sumsRates ? model.optimizerState().steps : 0
-            while isWanted(), let piece = order.next() {
+            var offered = 0
+            while isWanted(), offered < wanted, let piece = order.next() {
+                let some = piece.count <= wanted - offered ? piece : Array(piece.prefix(wanted - offered))
+                offered += some.count
                 counts =
                     try counts
-                    + model.train(on: dataset.prepared, rows: piece, options: options, shouldContinue: shouldContinue)
+                    + model.train(on: dataset.prepared, rows: some, options: options, shouldContinue: shouldContinue)
             }
             let spent = (clock.now - start).inSeconds
             try control.check()
@@ -88,8 +96,8 @@ struct TrainingRun {
             if counts.samples > 0 { last = counts }
             guard counts.lossSum.isFinite else { throw RunFailure.diverged(command, epoch: epoch) }
             // The time limit cut this epoch short: answer with the steps done.
-            guard counts.samples == rows.count else { break }
-            epochs = epoch
+            guard counts.samples == wanted else { break }
+            if wanted == rows.count { epochs = epoch }
 
             var validation: Counts?
             if stopping != nil {

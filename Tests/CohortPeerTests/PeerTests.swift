@@ -346,6 +346,26 @@ struct PeerTests {
         }
     }
 
+    /// Steps are batches: in the midst of the last epoch, exactly there, and the part has a heartbeat.
+    @Test(arguments: [1, 3, 25]) func `stops after so many steps`(batches: Int) async throws {
+        try await withWorld { world in
+            let server = world.server
+            try await world.withPeer {
+                let rows = world.schema.trainingRows
+                let ofEpoch = (rows + 6) / 7
+                let epochs = (batches + ofEpoch - 1) / ofEpoch
+                var command = world.train(epochs: epochs)
+                (command.batchSize, command.steps) = (7, batches)
+                try await server.send(.train(command))
+                try await eventually("it is done") { await server.dones.count == 1 }
+                let results = try #require(await server.dones.first?.results)
+                let (whole, rest) = (batches / ofEpoch, batches % ofEpoch)
+                #expect(results.epochs == whole && results.samples == whole * rows + min(rows, rest * 7))
+                #expect(await server.heartbeats.map(\.epoch) == Array(1...epochs))
+            }
+        }
+    }
+
     @Test(
         "an optimizer that is kept goes on from round to round of its session, and only of that",
         arguments: [nil, OptimizerMemory.reset, .keep])

@@ -13,7 +13,7 @@ private let others = [
     "gradient_clip": "1.5", "optimizer_state": "keep", "proximal_mu": "0.3", "loss": "huber", "server_lr": "0.4",
     "server_momentum": "0.85", "server_tau": "0.002", "weighting": "steps", "malicious_peers": "2", "keep_updates": "true",
     "update_compression": "int8",
-    "nearest_neighbor_mixing": "true", "buffer_size": "1",
+    "nearest_neighbor_mixing": "true", "buffer_size": "1", "local_steps": "9",
     "label_smoothing": "0.1", "class_weight": "balanced", "early_stopping": "6",
     "hidden": "9,8",
     "activation": "tanh", "dropout": "0.25", "task": "classification", "target": "y", "header": "yes", "use": #"["id"]"#,
@@ -63,7 +63,8 @@ private struct Every: Strategy {
 
     @Test func `all of them go from a form to a client's fields, to JSON, and back`() throws {
         var fields = others
-        for absent in ["from", "hidden", "activation", "dropout"] { fields[absent] = nil }
+        // Local steps take the place of epochs.
+        for absent in ["from", "hidden", "activation", "dropout", "local_steps"] { fields[absent] = nil }
         let made = try settings(fields)
         let sent = try SessionSetting.all.compactMap { setting in try setting.text(of: made).map { (setting.name, $0) } }
         // A module has its own layers.
@@ -76,7 +77,7 @@ private struct Every: Strategy {
     /// What trains is what the form said.
     @Test func `what a step depends on is found in the engine's options`() throws {
         var fields = others
-        for absent in ["from", "module", "per_peer", "class_weight", "min_peers"] { fields[absent] = nil }
+        for absent in ["from", "module", "per_peer", "class_weight", "min_peers", "local_steps"] { fields[absent] = nil }
         let settings = try settings(fields)
         var command = TrainCommand(
             csvLink: "", hyperparameters: settings.hyperparameters(peerId: "a", name: "a"), sessionId: "s", generation: 0, round: 0,

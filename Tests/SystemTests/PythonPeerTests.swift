@@ -87,7 +87,7 @@ extension SystemSuite.OverRabbitMQ {
                 _ = try await world.peers(1, of: server, for: person)
                 let python = try await Self.peer(world, server, person)
                 var settings = Self.settings
-                (settings.peers, settings.rounds, settings.epochs) = (2, 8, 1)
+                (settings.peers, settings.rounds, settings.epochs, settings.localSteps) = (2, 8, 1, 20)
                 (settings.optimizerState, settings.keepUpdates) = (.keep, true)
                 if optimizer == "sgd" { (settings.optimizer, settings.lr) = (OptimizerSpec(name: .sgd, momentum: 0.9), 0.05) }
                 let started = try await person.startSession(settings, file: PythonPeer.file("Examples/penguins.csv"))
@@ -100,6 +100,8 @@ extension SystemSuite.OverRabbitMQ {
                     let streams = round.round == 2 ? first : round.round == 5 ? settings.optimizer.streamNames : []
                     #expect(round.contributions.count == 2)
                     for contribution in round.contributions {
+                        // Twenty batches of at most eight: how many are smaller depends on the peers' speeds.
+                        #expect(20...160 ~= contribution.samples, "\(contribution.samples) rows")
                         var file = WeightsStream(WeightsLayout(receipt.model, streams: streams))
                         var values: [Float] = []
                         try file.feed(try await person.update(id: started.sessionId, key: try #require(contribution.key))) { values += $0 }
@@ -137,6 +139,15 @@ extension SystemSuite.OverRabbitMQ {
                 // 12 steps: the same rows, features, first weights and rule; sums in another order.
                 #expect(farthest < 1e-4, "the farthest weights are \(farthest) apart")
                 #expect(try #require(a.metrics?.accuracy) > 0.7, "it has learnt something")
+
+                // Of eight rows a step, and fifty steps: one epoch and a part of the second.
+                (settings.rounds, settings.epochs, settings.localSteps, settings.batchSize, settings.keepUpdates) = (1, 1, 50, 8, true)
+                let started = try await person.startSession(settings, file: PythonPeer.file("Examples/penguins.csv"))
+                #expect(try await person.final(started.sessionId).status == .completed)
+                let rows = 344 - (a.metrics?.samples ?? 0)
+                let ofEpoch = (rows + 7) / 8
+                let contribution = try await person.receipt(id: started.sessionId).rounds.first?.contributions.first
+                #expect(ofEpoch < 50 && contribution?.samples == rows + (50 - ofEpoch) * 8, "\(String(describing: contribution))")
             }
         }
 

@@ -56,6 +56,8 @@ extension SessionSettings {
         var rounds: String?
         @Option(help: .setting("epochs"))
         var epochs: String?
+        @Option(help: .setting("local_steps"))
+        var localSteps: String?
         @Option(help: .setting("batch_size"))
         var batchSize: String?
         @Option(help: .setting("lr"))

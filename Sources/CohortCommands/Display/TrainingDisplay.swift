@@ -7,6 +7,8 @@ struct TrainingDisplay {
         var name: String
         var round = 0
         var epoch = 0
+        /// Of a round, where each peer has its own number; nil: as all.
+        var epochs: Int?
         var loss: Double?
         var accuracy: Double?
         var samplesPerSecond: Double?
@@ -45,6 +47,7 @@ struct TrainingDisplay {
             if notice.kind == .epoch {
                 peers[id]?.round = notice.round ?? 0
                 peers[id]?.epoch = notice.epoch ?? 0
+                peers[id]?.epochs = notice.epochs
                 peers[id]?.loss = notice.loss
                 peers[id]?.accuracy = notice.accuracy
                 peers[id]?.samplesPerSecond = notice.samplesPerSecond
@@ -97,10 +100,10 @@ struct TrainingDisplay {
     /// As much of it as fits: speed goes first, then the accuracy.
     private func work(_ line: Line, room: Int) -> String {
         guard line.epoch > 0 else { return "waiting" }
-        let long = "round \(line.round + 1)/\(rounds) epoch \(line.epoch)/\(localEpochs)"
+        let long = "round \(line.round + 1)/\(rounds) epoch \(line.epoch)/\(line.epochs ?? localEpochs)"
         return [
             long + figures(loss: line.loss, line.accuracy, line.samplesPerSecond), long + figures(loss: line.loss, line.accuracy, nil),
-            "\(line.round + 1)/\(rounds) \(line.epoch)/\(localEpochs)\(figures(loss: line.loss, line.accuracy, nil).replacing(",", with: ""))",
+            "\(line.round + 1)/\(rounds) \(line.epoch)/\(line.epochs ?? localEpochs)\(figures(loss: line.loss, line.accuracy, nil).replacing(",", with: ""))",
             "\(line.round + 1)/\(rounds)" + figures(loss: line.loss, nil, nil),
         ].first { $0.count <= room } ?? "\(line.round + 1)/\(rounds)"
     }

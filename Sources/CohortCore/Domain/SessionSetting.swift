@@ -12,7 +12,7 @@ public struct SessionSetting: Sendable {
 
     /// `batch_size`; the option is `--batch-size`.
     public let name: String
-    public let kind: Kind
+    public private(set) var kind: Kind
     /// What a form says of it, in a sentence.
     public let help: String
     /// What holds unless it is said, as text; nil: absent.
@@ -23,7 +23,7 @@ public struct SessionSetting: Sendable {
     /// nil: absent.
     let read: @Sendable (SessionSettings) throws -> String?
     let write: @Sendable (inout SessionSettings, String) throws -> Void
-    let check: @Sendable (SessionSettings) throws -> Void
+    private(set) var check: @Sendable (SessionSettings) throws -> Void
 
     /// - Parameter text: not empty.
     /// - Throws: ``CohortError`` `invalid`, with what would be right.
@@ -73,6 +73,17 @@ extension SessionSetting {
                 settings[keyPath: path] = value
             },
             check: { if !range.contains($0[keyPath: path]) { throw problem(name, $0[keyPath: path], right) } })
+    }
+
+    /// - Parameter range: a peer of one batch has as many epochs as steps, and they have the same limits.
+    private static func whole(_ name: String, _ path: Path<Int?>, in range: ClosedRange<Int>, _ help: String) -> SessionSetting {
+        var setting = whole(name, path, from: range.lowerBound, help)
+        setting.kind = .whole(range)
+        setting.check = { settings in
+            guard let value = settings[keyPath: path], !range.contains(value) else { return }
+            throw problem(name, value, "a whole number from \(range.lowerBound) to \(range.upperBound), or absent")
+        }
+        return setting
     }
 
     /// One that is chosen when training starts, unless it is said.
@@ -208,6 +219,8 @@ extension SessionSetting {
         chosen(
             "rounds", \.rounds, in: 1...100_000, "Rounds; unless said, 10 to 100: the more, the fewer steps each has. independent has one."),
         chosen("epochs", \.epochs, in: 1...100_000, "Local epochs a round; unless said 1, and with independent 10 to 100."),
+        whole(
+            "local_steps", \.localSteps, in: 1...100_000, "Optimizer steps a round on each peer, in place of epochs; absent: epochs."),
         chosen("batch_size", \.batchSize, in: 1...1_000_000, "Rows a step; unless said 32, and 8 or 16 where a peer has few rows."),
         number("lr", \.lr, .above(0, atMost: 100, right: "a number above 0, at most 100"), "Learning rate."),
         choice(

@@ -8,6 +8,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var rounds: Int
     /// Local epochs a round.
     public var epochs: Int
+    /// Steps of each peer's optimizer a round, in place of epochs; nil: ``epochs``.
+    public var localSteps: Int?
     public var batchSize: Int
     /// Learning rate.
     public var lr: Double
@@ -131,6 +133,16 @@ public struct SessionSettings: Codable, Hashable, Sendable {
             batchSize: override?.batchSize ?? batchSize, epochs: override?.epochs ?? epochs, lr: override?.lr ?? lr)
     }
 
+    /// What `peer` trains its rows with: with ``localSteps`` as many epochs as those begin.
+    public func hyperparameters(of peer: SessionPeer) -> Hyperparameters {
+        var own = hyperparameters(peerId: peer.id, name: peer.name)
+        if let localSteps {
+            let steps = max(1, (peer.rowCount + own.batchSize - 1) / max(1, own.batchSize))
+            own.epochs = (localSteps + steps - 1) / steps
+        }
+        return own
+    }
+
     /// Of a peer that trains `epochs` epochs a round; nil: `lr` throughout.
     public func schedulePosition(round: Int, epochs: Int) -> SchedulePosition? {
         guard let lrSchedule, lrSchedule != .constant else { return nil }
@@ -151,6 +163,15 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         _ = try data?.validated(target: target)
         guard module == nil || from == nil else {
             throw CohortError(.invalid, "module does not go with from: the model that training goes on from has its own")
+        }
+        if localSteps != nil {
+            guard epochs == 1 else {
+                throw CohortError(.invalid, "epochs is \(epochs); it must be absent with local_steps, which takes its place")
+            }
+            for (peer, override) in perPeer.sorted(by: { $0.key < $1.key }) where override.epochs != nil {
+                throw CohortError(
+                    .invalid, "per_peer.\(peer.printable(max: 60)).epochs must be absent with local_steps, which takes its place")
+            }
         }
         guard optimizer.name == .sgd || optimizer.momentum == 0 else {
             throw CohortError(

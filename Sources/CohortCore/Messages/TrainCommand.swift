@@ -44,6 +44,8 @@ public struct TrainCommand: Codable, Hashable, Sendable {
     public var inlineUpdateBytes: Int?
     /// Stop after this many seconds of training and answer with the steps done; absent: no limit.
     public var timeLimit: Double?
+    /// Stop after so many steps of the optimizer, in the midst of the last of `epochs`; absent: all epochs are whole.
+    public var steps: Int?
     /// Epochs without a better validation loss before stopping (and going back to the best); absent: never.
     public var earlyStopping: Int?
     /// A weight a class, in the order of the schema's classes: the loss trained on is the weighted mean; absent: all count alike.

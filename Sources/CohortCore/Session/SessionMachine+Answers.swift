@@ -7,7 +7,7 @@ extension SessionMachine {
             session.peers[index].state == .training
         else { return }
         watch.sign(event.peerId, speed: session.peers[index].speed, at: now.seconds)
-        let asked = session.settings.hyperparameters(peerId: event.peerId, name: session.peers[index].name).epochs
+        let asked = session.settings.hyperparameters(of: session.peers[index]).epochs
         // A repeat changes nothing; epochs that nobody asked for are not recorded.
         guard event.epoch > session.peers[index].epoch, event.epoch <= asked else { return }
         let loss = event.loss.isFinite ? event.loss : nil

@@ -130,10 +130,13 @@ extension SessionMachine {
 
     private func strategyAnswer(_ peer: SessionPeer) -> StrategyAnswer {
         let results = peer.answer?.results
-        let batch = max(1, session.settings.hyperparameters(peerId: peer.id, name: peer.name).batchSize)
+        let batch = max(1, session.settings.hyperparameters(of: peer).batchSize)
+        let epochs = max(0, min(results?.epochs ?? 0, 1 << 20))
+        // Of an epoch that was cut short.
+        let rest = max(0, (results?.samples ?? 0) - epochs * peer.rowCount)
         return StrategyAnswer(
             peerId: peer.id, samples: max(0, results?.samples ?? 0),
-            steps: max(0, min(results?.epochs ?? 0, 1 << 20)) * ((peer.rowCount + batch - 1) / batch),
+            steps: epochs * ((peer.rowCount + batch - 1) / batch) + (rest + batch - 1) / batch,
             staleness: peer.answer?.workRound.map { session.round - $0 } ?? 0,
             ownEvaluation: peer.answer?.measured ?? results?.ownEvaluation)
     }

@@ -16,7 +16,8 @@ extension SessionMachine {
         session.settings.optimizerState = memory
         describeStreams(memory)
         session.expectedSeconds = expectedSeconds(dataset, model)
-        session.ledger = RowLedger(rows: dataset.trainingRows)
+        // Of rounds that are parts of epochs it would say nothing.
+        session.ledger = session.settings.localSteps == nil ? RowLedger(rows: dataset.trainingRows) : nil
         session.status = .running
         session.startedAt = now.date
         change(true)
@@ -51,6 +52,7 @@ extension SessionMachine {
         (session.settings.rounds, session.settings.epochs, session.settings.batchSize) = (choice.rounds, choice.epochs, choice.batchSize)
         let words = [("rounds", choice.rounds), ("epochs", choice.epochs), ("batch_size", choice.batchSize)].filter {
             automatic.contains($0.0) && !($0.0 == "rounds" && strategy.trainsOwnModels)
+                && !($0.0 == "epochs" && session.settings.localSteps != nil)
         }.map { "\($0.0) \($0.1)" }
         guard !words.isEmpty else { return nil }
         return "Chosen for \(rows) rows on \(peers == 1 ? "one machine" : "\(peers) machines"): \(words.joined(separator: ", "))"
@@ -62,6 +64,11 @@ extension SessionMachine {
         // How long a module's step takes does not follow from how many parameters it has.
         guard model.module == nil, let slowest = speeds.min(), slowest > 0 else { return nil }
         let answers = strategy.bufferSize(session.settings, peers: speeds.count)
+        if let localSteps = session.settings.localSteps {
+            // Whatever rows they have, all make as many.
+            let samples = Double(localSteps) * Double(session.settings.batchSize) * Double(session.settings.rounds)
+            return samples * Double(model.parameterCount) / Double(PeerCapabilities.measuredParameters) / slowest
+        }
         let speed = strategy.dealsBySpeed || answers != nil ? speeds.reduce(0, +) : slowest
         let share = answers.map { Double($0) / Double(speeds.count) } ?? 1
         let passes = share * Double(dataset.trainingRows) * Double(session.settings.epochs) * Double(session.settings.rounds)

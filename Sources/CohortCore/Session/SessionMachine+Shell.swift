@@ -25,7 +25,7 @@ extension SessionMachine {
         let place = session.peers[index]
         let results = event.results
         let rows = place.rowCount
-        let epochs = isEvaluation ? 0 : session.settings.hyperparameters(peerId: place.id, name: place.name).epochs
+        let epochs = isEvaluation ? 0 : session.settings.hyperparameters(of: place).epochs
         guard (0...epochs).contains(results.epochs), results.samples >= 0, results.samples / max(epochs, 1) <= rows,
             results.samples <= rows.multipliedReportingOverflow(by: epochs).partialValue
         else {

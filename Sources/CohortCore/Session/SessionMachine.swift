@@ -214,7 +214,8 @@ public struct SessionMachine: Sendable {
         notice.status = session.status
         notice.round = notice.round ?? session.round
         notice.rounds = session.settings.rounds
-        notice.epochs = session.settings.epochs
+        notice.epochs =
+            session.settings.localSteps == nil ? session.settings.epochs : peer.map { session.settings.hyperparameters(of: $0).epochs }
         notice.peerId = peer?.id
         notice.peerName = peer?.name
         step.notices.append(notice)

@@ -31,9 +31,9 @@ public struct WorkChoice: Hashable, Sendable {
             min(max((Self.steps - 1) / max(1, steps) + 1, Self.passes.lowerBound), Self.passes.upperBound)
         }
         batchSize = batch
-        epochs = !isChosen("epochs") ? settings.epochs : ofOwnModels ? passes(of: steps) : 1
+        epochs = !isChosen("epochs") || settings.localSteps != nil ? settings.epochs : ofOwnModels ? passes(of: steps) : 1
         let (ofRound, overflow) = steps.multipliedReportingOverflow(by: max(1, epochs))
-        let passes = ofOwnModels ? 1 : passes(of: overflow ? .max : ofRound)
+        let passes = ofOwnModels ? 1 : passes(of: settings.localSteps ?? (overflow ? .max : ofRound))
         // A round trains on so many of all shares.
         let answers = max(1, min(answers ?? peers, peers))
         rounds = !isChosen("rounds") ? settings.rounds : (passes * max(1, peers) + answers - 1) / answers

@@ -116,7 +116,7 @@ extension Schema {
                 "from": text, "module": text, "label_smoothing": number, "proximal_mu": number,
                 "loss": one(of: LossName.self), "server_lr": number, "server_momentum": number, "server_tau": number,
                 "optimizer_state": one(of: OptimizerMemory.self), "weighting": one(of: Weighting.self), "malicious_peers": whole,
-                "buffer_size": whole,
+                "buffer_size": whole, "local_steps": whole,
                 "update_compression": one(of: UpdateCompression.self),
                 "nearest_neighbor_mixing": flag, "keep_updates": flag,
                 "automatic": list(text).about("Names of settings that were chosen by rows and peers: nobody said them."),

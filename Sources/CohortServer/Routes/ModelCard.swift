@@ -88,7 +88,8 @@ enum ModelCard {
     private static func settings(_ session: Session) -> [[String]] {
         let settings = session.settings
         return [
-            ["Strategy", settings.strategy], ["Rounds", "\(settings.rounds)"], ["Epochs a round", "\(settings.epochs)"],
+            ["Strategy", settings.strategy], ["Rounds", "\(settings.rounds)"],
+            settings.localSteps.map { ["Steps a round", "\($0)"] } ?? ["Epochs a round", "\(settings.epochs)"],
             ["Batch size", "\(settings.batchSize)"], ["Learning rate", "\(settings.lr)"], ["Optimizer", settings.optimizer.name.rawValue],
             ["Hidden layers", settings.hidden.isEmpty ? "none" : settings.hidden.map(String.init).joined(separator: ", ")],
             ["Activation", settings.activation.rawValue], ["Dropout", "\(settings.dropout)"], ["Seed", "\(settings.seed)"],

@@ -234,20 +234,22 @@ struct NewSessionPage: Sendable {
             const sizes = [inputs, ...widths, outputs];
             const weights = sizes.slice(1).reduce((sum, size, index) => sum + size * sizes[index], 0);
             const speeds = free.map(peer => [peer.name, peer.samples_per_second * 17024 / Math.max(weights, 1)]).sort(([, a], [, b]) => b - a);
+            const steps = Number($('local_steps').value), ofSteps = steps * Number($('batch_size').value || 32);
             const passes = rows * (1 - Number($('validation').value || 0)) * Number($('epochs').value || 1);
-            const seconds = many => passes / speeds.slice(0, many).reduce((sum, [, speed]) => sum + speed, 0);
+            // Of so many steps each makes all: the slowest decides.
+            const seconds = many => steps ? ofSteps / speeds[many - 1][1] : passes / speeds.slice(0, many).reduce((sum, [, speed]) => sum + speed, 0);
             const isAlone = $('strategy').selectedOptions[0].dataset.own === 'true';
             const shown = [...new Set([1, 2, Math.min(count, free.length), free.length])].filter(many => many <= free.length).sort((a, b) => a - b);
-            const times = isAlone ? `about ${duration(passes / speeds[Math.min(count, free.length) - 1][1])}, as each trains on all rows`
+            const times = isAlone ? `about ${duration((steps ? ofSteps : passes) / speeds[Math.min(count, free.length) - 1][1])}, as each trains on all rows`
                 : shown.map(many => `${many === 1 ? 'one machine' : `${many} machines`} about ${duration(seconds(many))}`).join(', ');
             const slowest = speeds[Math.min(count, free.length) - 1];
-            const tiny = !isAlone && seconds(1) < .05 ? ' With so little work, more machines do not help: sending the weights takes longer than training.' : '';
+            const tiny = !isAlone && !steps && seconds(1) < .05 ? ' With so little work, more machines do not help: sending the weights takes longer than training.' : '';
             $('estimate').textContent = `Computing ${isAlone ? 'takes' : 'a round takes'} ${times}; the slowest of them is ${slowest[0]} (${whole(slowest[1])} rows/s of this net). The network comes on top: each machine receives and sends ${bytes(4 * weights)} a round.${tiny}`;
         };
         const explain = () => { $('strategy-help').textContent = $('strategy').selectedOptions[0].dataset.summary; };
         $('strategy').addEventListener('input', explain);
         explain();
-        for (const name of ['peers', 'hidden', 'epochs', 'strategy', 'validation']) $(name).addEventListener('input', estimate);
+        for (const name of ['peers', 'hidden', 'epochs', 'strategy', 'validation', 'local_steps', 'batch_size']) $(name).addEventListener('input', estimate);
 
         try { await listModules(); } catch (error) { say('problem', error.message); }
         if (from) try { await goOn(); $('module').disabled = $('module-file').disabled = true; } catch (error) { say('problem', error.message); }

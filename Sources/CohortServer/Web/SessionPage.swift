@@ -101,7 +101,7 @@ struct SessionPage: Sendable {
         };
 
         const point = (name, round, epoch, values) => {
-            const x = isIndependent ? epoch : round + epoch / Math.max(1, session.settings.epochs);
+            const x = isIndependent ? epoch : round + (session.settings.local_steps ? epoch / (epoch + 1) : epoch / Math.max(1, session.settings.epochs));
             add('loss', name, x, values.loss);
             add('score', name, x, isRegression ? values.r2 : values.accuracy);
         };
