@@ -44,8 +44,8 @@ class Net:
         return {stream: [tensor(name) for name in own] for stream, own in names.items() if all(name in header for name in own)}
 
     def file(self, streams, compression=None, rest=None):
-        """The weights, and behind them each stream, by its name. With `compression` the change of the weights that were loaded, plus `rest`, in fewer bytes.
-        Returns the file and what rounding leaves of the change (None without)."""
+        """The weights, and behind them each stream, by its name. With `compression` the change of the weights that were loaded, plus `rest`, in fewer bytes,
+        and `streams` become what is read of it. Returns the file and what rounding leaves of the change (None without)."""
         names = self.names() + [f"{stream}/{name}" for stream in streams for name in self.names()]
         tensors = [*self.parameters, *(tensor for own in streams.values() for tensor in own)]
         if not compression:
@@ -58,6 +58,9 @@ class Net:
             dtype, codes, scales, found = compressed(flat, compression, stream == "exp_avg_sq")
             if stream is None:
                 rest = change - found
+            else:
+                ends = np.cumsum([tensor.size for tensor in self.parameters])[:-1]
+                streams[stream] = [part.reshape(tensor.shape) for part, tensor in zip(np.split(found, ends), self.parameters)]
             all_scales += scales
             offset = 0
             for name, tensor in list(zip(names, tensors))[number * len(self.parameters):(number + 1) * len(self.parameters)]:

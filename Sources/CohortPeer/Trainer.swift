@@ -250,9 +250,7 @@ actor Trainer {
         let state = layout.streams.isEmpty || variates != nil ? nil : try model.optimizerState()
         var parameters = try model.parameters()
         if let variates {
-            let next = variates.next(from: start, to: parameters, rates: rates)
-            parameters += next
-            variate.keep(next, of: command, WeightsLayout(command.model))
+            parameters += variates.next(from: start, to: parameters, rates: rates)
         } else {
             parameters = layout.values(parameters, state)
         }
@@ -264,6 +262,11 @@ actor Trainer {
             if !rest.isEmpty { feedback.keep(rest, of: command, WeightsLayout(command.model)) }
         } else {
             bytes = try Weights.encode(layout, parameters)
+        }
+        if variates != nil {
+            // As it was sent: what all have of it, and what this peer goes on from, are the same to the bit.
+            if command.updateCompression ?? .none != .none { parameters = try UpdateFile.decode(bytes, layout, start: start) }
+            variate.keep(Array(parameters.suffix(start.count)), of: command, WeightsLayout(command.model))
         }
         let reference = ObjectReference(key: key, sha256: SHA256.hash(data: bytes).hexadecimal, bytes: bytes.count)
         if let limit = command.inlineUpdateBytes, bytes.count <= limit {

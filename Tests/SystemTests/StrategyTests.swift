@@ -3,6 +3,7 @@ import CohortCore
 import CohortPeer
 import CohortStrategies
 import CohortTraining
+import FoundationEssentials
 import Glibc
 import Subprocess
 import Testing
@@ -107,7 +108,8 @@ extension SystemSuite {
 
         /// By hand from the updates that the server kept: what each peer sent is the mean gradient of its steps, each of which took the
         /// difference of the variates off.
-        @Test func `scaffold's variates are the peers' mean gradients, over a peer's restart too`() async throws {
+        @Test(arguments: [UpdateCompression.none, .int8])
+        func `scaffold's variates are the peers' mean gradients, over a peer's restart too`(compression: UpdateCompression) async throws {
             try await withWorld { world in
                 let server = try await world.server(environment: ["COHORT_PEER_WAIT": "120"])
                 let person = try await world.person(server)
@@ -118,6 +120,7 @@ extension SystemSuite {
                     peers: 2, strategy: "scaffold", rounds: 4, epochs: 2, batchSize: 16, lr: 0.05, optimizer: OptimizerSpec(name: .sgd),
                     hidden: [8], seed: 3, lrSchedule: .constant)
                 settings.keepUpdates = true
+                settings.updateCompression = compression
                 // Dies when the first rounds' variates are on its disk, and begins the third round again.
                 let point = try await world.points.hold(.midEpoch, of: peers[1], round: 2)
                 let started = try await person.startSession(settings, file: try world.blobs(rows: 300))
@@ -131,7 +134,22 @@ extension SystemSuite {
                     environment: ["COHORT_TOKEN": token])
                 #expect(try await person.final(started.sessionId).status == .completed)
 
-                try await Variates.areMeanGradients(started.sessionId, person)
+                guard compression != .none else { return try await Variates.areMeanGradients(started.sessionId, person) }
+                // A peer goes on from what it sent, as it was rounded: the newest is on its disk.
+                let receipt = try await person.receipt(id: started.sessionId)
+                let last = try #require(receipt.rounds.last)
+                let layout = WeightsLayout(receipt.model, streams: ["control_variate"])
+                for contribution in last.contributions {
+                    let file = try await person.update(id: started.sessionId, key: try #require(contribution.key))
+                    let sent = try UpdateFile.decode(file, layout, start: [Float](repeating: 0, count: receipt.model.parameterCount))
+                    let folder = "\(world.folder)/\(contribution.peerName)/rounds"
+                    let name = try #require(
+                        try FileManager.default.contentsOfDirectory(atPath: folder).first {
+                            $0.hasPrefix("control-variate-") && $0.hasSuffix("-\(last.round).safetensors")
+                        })
+                    let kept = try Weights.decode([UInt8](Data(contentsOf: URL(filePath: "\(folder)/\(name)"))), spec: receipt.model)
+                    #expect(kept == Array(sent.suffix(kept.count)) && kept.contains { $0 != 0 })
+                }
             }
         }
 
