@@ -13,7 +13,16 @@ actor ChunkFeed {
 
     /// - Returns: nil at the end.
     func next() async throws -> [UInt8]? {
-        let chunk = if let ahead { try await ahead.value } else { try await read() }
+        let chunk =
+            if let ahead {
+                try await withTaskCancellationHandler {
+                    try await ahead.value
+                } onCancel: {
+                    ahead.cancel()
+                }
+            } else {
+                try await read()
+            }
         ahead = chunk == nil ? nil : Task { try await read() }
         return chunk
     }
@@ -23,6 +32,8 @@ actor ChunkFeed {
         var chunks = chunks
         let chunk = try await chunks.next(isolation: self)
         self.chunks = chunks
+        // A stream that is cancelled ends: that is not the end of the bytes.
+        if chunk == nil { try Task.checkCancellation() }
         return chunk
     }
 }

@@ -401,6 +401,17 @@ import Testing
         }
     }
 
+    /// Whoever waits for bytes that do not come is let go when it is cancelled, and takes it for no end of them.
+    @Test(arguments: [0, 2]) func `a read that is cancelled is no end of the bytes`(chunks: Int) async throws {
+        let (stream, source) = AsyncThrowingStream.makeStream(of: [UInt8].self, throwing: (any Error).self)
+        for number in 0..<chunks { source.yield([UInt8(number)]) }
+        let feed = ChunkFeed(stream)
+        for number in 0..<chunks { #expect(try await feed.next() == [UInt8(number)]) }
+        let reading = Task { try await feed.next() }
+        reading.cancel()
+        await #expect(throws: CancellationError.self) { _ = try await reading.value }
+    }
+
     @Test func `a shortened update moves the mean by that much less`() async throws {
         try await withObjects { objects, executor in
             let reader = UpdateReader(objects, on: executor)

@@ -54,7 +54,8 @@ import Testing
         #expect(velocity.streams == ["momentum_buffer"] && velocity.streamPeriods == [3])
         #expect(stage(FedAvg(), OptimizerSpec(name: .sgd)).session.streams == nil)
         #expect(stage(Independent()).session.streams == nil)
-        #expect(stage(FedBuff()).session.streams == nil)
+        #expect(stage(FedBuff()).session.streams == nil && stage(DiLoCo()).session.streams == nil)
+        #expect(stage(FedAdam()).session.streamPeriods == [3, 6])
         var averaged = stage(FedAvg()).session
         (averaged.streamPeriods, averaged.round) = (nil, 1)
         #expect(averaged.layout?.streams == averaged.streams && averaged.updateLayout == averaged.layout, "without periods they always go")

@@ -35,7 +35,8 @@ public protocol Strategy: Sendable {
     /// The only optimizer that peers may train with, but for its numbers; nil: any.
     var optimizer: OptimizerSpec? { get }
 
-    /// What becomes of the optimizer's memory on the peers unless the settings say it; nil: as it fits the model.
+    /// What becomes of the optimizer's memory on the peers unless the settings say it; nil: as it fits the model. Of one that says ``OptimizerMemory/keep``
+    /// nothing is ever averaged.
     var optimizerMemory: OptimizerMemory? { get }
 
     /// What a person should know of these settings.

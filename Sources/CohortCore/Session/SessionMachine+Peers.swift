@@ -35,8 +35,9 @@ extension SessionMachine {
             session.streams = [WeightsLayout.controlVariate]
         } else if memory == .average, !names.isEmpty {
             session.streams = names
-        } else if memory == .keep, !names.isEmpty, !strategy.trainsOwnModels, !isBuffered {
-            // An update of an older round would have other streams than its round: what is buffered has none.
+        } else if memory == .keep, !names.isEmpty, !strategy.trainsOwnModels, !isBuffered, strategy.optimizerMemory != .keep {
+            // An update of an older round would have other streams than its round: what is buffered has none. Nor has a strategy that is made for
+            // moments which stay on the peers.
             session.streams = names
             session.streamPeriods = names.map(OptimizerMemory.averagingPeriod)
         }
