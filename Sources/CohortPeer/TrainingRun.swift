@@ -57,7 +57,7 @@ struct TrainingRun {
         let stepsOfEpoch = max(1, (rows.count + command.batchSize - 1) / max(command.batchSize, 1))
         for epoch in 1...command.epochs {
             // Of the epoch's rows, in its order, those that the steps which are left train on.
-            let left = command.steps.map { max(0, $0 - (epoch - 1) * stepsOfEpoch) } ?? stepsOfEpoch
+            let left = command.steps.map { max(0, max(0, $0) - (epoch - 1) * stepsOfEpoch) } ?? stepsOfEpoch
             let wanted = left < stepsOfEpoch ? left * command.batchSize : rows.count
             guard wanted > 0 else { break }
             let start = clock.now
