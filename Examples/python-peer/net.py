@@ -203,11 +203,14 @@ class Optimizer:
         names = ["momentum_buffer"] if self.spec["name"] == "sgd" else ["exp_avg", "exp_avg_sq"]
         if not self.steps and not (steps and all(name in streams for name in names)):
             return
+        before = self.first
         self.first = streams.get("momentum_buffer") or streams.get("exp_avg") or self.first
         self.second = streams.get("exp_avg_sq") or self.second or [np.zeros_like(tensor) for tensor in self.first]
         if "exp_avg" in streams and "exp_avg_sq" not in streams:
             least = np.float32((1 - self.spec["beta2"]**self.steps) / (1 - self.spec["beta1"]**self.steps)**2)
-            self.second = [np.maximum(second, least * first * first) for first, second in zip(self.first, self.second)]
+            self.second = [
+                np.where(np.abs(first) > np.abs(own), np.maximum(second, least * first * first), second)
+                for own, first, second in zip(before, self.first, self.second)]
         self.steps = self.steps or steps
 
     def apply(self, parameters, gradients, lr):

@@ -73,6 +73,9 @@ import Testing
         let raised = try #require(part.streams["exp_avg_sq"]).map(Double.init)[0]
         // 1 − 0.999⁷ and 1 − 0.9⁷.
         #expect(abs((raised / 0.006_979_035).squareRoot() - 50 / 0.521_703_1) < 0.01, "its root is the mean, both corrected")
+        // One that is alone goes on as it would by itself.
+        let alone = OptimizerState(optimizer: adam, steps: 7, streams: ["exp_avg": [50, 2], "exp_avg_sq": [3, 4]])
+        #expect(state(["exp_avg"], [9, 9, 50, 2], steps: 40, own: alone) == alone)
         let all = try #require(state(["exp_avg", "exp_avg_sq"], [9, 9, 5, 6, 7, 8], steps: 40, own: own))
         #expect(all.streams == ["exp_avg": [5, 6], "exp_avg_sq": [7, 8]] && all.steps == 7)
         // A machine that remembers nothing.

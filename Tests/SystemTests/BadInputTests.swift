@@ -163,7 +163,7 @@ private struct LyingPeer {
             spec = ModelSpec(inputs: 4, hidden: [3], outputs: 3, task: .classification)
             parameters = initialParameters(spec, seed: 1)
         }
-        let layout = command.updateLayout
+        let layout = WeightsLayout(spec, streams: command.updateLayout.streams)
         let bytes = try Weights.encode(layout, layout.values(parameters, nil))
         let hash = String(repeating: "0", count: 64)
         return DoneEvent(

@@ -81,7 +81,8 @@ public enum OptimizerMemory: String, Codable, Sendable, CaseIterable {
     /// It starts without.
     case reset
     /// Each peer goes on with its own from its last round. Every third round the first moments (and SGD's velocity) are averaged, every sixth the
-    /// second as well (DES-LOC, arXiv 2505.22549); beyond the paper, a peer's own second moment is then raised to the square of the averaged first. A peer that was restarted, or joins, starts without until then.
+    /// second as well (DES-LOC, arXiv 2505.22549); beyond the paper, a peer's own second moment is then at least the square of an
+    /// averaged first that is more than its own was. A peer that was restarted, or joins, starts without until then.
     case keep
 }
 

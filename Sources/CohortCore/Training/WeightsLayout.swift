@@ -42,13 +42,16 @@ public struct WeightsLayout: Hashable, Sendable {
             state.steps = own.steps
             state.streams.merge(own.streams) { averaged, _ in averaged }
             // Where this machine's rows had next to no gradient and the others' had, √v would be next to nothing under their mean, and a step without
-            // bound. Squares of gradients are at least their mean's square, both as Adam corrects them for how few steps there were.
-            if streams.contains("exp_avg"), !streams.contains("exp_avg_sq"), let mean = state.streams["exp_avg"],
-                let squares = state.streams["exp_avg_sq"]
+            // bound. Where the mean is more than this machine's own, squares become at least its square, both as Adam corrects them for how few steps
+            // there were.
+            if !streams.contains("exp_avg_sq"), let mean = state.streams["exp_avg"], let before = own.streams["exp_avg"],
+                let squares = own.streams["exp_avg_sq"]
             {
                 let (first, second) = (1 - optimizer.beta1.power(own.steps), 1 - optimizer.beta2.power(own.steps))
                 let least = Float(second / (first * first))
-                state.streams["exp_avg_sq"] = zip(squares, mean).map { max($0, least * $1 * $1) }
+                state.streams["exp_avg_sq"] = squares.indices.map { index in
+                    abs(mean[index]) > abs(before[index]) ? max(squares[index], least * mean[index] * mean[index]) : squares[index]
+                }
             }
         }
         return state.steps > 0 && state.streams.count == names.count ? state : nil
