@@ -120,8 +120,15 @@ def main():
                         liars.append(subprocess.Popen(
                             [python, __file__, "--lie", kind, "--server", pool.url, "--token", token, "--name", f"liar-{index}", "--speed", str(speed)],
                             stderr=open(f"{folder}/{kind}/liar-{index}.log", "w"), env={**os.environ, "OMP_NUM_THREADS": "1"}))
-                    while pool.call("peers").count("ONLINE") < 8:
+                    # The API has no stream of peers.
+                    for _ in range(300):
+                        if pool.call("peers").count("ONLINE") >= 8:
+                            break
+                        if any(liar.poll() is not None for liar in liars):
+                            sys.exit(f"a liar ended: {folder}/{kind}/liar-*.log says why")
                         time.sleep(0.2)
+                    else:
+                        sys.exit("the liars did not come within a minute")
                 for strategy in arguments.only:
                     robust = ["--malicious-peers", "2"] if strategy != "fedavg" else []
                     scores = []

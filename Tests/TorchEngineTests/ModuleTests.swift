@@ -185,6 +185,17 @@ struct ModuleTests {
         #expect(error.message.contains("the table has 5 features, the module takes 6"))
     }
 
+    @Test func `a module that asks for more than its part of the memory is refused, and is told so`() async throws {
+        let bytes = try await Self.folder.file("greedy")
+        let (spec, _) = try spec(bytes, inputs: 6, outputs: 3, task: .classification)
+        let engine = try apart()
+        let model = try engine.makeModel(spec, module: bytes)
+        let table = try engine.prepare(rows(marked: 40))
+        let error = try #require(throws: CohortError.self) { try model.evaluate(on: table, rows: [39, 40], shouldContinue: { true }) }
+        #expect(error.message.contains("allocate memory"), "\(error.message)")
+        #expect(try model.evaluate(on: table, rows: [38, 39], shouldContinue: { true }).samples == 2)
+    }
+
     @Test func `a module is written with its new weights`() async throws {
         let bytes = try await Self.folder.file("convolution")
         let (spec, weights) = try spec(bytes, inputs: 16, shape: [1, 4, 4], outputs: 3, task: .classification)

@@ -11,7 +11,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
     typealias OutboundIn = HTTPServerResponsePart
     typealias OutboundOut = HTTPServerResponsePart
 
-    /// The request that is being received has its answer.
+    /// The request that is being received is answered before its body was read.
     struct BodyIsUnwanted: Sendable {}
 
     private let limits: ConnectionLimits
@@ -24,6 +24,8 @@ final class ConnectionGuard: ChannelDuplexHandler {
     /// The answer to the oldest of them has begun.
     private var hasBegun = false
     private var isRefused = false
+    /// What is still to come of the request's body is not read.
+    private var isUnwanted = false
     private var isUsed = false
     /// Since when there is no request.
     private var idleSince = NIODeadline.now()
@@ -126,6 +128,11 @@ final class ConnectionGuard: ChannelDuplexHandler {
     func triggerUserOutboundEvent(context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?) {
         guard event is BodyIsUnwanted else { return context.triggerUserOutboundEvent(event, promise: promise) }
         promise?.succeed()
+        isUnwanted = true
+    }
+
+    /// The time to read the answer begins when it is on its way, however long the route took.
+    private func closeSoon(_ context: ChannelHandlerContext) {
         let (request, bound) = (begun, NIOLoopBound((self, context), eventLoop: context.eventLoop))
         _ = context.eventLoop.scheduleTask(in: limits.unwanted) {
             let (guardian, context) = bound.value
@@ -153,6 +160,8 @@ final class ConnectionGuard: ChannelDuplexHandler {
             hasBegun = false
             open = max(0, open - 1)
             if open == 0 { idleSince = .now() }
+            if isUnwanted { closeSoon(context) }
+            isUnwanted = false
         }
         context.write(data, promise: promise)
     }

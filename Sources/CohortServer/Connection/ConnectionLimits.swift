@@ -12,7 +12,7 @@ public struct ConnectionLimits: Sendable {
     public var bodyBytes: Int
     /// How long an answer may wait for the other end to take any of it.
     public var stalled: TimeAmount
-    /// How long the other end may go on sending a body that nobody wants, once its request is answered.
+    /// How long the other end may go on sending a body that nobody wants, from the end of its request's answer on.
     public var unwanted: TimeAmount
     /// Bytes of a request's path and query.
     public var target: Int
