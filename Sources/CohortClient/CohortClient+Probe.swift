@@ -38,7 +38,7 @@ extension CohortClient {
             call.body = .bytes(piece)
             do {
                 try await caller.send(call)
-            } catch let error as CohortError where error.code == .unavailable && error.message.contains("asked for") {
+            } catch let error as CohortError where error.code == .notEnoughPeers {
                 // No peer is free, which was not the question.
             }
             sent += piece.readableBytes

@@ -33,7 +33,7 @@ extension CohortClient {
 
     /// Whether a session with these settings could start now.
     /// - Parameter sha256: of the file, lowercase hexadecimal: whether the server has it already is answered too.
-    /// - Throws: `unavailable` when too few peers are free; what the server says against the settings.
+    /// - Throws: `notEnoughPeers` when too few peers are free; what the server says against the settings.
     public func check(_ settings: SessionSettings, sha256: String? = nil) async throws -> API.SessionCheck {
         var fields = Dictionary(try settings.formFields().map { ($0.name, API.Value.text($0.value)) }) { $1 }
         if let sha256 { fields["sha256"] = .text(sha256) }

@@ -79,7 +79,7 @@ extension CohortError.Code {
     var exitCode: Int32 {
         switch self {
         case .invalid: 2
-        case .unavailable: 3
+        case .unavailable, .notEnoughPeers: 3
         default: 1
         }
     }

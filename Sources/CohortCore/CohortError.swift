@@ -16,6 +16,8 @@ public struct CohortError: Error, Equatable, Sendable, CustomStringConvertible {
         case tooLarge = "too_large"
         /// Another part is away or not ready yet; trying again later can help. HTTP 503.
         case unavailable
+        /// Fewer peers are online and free than a session asks for; trying again later can help. HTTP 400.
+        case notEnoughPeers = "not_enough_peers"
         /// No space, or another fault of the machine. HTTP 507.
         case storageFull = "storage_full"
         /// A fault of Cohort's own. HTTP 500.
@@ -31,4 +33,9 @@ public struct CohortError: Error, Equatable, Sendable, CustomStringConvertible {
     }
 
     public var description: String { message }
+}
+
+extension CohortError {
+    /// Whether the same request may succeed later.
+    public var isTransient: Bool { code == .unavailable || code == .notEnoughPeers }
 }

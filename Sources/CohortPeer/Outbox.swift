@@ -116,7 +116,7 @@ final class Outbox: Sendable {
                 case .notFound:
                     // The server lost this peer: the next beat registers it again.
                     unknown += 1
-                case .unavailable, .internal, .storageFull:
+                case .unavailable, .notEnoughPeers, .internal, .storageFull:
                     if !hasComplained { logger.warning("events cannot be sent now, trying until they can: \(error)") }
                     hasComplained = true
                 }

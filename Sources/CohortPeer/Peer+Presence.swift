@@ -77,7 +77,7 @@ extension Peer {
                     logger.warning("joining as a new peer, because the old identity is not this token's: \(error)")
                     record.peerId = nil
                     record.credential = nil
-                case .unavailable, .internal, .storageFull:
+                case .unavailable, .notEnoughPeers, .internal, .storageFull:
                     if !isWaiting { configuration.report(.waitingForServer(error.message)) }
                     if !isWaiting { logger.warning("waiting for the server: \(error)") }
                     isWaiting = true

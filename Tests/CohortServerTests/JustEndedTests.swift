@@ -37,7 +37,7 @@ import Testing
             let id = try CohortJSON.decode(API.SessionStarted.self, from: started.body.utf8).sessionId
             let before = time.monotonic
             let busy = try await world.call("POST", "/sessions/check", #"{"peers":1}"#, token: user)
-            #expect(busy.status == 503 && busy.detail.contains("(one)"), "\(busy.body)")
+            #expect(busy.status == 400 && busy.detail.contains("(one)"), "\(busy.body)")
             #expect(time.monotonic == before, "one that runs is not waited for")
 
             let set = { @Sendable (isEnding: Bool?) in

@@ -176,7 +176,7 @@ struct TrainingRun {
                     }
                 }
                 return try await client.startSession(settings, file: file, progress: uploadProgress())
-            } catch let error as CohortError where error.code == .unavailable && waits {
+            } catch let error as CohortError where error.isTransient && waits {
                 if error.message != said { Terminal.note("waiting: \(error.message)") }
                 said = error.message
                 // The API has no stream of peers to wait on.

@@ -16,7 +16,7 @@ public struct SessionStart: Sendable {
     ///   - module: the file that the settings' `module` means.
     ///   - traceparent: of the request.
     /// - Returns: the session as stored, PENDING, with its peers by name, then id.
-    /// - Throws: ``CohortError`` `unavailable` when too few peers are free; what the store throws, once what was done is undone as far as
+    /// - Throws: ``CohortError`` `notEnoughPeers` when too few peers are free; what the store throws, once what was done is undone as far as
     ///   possible: what is left of it is a session that says that it is starting, which a coordinator ends.
     public func start(
         _ settings: SessionSettings, ownerId: String, upload: ObjectReference, filename: String, module: ObjectReference? = nil,
@@ -144,7 +144,7 @@ public struct SessionStart: Sendable {
         }
         let advice = busy.isEmpty ? "start more with `cohort peer`, or ask for fewer" : "wait for them, start more, or ask for fewer"
         throw CohortError(
-            .unavailable,
+            .notEnoughPeers,
             "\(count) \(count == 1 ? "peer was" : "peers were") asked for and \(there) \(there == 1 ? "is" : "are") online and free\(try await work(of: busy, ownerId)): \(advice)\(others)"
         )
     }

@@ -21,7 +21,7 @@ struct HTTPProblem: Error {
 
     init(_ error: CohortError, headers: HTTPFields = [:]) {
         self.init(status: error.code.status, code: error.code, error.message, headers: headers)
-        if error.code == .unavailable, self.headers[.retryAfter] == nil { self.headers[.retryAfter] = "1" }
+        if [.unavailable, .notEnoughPeers].contains(error.code), self.headers[.retryAfter] == nil { self.headers[.retryAfter] = "1" }
     }
 
     /// The JSON.
@@ -41,7 +41,7 @@ struct HTTPProblem: Error {
 extension CohortError.Code {
     var status: HTTPResponse.Status {
         switch self {
-        case .invalid: .badRequest
+        case .invalid, .notEnoughPeers: .badRequest
         case .unauthenticated: .unauthorized
         case .forbidden: .forbidden
         case .notFound: .notFound

@@ -9,7 +9,8 @@ extension Schema {
         "Problem": record([
             "type": text, "title": text, "status": whole, "detail": text.about("What was wrong, where, and what would be right."),
             "code": one(of: [
-                "invalid", "unauthenticated", "forbidden", "not_found", "conflict", "too_large", "unavailable", "storage_full", "internal",
+                "invalid", "unauthenticated", "forbidden", "not_found", "conflict", "too_large", "unavailable",
+                "not_enough_peers", "storage_full", "internal",
             ]),
         ]).about("RFC 9457."),
         "Signup": record(

@@ -128,7 +128,7 @@ def test_refusals_are_the_servers_sentences(client: cohort.Client, server: Serve
     assert unknown.value.code == "invalid" and unknown.value.status == 400
     with pytest.raises(cohort.CohortError) as busy:
         client.fit(penguins, target="species", peers=50)
-    assert busy.value.code == "unavailable"
+    assert busy.value.code == "not_enough_peers" and busy.value.status == 400
     with pytest.raises(ValueError, match="did you mean 'species'"):
         client.fit(penguins, target="specie")
     with pytest.raises(cohort.TrainingFailed, match="specie"):

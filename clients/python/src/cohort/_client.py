@@ -127,7 +127,7 @@ class Client:
         ``seed``, ``per_peer`` (a dictionary), …; the server says which there are when one is misspelt. With ``progress`` it is shown live; with
         ``wait=False`` the run is returned at once, and ``run.wait()`` waits.
 
-        Raises ``CohortError``: ``unavailable`` when too few peers are free, ``invalid`` for what cannot be trained on; ``TrainingFailed`` when the
+        Raises ``CohortError``: ``not_enough_peers`` when too few peers are free, ``invalid`` for what cannot be trained on; ``TrainingFailed`` when the
         session ends without a model.
         """
         fields = {name: _field(value) for name, value in {**settings, "target": target, "peers": peers, "from": getattr(from_model, "id", from_model)}.items() if value is not None}
@@ -201,12 +201,12 @@ class Client:
     def wait_for_peers(self, count: int = 1, timeout: float = 60) -> None:
         """Returns once so many of my peers are free.
 
-        Raises ``CohortError`` ``unavailable`` when they are not within ``timeout`` seconds.
+        Raises ``CohortError`` ``not_enough_peers`` when they are not within ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
         while sum(peer.status == "ONLINE" and peer.mine for peer in self.peers()) < count:
             if time.monotonic() > deadline:
-                raise CohortError(f"{count} free peers were waited for, {timeout:g} s long", "unavailable")
+                raise CohortError(f"{count} free peers were waited for, {timeout:g} s long", "not_enough_peers")
             time.sleep(0.2)  # The API has no stream of peers.
 
     def _predict(self, id: str, table: _table.Table, allow_missing: bool) -> tuple[list[Any], list[dict[str, float]] | None]:

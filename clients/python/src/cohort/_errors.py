@@ -6,7 +6,8 @@ from __future__ import annotations
 class CohortError(Exception):
     """The server refused something, or could not be reached; the message says what was wrong and what would be right.
 
-    ``code`` is a word for programs (``invalid``, ``unauthenticated``, ``not_found``, ``conflict``, ``unavailable``, …), ``status`` the
+    ``code`` is a word for programs (``invalid``, ``unauthenticated``, ``not_found``, ``conflict``, ``unavailable``,
+    ``not_enough_peers``, …), ``status`` the
     HTTP status, 0 when there was no answer.
     """
 
