@@ -50,21 +50,27 @@ extension SessionRun {
         in outcome: RoundOutcome, _ combined: UpdateReader.Combined, _ outer: OuterOptimizer?, _ machine: SessionMachine
     ) async throws -> (peerId: String, why: String)? {
         let suspects = machine.suspects(outcome, combined.contributions)
-        guard !suspects.isEmpty, let with = await measure(combined.parameters, of: machine.session, isFinal: false)?.loss else {
+        let settings = machine.session.settings
+        // A stream does its harm in the next round's first steps.
+        let isMoved = suspects.contains(where: \.hasLongStream)
+        func probe(_ combined: UpdateReader.Combined) -> [Float] {
+            isMoved ? combined.parametersMovedByStreams(settings) : combined.parameters
+        }
+        guard !suspects.isEmpty, let with = await measure(probe(combined), of: machine.session, isFinal: false)?.loss else {
             return nil
         }
         var worst: (peerId: String, why: String)?
         var least = machine.harmlessLoss(with)
         for suspect in suspects {
             let others = try await updates.combine(outcome.without([suspect.peerId]), of: machine.session, outer: outer)
-            guard let without = await measure(others.parameters, of: machine.session, isFinal: false)?.loss, without < least else {
+            guard let without = await measure(probe(others), of: machine.session, isFinal: false)?.loss, without < least else {
                 continue
             }
             least = without
             func rounded(_ loss: Double) -> Double { (loss * 1_000).rounded() / 1_000 }
             worst = (
                 suspect.peerId,
-                "its change \(suspect.why), and the held-out loss is \(rounded(with)) with it, \(rounded(without)) without it"
+                "\(suspect.hasLongStream ? "it" : "its change") \(suspect.why), and the held-out loss is \(rounded(with)) with it, \(rounded(without)) without it"
             )
         }
         return worst

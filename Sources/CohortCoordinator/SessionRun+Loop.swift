@@ -116,7 +116,8 @@ extension SessionRun {
                 let inspected = try await updates.inspect(
                     event, attempt: place.attempt ?? 0, of: machine.session, collects: machine.hasOwnModels)
                 let measured = await measured(event, inspected?.parameters, place, machine)
-                return machine.apply(.done(event, norm: inspected?.norm, measured: measured), now: clock.now())
+                return machine.apply(
+                    .done(event, norm: inspected?.norm, streamNorms: inspected?.streamNorms, measured: measured), now: clock.now())
             } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
                 return machine.apply(.refused(event, why: error.message), now: clock.now())
             }

@@ -215,8 +215,11 @@ extension UpdateReader {
         var position = 0
         while position < round.layout.count {
             let isModel = position < round.modelCount
-            let some = min(sliceWidth, (isModel ? round.modelCount : round.layout.count) - position)
+            // A slice is of the model, or of one stream.
+            let some = min(sliceWidth, round.modelCount - position % round.modelCount)
             try await walk.next(some, isModel: isModel, isolation: self)
+            let region = StreamRegion(round, at: position, rows: read, weights: weights)
+            for (row, scale) in zip(read.indices, region.scales) where scale != 1 { walk.scale(row + 1, by: scale) }
             values.withUnsafeMutableBufferPointer { values in
                 let result = UnsafeMutableBufferPointer(rebasing: values[position..<(position + some)])
                 let start = walk.row(0)
@@ -236,7 +239,7 @@ extension UpdateReader {
                     }
                 } else {
                     let scale = isModel || inner <= 0 ? 1 : 1 / inner
-                    Self.mix(rows, by: read.map { weights[$0] * scale }, start, &sum)
+                    Self.mix(rows, by: region.weights.map { $0 * scale }, start, &sum)
                     if isModel, usesCenter { sum.add(walk.row(read.count + 1), weight: mixture.combination.center) }
                     sum.store(in: result)
                 }
@@ -248,6 +251,7 @@ extension UpdateReader {
             position += some
         }
         try await walk.end(isolation: self)
+        round.layout.boundMoments(of: &values, round.session.settings.optimizer)
         for index in 0..<count {
             if !read.contains(index), let gram = mixture.gram {
                 let product = (0..<count).reduce(0) { $0 + mixture.combination.weights[$1] * gram[index, $1] }

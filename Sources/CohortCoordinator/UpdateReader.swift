@@ -50,11 +50,11 @@ package actor UpdateReader {
     /// - Parameters:
     ///   - attempt: that the peer was asked for.
     ///   - collects: whether the parameters are wanted.
-    /// - Returns: the norm of its step from the round's weights, and its parameters; nil when there is no update to inspect (an evaluation).
+    /// - Returns: the norms of its step from the round's weights and of its streams, and its parameters; nil when there is no update to inspect (an evaluation).
     /// - Throws: ``CohortError`` `invalid` with what is wrong with it; `notFound` when it was never uploaded.
     func inspect(
         _ event: DoneEvent, attempt: Int, of session: Session, collects: Bool = false
-    ) async throws -> (norm: Double, parameters: [Float])? {
+    ) async throws -> (norm: Double, streamNorms: [String: Double], parameters: [Float])? {
         guard session.round < session.settings.rounds else { return nil }
         guard let startLayout = session.layout, let layout = session.updateLayout else { return nil }
         guard let update = event.update else { throw CohortError(.invalid, "DONE names no update") }
@@ -90,7 +90,7 @@ package actor UpdateReader {
         }
         if let inline, session.settings.keepUpdates == true { _ = try await objects.put(inline, key: update.key) }
         if keeps { kept[update.key] = (sha256, parameters) }
-        return (inspection.norm, layout.parameters(of: parameters))
+        return (inspection.norm, inspection.streamNorms, layout.parameters(of: parameters))
     }
 
     /// Streams an update's values.

@@ -218,6 +218,12 @@ final class UpdateWalk {
         }
     }
 
+    /// Multiplies the current values of a source.
+    func scale(_ index: Int, by factor: Double) {
+        let row = UnsafeMutableBufferPointer(rebasing: buffer[(index * width)..<(index * width + count)])
+        for place in row.indices { row[place] = Float(Double(row[place]) * factor) }
+    }
+
     /// Good until ``next(_:isModel:isolation:)``.
     func row(_ index: Int) -> UnsafeBufferPointer<Float> {
         UnsafeBufferPointer(rebasing: buffer[(index * width)..<(index * width + count)])

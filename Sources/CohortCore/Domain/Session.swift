@@ -90,6 +90,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var ledger: RowLedger?
     /// Norms of accepted updates, newest last, for the running median.
     public var updateNorms: [Double]
+    /// The norms of accepted streams, newest last, by the stream's name: as ``PeerAnswer/streamNorms``.
+    public var streamNorms: [String: [Double]]?
     public var waitingFor: String?
     /// Why it FAILED, for people.
     public var error: String?

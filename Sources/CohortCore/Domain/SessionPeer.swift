@@ -145,14 +145,17 @@ public struct PeerAnswer: Codable, Hashable, Sendable {
     public var seconds: Double?
     /// L2, of the step from the round's weights.
     public var norm: Double?
+    /// The L2 norm of each stream beside the weights, by its name; of squares that of their roots. nil: the update has none.
+    public var streamNorms: [String: Double]?
     /// Of its own model, on held-out rows, by the coordinator itself.
     public var measured: Counts?
 
     public init(
         round: Int, workRound: Int? = nil, results: DoneResults, update: ObjectReference?, answeredAt: Date, seconds: Double? = nil,
-        norm: Double? = nil,
+        norm: Double? = nil, streamNorms: [String: Double]? = nil,
         measured: Counts? = nil
     ) {
+        self.streamNorms = streamNorms
         self.seconds = seconds
         self.norm = norm
         self.measured = measured

@@ -158,6 +158,8 @@ public struct Share: Codable, Hashable, Sendable {
     public var weight: Double
     /// 0 … 1: how much of its step from the round's weights is taken.
     public var scale: Double
+    /// The factor of each of its streams that is not taken as it was sent, by the stream's name: 0 discards it.
+    public var streamScales: [String: Double]?
 
     public init(peerId: String, weight: Double, scale: Double = 1) {
         self.peerId = peerId

@@ -20,8 +20,7 @@ extension SessionMachine {
                 }
                 let ratio = norm / median
                 let peer = session.peers[index]
-                let times = ratio >= 10 ? "\(Int(min(ratio, 1e9)))" : "\((ratio * 10).rounded() / 10)"
-                let words = "\(peer.name)'s update is \(times) times as long as the median"
+                let words = "\(peer.name)'s update is \(Self.times(ratio)) times as long as the median"
                 if let limit = session.settings.maxNormRatio, ratio > limit {
                     session.peers[index].answer = nil
                     session.peers[index].trainedSamples = max(0, peer.trainedSamples - max(0, answer.results.samples))
@@ -124,24 +123,40 @@ extension SessionMachine {
     /// Answers of a round that are looked at.
     private static let mostSuspects = 5
 
-    /// Whose changes of a round stand out, most conspicuous first, with how. In a mean every one counts: robust rules see to such themselves.
-    public func suspects(_ outcome: RoundOutcome, _ contributions: [Contribution]) -> [(peerId: String, why: String)] {
+    /// A peer whose answer stands out.
+    public struct Suspect: Hashable, Sendable {
+        public var peerId: String
+        /// How it stands out: the rest of a sentence that begins with "its change" or names the stream.
+        public var why: String
+        /// Its optimizer state or control variate stands out: the model is measured after the steps that these make.
+        public var hasLongStream: Bool
+    }
+
+    /// The peers whose changes of a round stand out, most conspicuous first. In a mean every answer counts; robust rules bound them.
+    public func suspects(_ outcome: RoundOutcome, _ contributions: [Contribution]) -> [Suspect] {
         guard strategy.comparesNorms, outcome.rule == .mean, contributions.count >= 3, session.dataset?.validationRows ?? 0 > 0 else {
             return []
         }
         let norms = contributions.compactMap(\.norm).sorted()
         guard norms.count == contributions.count, norms[norms.count / 2] > 0 else { return [] }
         let median = norms[norms.count / 2]
-        let found = contributions.compactMap { each -> (peerId: String, size: Double, why: String)? in
+        let streams = streamRatios(of: contributions.map(\.peerId))
+        let found = contributions.compactMap { each -> (size: Double, suspect: Suspect)? in
             let ratio = (each.norm ?? 0) / median
             let cosine = each.cosine ?? 1
+            if let longest = streams[each.peerId]?.max(by: { ($0.value, $0.key) < ($1.value, $1.key) }),
+                longest.value > max(ratio, Self.maxStreamRatio)
+            {
+                let why = "has \(longest.key) \(Self.times(longest.value)) times as long as the median"
+                return (longest.value, Suspect(peerId: each.peerId, why: why, hasLongStream: true))
+            }
             guard ratio > Self.conspicuousRatio || cosine < Self.conspicuousCosine else { return nil }
             let angle = "points against the others' (cosine \((cosine * 100).rounded() / 100))"
             let length = "is \(Int(min(ratio, 1e9))) times as long as the median"
             let why = ratio <= Self.conspicuousRatio ? angle : cosine >= Self.conspicuousCosine ? length : "\(length) and \(angle)"
-            return (each.peerId, max(ratio, 1) * (1.5 - cosine), why)
+            return (max(ratio, 1) * (1.5 - cosine), Suspect(peerId: each.peerId, why: why, hasLongStream: false))
         }
-        return found.sorted { ($0.size, $1.peerId) > ($1.size, $0.peerId) }.prefix(Self.mostSuspects).map { ($0.peerId, $0.why) }
+        return found.sorted { ($0.size, $1.suspect.peerId) > ($1.size, $0.suspect.peerId) }.prefix(Self.mostSuspects).map(\.suspect)
     }
 
     /// The round closes without the answer; at the second in a row its peer is quarantined: the session goes on without it.

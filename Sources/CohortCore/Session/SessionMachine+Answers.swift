@@ -32,7 +32,9 @@ extension SessionMachine {
         notify(notice, &step, peer: peer)
     }
 
-    mutating func done(_ event: DoneEvent, _ norm: Double?, _ measured: Counts?, _ now: Moment, _ step: inout Step) {
+    mutating func done(
+        _ event: DoneEvent, norm: Double?, streamNorms: [String: Double]?, measured: Counts?, _ now: Moment, _ step: inout Step
+    ) {
         guard accepts(generation: event.generation, round: event.round, peerId: event.peerId), let index = index(event.peerId),
             session.peers[index].state == .training, event.attempt ?? session.peers[index].attempt == session.peers[index].attempt
         else { return }
@@ -42,7 +44,8 @@ extension SessionMachine {
         let began = workRound == nil ? roundBegan : workBegan[event.peerId]
         let answer = PeerAnswer(
             round: session.round, workRound: workRound, results: event.results, update: event.update, answeredAt: now.date,
-            seconds: began.map { now.seconds - $0 }, norm: norm, measured: measured)
+            seconds: began.map { now.seconds - $0 }, norm: norm,
+            streamNorms: streamNorms?.isEmpty ?? true ? nil : streamNorms, measured: measured)
         take(answer, of: index)
         noted.remove("late/\(event.peerId)")
         step.records.answers.append(

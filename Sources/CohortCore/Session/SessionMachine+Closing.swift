@@ -125,6 +125,7 @@ extension SessionMachine {
         isBusy = true
         var outcome = strategy.outcome(of: answers.map(strategyAnswer), session.settings)
         for index in outcome.shares.indices { outcome.shares[index].scale *= scales[outcome.shares[index].peerId] ?? 1 }
+        limitStreams(in: &outcome, now, &step)
         step.objects.append(.aggregate(outcome))
     }
 

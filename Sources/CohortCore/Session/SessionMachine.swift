@@ -14,8 +14,9 @@ public struct SessionMachine: Sendable {
         case ready(ReadyEvent)
         case progress(ProgressEvent)
         case heartbeat(HeartbeatEvent)
-        /// A DONE whose update was inspected: whole, finite, of the right shape. `norm`: of the step from the round's weights.
-        case done(DoneEvent, norm: Double?, measured: Counts?)
+        /// A DONE whose update was inspected: whole, finite, of the right shape. `norm`: of the step from the round's weights; `streamNorms`: as
+        /// ``PeerAnswer/streamNorms``.
+        case done(DoneEvent, norm: Double?, streamNorms: [String: Double]? = nil, measured: Counts?)
         /// A DONE whose update is refused.
         case refused(DoneEvent, why: String)
         case error(ErrorEvent)
@@ -140,7 +141,8 @@ public struct SessionMachine: Sendable {
         case .ready(let event): ready(event, now, &step)
         case .progress(let event): progress(event, now, &step)
         case .heartbeat(let event): heartbeat(event, now, &step)
-        case .done(let event, let norm, let measured): done(event, norm, measured, now, &step)
+        case .done(let event, let norm, let streamNorms, let measured):
+            done(event, norm: norm, streamNorms: streamNorms, measured: measured, now, &step)
         case .refused(let event, let why): refused(event, why, now, &step)
         case .error(let event): error(event, now, &step)
         case .peerLost(let id, let why): lost(id, why, "is lost (\(why))", now, &step)

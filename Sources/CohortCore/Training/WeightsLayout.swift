@@ -57,6 +57,23 @@ public struct WeightsLayout: Hashable, Sendable {
         return state.steps > 0 && state.streams.count == names.count ? state : nil
     }
 
+    /// Limits averaged first moments to what Adam's second moments allow: |m| ≤ C·√v with C = (1 − β₁) / √((1 − β₂)·(1 − β₁² / β₂)), which the
+    /// Cauchy–Schwarz inequality gives for every sequence of gradients and which a mean over peers keeps. Then no step is longer than about C
+    /// times the learning rate, whatever a peer sent. Needs β₁² < β₂; changes nothing when the vector does not have both moments.
+    /// - Parameter values: the vector, of ``count`` floats.
+    public func boundMoments(of values: inout [Float], _ optimizer: OptimizerSpec) {
+        guard let first = streams.firstIndex(of: "exp_avg"), let second = streams.firstIndex(of: "exp_avg_sq"),
+            let bound = optimizer.momentBound, values.count == count
+        else { return }
+        let parameterCount = model.parameterCount
+        let (moments, squares) = ((1 + first) * parameterCount, (1 + second) * parameterCount)
+        for index in 0..<parameterCount {
+            // A thousandth for rounding.
+            let limit = Float(1.001 * bound) * max(0, values[squares + index]).squareRoot()
+            values[moments + index] = min(max(values[moments + index], -limit), limit)
+        }
+    }
+
     /// SCAFFOLD's variate in the vector; nil: it has none.
     public func controlVariate(of values: [Float]) -> [Float]? {
         streams == [Self.controlVariate] && values.count == count ? Array(values.suffix(model.parameterCount)) : nil
@@ -79,6 +96,14 @@ extension Double {
             (square, left) = (square * square, left >> 1)
         }
         return result
+    }
+}
+
+extension OptimizerSpec {
+    /// The largest |m| / √v that Adam's moments can have; nil for another optimizer, or where β₁² ≥ β₂ and there is no such bound.
+    var momentBound: Double? {
+        guard name != .sgd, beta2 < 1, beta1 * beta1 < beta2 else { return nil }
+        return (1 - beta1) / ((1 - beta2) * (1 - beta1 * beta1 / beta2)).squareRoot()
     }
 }
 

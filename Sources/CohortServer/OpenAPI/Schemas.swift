@@ -193,7 +193,10 @@ extension Schema {
                                 [
                                     "rule": record([:]).about(
                                         "By its name, with its numbers: {\"krum\": {\"malicious\": 2, \"keep\": 6}}."),
-                                    "shares": list(record(["peer_id": text, "weight": number, "scale": number])),
+                                    "shares": list(
+                                        record(
+                                            ["peer_id": text, "weight": number, "scale": number],
+                                            optional: ["stream_scales": .map(number).orNull])),
                                 ], optional: ["mixing": whole]),
                             "contributions": list(named("Contribution")),
                         ], optional: ["validation": named("Metrics")])),
