@@ -28,6 +28,18 @@ public:
     std::vector<Named> tensors;
 
     int64_t parameter_count() const { return count; }
+    /// Of `tensors`, from the first on; those behind them are a module's own statistics.
+    size_t trained_tensors() const {
+        int64_t left = trained;
+        size_t number = 0;
+        while (number < tensors.size() && left > 0) {
+            int64_t size = 1;
+            for (auto length : tensors[number].shape) size *= length;
+            left -= size;
+            ++number;
+        }
+        return number;
+    }
     void read(cohort_torch_stream stream, float *values) const;
     void load(const float *values, bool keeps_optimizer);
     uint64_t steps() const { return step_count; }

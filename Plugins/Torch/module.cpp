@@ -231,6 +231,13 @@ struct Module::Batches {
     }
 };
 
+/// The rows of the next batch, of `left`. Batch normalization cannot train on one row: the last batch of a pass has two or more, unless a batch has one.
+static uint64_t batch_rows(uint64_t size, uint64_t left) {
+    auto some = std::min(size, left);
+    if (size < 2 || left - some != 1) return some;
+    return some > 2 ? some - 1 : some + 1;
+}
+
 cohort_torch_counts Module::train(
     const Table &table, const uint32_t *rows, uint64_t row_count, const cohort_torch_options &options, const GoesOn &goes_on) {
     check(table);
@@ -238,10 +245,11 @@ cohort_torch_counts Module::train(
     sums.zero_();
     format->set_training(true);
     uint64_t size = step_rows(options, row_count);
-    Batches batches(*this, table, rows, row_count, size);
+    // One more than a batch: see batch_rows.
+    Batches batches(*this, table, rows, row_count, size + 1);
     uint64_t start = 0;
     while (start < row_count && goes_on()) {
-        auto some = std::min(size, row_count - start);
+        auto some = batch_rows(size, row_count - start);
         auto [x, y] = batches.read(start, some);
         gradients.zero_();
         at::Tensor outputs, mean;

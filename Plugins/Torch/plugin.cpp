@@ -167,6 +167,7 @@ const cohort_torch_api api = {
                 *shape_count = static_cast<uint32_t>(tensor.shape.size());
             });
         },
+    .trained_tensor_count = [](const cohort_torch_model *model) { return static_cast<uint64_t>(model->model->trained_tensors()); },
     .read =
         [](cohort_torch_model *model, cohort_torch_stream stream, float *values, uint64_t count) {
             return on(model->model->device, [&] {

@@ -392,9 +392,12 @@ ssize_t cohort_sandbox_receive(int socket, void *bytes, size_t count, int *descr
             return -errno;
         }
         for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
-            if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+            if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+            // Alignment leaves room for a second one, and the kernel fills what there is: each is taken, and all but the last are closed.
+            size_t given_count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            for (size_t index = 0; index < given_count; ++index) {
                 int given;
-                memcpy(&given, CMSG_DATA(header), sizeof(int));
+                memcpy(&given, CMSG_DATA(header) + index * sizeof(int), sizeof(int));
                 if (*descriptor >= 0) close(*descriptor);
                 *descriptor = given;
             }

@@ -93,7 +93,9 @@ package struct Replay {
                 if !outcome.shares.isEmpty {
                     let changed = try await reader.combine(outcome, of: session, outer: outer).parameters
                     var mean = zip(other, zip(changed, current)).map { $0 + ($1.0 - $1.1) }
-                    if let outer { state = outer.step(from: other, &mean, slots: &slots, state: state) }
+                    if let outer {
+                        state = outer.step(from: other, &mean, slots: &slots, state: state, trained: receipt.model.trainedParameterCount)
+                    }
                     other = mean
                 }
             }

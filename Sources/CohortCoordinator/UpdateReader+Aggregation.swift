@@ -77,7 +77,9 @@ extension UpdateReader {
         let updates: [String: ObjectReference]
 
         var shares: [Share] { outcome.shares }
-        var modelCount: Int { layout.model.parameterCount }
+        let modelCount: Int
+        /// Of the model's parameters those that an optimizer trains.
+        let trainedCount: Int
 
         /// Values of a source that the round's own weights have as well: behind them nothing can be mixed in.
         var sharedCount: Int { layout == startLayout ? layout.count : modelCount }
@@ -90,6 +92,7 @@ extension UpdateReader {
             self.layout = layout
             self.startLayout = startLayout
             self.hasCenter = hasCenter
+            (modelCount, trainedCount) = (layout.model.parameterCount, layout.model.trainedParameterCount)
             updates = Dictionary(
                 session.peers.compactMap { peer in peer.answer?.update.map { (peer.id, $0) } }, uniquingKeysWith: { first, _ in first })
         }
@@ -215,8 +218,10 @@ extension UpdateReader {
         var position = 0
         while position < round.layout.count {
             let isModel = position < round.modelCount
-            // A slice is of the model, or of one stream.
-            let some = min(sliceWidth, round.modelCount - position % round.modelCount)
+            // A slice is of the trained parameters, of a module's statistics, or of one stream.
+            let end = position < round.trainedCount ? round.trainedCount : round.modelCount
+            let some = min(sliceWidth, end - position % round.modelCount)
+            let isTrained = position < round.trainedCount
             try await walk.next(some, isModel: isModel, isolation: self)
             let region = StreamRegion(round, at: position, rows: read, weights: weights)
             for (row, scale) in zip(read.indices, region.scales) where scale != 1 { walk.scale(row + 1, by: scale) }
@@ -238,9 +243,9 @@ extension UpdateReader {
                             (0..<count).map { UnsafeBufferPointer(rebasing: mixed[($0 * some)..<(($0 + 1) * some)]) }, into: result)
                     }
                 } else {
-                    let scale = isModel || inner <= 0 ? 1 : 1 / inner
+                    let scale = isTrained || inner <= 0 ? 1 : 1 / inner
                     Self.mix(rows, by: region.weights.map { $0 * scale }, start, &sum)
-                    if isModel, usesCenter { sum.add(walk.row(read.count + 1), weight: mixture.combination.center) }
+                    if isTrained, usesCenter { sum.add(walk.row(read.count + 1), weight: mixture.combination.center) }
                     sum.store(in: result)
                 }
                 guard isModel else { return }
@@ -251,6 +256,7 @@ extension UpdateReader {
             position += some
         }
         try await walk.end(isolation: self)
+        round.layout.model.boundStatistics(of: &values)
         round.layout.boundMoments(of: &values, round.session.settings.optimizer)
         for index in 0..<count {
             if !read.contains(index), let gram = mixture.gram {

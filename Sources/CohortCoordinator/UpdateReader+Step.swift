@@ -24,7 +24,9 @@ extension UpdateReader {
             var rows = [Float](repeating: 0, count: names.count * min(sliceWidth, round.modelCount))
             var position = 0
             while position < round.modelCount {
-                let some = min(sliceWidth, round.modelCount - position)
+                // A module's statistics are averaged and not stepped.
+                let isTrained = position < round.trainedCount
+                let some = min(sliceWidth, (isTrained ? round.trainedCount : round.modelCount) - position)
                 try await walk.next(some, isModel: true, isolation: self)
                 let isFinite = values.withUnsafeMutableBufferPointer { values in
                     rows.withUnsafeMutableBufferPointer { rows in
@@ -42,7 +44,7 @@ extension UpdateReader {
                                 _ = slot.update(fromContentsOf: walk.row(index + 1))
                             }
                         }
-                        step.apply(from: walk.row(0), to: mean, slots: slots)
+                        if isTrained { step.apply(from: walk.row(0), to: mean, slots: slots) }
                         return mean.allSatisfy(\.isFinite)
                     }
                 }
@@ -68,10 +70,10 @@ extension UpdateReader {
 
     /// The root mean square of the round's change.
     private func size(of values: [Float], _ round: Round) async throws -> Double {
-        let walk = UpdateWalk([try await startSource(round)], values: round.modelCount, width: sliceWidth)
+        let walk = UpdateWalk([try await startSource(round)], values: round.trainedCount, width: sliceWidth)
         var (squares, position) = (0.0, 0)
-        while position < round.modelCount {
-            let some = min(sliceWidth, round.modelCount - position)
+        while position < round.trainedCount {
+            let some = min(sliceWidth, round.trainedCount - position)
             try await walk.next(some, isModel: true, isolation: self)
             for (value, start) in zip(values[position..<(position + some)], walk.row(0)) {
                 let change = Double(value) - Double(start)

@@ -103,6 +103,10 @@ final class Outbox: Sendable {
             do {
                 try await transport.send(batch.map(\.event), to: .events(sessionId: session))
                 return remove(batch)
+            } catch let error as EncodingError {
+                // Nothing of this request was sent.
+                logger.error("an event cannot be encoded: \(error)")
+                return replaceUnencodable(in: batch)
             } catch let error as CohortError {
                 switch error.code {
                 case .conflict, .invalid, .tooLarge:
@@ -121,6 +125,24 @@ final class Outbox: Sendable {
                     hasComplained = true
                 }
                 try await Task.sleep(for: backoff.next())
+            }
+        }
+    }
+
+    /// Puts an ERROR in the place of each event that cannot be encoded: the session learns what went wrong, and the peer goes on.
+    private func replaceUnencodable(in batch: ArraySlice<Entry>) {
+        for entry in batch {
+            do { _ = try CohortJSON.encode(entry.event) } catch {
+                let work = entry.event.work
+                let failure = PeerEvent.error(
+                    ErrorEvent(
+                        sessionId: entry.event.sessionId, peerId: entry.event.peerId, generation: entry.event.generation, round: work.round,
+                        message: "\(entry.event.name) holds a number that is not finite: the training diverged. Lower the learning rate",
+                        retryable: false))
+                state.withLock { state in
+                    guard let index = state.entries.firstIndex(where: { $0.number == entry.number }) else { return }
+                    state.entries[index].event = failure
+                }
             }
         }
     }

@@ -94,7 +94,8 @@ struct RunFailure: Error {
     let retryable: Bool
 
     init(message: String, retryable: Bool) {
-        self.message = message
+        // What ERROR may carry.
+        self.message = message.printable(max: 1_000)
         self.retryable = retryable
     }
 

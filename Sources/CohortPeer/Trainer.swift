@@ -128,6 +128,7 @@ actor Trainer {
         if command.weightsUrl != nil, command.validationRows != nil {
             evaluation = try model.evaluate(ahead: evaluated, of: dataset.prepared) { goesOn(control, progress, .evaluating) }
             try control.check()
+            try Self.checkFinite(evaluation, "the weights that round \(command.round + 1) starts from give", command)
         }
 
         var training = TrainingRun(
@@ -140,6 +141,7 @@ actor Trainer {
         if command.evaluateAfter {
             ownEvaluation = try model.evaluate(ahead: evaluated, of: dataset.prepared) { goesOn(control, progress, .evaluating) }
             try control.check()
+            try Self.checkFinite(ownEvaluation, "the model of round \(command.round + 1) gives", command)
         }
         checkPoint?(command.checkPoint(.upload, epoch: training.epochs))
         try control.check()
@@ -153,6 +155,14 @@ actor Trainer {
             samples: training.samples, epochs: training.epochs, seconds: training.seconds, evaluation: evaluation,
             ownEvaluation: ownEvaluation, optimizerSteps: update?.optimizerSteps)
         return (results, update)
+    }
+
+    /// - Throws: ``RunFailure`` for sums that are not finite: the messages cannot carry them, and they say that the model is of no use.
+    private static func checkFinite(_ counts: Counts?, _ what: String, _ command: TrainCommand) throws {
+        guard let counts, ![counts.lossSum, counts.targetSum, counts.targetSquareSum].allSatisfy(\.isFinite) else { return }
+        throw RunFailure(
+            message: "\(what) a loss of \(counts.lossSum) on the held-out rows: lower the learning rate (lr is \(command.lr))",
+            retryable: false)
     }
 
     /// Between two pieces of work: pauses as the load limit asks; false once the work is not wanted any more.

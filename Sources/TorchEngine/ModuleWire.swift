@@ -46,6 +46,8 @@ struct ModuleAnswer: Codable {
 
     var fault: Fault?
     var tensors: [TensorSpec]?
+    /// How many of `tensors` are trained.
+    var trained: Int?
     var steps: Int?
     var optimizer: OptimizerSpec?
     /// ``Walls``.
@@ -138,10 +140,14 @@ extension Counts {
         [UInt64(samples), lossSum.bitPattern, UInt64(correct), targetSum.bitPattern, targetSquareSum.bitPattern]
     }
 
-    /// - Throws: ``CohortError`` `invalid` for counts that cannot be.
-    init(words: [UInt64]) throws {
-        guard words.count == 5, let samples = Int(exactly: words[0]), let correct = Int(exactly: words[2]), correct <= samples else {
-            throw CohortError(.invalid, "the module's process gave counts that cannot be")
+    /// - Parameter limit: the number of rows that were asked for.
+    /// - Throws: ``CohortError`` `invalid` for counts of more rows.
+    init(words: [UInt64], limit: Int) throws {
+        guard words.count == 5, let samples = Int(exactly: words[0]), let correct = Int(exactly: words[2]), correct <= samples,
+            samples <= limit
+        else {
+            throw CohortError(
+                .invalid, "the module's process reported \(words.first ?? 0) rows; it must be at most the \(limit) that it was given")
         }
         self.init(
             samples: samples, lossSum: Double(bitPattern: words[1]), correct: correct, targetSum: Double(bitPattern: words[3]),

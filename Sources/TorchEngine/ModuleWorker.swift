@@ -80,7 +80,7 @@ private struct Worker {
             try closeFiles()
             let known = try opened.plugin.describe(
                 module: bytes.array(UInt8.self), inputs: inputs, shape: shape, outputs: outputs, task: task)
-            try known.weights.withUnsafeBytes { try answer(ModuleAnswer(tensors: known.tensors), [$0]) }
+            try known.weights.withUnsafeBytes { try answer(ModuleAnswer(tensors: known.tensors, trained: known.trained), [$0]) }
         case .make(let spec):
             try closeFiles()
             model = nil

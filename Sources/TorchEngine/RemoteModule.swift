@@ -92,7 +92,7 @@ final class RemoteModule: TrainableModel {
             try process.call(request, [rows], room: { _ in words }, shouldContinue: shouldContinue)
         }
         for note in (answer.notes ?? []).prefix(8) { seen.add(note.printable(max: 300)) }
-        return try Counts(words: words)
+        return try Counts(words: words, limit: rows.count / 4)
     }
 
     func predict(_ features: [Float], rowCount: Int) throws -> [Float] {
@@ -170,7 +170,7 @@ extension TorchPlugin {
     ///   rows or give so many outputs.
     public func describe(
         module bytes: [UInt8], inputs: Int, shape: [Int], outputs: Int, task: LearningTask, in host: ModuleHost
-    ) throws -> (tensors: [TensorSpec], weights: [Float]) {
+    ) throws -> (tensors: [TensorSpec], trained: Int?, weights: [Float]) {
         let process = try ModuleProcess(host, plugin: path, device: "cpu", threads: 1, precision: .float32)
         var memory = UnsafeMutableBufferPointer<Float>(start: nil, count: 0)
         defer { memory.deallocate() }
@@ -178,13 +178,15 @@ extension TorchPlugin {
             try process.call(
                 .describe(inputs: inputs, shape: shape, outputs: outputs, task: task), [bytes],
                 room: { answer in
-                    let module = ModuleSpec(sha256: String(repeating: "0", count: 64), inputShape: shape, tensors: answer.tensors ?? [])
+                    let module = ModuleSpec(
+                        sha256: String(repeating: "0", count: 64), inputShape: shape, tensors: answer.tensors ?? [], trained: answer.trained
+                    )
                     let spec = ModelSpec(inputs: inputs, hidden: [], outputs: outputs, task: task, module: module)
                     try spec.check()
                     memory = .allocate(capacity: spec.parameterCount)
                     return UnsafeMutableRawBufferPointer(memory)
                 }, seconds: ModuleProcess.loading)
         }
-        return (answer.tensors ?? [], Array(memory))
+        return (answer.tensors ?? [], answer.trained, Array(memory))
     }
 }

@@ -274,7 +274,7 @@ extension TorchPlugin {
     ///   rows or give so many outputs.
     public func describe(
         module bytes: [UInt8], inputs: Int, shape: [Int], outputs: Int, task: LearningTask
-    ) throws -> (tensors: [TensorSpec], weights: [Float]) {
+    ) throws -> (tensors: [TensorSpec], trained: Int, weights: [Float]) {
         let handle = try module(
             bytes, device: "cpu", precision: COHORT_TORCH_FLOAT32, inputs: inputs, shape: shape, outputs: outputs, task: task)
         defer { api.free_model(handle) }
@@ -282,7 +282,7 @@ extension TorchPlugin {
         try check(api.read(handle, COHORT_TORCH_WEIGHTS, &weights, UInt64(weights.count)))
         var results = [Float](repeating: 0, count: outputs)
         try check(api.predict(handle, [Float](repeating: 0, count: inputs), 1, &results))
-        return (try tensors(of: handle), weights)
+        return (try tensors(of: handle), Int(clamping: api.trained_tensor_count(handle)), weights)
     }
 }
 

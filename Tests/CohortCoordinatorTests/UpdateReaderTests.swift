@@ -1,4 +1,5 @@
 import CohortCore
+import CohortStrategies
 import CohortSystem
 import CohortTraining
 import DirectoryObjects
@@ -454,6 +455,46 @@ import Testing
                 let reader = UpdateReader(objects, on: executor)
                 let changed = await #expect(throws: UpdateReader.Changed.self) { try await reader.aggregate(outcome, of: session) }
                 #expect(changed?.peerId == "b" && changed?.why.contains("not what was accepted") == true)
+            }
+        }
+    }
+
+    @Test(arguments: ["fedavgm", "fedadam", "fedyogi", "diloco", "centered_clipping", "krum"])
+    func `a module's statistics are the mean of the peers', whatever the server's step and the slices are`(name: String) async throws {
+        let strategy = try StrategyCatalogue.named(name)
+        let module = ModuleSpec(
+            sha256: String(repeating: "0", count: 64), inputShape: [],
+            tensors: [TensorSpec(name: "fc.weight", shape: [5]), TensorSpec(name: "bn.running_var", shape: [3])], trained: 1)
+        for sliceWidth in [2, 64 << 10] {
+            try await withObjects { objects, executor in
+                let names = ["a", "b", "c", "d", "e"]
+                var session = Self.session(names)
+                session.settings.strategy = name
+                session.settings.rounds = 9
+                session.model = ModelSpec(inputs: 2, hidden: [], outputs: 2, task: .classification, module: module)
+                let layout = WeightsLayout(try #require(session.model))
+                // What the module was saved with.
+                session.weights = try await objects.put(try Weights.encode(layout, [0, 0, 0, 0, 0, 1, 1, 1]), key: "start")
+                for round in 0..<6 {
+                    session.round = round
+                    for (index, peer) in names.enumerated() {
+                        // The variances fall from 1 to next to nothing.
+                        let variance = Float(index == 4 ? 3e-4 : 4e-4)
+                        let values: [Float] = [1, 2, 3, 4, Float(index + round)] + [variance, variance, variance]
+                        let update = try await objects.put(try Weights.encode(layout, values), key: "u-\(round)-\(peer)")
+                        session.peers[index].answer = PeerAnswer(
+                            round: round, results: DoneResults(loss: 1, accuracy: 0, samples: 10, epochs: 1, seconds: 1), update: update,
+                            answeredAt: Date())
+                    }
+                    let outcome = strategy.outcome(
+                        of: names.map { StrategyAnswer(peerId: $0, samples: 10, steps: 1) }, session.settings)
+                    let reader = UpdateReader(objects, on: executor, maxKept: sliceWidth == 2 ? 0 : 1 << 20, sliceWidth: sliceWidth)
+                    let made = try await reader.aggregate(outcome, of: session, outer: strategy.outerOptimizer(session.settings))
+                    #expect(
+                        made.parameters[5...].allSatisfy { $0 >= 2.9e-4 && $0 <= 4.1e-4 },
+                        "round \(round): \(made.parameters[5...]) of 3e-4 to 4e-4")
+                    (session.weights, session.outer) = (made.reference, made.outer)
+                }
             }
         }
     }

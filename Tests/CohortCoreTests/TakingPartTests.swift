@@ -168,4 +168,46 @@ import Testing
         for _ in 0..<3 { stage.send(.error(failure)) }
         #expect(stage.place("d")?.state == .failed && stage.step.commands == [.stop(peerId: "d", .failed)])
     }
+
+    @Test func `a peer whose process ends three times in a row at the session's work gets no more of it`() {
+        var stage = Stage(peers: ["a", "b"], rounds: 3)
+        stage = stage.started()
+        for registration in 2...3 {
+            stage.send(.peerRegistered(Stage.peer("b", registration: registration)))
+            #expect(stage.place("b")?.state == .locked)
+            stage.enable(["b"])
+            #expect(stage.place("b")?.state == .training, "it is asked again")
+        }
+        stage.send(.peerRegistered(Stage.peer("b", registration: 4)))
+        #expect(stage.place("b")?.state == .failed)
+        #expect(stage.place("b")?.message == "its process ended 3 times while it worked on this session")
+        #expect(stage.step.effects.contains(.free(peerId: "b")))
+    }
+
+    @Test func `an answer in between, or a restart without work, is no reason`() {
+        var stage = Stage(peers: ["a", "b"], rounds: 3)
+        stage = stage.started()
+        for registration in 2...6 {
+            stage.send(.peerRegistered(Stage.peer("b", registration: registration)))
+            stage.enable(["b"])
+            if registration % 2 == 1 {
+                stage.done("b")
+                stage.done("a")
+                stage.aggregated()
+            }
+        }
+        #expect(stage.place("b")?.isAlive == true)
+    }
+
+    @Test func `a peer that was lost and comes back restarted is counted as well`() {
+        var stage = Stage(peers: ["a", "b"], rounds: 3)
+        stage = stage.started()
+        for registration in 2...4 {
+            stage.send(.peerLost(peerId: "b", why: "silent too long"))
+            stage.send(.joined(Stage.peer("b", registration: registration)))
+            stage.enable(["b"])
+            if registration < 4 { #expect(stage.place("b")?.isAlive == true) }
+        }
+        #expect(stage.place("b")?.state == .failed)
+    }
 }

@@ -85,6 +85,7 @@ struct OutboxTests {
         func send(_ events: [PeerEvent], to queue: QueueName) async throws {
             let answer = answers.withLock { $0.isEmpty ? .take : $0.removeFirst() }
             if case .fail(let code) = answer { throw CohortError(code, "as the test says") }
+            for event in events { _ = try CohortJSON.encode(event) }
             #expect(events.allSatisfy { queue == .events(sessionId: $0.sessionId) })
             taken.withLock { $0.append(events) }
         }
@@ -97,6 +98,20 @@ struct OutboxTests {
             defer { group.cancelAll() }
             try await group.next()
         }
+    }
+
+    @Test("sends an ERROR in the place of an event that JSON cannot carry, and goes on")
+    func unencodable() async throws {
+        var results = DoneResults(loss: 1, accuracy: nil, samples: 1, epochs: 1, seconds: 1)
+        results.evaluation = Counts(samples: 2, lossSum: .nan)
+        let done = PeerEvent.done(DoneEvent(sessionId: "s", peerId: "p", generation: 1, round: 4, results: results, update: nil))
+        let (outbox, transport) = (Outbox(logger: silent), ScriptedTransport())
+        for event in [heartbeat(1), done, error] { outbox.add(event) }
+        try await deliver(outbox, through: transport) { outbox.pending.isEmpty }
+        let taken = transport.taken.withLock { $0.flatMap { $0 } }
+        #expect(taken.count == 3 && taken.first == heartbeat(1) && taken.last == error)
+        guard case .error(let failure) = taken[1] else { throw CohortError(.internal, "\(taken[1])") }
+        #expect(failure.round == 4 && failure.message.contains("DONE holds a number that is not finite") && !failure.retryable)
     }
 
     @Test("keeps the newest reports and everything else while nothing can be sent")

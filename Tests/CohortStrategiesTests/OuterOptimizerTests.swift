@@ -68,4 +68,27 @@ import Testing
         #expect(DiLoCo().notes(SessionSettings(rounds: 10)).first?.contains("30 rounds or more; this session has 10") == true)
         #expect(DiLoCo().notes(SessionSettings(rounds: 30)).isEmpty && DiLoCo().optimizerMemory == .keep)
     }
+
+    @Test func `a module's statistics are not stepped`() {
+        let module = ModuleSpec(
+            sha256: String(repeating: "0", count: 64), inputShape: [],
+            tensors: [
+                TensorSpec(name: "fc.weight", shape: [2]), TensorSpec(name: "bn.running_mean", shape: [1]),
+                TensorSpec(name: "bn.running_var", shape: [1]),
+            ])
+        let model = ModelSpec(inputs: 1, hidden: [], outputs: 1, task: .regression, module: module)
+        #expect(model.trainedParameterCount == 2, "older files are told by PyTorch's names")
+        var (mean, slots): ([Float], [[Float]]) = ([1, 1, 0.5, 0.0004], [])
+        let start: [Float] = [0, 0, 0, 1]
+        var state: OuterState?
+        for _ in 0..<3 {
+            mean = [1, 1, 0.5, 0.0004]
+            state = OuterOptimizer.momentum(beta: 0.9, learningRate: 1, nesterov: true).step(
+                from: start, &mean, slots: &slots, state: state, trained: model.trainedParameterCount)
+        }
+        #expect(mean[0] > 2 && mean[2...] == [0.5, 0.0004])
+        var values: [Float] = [-1, 1, -2, -0.1]
+        model.boundStatistics(of: &values)
+        #expect(values == [-1, 1, -2, 0], "only variances are 0 or more")
+    }
 }

@@ -83,7 +83,7 @@ extension SystemSuite {
                 let module = try await person.addModule(at: try await ModuleMaker.make("net", in: world.folder))
                 let settings = settings(module, peers: 1, rounds: 1, pool: .everyone)
                 let refused = await #expect(throws: CohortError.self) { _ = try await person.startSession(settings, file: csv) }
-                #expect(refused?.code == .unavailable && refused?.message.contains("only peers with the torch engine count") == true)
+                #expect(refused?.code == .notEnoughPeers && refused?.message.contains("only peers with the torch engine count") == true)
                 // Nor may another person train it.
                 let stolen = self.settings(module, peers: 1)
                 let notTheirs = await #expect(throws: CohortError.self) { _ = try await other.startSession(stolen, file: csv) }

@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /// Rises with every change of what stands here; a plugin serves one.
-#define COHORT_TORCH_INTERFACE 3
+#define COHORT_TORCH_INTERFACE 4
 
 enum cohort_torch_fault {
     COHORT_TORCH_OK = 0,
@@ -126,6 +126,9 @@ typedef struct {
     /// Of the vector of parameters, in its order. A name is cut to `capacity`, its final zero included; a shape has at most 8 lengths.
     uint64_t (*tensor_count)(const cohort_torch_model *model);
     int (*tensor)(const cohort_torch_model *model, uint64_t index, char *name, size_t capacity, int64_t shape[8], uint32_t *shape_count);
+
+    /// How many of the tensors, from the first on, the optimizer trains; those behind them are a module's own statistics.
+    uint64_t (*trained_tensor_count)(const cohort_torch_model *model);
 
     /// `count` floats, all parameters; of a net weights of layer 0 [out, in], its biases [out], layer 1 …
     int (*read)(cohort_torch_model *model, enum cohort_torch_stream stream, float *values, uint64_t count);

@@ -67,7 +67,7 @@ struct ModuleOption {
         let known = try describe(bytes, schema)
         let about = ModuleFile.About(
             inputs: schema.featureCount, outputs: schema.outputCount, task: schema.task,
-            module: ModuleSpec(sha256: start.sha256, inputShape: shape, tensors: known.tensors))
+            module: ModuleSpec(sha256: start.sha256, inputShape: shape, tensors: known.tensors, trained: known.trained))
         _ = try about.spec()
         let made = try ModuleFile(about: about, parameters: known.weights, module: bytes).encode()
         let place = FileManager.default.temporaryDirectory.appending(path: "cohort-module-\(newIdentifier()).safetensors").path
@@ -78,7 +78,7 @@ struct ModuleOption {
         return file
     }
 
-    private func describe(_ bytes: [UInt8], _ schema: TableSchema) throws -> (tensors: [TensorSpec], weights: [Float]) {
+    private func describe(_ bytes: [UInt8], _ schema: TableSchema) throws -> (tensors: [TensorSpec], trained: Int?, weights: [Float]) {
         let plugin: TorchPlugin
         let engines = try Engines(settings: settings)
         do {

@@ -48,6 +48,8 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var workRound: Int?
     /// Answers in a row that were left out because they did harm.
     public var strikes: Int?
+    /// The number of times in a row that its process ended while it had work, without an answer in between.
+    public var restarts: Int?
     /// The last round in which its answer counted.
     public var countedRound: Int?
     /// Rounds in a row in which it gave no sign of work.

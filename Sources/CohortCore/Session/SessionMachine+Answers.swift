@@ -78,6 +78,7 @@ extension SessionMachine {
         session.peers[index].answer = answer
         session.peers[index].workRound = nil
         session.peers[index].misses = 0
+        session.peers[index].restarts = nil
         session.peers[index].trainedSamples += max(0, results.samples)
         if let seconds = answer.seconds { session.peers[index].workedSeconds = (session.peers[index].workedSeconds ?? 0) + seconds }
         if let update = answer.update {

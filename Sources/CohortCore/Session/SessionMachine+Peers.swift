@@ -187,6 +187,10 @@ extension SessionMachine {
             return
         }
         session.peers[index].registration = peer.registration
+        if session.peers[index].state == .training {
+            session.peers[index].restarts = (session.peers[index].restarts ?? 0) + 1
+            if giveUpIfWorkEndsIt(index, now, &step) { return }
+        }
         if session.peers[index].state != .done {
             session.peers[index].state = .locked
             lockedSince[peer.id] = now.seconds
@@ -195,6 +199,20 @@ extension SessionMachine {
         notify(.peer, "\(peer.name) restarted and is told again what to do", now, &step, peer: session.peers[index])
         step.commands.append(.enable(peerId: peer.id, prepares: false))
         change(true)
+    }
+
+    /// The number of restarts in a row after which a peer gets no more work of this session.
+    static let maxRestarts = 3
+
+    /// Gives up a peer whose process the session's work ends again and again, so that the machine is of use to other sessions.
+    /// - Returns: whether it was given up.
+    private mutating func giveUpIfWorkEndsIt(_ index: Int, _ now: Moment, _ step: inout Step) -> Bool {
+        let peer = session.peers[index]
+        guard let restarts = peer.restarts, restarts >= Self.maxRestarts else { return false }
+        let why = "its process ended \(restarts) times while it worked on this session"
+        notify(.peer, "\(peer.name) is left out: \(why)", now, &step, peer: peer)
+        giveUp(index, why, &step)
+        return true
     }
 
     mutating func joined(_ peer: Peer, _ now: Moment, _ step: inout Step) {
@@ -206,7 +224,12 @@ extension SessionMachine {
             place.trainedSamples = session.peers[index].trainedSamples
             place.workedSeconds = session.peers[index].workedSeconds
             place.sentBytes = session.peers[index].sentBytes
+            place.restarts = session.peers[index].restarts
+            if session.peers[index].state == .lost, session.peers[index].registration != peer.registration {
+                place.restarts = (place.restarts ?? 0) + 1
+            }
             session.peers[index] = place
+            if giveUpIfWorkEndsIt(index, now, &step) { return }
         } else {
             session.peers.append(place)
             places[peer.id] = session.peers.count - 1

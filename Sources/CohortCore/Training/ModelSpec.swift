@@ -55,6 +55,26 @@ public struct ModelSpec: Codable, Hashable, Sendable {
     /// How many floats the flat parameter vector has.
     public var parameterCount: Int { tensors.reduce(0) { $0 + $1.count } }
 
+    /// The number of leading parameters that an optimizer trains; those behind them are a module's statistics, which are averaged over peers and
+    /// stepped by no optimizer.
+    public var trainedParameterCount: Int {
+        guard let module else { return parameterCount }
+        return module.tensors.prefix(module.trainedTensorCount).reduce(0) { $0 + $1.count }
+    }
+
+    /// Sets variances that averaging compressed updates made negative to 0.
+    /// - Parameter values: begins with the parameters.
+    public func boundStatistics(of values: inout [Float]) {
+        guard let module, values.count >= parameterCount else { return }
+        var position = 0
+        for tensor in module.tensors {
+            if tensor.isVariance {
+                for index in position..<(position + tensor.count) where values[index] < 0 { values[index] = 0 }
+            }
+            position += tensor.count
+        }
+    }
+
     /// The most parameters that a net may have, anywhere: 1 GiB of floats.
     public static let maxParameters = 1 << 28
 
@@ -93,12 +113,23 @@ public struct ModuleSpec: Codable, Hashable, Sendable {
     public var inputShape: [Int]
     /// Its parameters, and behind them statistics such as those of batch normalization.
     public var tensors: [TensorSpec]
+    /// The number of ``tensors``, from the first on, that an optimizer trains; nil in files of older versions: all but those that are named as
+    /// PyTorch's batch normalization names its statistics.
+    public var trained: Int?
 
-    public init(format: Format = .torchscript, sha256: String, inputShape: [Int], tensors: [TensorSpec]) {
+    public init(
+        format: Format = .torchscript, sha256: String, inputShape: [Int], tensors: [TensorSpec], trained: Int? = nil
+    ) {
+        self.trained = trained
         self.format = format
         self.sha256 = sha256
         self.inputShape = inputShape
         self.tensors = tensors
+    }
+
+    /// The number of ``tensors`` that an optimizer trains; those behind them are statistics.
+    public var trainedTensorCount: Int {
+        trained ?? (tensors.lastIndex { !$0.isBatchStatistic }).map { $0 + 1 } ?? 0
     }
 
     /// Whether this is a SHA-256 in lowercase hexadecimal.
@@ -115,6 +146,10 @@ public struct ModuleSpec: Codable, Hashable, Sendable {
             throw CohortError(
                 .invalid,
                 "the module has \(tensors.count) tensors, or two of one name; there are from 1 to 65536, each with a name of its own")
+        }
+        if let trained, !(0...tensors.count).contains(trained) {
+            throw CohortError(
+                .invalid, "the module has \(trained) trained tensors; it must be from 0 to \(tensors.count), which it has in all")
         }
         let most = 1 << 28
         func size(_ shape: [Int]) -> Int? {
@@ -149,6 +184,12 @@ public struct TensorSpec: Codable, Hashable, Sendable {
     }
 
     public var count: Int { shape.reduce(1, *) }
+
+    /// Whether PyTorch's batch normalization names a running mean or variance so.
+    var isBatchStatistic: Bool { ["running_mean", "running_var"].contains { name == $0 || name.hasSuffix(".\($0)") } }
+
+    /// Whether it holds variances, which are 0 or more.
+    var isVariance: Bool { isBatchStatistic && name.hasSuffix("running_var") }
 }
 
 public enum OptimizerName: String, Codable, Sendable, CaseIterable {

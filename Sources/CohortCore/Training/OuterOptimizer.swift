@@ -94,8 +94,18 @@ public enum OuterOptimizer: Hashable, Sendable {
     ///   - start: the weights that the round began with; `mean`: the peers' mean, which becomes the new weights. Both have a number a parameter.
     ///   - slots: in the order of ``slots``; empty in the first round.
     ///   - state: of the rounds before; nil in the first.
+    ///   - trained: the number of leading parameters that are stepped; nil: all.
     /// - Returns: the state from here on.
-    public func step(from start: [Float], _ mean: inout [Float], slots: inout [[Float]], state: OuterState?) -> OuterState {
+    public func step(
+        from start: [Float], _ mean: inout [Float], slots: inout [[Float]], state: OuterState?, trained: Int? = nil
+    ) -> OuterState {
+        if let trained, trained < start.count {
+            var (weights, own) = (Array(mean.prefix(trained)), slots.map { Array($0.prefix(trained)) })
+            let after = step(from: Array(start.prefix(trained)), &weights, slots: &own, state: state)
+            mean.replaceSubrange(0..<trained, with: weights)
+            slots = own
+            return after
+        }
         let squares = zip(mean, start).reduce(0) { sum, pair in
             let change = Double(pair.0) - Double(pair.1)
             return sum + change * change

@@ -134,10 +134,12 @@ extension Schema {
                 "task": task,
             ],
             optional: [
-                "module": record([
-                    "format": one(of: ModuleSpec.Format.self), "sha256": text, "input_shape": list(whole),
-                    "tensors": list(record(["name": text, "shape": list(whole)])),
-                ]).about("A module of the owner's, which is trained instead of a SimpleDNN.")
+                "module": record(
+                    [
+                        "format": one(of: ModuleSpec.Format.self), "sha256": text, "input_shape": list(whole),
+                        "tensors": list(record(["name": text, "shape": list(whole)])),
+                    ], optional: ["trained": whole]
+                ).about("A module of the owner's, which is trained instead of a SimpleDNN.")
             ]),
         "Module": record([
             "sha256": text.about("Of its file: a session's module."), "bytes": whole, "format": one(of: ModuleSpec.Format.self),

@@ -73,6 +73,8 @@ public struct EpochOrder {
             // A piece at a time, so that reading ahead is spread over the window.
             count = min(left, max(1, limits.window * blockRows / 16 / batchSize) * batchSize)
             if nextBlock < blocks.count || count < left { count -= count % batchSize }
+            // One row alone is no batch for a module with batch normalization.
+            if nextBlock >= blocks.count, left - count == 1 { count += 1 }
             readAhead()
         }
         defer { taken += count }

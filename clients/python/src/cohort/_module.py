@@ -74,7 +74,7 @@ def package(module: Any, *, input_shape: Sequence[int] | int, task: str = "class
         "inputs": prod(shape), "outputs": count, "task": task,
         "module": {
             "format": "torchscript", "sha256": hashlib.sha256(saved).hexdigest(), "input_shape": shape if len(shape) > 1 else [],
-            "tensors": [{"name": name, "shape": list(values.shape)} for name, values in tensors],
+            "tensors": [{"name": name, "shape": list(values.shape)} for name, values in tensors], "trained": len(trained),
         },
     }
     header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "module": json.dumps(about)}}
