@@ -16,8 +16,9 @@ public final class Coordinator: SessionRunner, Service {
     let configuration: CoordinatorConfiguration
     let time: any TimeSource
     let logger: Logger
-    /// Where updates are hashed, checked and averaged.
-    let executor: ThreadExecutor
+    /// Threads on which updates are hashed, checked and averaged: a session stays on one, and others go on beside it.
+    private let executors: [ThreadExecutor]
+    private let nextExecutor = Atomic(0)
     private let runs = Mutex<[String: Mailbox]>([:])
     private let (starts, start) = AsyncStream.makeStream(of: String.self)
 
@@ -33,10 +34,15 @@ public final class Coordinator: SessionRunner, Service {
         self.configuration = configuration
         self.time = time
         self.logger = logger
-        executor = try ThreadExecutor()
+        executors = try (0..<max(1, ProcessInfo.processInfo.activeProcessorCount)).map { _ in try ThreadExecutor() }
     }
 
-    deinit { executor.end() }
+    deinit { for executor in executors { executor.end() } }
+
+    /// The thread of the next session: each in turn.
+    func executor() -> ThreadExecutor {
+        executors[nextExecutor.add(1, ordering: .relaxed).oldValue % executors.count]
+    }
 
     public func wake(sessionId: String) async {
         if let mailbox = runs.withLock({ $0[sessionId] }) { mailbox.put(.look) } else { start.yield(sessionId) }

@@ -33,6 +33,15 @@ struct DatasetPreparation {
         if model.module != nil { (model.hidden, model.activation, model.dropout) = ([], .relu, 0) }
         if let given { try given.about.check(for: schema) }
         try model.check()
+        let (needed, memory) = (
+            model.aggregationBytes(streams: settings.optimizer.streamNames.count), ProcessInfo.processInfo.physicalMemory
+        )
+        guard UInt64(needed) < memory / 4 * 3 else {
+            throw CohortError(
+                .invalid,
+                "a model of \(model.parameterCount) parameters needs \(needed >> 20) MiB on the server, which has \(memory >> 20) MiB: choose smaller hidden layers"
+            )
+        }
         var weights: ObjectReference?
         if let parameters = try given?.parameters ?? start.map({ try Self.parameters(of: $0, for: model, schema) }) {
             weights = try await objects.put(try Weights.encode(model, parameters), key: "checkpoints/\(session.id)/start.safetensors")

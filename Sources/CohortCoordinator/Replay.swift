@@ -36,7 +36,7 @@ package struct Replay {
         for name in without where !all.contains(where: { $0.peerName == name || $0.peerId == name }) {
             let names = Set(all.map(\.peerName)).sorted()
             throw CohortError(
-                .invalid, "'\(name.printable(max: 60))' is none of the session's peers, which are \(names.joined(separator: ", "))")
+                .invalid, "'\(name.printable(max: 60))' is none of the session's peers, which are \(names.bounded())")
         }
         self.receipt = receipt
         self.objects = objects

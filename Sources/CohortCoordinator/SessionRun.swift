@@ -36,9 +36,10 @@ final class SessionRun {
         self.id = id
         self.coordinator = coordinator
         self.mailbox = mailbox
-        updates = UpdateReader(coordinator.objects, on: coordinator.executor)
-        files = DataFileLoader(coordinator.objects, folder: coordinator.configuration.scratchFolder, on: coordinator.executor)
-        evaluator = Evaluator(coordinator.objects, files, on: coordinator.executor)
+        let executor = coordinator.executor()
+        updates = UpdateReader(coordinator.objects, on: executor)
+        files = DataFileLoader(coordinator.objects, folder: coordinator.configuration.scratchFolder, on: executor)
+        evaluator = Evaluator(coordinator.objects, files, on: executor)
         clock = RunClock(coordinator.time)
         logger = coordinator.logger
         logger[metadataKey: "session"] = "\(id)"

@@ -65,6 +65,14 @@ package actor UpdateReader {
         }
         let sha256 = update.sha256.lowercased()
         if let known = kept[update.key], known.sha256 != sha256 { kept[update.key] = nil }
+        // Before anything of the model's size is allocated.
+        let bytes = if let data = event.updateData { data.count } else { try await objects.size(of: update.key) ?? 0 }
+        guard UpdateFile.sizes(layout).contains(bytes) else {
+            guard bytes > 0 else { throw CohortError(.notFound, "there is no object \(update.key)") }
+            let sizes = UpdateFile.sizes(layout)
+            throw CohortError(
+                .invalid, "the update has \(bytes) bytes; one of this model has from \(sizes.lowerBound) to \(sizes.upperBound)")
+        }
         let start = try await start(of: session, startLayout)
         var inspection = UpdateInspection(layout, start: start)
         let keeps = event.updateData != nil || (kept.count + 1) * layout.count <= maxKept

@@ -20,7 +20,7 @@ import Testing
                     Peer(
                         id: name, name: name, ownerId: "o", tokenId: "t",
                         capabilities: PeerCapabilities(
-                            cores: 1, memoryBytes: 1, engine: "native", device: "cpu", samplesPerSecond: 1, platform: "", version: ""),
+                            cores: 1, memoryBytes: 1 << 30, engine: "native", device: "cpu", samplesPerSecond: 1, platform: "", version: ""),
                         registeredAt: Date(), lastSeen: Date()))
             }, upload: nil, filename: "f.csv")
         session.generation = 1
@@ -495,6 +495,23 @@ import Testing
                         "round \(round): \(made.parameters[5...]) of 3e-4 to 4e-4")
                     (session.weights, session.outer) = (made.reference, made.outer)
                 }
+            }
+        }
+    }
+
+    @Test func `an update of a size that no codec gives is refused before the round's weights are read`() async throws {
+        try await withObjects { objects, executor in
+            var session = Self.session(["a"])
+            // Reading these would fail.
+            session.weights = ObjectReference(key: "missing", sha256: String(repeating: "0", count: 64), bytes: 1)
+            let key = Self.key("a")
+            for bytes in [4, 400_000] {
+                let update = try await objects.put([UInt8](repeating: 1, count: bytes), key: key)
+                let error = await #expect(throws: CohortError.self) {
+                    _ = try await UpdateReader(objects, on: executor).inspect(Self.done("a", update: update), attempt: 0, of: session)
+                }
+                #expect(
+                    error?.code == .invalid && error?.message.contains("the update has \(bytes) bytes; one of this model has from") == true)
             }
         }
     }

@@ -19,7 +19,7 @@ struct Stage: CustomTestStringConvertible {
         Peer(
             id: name, name: name, ownerId: "o", tokenId: "t",
             capabilities: PeerCapabilities(
-                cores: 1, memoryBytes: 1, engine: "native", device: "cpu", samplesPerSecond: 1_000, platform: "", version: ""),
+                cores: 1, memoryBytes: 1 << 30, engine: "native", device: "cpu", samplesPerSecond: 1_000, platform: "", version: ""),
             registration: registration, registeredAt: Date(timeIntervalSince1970: 0), lastSeen: Date(timeIntervalSince1970: 0))
     }
 

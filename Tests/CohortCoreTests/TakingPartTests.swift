@@ -210,4 +210,34 @@ import Testing
         }
         #expect(stage.place("b")?.state == .failed)
     }
+
+    @Test func `a peer whose memory cannot hold the model is left out, with both sizes`() {
+        var stage = Stage(peers: ["a", "b"]) { $0.hidden = [4_000, 4_000] }
+        var session = stage.session
+        session.peers[1].memoryBytes = 100 << 20
+        stage.machine = SessionMachine(session, strategy: FedAvg(), rules: .init())
+        stage.send(
+            .prepared(
+                DatasetInfo(
+                    filename: "f.csv", csvLink: "s3://b/k", object: ObjectReference(key: "k", sha256: "", bytes: 1), schema: Stage.schema,
+                    schemaObject: ObjectReference(key: "schemas/s.json", sha256: "", bytes: 1), warnings: []),
+                ModelSpec(inputs: 1, hidden: [4_000, 4_000], outputs: 2, task: .classification)))
+        #expect(stage.place("a")?.isAlive == true && stage.place("b")?.state == .failed)
+        #expect(
+            stage.place("b")?.message
+                == "training this model needs 305 MiB of memory, the machine has 100 MiB: choose smaller hidden layers")
+        #expect(stage.enabled == ["a"])
+    }
+
+    @Test func `a failure names three peers and counts the others`() {
+        let names = (1...1_000).map { "peer-\($0)" }
+        var stage = Stage(peers: names) { $0.minPeers = 1 }
+        stage = stage.started()
+        for name in names { stage.send(.peerLost(peerId: name, why: "silent too long")) }
+        stage.now += 100
+        stage.send(.tick)
+        let error = stage.session.error ?? ""
+        #expect(error.contains("peer-1 is lost (silent too long)") && error.contains("and 997 more") && error.count < 400, "\(error)")
+        #expect(["a", "b"].bounded() == "a, b" && [String]().bounded() == "")
+    }
 }

@@ -171,7 +171,7 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
     ]) func `numbers that cannot be are said`(honest: String, lie: String) throws {
         let file = try file()
         let bytes = try file.encode()
-        var header = try Safetensors(header: bytes[..<Safetensors.headerBytes(bytes)])
+        var header = try Safetensors(header: bytes[..<Safetensors.headerBytes(bytes, limit: 1 << 20)])
         for (name, text) in header.metadata {
             header.metadata[name] = text.split(separator: honest, omittingEmptySubsequences: false).joined(separator: lie)
         }
@@ -205,9 +205,29 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         #expect(try withFile(honest) { try ModelFile.read($0) } == file())
     }
 
+    @Test func `a header longer than its tensors can need is refused by its length, unread`() throws {
+        func start(_ length: UInt64) -> [UInt8] { withUnsafeBytes(of: length.littleEndian) { Array($0) } + [0x7b] }
+        let spec = ModelSpec(inputs: 2, hidden: [3], outputs: 2, task: .classification)
+        var stream = WeightsStream(WeightsLayout(spec))
+        let long = #expect(throws: CohortError.self) { try stream.feed(start(10 << 20)) { _ in } }
+        #expect(long?.message == "the .safetensors header has 10485760 bytes; it must have at most 67536", "\(long?.message ?? "")")
+        let module = #expect(throws: CohortError.self) { _ = try ModuleFile.about(start: start(90 << 20), fileBytes: 100 << 20) }
+        #expect(module?.message.contains("the .safetensors header has 94371840 bytes") == true)
+        // Shapes whose bytes are more than a number can count.
+        var header = Safetensors.Header()
+        var offset = 0
+        for name in ["a", "b", "c"] {
+            let size = (1 << 39) * 4
+            header.entries[name] = .init(dtype: "F32", shape: [1 << 39], dataOffsets: [offset, offset + size])
+            offset += size
+        }
+        let bytes = try Safetensors.header(header)
+        #expect(try Safetensors(header: bytes[...]).tensors.count == 3, "large, but a file can have them")
+    }
+
     @Test func `a header with any bytes and numbers changed is an error or a model that predicts`() throws {
         let honest = try file().encode()
-        let header = try Safetensors.headerBytes(honest)
+        let header = try Safetensors.headerBytes(honest, limit: 1 << 20)
         let texts = ["0", "-1", "1e308", "9223372036854775807", "18446744073709551616", "null", "[]", "\"\"", "0.5"]
         let numbers = texts.map { Array($0.utf8) }
         var generator = SeededGenerator(seed: 3)

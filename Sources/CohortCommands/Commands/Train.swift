@@ -149,7 +149,7 @@ struct TrainingRun {
         if json {
             try Terminal.say(line: "started", started)
         } else {
-            Terminal.say("session \(started.sessionId) with \(started.peers.map(\.name).joined(separator: ", ")); seed \(settings.seed)")
+            Terminal.say("session \(started.sessionId) with \(started.peers.map(\.name).bounded(to: 10)); seed \(settings.seed)")
         }
         if !detach { try await show(started.sessionId, peers: started.peers, settings: settings, output: output) }
         return started
@@ -190,7 +190,7 @@ struct TrainingRun {
     func attach(id: String, output: String? = nil) async throws {
         let session = try await client.session(id: id)
         if !json {
-            Terminal.say("session \(id) with \(session.peers.map(\.name).joined(separator: ", ")); seed \(session.settings.seed)")
+            Terminal.say("session \(id) with \(session.peers.map(\.name).bounded(to: 10)); seed \(session.settings.seed)")
         }
         try await show(id, peers: session.peers, settings: session.settings, output: output)
     }

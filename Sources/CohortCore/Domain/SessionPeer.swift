@@ -24,6 +24,8 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var device: String
     /// The peer's registration that was last told what to do; another one means that it restarted and lost its work.
     public var registration: Int
+    /// The memory that it registered with; nil in documents of older versions.
+    public var memoryBytes: Int?
     /// Speed class used to deal shares: the registered samples/s, quantized, so that the same machines get the same shares; corrected by
     /// what its answers show.
     public var speed: Double
@@ -84,6 +86,7 @@ public struct SessionPeer: Codable, Hashable, Sendable {
         self.init(
             id: peer.id, name: peer.name, engine: peer.capabilities.engine, device: peer.capabilities.device,
             registration: peer.registration, speed: Self.speedClass(of: peer.capabilities.samplesPerSecond))
+        memoryBytes = peer.capabilities.memoryBytes
     }
 
     /// 2^(0/16) … 2^(16/16).

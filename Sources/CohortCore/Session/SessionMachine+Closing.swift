@@ -61,7 +61,7 @@ extension SessionMachine {
         let patience = silent.map { watch.patience(speed: session.peers[$0].speed) }.max() ?? 0
         wait(
             for:
-                "\(what) of \(list(silent.map { session.peers[$0].name })): without a sign of work it is left out after \(Int(min(patience, 1e9))) s"
+                "\(what) of \(silent.map { session.peers[$0].name }.bounded()): without a sign of work it is left out after \(Int(min(patience, 1e9))) s"
         )
     }
 

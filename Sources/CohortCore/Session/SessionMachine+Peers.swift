@@ -25,6 +25,7 @@ extension SessionMachine {
         if let choice { notify(.note, choice, now, &step) }
         for warning in dataset.warnings { notify(.note, "Data: \(warning)", now, &step) }
         for note in strategy.notes(session.settings) { notify(.note, note, now, &step) }
+        for index in session.peers.indices { giveUpIfTooSmall(index, now, &step) }
         enableAll(now, &step)
     }
 
@@ -201,6 +202,22 @@ extension SessionMachine {
         change(true)
     }
 
+    /// Gives up a peer whose registered memory cannot hold the model.
+    /// - Returns: whether it was given up.
+    @discardableResult
+    private mutating func giveUpIfTooSmall(_ index: Int, _ now: Moment, _ step: inout Step) -> Bool {
+        let peer = session.peers[index]
+        guard let model = session.model, let memory = peer.memoryBytes, peer.isAlive else { return false }
+        let needed = model.trainingBytes(session.settings.optimizer)
+        guard needed > memory else { return false }
+        func mebibytes(_ bytes: Int) -> String { "\(max(1, bytes >> 20)) MiB" }
+        let why =
+            "training this model needs \(mebibytes(needed)) of memory, the machine has \(mebibytes(memory)): choose smaller hidden layers"
+        notify(.peer, "\(peer.name) is left out: \(why)", now, &step, peer: peer)
+        giveUp(index, why, &step)
+        return true
+    }
+
     /// The number of restarts in a row after which a peer gets no more work of this session.
     static let maxRestarts = 3
 
@@ -234,6 +251,7 @@ extension SessionMachine {
             session.peers.append(place)
             places[peer.id] = session.peers.count - 1
         }
+        if let index = index(peer.id), giveUpIfTooSmall(index, now, &step) { return }
         // Between rounds and with nobody else there, the next round waits for it; else it never makes anybody wait.
         if session.roundStartedAt == nil {
             awaited.insert(peer.id)

@@ -29,7 +29,7 @@ extension SessionMachine {
         }
         guard awaited.isEmpty else {
             let names = awaited.compactMap { id in index(id).map { session.peers[$0].name } }.sorted()
-            return wait(for: "\(list(names)) to answer ENABLE")
+            return wait(for: "\(names.bounded()) to answer ENABLE")
         }
         let ready = session.peers.indices.filter {
             session.peers[$0].isAlive
@@ -52,7 +52,7 @@ extension SessionMachine {
                 for: "\(missing) more \(missing == 1 ? "peer" : "peers") to be ready"
                     + (others.isEmpty
                         ? ""
-                        : ": \(list(others.map { "\($0.name) \($0.state == .loading ? "loads the data set" : "has not answered ENABLE")" }))")
+                        : ": \(others.map { "\($0.name) \($0.state == .loading ? "loads the data set" : "has not answered ENABLE")" }.bounded())")
             )
         }
         waitingSince = nil
@@ -73,7 +73,7 @@ extension SessionMachine {
     private mutating func waitForPeers(_ living: Int, _ now: Moment, _ step: inout Step) {
         let failures = session.peers.filter { $0.state == .failed }.compactMap { peer in peer.message.map { "\(peer.name): \($0)" } }
         if living == 0, !failures.isEmpty, failures.count == session.peers.count {
-            return end(.failed, failures.joined(separator: "; "), now, &step)
+            return end(.failed, failures.bounded(separator: "; "), now, &step)
         }
         let since = waitingSince ?? now.seconds
         if waitingSince == nil {
@@ -87,7 +87,7 @@ extension SessionMachine {
                 failures + session.peers.filter { $0.state == .lost }.map { "\($0.name) is lost\($0.message.map { " (\($0))" } ?? "")" }
             return end(
                 .failed,
-                "only \(living) of at least \(session.settings.minPeers) peers are left, and no other came within \(Int(rules.peerWait)) s: \(reasons.joined(separator: "; "))",
+                "only \(living) of at least \(session.settings.minPeers) peers are left, and no other came within \(Int(rules.peerWait)) s: \(reasons.bounded(separator: "; "))",
                 now, &step)
         }
         step.effects.append(.claim(session.settings.minPeers - living))
@@ -97,10 +97,6 @@ extension SessionMachine {
         guard session.waitingFor != what else { return }
         session.waitingFor = what
         change(false)
-    }
-
-    func list(_ names: [String]) -> String {
-        names.prefix(5).joined(separator: ", ") + (names.count > 5 ? " and \(names.count - 5) more" : "")
     }
 
     private mutating func beginTraining(_ ready: [Int], _ now: Moment, _ step: inout Step) {
@@ -131,7 +127,8 @@ extension SessionMachine {
         noted.formUnion(small.map { "batch/\($0.id)" })
         let idle = small.filter { $0.rowCount == 0 }
         if !idle.isEmpty {
-            notify(.note, "\(list(idle.map(\.name))) \(idle.count == 1 ? "gets" : "get") no rows: there are fewer than peers", now, &step)
+            notify(
+                .note, "\(idle.map(\.name).bounded()) \(idle.count == 1 ? "gets" : "get") no rows: there are fewer than peers", now, &step)
         }
         let fitted = small.filter { $0.rowCount > 0 }
         guard let first = fitted.first else { return }
@@ -147,7 +144,7 @@ extension SessionMachine {
         let (least, most) = (fitted.map(\.rowCount).min() ?? 0, fitted.map(\.rowCount).max() ?? 0)
         notify(
             .note,
-            "batch_size \(batch(first)) is larger than the shares of \(list(fitted.map(\.name))) (\(least == most ? "\(most)" : "\(least) to \(most)") rows each): each trains its rows as one smaller batch",
+            "batch_size \(batch(first)) is larger than the shares of \(fitted.map(\.name).bounded()) (\(least == most ? "\(most)" : "\(least) to \(most)") rows each): each trains its rows as one smaller batch",
             now, &step)
     }
 

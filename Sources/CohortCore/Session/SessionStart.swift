@@ -119,7 +119,7 @@ public struct SessionStart: Sendable {
         let hint = Spelling.nearest(to: stranger, in: names).map { ": did you mean '\($0)'?" } ?? ""
         throw CohortError(
             .invalid,
-            "per_peer names '\(stranger.printable(max: 60))', which is none of the peers that are free for this session (\(names.prefix(20).joined(separator: ", ")))\(hint)"
+            "per_peer names '\(stranger.printable(max: 60))', which is none of the peers that are free for this session (\(names.bounded()))\(hint)"
         )
     }
 
@@ -156,7 +156,7 @@ public struct SessionStart: Sendable {
         for (id, peers) in sessions.prefix(3) {
             let session = try await documents.session(id: id)
             let owner = try await session?.ownerId == ownerId ? nil : documents.user(id: session?.ownerId ?? "")?.name
-            let names = peers.prefix(5).map { $0.name.printable(max: 40) }.joined(separator: ", ") + (peers.count > 5 ? ", …" : "")
+            let names = peers.map { $0.name.printable(max: 40) }.bounded()
             words += ", \(peers.count) \(peers.count == 1 ? "trains" : "train") in session \(id.prefix(8))"
             words += " of \(owner.map { $0.printable(max: 60) } ?? "yours") (\(names))"
         }

@@ -99,6 +99,15 @@ extension Double {
     }
 }
 
+extension ModelSpec {
+    /// The bytes that training needs for the model alone: its weights, the weights that the round began with, gradients, and what the optimizer
+    /// remembers. Rows and activations come on top.
+    public func trainingBytes(_ optimizer: OptimizerSpec) -> Int { 4 * parameterCount * (3 + optimizer.streamNames.count) }
+
+    /// The bytes that a server needs to aggregate a round: the round's weights and the new ones, each with its streams.
+    public func aggregationBytes(streams: Int) -> Int { 4 * parameterCount * (2 + 2 * streams) }
+}
+
 extension OptimizerSpec {
     /// The largest |m| / √v that Adam's moments can have; nil for another optimizer, or where β₁² ≥ β₂ and there is no such bound.
     var momentBound: Double? {

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
@@ -26,13 +27,21 @@ extension Request {
 
     /// - Parameter fields: what the object may hold; nil: unknown fields are ignored, as the wire protocol says.
     /// - Throws: ``CohortError`` `invalid`, naming the field.
-    func json<Value: Decodable>(_ type: Value.Type, fields: [String]? = nil, upTo limit: Int = 1 << 20) async throws -> Value {
+    func json<Value: Decodable & Sendable>(_ type: Value.Type, fields: [String]? = nil, upTo limit: Int = 1 << 20) async throws -> Value {
         let buffer = try await bytes(upTo: limit)
         guard buffer.readableBytes > 0 else { throw CohortError(.invalid, "the body is empty; it must be a JSON object") }
-        let value = try CohortJSON.decode(type, from: buffer.readableBytesView)
-        if let fields { try FieldNames.check(buffer.readableBytesView, known: fields) }
-        return value
+        @Sendable func decoded() throws -> Value {
+            let value = try CohortJSON.decode(type, from: buffer.readableBytesView)
+            if let fields { try FieldNames.check(buffer.readableBytesView, known: fields) }
+            return value
+        }
+        // Decoding a megabyte takes tens of milliseconds, in which a thread of the cooperative pool serves nobody else.
+        guard buffer.readableBytes > Self.smallBody else { return try decoded() }
+        return try await Self.largeBodies.run { try decoded() }
     }
+
+    private static let smallBody = 64 << 10
+    private static let largeBodies = BlockingLanes("large bodies", count: 1, limit: 32)
 
     /// A value of the query, percent-decoded.
     func query(_ name: String) -> String? { uri.queryParameters[name[...]].map(String.init) }

@@ -1,8 +1,10 @@
 import CohortCore
+import CohortSystem
 import CohortTraining
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
+import Synchronization
 import SystemPackage
 
 /// Modules of people's own: a user sees only theirs. Their code is not run here.
@@ -46,8 +48,14 @@ struct ModuleRoutes: Sendable {
 }
 
 /// Modules in the object store: `modules/OWNER/SHA256.safetensors`.
-struct ModuleStore: Sendable {
+final class ModuleStore: Sendable {
     let objects: any ObjectStore
+    /// A header may have some megabytes of JSON, as its uploader chooses: one at a time is read, and a few may wait.
+    private let lanes = BlockingLanes("modules", count: 1, limit: 8)
+    /// What headers say, by the SHA-256 of their file.
+    private let known = Mutex<[String: ModuleFile.About]>([:])
+
+    init(objects: any ObjectStore) { self.objects = objects }
 
     private func prefix(_ owner: String) -> String { "modules/\(owner)/" }
     private func key(_ hash: String, _ owner: String) -> String { "\(prefix(owner))\(hash).safetensors" }
@@ -75,7 +83,7 @@ struct ModuleStore: Sendable {
 
     /// - Throws: ``CohortError`` `invalid` for a file that is none of a module.
     func add(_ file: BodyFile, of owner: String) async throws -> API.Module {
-        let about = try ModuleFile.about(at: file.path)
+        let about = try await lanes.run { [path = file.path] in try ModuleFile.about(at: path) }
         let writer = try await objects.writer(key: key(file.sha256, owner))
         do {
             for try await chunk in FileReader.chunks(of: FilePath(file.path), from: 0) { try await writer.write(chunk) }
@@ -87,20 +95,31 @@ struct ModuleStore: Sendable {
         return API.Module(stored, about)
     }
 
+    /// What its header says; read once.
+    private func about(_ object: ObjectReference) async throws -> ModuleFile.About {
+        if let about = known.withLock({ $0[object.sha256] }) { return about }
+        var start: [UInt8] = []
+        for try await chunk in try await objects.read(object.key, from: 0) {
+            start += chunk
+            // The length of the header stands in front of it: it is decoded once it is whole.
+            guard try ModuleFile.isHeaderWhole(start, fileBytes: object.bytes) else { continue }
+            let about = try await lanes.run { [start] in try ModuleFile.about(start: start, fileBytes: object.bytes) }
+            guard let about else { break }
+            known.withLock { known in
+                if known.count >= 1_000 { known.removeAll() }
+                known[object.sha256] = about
+            }
+            return about
+        }
+        throw CohortError(.invalid, "the module's file ends within its header")
+    }
+
     func all(of owner: String) async throws -> [API.Module] {
         var modules: [API.Module] = []
         for hash in try await hashes(of: owner).sorted() {
             do {
                 let object = try await object(hash, of: owner, field: "module")
-                // A header is seldom longer than a chunk.
-                var start: [UInt8] = []
-                for try await chunk in try await objects.read(object.key, from: 0) {
-                    start += chunk
-                    if let about = try ModuleFile.about(start: start, fileBytes: object.bytes) {
-                        modules.append(API.Module(object, about))
-                        break
-                    }
-                }
+                modules.append(API.Module(object, try await about(object)))
             } catch let error as CohortError where error.code == .notFound {
                 // It was deleted this moment.
             }

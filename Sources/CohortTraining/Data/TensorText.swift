@@ -72,7 +72,7 @@ struct TensorFile {
                 }
             }
         }
-        let needed = try Safetensors.headerBytes(bytes(8))
+        let needed = try Safetensors.headerBytes(bytes(8), limit: Safetensors.maxHeaderBytes(tensors: Safetensors.maxTensors))
         let head = bytes(min(needed, size))
         guard head.count == needed else { throw CohortError(.invalid, "the .safetensors file ends within its header") }
         let header: Safetensors.Header

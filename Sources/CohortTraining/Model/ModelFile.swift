@@ -47,7 +47,7 @@ public struct ModelFile: Hashable, Sendable {
 
     /// - Throws: ``CohortError`` `invalid` when it is not a whole model file of Cohort's.
     public static func decode(_ bytes: [UInt8]) throws -> ModelFile {
-        let needed = try Safetensors.headerBytes(bytes)
+        let needed = try Safetensors.headerBytes(bytes, limit: Safetensors.maxModelHeader)
         guard bytes.count >= needed else { throw CohortError(.invalid, "the .safetensors file ends within its header") }
         let header = try Safetensors(header: bytes[..<needed], allowsBytes: true)
         guard header.metadata["format"] != ModuleFile.format else {
@@ -86,7 +86,9 @@ public struct ModelFile: Hashable, Sendable {
                 // Its length is told by the header: another file, however large, is not read.
                 let size = try Int(file.seek(offset: 0, from: .end))
                 let start = try file.bytes(8)
-                let header = try Safetensors(header: file.bytes(min(size, Safetensors.headerBytes(start)))[...], allowsBytes: true)
+                let header = try Safetensors(
+                    header: file.bytes(min(size, Safetensors.headerBytes(start, limit: Safetensors.maxModelHeader)))[...], allowsBytes: true
+                )
                 guard header.fileBytes == size else {
                     throw CohortError(.invalid, "the file has \(size) bytes where its header says \(header.fileBytes): it is not whole")
                 }

@@ -12,6 +12,8 @@ public struct ModuleFile: Hashable, Sendable {
     public static let bytesName = "__module__"
     /// Of a file that a session can be started with.
     public static let maxBytes = 1 << 30
+    /// Names and shapes stand in it twice: as tensors, and in `module`.
+    static let maxHeader = 2 * Safetensors.maxHeaderBytes(tensors: Safetensors.maxTensors)
 
     /// What a module is, as its file's metadata `module` says.
     public struct About: Codable, Hashable, Sendable {
@@ -83,12 +85,19 @@ public struct ModuleFile: Hashable, Sendable {
     /// - Throws: ``CohortError`` `invalid` for a file that is no such file, or not whole.
     public static func about(start: [UInt8], fileBytes: Int) throws -> About? {
         guard start.count >= min(8, fileBytes) else { return nil }
-        let needed = try Safetensors.headerBytes(start)
+        let needed = try Safetensors.headerBytes(start, limit: maxHeader)
         guard start.count >= needed else {
             guard fileBytes >= needed else { throw CohortError(.invalid, "the .safetensors file ends within its header") }
             return nil
         }
         return try about(try Safetensors(header: start[..<needed], allowsBytes: true), fileBytes: fileBytes)
+    }
+
+    /// Whether these first bytes of a file hold its whole header.
+    /// - Throws: ``CohortError`` `invalid` for a file that is no such file.
+    public static func isHeaderWhole(_ start: [UInt8], fileBytes: Int) throws -> Bool {
+        guard start.count >= min(8, fileBytes) else { return false }
+        return try start.count >= min(fileBytes, Safetensors.headerBytes(start, limit: maxHeader))
     }
 
     /// - Throws: ``CohortError`` `invalid` for a file that is no such file, or not whole.
@@ -97,7 +106,7 @@ public struct ModuleFile: Hashable, Sendable {
             let file = try FileDescriptor.open(path, .readOnly)
             return try file.closeAfter {
                 let size = try Int(file.seek(offset: 0, from: .end))
-                let needed = try Safetensors.headerBytes(try file.bytes(8))
+                let needed = try Safetensors.headerBytes(try file.bytes(8), limit: maxHeader)
                 guard let about = try about(start: try file.bytes(min(size, needed)), fileBytes: size) else {
                     throw CohortError(.invalid, "the .safetensors file ends within its header")
                 }
@@ -131,7 +140,7 @@ public struct ModuleFile: Hashable, Sendable {
 
     /// - Throws: ``CohortError`` `invalid` for a file that is no such file, not whole, or not what it says.
     public static func decode(_ bytes: [UInt8]) throws -> ModuleFile {
-        let needed = try Safetensors.headerBytes(bytes)
+        let needed = try Safetensors.headerBytes(bytes, limit: maxHeader)
         guard bytes.count >= needed else { throw CohortError(.invalid, "the .safetensors file ends within its header") }
         let header = try Safetensors(header: bytes[..<needed], allowsBytes: true)
         let about = try about(header, fileBytes: bytes.count)

@@ -5,7 +5,14 @@ import Synchronization
 /// The `.safetensors` format: eight bytes, little-endian: the header's length; the header: JSON, tensor name → dtype, shape, offsets, and
 /// `__metadata__`: text → text; then the tensors' bytes. Here every tensor is F32, but for bytes (U8) that a module's file has behind them.
 public struct Safetensors: Hashable, Sendable {
-    static let longestHeader = 100 << 20
+    /// The most tensors of a module's file.
+    static let maxTensors = 65_536
+
+    /// The most bytes of a header of so many tensors, without a model's schema: a name of 200 bytes, a shape, offsets.
+    public static func maxHeaderBytes(tensors: Int) -> Int { (64 << 10) + 400 * min(max(tensors, 0), maxTensors) }
+
+    /// The most bytes of a model file's header, which has the schema with all categories.
+    static let maxModelHeader = 64 << 20
 
     /// In the order of the bytes.
     public var tensors: [TensorSpec]
@@ -109,18 +116,24 @@ public struct Safetensors: Hashable, Sendable {
     }
 
     /// How many bytes the header takes, length included.
-    /// - Throws: ``CohortError`` `invalid` when that cannot be.
-    static func headerBytes(_ start: some Collection<UInt8>) throws -> Int {
+    /// - Parameter limit: the most bytes of JSON that the header may have.
+    /// - Throws: ``CohortError`` `invalid` for a length that is not a header's.
+    static func headerBytes(_ start: some Collection<UInt8>, limit: Int) throws -> Int {
         let length = start.prefix(8).enumerated().reduce(UInt64(0)) { $0 | UInt64($1.element) << (8 * UInt64($1.offset)) }
-        guard start.count >= 8, length >= 2, length <= UInt64(longestHeader) else {
+        guard start.count >= 8, length >= 2, length <= 1 << 40 else {
             throw CohortError(.invalid, "this is not a .safetensors file: its first eight bytes are no header's length")
+        }
+        guard length <= UInt64(limit) else {
+            throw CohortError(.invalid, "the .safetensors header has \(length) bytes; it must have at most \(limit)")
         }
         return 8 + Int(length)
     }
 
     /// The JSON of a header, the length in front included.
     static func decodeHeader(_ bytes: ArraySlice<UInt8>) throws -> Header {
-        guard bytes.count == (try headerBytes(bytes)) else { throw CohortError(.invalid, "the .safetensors file ends within its header") }
+        guard bytes.count == (try headerBytes(bytes, limit: maxModelHeader)) else {
+            throw CohortError(.invalid, "the .safetensors file ends within its header")
+        }
         do {
             return try JSONDecoder().decode(Header.self, from: Data(bytes.dropFirst(8)))
         } catch {
@@ -131,7 +144,7 @@ public struct Safetensors: Hashable, Sendable {
     /// Reads and checks a header, the length in front included.
     /// - Parameter allowsBytes: whether U8 may stand behind the tensors.
     init(header bytes: ArraySlice<UInt8>, allowsBytes: Bool = false) throws {
-        dataStart = try Self.headerBytes(bytes)
+        dataStart = try Self.headerBytes(bytes, limit: Self.maxModelHeader)
         let header = try Self.decodeHeader(bytes)
         metadata = header.metadata
         tensors = []
@@ -152,7 +165,11 @@ public struct Safetensors: Hashable, Sendable {
                 }
                 count = product
             }
-            let end = offset + count * width
+            let (size, isTooLarge) = count.multipliedReportingOverflow(by: width)
+            let (end, isTooFar) = offset.addingReportingOverflow(size)
+            guard !isTooLarge, !isTooFar, end < 1 << 50 else {
+                throw CohortError(.invalid, "the tensors up to '\(name.printable(max: 60))' have more bytes than a file can have")
+            }
             guard entry.dataOffsets.count == 2, entry.dataOffsets[0] == offset, entry.dataOffsets[1] == end else {
                 throw CohortError(
                     .invalid,
@@ -214,7 +231,12 @@ public struct Safetensors: Hashable, Sendable {
 public enum Weights {
     /// The most bytes that such a file has: a header and 4 a number.
     public static func maxBytes(_ layout: WeightsLayout) -> Int {
-        (64 << 10) + 320 * layout.model.tensors.count * (1 + layout.streams.count) + 4 * layout.count
+        maxHeaderBytes(layout) + 8 + 4 * layout.count
+    }
+
+    /// The most bytes of its header, and of an update's.
+    static func maxHeaderBytes(_ layout: WeightsLayout) -> Int {
+        Safetensors.maxHeaderBytes(tensors: 1 + layout.model.tensors.count * (1 + layout.streams.count))
     }
 
     public static func encode(_ spec: ModelSpec, _ parameters: [Float]) throws -> [UInt8] { try encode(WeightsLayout(spec), parameters) }
@@ -239,7 +261,10 @@ public enum Weights {
     /// A file that has the model alone is taken as well: what the optimizer remembers is zeros then.
     public static func decode(_ bytes: [UInt8], _ layout: WeightsLayout) throws -> [Float] {
         var given = layout
-        if !layout.streams.isEmpty, try Safetensors(header: bytes.prefix(Safetensors.headerBytes(bytes))).tensors == layout.model.tensors {
+        if !layout.streams.isEmpty,
+            try Safetensors(header: bytes.prefix(Safetensors.headerBytes(bytes, limit: maxHeaderBytes(layout)))).tensors
+                == layout.model.tensors
+        {
             given.streams = []
         }
         var values: [Float] = []
@@ -262,8 +287,10 @@ public enum SlotsFile {
 
     /// - Throws: ``CohortError`` `invalid` when the bytes are not whole, or of another model or optimizer.
     public static func decode(_ bytes: [UInt8], _ model: ModelSpec, _ names: [String]) throws -> [[Float]] {
-        let header = try Safetensors(header: bytes.prefix(Safetensors.headerBytes(bytes)))
-        let values = try header.floats(tensors(model, names), in: bytes)
+        let tensors = tensors(model, names)
+        let limit = Safetensors.maxHeaderBytes(tensors: tensors.count)
+        let header = try Safetensors(header: bytes.prefix(Safetensors.headerBytes(bytes, limit: limit)))
+        let values = try header.floats(tensors, in: bytes)
         let count = model.parameterCount
         return names.indices.map { Array(values[($0 * count)..<(($0 + 1) * count)]) }
     }

@@ -72,6 +72,11 @@ public enum UpdateFile {
         }
     }
 
+    /// The sizes in bytes that an update of this layout can have, from one byte a number up to a whole file of weights.
+    public static func sizes(_ layout: WeightsLayout) -> ClosedRange<Int> {
+        layout.count...(Weights.maxBytes(layout) + 4 * blocks(layout.model.parameterCount) * (1 + layout.streams.count))
+    }
+
     private static func blocks(_ count: Int) -> Int { (count + UpdateCompression.block - 1) / UpdateCompression.block }
 
     /// In the order of the file's bytes.

@@ -129,7 +129,7 @@ public struct WeightsStream {
     private mutating func readHeader() throws -> Bool {
         guard let layout, bytes.count - used >= 8 else { return false }
         let given = bytes[used...]
-        let needed = try Safetensors.headerBytes(given)
+        let needed = try Safetensors.headerBytes(given, limit: Weights.maxHeaderBytes(layout))
         guard given.count >= needed else { return false }
         var compression = UpdateCompression.none
         if try !given.starts(with: Weights.header(layout)) {
