@@ -69,6 +69,8 @@ public final class Coordinator: SessionRunner, Service {
                     group.addTask {
                         await SessionRun(id: id, of: self, mailbox: mailbox).run()
                         _ = self.runs.withLock { $0.removeValue(forKey: id) }
+                        // It was woken after it had looked for the last time: what it was woken for must not wait for the sweep.
+                        if mailbox.hasUnseenLook, !Task.isCancelled { self.start.yield(id) }
                     }
                 }
             }

@@ -53,6 +53,9 @@ final class Mailbox: Sendable {
         waiter?.resume()
     }
 
+    /// Whether somebody asked for a look that was not taken.
+    var hasUnseenLook: Bool { state.withLock { $0.looks } }
+
     /// Forgets what waits.
     func drop() {
         state.withLock { state in

@@ -26,6 +26,10 @@ final class SessionRun {
     /// When the peers' documents were looked at; changes are reported as well.
     var peersSeenAt = -Double.infinity
 
+    /// How often this run has stored the document, and the newest round in it.
+    private var stores = 0
+    private var storedRound = 0
+
     var documents: any Documents { coordinator.documents }
     var configuration: CoordinatorConfiguration { coordinator.configuration }
     var time: any TimeSource { coordinator.time }
@@ -53,6 +57,7 @@ final class SessionRun {
         var faults = Faults(limit: configuration.maxFaults)
         var held: Int?
         while true {
+            faults.begin(at: progress())
             do {
                 if held == nil, try await isJustStarting() { return }
                 guard let session = try await takeLease(renewing: held) else {
@@ -71,13 +76,15 @@ final class SessionRun {
             } catch let error as CohortError where error.code == .notFound && held == nil {
                 return logger.debug("there is no such session any more")
             } catch {
-                faults.add("\(error)")
+                faults.add("\(error)", at: progress())
                 logger.error("fault \(faults.count) in a row: \(error)")
                 await show(faults, isHeld: held != nil)
                 do { try await time.sleep(seconds: faults.pause) } catch { return logger.info("left to be taken up again") }
             }
         }
     }
+
+    private func progress() -> Faults.Progress { Faults.Progress(round: storedRound, stores: stores, at: time.monotonic) }
 
     /// A start that was not told whether its session was stored takes it back; what was made for it meanwhile is nobody's.
     private func removeIfGone() async {
@@ -250,6 +257,8 @@ final class SessionRun {
         }
         do {
             machine.stored(try await documents.update(machine.session, recording: record))
+            stores += 1
+            storedRound = max(storedRound, machine.session.round)
         } catch let error as CohortError where error.code == .conflict {
             throw LeaseLost()
         }
@@ -265,17 +274,36 @@ final class SessionRun {
     }
 }
 
-/// Faults of one run, in a row.
+/// Faults of one session, in a row: a round that was stored since, or a minute in which the session was stored and ran, begins the count anew.
 struct Faults {
-    /// After so many of the same the session fails.
+    /// The session fails after so many faults in a row.
     let limit: Int
     private(set) var count = 0
     private(set) var last = ""
 
+    /// How far the session had come, for telling whether it recovered.
+    struct Progress: Hashable, Sendable {
+        var round = 0
+        /// How often its document was stored.
+        var stores = 0
+        /// Seconds, monotonic.
+        var at = 0.0
+    }
+
+    private var before = Progress()
+
+    /// A session that ran this long, in seconds, has recovered.
+    static let healthySeconds = 60.0
+
     init(limit: Int) { self.limit = limit }
 
-    mutating func add(_ fault: String) {
-        count = fault == last ? count + 1 : 1
+    /// The session goes on after a pause: what it does from here on counts as recovery.
+    mutating func begin(at progress: Progress) { before = progress }
+
+    /// Faults count whatever their text is: two that alternate are as bad as one that repeats.
+    mutating func add(_ fault: String, at progress: Progress) {
+        let hasRun = progress.stores > before.stores && progress.at - before.at >= Self.healthySeconds
+        count = progress.round > before.round || hasRun ? 1 : count + 1
         last = fault
     }
 

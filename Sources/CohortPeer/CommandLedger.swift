@@ -26,6 +26,8 @@ struct CommandLedger: Sendable {
     enum Action: Hashable, Sendable {
         /// Give up the running work; its result is not wanted any more.
         case stop(RunKey)
+        /// Give up loading the data set of this session.
+        case stopLoading(sessionId: String)
         case answerEnabled(EnableCommand)
         case start(TrainCommand)
         /// Load the data set that ENABLE names, and say READY.
@@ -50,6 +52,8 @@ struct CommandLedger: Sendable {
     private var order: [String] = []
     private var answers: [(key: RunKey, answer: DoneEvent)] = []
     private(set) var running: RunKey?
+    /// The session whose data set is being loaded ahead of its work.
+    private(set) var loading: String?
 
     mutating func receive(_ command: Command) -> [Action] {
         switch command {
@@ -59,8 +63,12 @@ struct CommandLedger: Sendable {
             // A new coordinator does not want what the old one asked for, and a peer is in one session at a time.
             let isCurrent = running.map { $0.sessionId == command.sessionId && $0.generation == command.generation } ?? true
             // Told to load first, it is not wanted for the round that it may be working on.
-            guard command.prepare != nil else { return (isCurrent ? [] : stopRunning()) + [.answerEnabled(command)] }
-            return stopRunning() + [.answerEnabled(command), .prepare(command)]
+            guard command.prepare != nil else {
+                return (isCurrent ? [] : stopRunning()) + (loading == command.sessionId ? [] : stopLoading()) + [.answerEnabled(command)]
+            }
+            let stops = stopRunning() + stopLoading()
+            loading = command.sessionId
+            return stops + [.answerEnabled(command), .prepare(command)]
 
         case .train(let command):
             let key = RunKey(command)
@@ -71,7 +79,8 @@ struct CommandLedger: Sendable {
             if key == running { return [.ignore("TRAIN for \(key) is being carried out already")] }
             if let answer = answers.first(where: { $0.key == key })?.answer { return [.repeatAnswer(answer)] }
             remember(key.sessionId, key.generation)
-            let stops = stopRunning()
+            // The work loads what it needs itself, from where the loading was broken off.
+            let stops = stopRunning() + stopLoading()
             running = key
             return stops + [.start(command)]
 
@@ -79,7 +88,9 @@ struct CommandLedger: Sendable {
             return [.ignore("the answer to round \(command.round) of session \(command.sessionId) was refused: \(command.reason)")]
 
         case .stop(let command):
-            let stops = running?.sessionId == command.sessionId ? stopRunning() : []
+            let stops =
+                (running?.sessionId == command.sessionId ? stopRunning() : [])
+                + (loading == command.sessionId ? stopLoading() : [])
             sessions[command.sessionId]?.hasLeft = true
             answers.removeAll { $0.key.sessionId == command.sessionId }
             return stops + [.leave(sessionId: command.sessionId, reason: command.reason)]
@@ -96,6 +107,16 @@ struct CommandLedger: Sendable {
             if answers.count > Self.kept { answers.removeFirst() }
         }
         return true
+    }
+
+    /// The data set is loaded, or cannot be.
+    mutating func finishLoading(sessionId: String) {
+        if loading == sessionId { loading = nil }
+    }
+
+    private mutating func stopLoading() -> [Action] {
+        defer { loading = nil }
+        return loading.map { [.stopLoading(sessionId: $0)] } ?? []
     }
 
     private mutating func stopRunning() -> [Action] {

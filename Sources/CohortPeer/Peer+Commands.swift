@@ -41,6 +41,10 @@ extension Peer {
                 logger.info("stopping \(key)")
                 control?.stop()
                 control = nil
+            case .stopLoading(let session):
+                logger.info("stopping to load the data set of session \(session)")
+                control?.stop()
+                control = nil
             case .answerEnabled(let command):
                 logger.info("attached to session \(command.sessionId)", metadata: ["generation": "\(command.generation)"])
                 outbox.add(
@@ -63,7 +67,7 @@ extension Peer {
                 configuration.report(.released(session: session))
                 logger.info("left session \(session): \(reason)")
                 outbox.drop(sessionId: session)
-                if ledger.running == nil { assign.yield(.release) }
+                if ledger.running == nil, ledger.loading == nil { assign.yield(.release) }
             case .ignore(let reason):
                 logger.info("ignored: \(reason)")
             }

@@ -1,10 +1,17 @@
 import CohortCore
+import FoundationEssentials
 import Hummingbird
 import HummingbirdCore
 import HummingbirdTLS
 import Logging
 import NIOCore
 public import ServiceLifecycle
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
 
 /// The HTTP server and the peers' presence, as one service.
 /// - Parameter onListening: called once, when requests are taken, with the address that is bound.
@@ -23,8 +30,9 @@ struct CohortServer: Service {
     func run() async throws {
         let metrics = ServerMetrics()
         let presence = PresenceMonitor(
-            documents: parts.documents, transport: parts.transport, runner: parts.runner, configuration: configuration, logger: parts.logger
-        )
+            documents: parts.documents, transport: parts.transport, runner: parts.runner, configuration: configuration, time: parts.time,
+            logger: parts.logger)
+        removeLeftovers()
         let router = try await router(metrics: metrics, presence: presence)
         let limits = configuration.limits
         let plain = HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [ConnectionSetup(limits)]))
@@ -53,12 +61,36 @@ struct CohortServer: Service {
                 } catch let error as IOError {
                     throw CohortError(
                         .conflict,
-                        "\(configuration.host):\(configuration.port) cannot be listened on: \(error). Is another program using port \(configuration.port)? --port 0 takes a free one"
+                        "cannot listen on \(configuration.host):\(configuration.port): \(Self.reason(error)). --port 0 takes a free port"
                     )
                 }
             }
             // Both end at a graceful shutdown; the first that fails ends the other.
             while try await group.next() != nil {}
+        }
+    }
+
+    private static func reason(_ error: IOError) -> String {
+        switch error.errnoCode {
+        case EADDRINUSE: "another program uses this port"
+        case EACCES: "this needs more rights: ports below 1024 are the system's"
+        case EADDRNOTAVAIL: "this is not an address of this machine"
+        default: String(cString: strerror(error.errnoCode))
+        }
+    }
+
+    /// Removes copies of uploads that a server which was killed has left in the data folder: no request needs them any more.
+    private func removeLeftovers() {
+        let folder = configuration.dataDirectory
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] {
+            let isPrediction = name.hasPrefix("predict-") && (name.hasSuffix(".csv") || name.hasSuffix(".out"))
+            guard isPrediction || name.hasPrefix("module-") && name.hasSuffix(".part") else { continue }
+            do {
+                try FileManager.default.removeItem(atPath: "\(folder)/\(name)")
+                parts.logger.notice("removed \(name), which an earlier server left")
+            } catch {
+                parts.logger.warning("\(folder)/\(name) is left over: \(error)")
+            }
         }
     }
 

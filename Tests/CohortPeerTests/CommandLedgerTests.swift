@@ -103,4 +103,30 @@ struct CommandLedgerTests {
             ledger.receive(.stop(StopCommand(sessionId: "other", reason: .failed))) == [.leave(sessionId: "other", reason: .failed)])
         #expect(ledger.running == RunKey(trainCommand()))
     }
+
+    private func prepare(_ session: String) -> EnableCommand {
+        var command = enable(session)
+        command.prepare = DatasetLinks(csvUrl: "/objects/a.csv", csvSha256: "", csvBytes: 1, schema: nil, schemaUrl: nil, schemaSha256: nil)
+        return command
+    }
+
+    @Test("STOP, work, and another session end the loading of a data set")
+    func loading() {
+        for (next, remains) in [
+            (Command.stop(StopCommand(sessionId: "s", reason: .cancelled)), false), (.train(trainCommand()), false),
+            (.train(trainCommand(session: "t")), false), (.enable(enable("t")), false), (.enable(prepare("t")), false),
+            (.enable(enable()), true), (.stop(StopCommand(sessionId: "t", reason: .cancelled)), true),
+        ] {
+            var ledger = CommandLedger()
+            #expect(ledger.receive(.enable(prepare("s"))) == [.answerEnabled(prepare("s")), .prepare(prepare("s"))])
+            let actions = ledger.receive(next)
+            #expect(actions.contains(.stopLoading(sessionId: "s")) == !remains, "\(next): \(actions)")
+            if !remains { #expect(actions.first == .stopLoading(sessionId: "s"), "before the next begins") }
+        }
+        var ledger = CommandLedger()
+        _ = ledger.receive(.enable(prepare("s")))
+        ledger.finishLoading(sessionId: "s")
+        #expect(ledger.loading == nil)
+        #expect(ledger.receive(.train(trainCommand())) == [.start(trainCommand())], "what is loaded is not stopped")
+    }
 }

@@ -92,12 +92,9 @@ struct CommonParts {
     }
 
     private func close() async {
-        do {
-            try await objects.close()
-            try await documents.close()
-        } catch {
-            logger.warning("closing what was open: \(error)")
-        }
+        // One that cannot be closed keeps the other from nothing.
+        do { try await objects.close() } catch { logger.warning("closing the object store: \(error)") }
+        do { try await documents.close() } catch { logger.warning("closing the documents: \(error)") }
     }
 }
 

@@ -7,7 +7,7 @@ struct ColumnOptions: ParsableArguments {
     var target: String?
     @Option(help: "classification or regression; else told from the target column.")
     var task: String?
-    @Option(help: "Whether the first line names the columns: yes or no; else told by looking.")
+    @Option(help: "Whether the first line names the columns: yes, no or auto.")
     var header: String?
     @Option(help: "Take this column as a feature although it looks like an id; may be said again.")
     var use: [String] = []
@@ -20,11 +20,11 @@ struct ColumnOptions: ParsableArguments {
 
     /// - Throws: ``CohortError`` `invalid`, naming the option.
     func options() throws -> DataOptions {
-        guard header == nil || header == "yes" || header == "no" else {
-            throw CohortError(.invalid, "--header is '\(header ?? "")'; it must be yes or no")
+        guard header.map({ ["yes", "no", "auto"].contains($0) }) ?? true else {
+            throw CohortError(.invalid, "--header is '\(header ?? "")'; it must be yes, no or auto")
         }
         return try DataOptions(
-            header: header.map { $0 == "yes" }, use: use, ignore: ignore, group: group, scaling: choice("scaling", scaling)
+            header: header.flatMap { $0 == "auto" ? nil : $0 == "yes" }, use: use, ignore: ignore, group: group, scaling: choice("scaling", scaling)
         ).validated(target: target)
     }
 

@@ -5,8 +5,12 @@ import FoundationEssentials
 public struct SessionStart: Sendable {
     private let documents: any Documents
     private let time: any TimeSource
+    private let maxSilence: Double
 
-    public init(documents: any Documents, time: any TimeSource) {
+    /// - Parameter maxSilence: seconds; a peer that was not heard of for longer is not claimed, although it is not given up yet, as after a restart of
+    ///   the server.
+    public init(documents: any Documents, time: any TimeSource, maxSilence: Double = .infinity) {
+        self.maxSilence = maxSilence
         self.documents = documents
         self.time = time
     }
@@ -125,7 +129,10 @@ public struct SessionStart: Sendable {
 
     /// Those that the settings name first, then the user's own, then the fastest.
     private func candidates(_ settings: SessionSettings, _ owner: String, _ isModule: Bool) async throws -> [Peer] {
-        try await documents.availablePeers().filter { $0.canTrain(settings, ownerId: owner, isModule: isModule) }.sorted { a, b in
+        let now = time.date
+        return try await documents.availablePeers().filter {
+            $0.canTrain(settings, ownerId: owner, isModule: isModule) && now.timeIntervalSince($0.lastSeen) <= maxSilence
+        }.sorted { a, b in
             let (isNamed, isOtherNamed) = (settings.names(a), settings.names(b))
             guard isNamed == isOtherNamed else { return isNamed }
             let (mine, others) = (a.ownerId == owner, b.ownerId == owner)

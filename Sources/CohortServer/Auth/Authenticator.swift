@@ -113,9 +113,15 @@ final class Authenticator: Sendable {
         guard let record = try await documents.joinToken(id: id), record.revokedAt == nil else {
             throw CohortError(.unauthenticated, "this join token was revoked: ask its owner for another")
         }
-        good.withLock { good in
+        // A machine's credential names the token that it registered with, and ends with it.
+        var believed = Self.believed
+        if let left = record.expiresAt?.timeIntervalSince(time.date) {
+            guard left > 0 else { throw CohortError(.unauthenticated, "this join token has expired: ask its owner for another") }
+            believed = min(believed, .seconds(left))
+        }
+        good.withLock { [believed] good in
             if good.count >= 10_000 { good.removeAll() }
-            good[id] = .now + Self.believed
+            good[id] = .now + believed
         }
     }
 }

@@ -42,8 +42,9 @@ extension Response {
                         try await writer.write(ByteBuffer(string: ": connected\n\n"))
                         try await withThrowingTaskGroup(of: Void.self) { group in
                             group.addTask {
+                                // Also when the events end with an error: pings alone would keep a dead stream open.
+                                defer { sink.finish() }
                                 for try await event in events { sink.yield(event) }
-                                sink.finish()
                             }
                             group.addTask {
                                 while true {
@@ -52,6 +53,7 @@ extension Response {
                                 }
                             }
                             for await event in items { try await writer.write(event) }
+                            // The events' own error, if they ended with one, ends the connection.
                             group.cancelAll()
                         }
                     } onInboundClosed: {

@@ -149,7 +149,9 @@ struct SessionRoutes: Sendable {
         return try await modules.object(hash, of: caller.userId, field: "module")
     }
 
-    private var starts: SessionStart { SessionStart(documents: documents, time: parts.time) }
+    private var starts: SessionStart { 
+        SessionStart(documents: documents, time: parts.time, maxSilence: configuration.suspectAfter)
+    }
 
     /// What can be said before a file is sent: whether the settings can be, and the peers are free.
     private func check(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
