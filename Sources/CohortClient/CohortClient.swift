@@ -42,6 +42,11 @@ public struct CohortClient: Sendable {
     }
 
     /// - Returns: a new sign-in: those from before hold no more.
+    /// Deletes the account, with its sessions, models, modules, join tokens and machines.
+    public func deleteAccount(password: String) async throws {
+        try await caller.send(try .delete("auth", "me", json: API.Confirmation(password: password)))
+    }
+
     public func changePassword(from old: String, to new: String) async throws -> API.AccessToken {
         try await caller.fetch(.post("auth", "password", json: API.NewPassword(password: old, newPassword: new)))
     }

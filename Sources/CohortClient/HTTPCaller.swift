@@ -27,6 +27,12 @@ struct HTTPCall: Sendable {
             method: .POST, path: path, headers: ["Content-Type": "application/json"],
             body: .bytes(ByteBuffer(bytes: try CohortJSON.encode(json))))
     }
+    /// One whose body confirms it. It may take as long as what is deleted takes to end.
+    static func delete(_ path: String..., json: some Encodable) throws -> HTTPCall {
+        HTTPCall(
+            method: .DELETE, path: path, headers: ["Content-Type": "application/json"],
+            body: .bytes(ByteBuffer(bytes: try CohortJSON.encode(json))), timeout: .seconds(120))
+    }
     static func post(_ path: String...) -> HTTPCall { HTTPCall(method: .POST, path: path) }
 }
 

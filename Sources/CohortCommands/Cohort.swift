@@ -48,7 +48,8 @@ struct Cohort: AsyncParsableCommand {
                     ReplayCommand.self,
                 ]),
             CommandGroup(name: "Files", subcommands: [Inspect.self, Predict.self, Evaluate.self, Export.self, Import.self]),
-            CommandGroup(name: "Account", subcommands: [Signup.self, Login.self, Logout.self, WhoAmI.self, Passwd.self]),
+            CommandGroup(
+                name: "Account", subcommands: [Signup.self, Login.self, Logout.self, WhoAmI.self, Passwd.self, DeleteAccount.self]),
         ])
 
     /// Exit codes: 0 done, 1 failed, 2 usage, 3 try again later.

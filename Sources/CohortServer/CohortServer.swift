@@ -99,10 +99,13 @@ struct CohortServer: Service {
         let key = try configuration.jwtSecret.map { [UInt8]($0.utf8) } ?? KeyFile.key(at: "\(configuration.dataDirectory)/jwt.key")
         let tokens = try await Tokens(key: key)
         let authenticator = Authenticator(tokens: tokens, documents: parts.documents, time: parts.time)
+        let modules = ModuleStore(objects: parts.objects)
         let accounts = AuthRoutes(
             documents: parts.documents, tokens: tokens, authenticator: authenticator,
             passwords: try Passwords(cost: configuration.bcryptCost),
-            limiter: SignInLimiter(), tokenLifetime: configuration.tokenLifetime, time: parts.time
+            limiter: SignInLimiter(), signUps: RateLimiter(perMinute: 60, burst: 120),
+            clients: ClientAddress(trustedProxies: configuration.trustedProxies),
+            deletion: AccountDeletion(parts: parts, modules: modules), tokenLifetime: configuration.tokenLifetime, time: parts.time
         )
         var routes = accounts.routes
         routes +=
@@ -110,7 +113,6 @@ struct CohortServer: Service {
                 documents: parts.documents, gateway: parts.gateway, presence: presence, configuration: configuration, metrics: metrics,
                 authenticator: authenticator, time: parts.time
             ).routes
-        let modules = ModuleStore(objects: parts.objects)
         routes += ModuleRoutes(shelf: modules, limit: configuration.uploadLimit, folder: configuration.dataDirectory).routes
         routes +=
             SessionRoutes(

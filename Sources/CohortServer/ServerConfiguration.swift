@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortSystem
 public import Logging
 
 /// What can be set about the HTTP server.
@@ -35,6 +36,8 @@ public struct ServerConfiguration: Sendable {
     public var limits = ConnectionLimits()
     /// Where pages come from that may use the API in a browser: an origin such as `https://lab.example.org`, `*` for all; nil: nowhere else.
     public var corsOrigin: String?
+    /// Networks of proxies whose `X-Forwarded-For` is believed; of all others it is ignored.
+    public var trustedProxies: [AddressNetwork] = []
     /// What `/join` hands out.
     public var join = JoinOffer()
     /// Whether other servers use the same documents.

@@ -95,6 +95,7 @@ public struct FaultyDocuments: Documents {
     public func setPassword(userId: String, hash: String, at date: Date) async throws -> Bool {
         try await plan.call("setPassword") { try await base.setPassword(userId: userId, hash: hash, at: date) }
     }
+    public func deleteUser(id: String) async throws { try await plan.call("deleteUser") { try await base.deleteUser(id: id) } }
     public func insert(_ token: JoinToken) async throws { try await plan.call("insert token") { try await base.insert(token) } }
     public func joinToken(id: String) async throws -> JoinToken? { try await plan.call("joinToken") { try await base.joinToken(id: id) } }
     public func joinTokens(userId: String) async throws -> [JoinToken] {

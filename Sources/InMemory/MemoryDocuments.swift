@@ -55,6 +55,13 @@ public final class MemoryDocuments: Documents {
         }
     }
 
+    public func deleteUser(id: String) async throws {
+        state.withLock { state in
+            state.users.removeAll { $0.id == id }
+            state.tokens.removeAll { $0.userId == id }
+        }
+    }
+
     public func insert(_ token: JoinToken) async throws {
         try state.withLock { state in
             guard !state.tokens.contains(where: { $0.id == token.id }) else {

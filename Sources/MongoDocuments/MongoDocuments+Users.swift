@@ -22,6 +22,12 @@ extension MongoDocuments {
             "{\"$set\":{\"password_hash\":\(hash),\"password_changed_at\":\(try MongoJSON(date))}}") == 1
     }
 
+    /// The tokens first: cut short between the two, the account is there and can be deleted again.
+    public func deleteUser(id: String) async throws {
+        for token in try await joinTokens(userId: id) { try await delete("join_tokens", "{\"_id\":\(token.id)}") }
+        try await delete("users", "{\"_id\":\(id)}")
+    }
+
     public func insert(_ token: JoinToken) async throws {
         do {
             try await insert(try .document(token.id, token), into: "join_tokens")

@@ -35,6 +35,13 @@ extension SQLiteDocuments {
         }
     }
 
+    public func deleteUser(id: String) async throws {
+        try await write { database in
+            try database.run("DELETE FROM join_tokens WHERE user_id = ?", [id])
+            try database.run("DELETE FROM users WHERE id = ?", [id])
+        }
+    }
+
     public func insert(_ token: JoinToken) async throws {
         try await write { database in
             do {

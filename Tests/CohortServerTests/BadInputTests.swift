@@ -90,7 +90,9 @@ import Testing
                 #expect(answer.status == 400 && answer.detail.contains(sentence), "\(fields): \(answer.status) \(answer.detail)")
             }
             let few = try await world.start([("peers", "2")], token: user)
-            #expect(few.status == 400 && few.body.contains(#""code":"not_enough_peers""#) && few.detail.contains("2 peers were asked for and 0 are online"), "\(few)")
+            #expect(
+                few.status == 400 && few.body.contains(#""code":"not_enough_peers""#)
+                    && few.detail.contains("2 peers were asked for and 0 are online"), "\(few)")
             #expect(few.headers["retry-after"] != nil)
             #expect(try await world.start([], file: nil, token: user).detail.contains("no file"))
             #expect(try await world.start([], file: "", token: user).detail.contains("empty"))
@@ -140,7 +142,9 @@ import Testing
             #expect(method.status == 405 && method.headers["allow"] == "GET, HEAD", "\(method)")
             // The one peer is locked: another session does not get it.
             let second = try await world.start([("peers", "1")], token: ada)
-            #expect(second.status == 400 && second.body.contains(#""code":"not_enough_peers""#) && second.detail.contains("1 peer was asked for and 0 are online"), "\(second.detail)")
+            #expect(
+                second.status == 400 && second.body.contains(#""code":"not_enough_peers""#)
+                    && second.detail.contains("1 peer was asked for and 0 are online"), "\(second.detail)")
         }
     }
 
@@ -240,9 +244,13 @@ import Testing
             #expect(listed.map(\.name) == ["eve-2"], "who serves only its owner is not shown to others")
 
             let mine = try await world.start([("peers", "1")], token: ada)
-            #expect(mine.status == 400 && mine.body.contains(#""code":"not_enough_peers""#) && mine.detail.contains("0 are online and free"), "\(mine.detail)")
+            #expect(
+                mine.status == 400 && mine.body.contains(#""code":"not_enough_peers""#) && mine.detail.contains("0 are online and free"),
+                "\(mine.detail)")
             let two = try await world.start([("peers", "2"), ("pool", "everyone")], token: ada)
-            #expect(two.status == 400 && two.body.contains(#""code":"not_enough_peers""#) && two.detail.contains("1 is online"), "eve-1 serves eve alone: \(two.detail)")
+            #expect(
+                two.status == 400 && two.body.contains(#""code":"not_enough_peers""#) && two.detail.contains("1 is online"),
+                "eve-1 serves eve alone: \(two.detail)")
             #expect(try await world.documents.sessionCounts().isEmpty, "what was not started is not there")
             let one = try await world.start([("peers", "1"), ("pool", "everyone")], token: ada)
             #expect(one.status == 201, "\(one)")
@@ -293,7 +301,7 @@ import Testing
     }
 }
 
-private func eventually(_ condition: () async throws -> Bool) async throws {
+func eventually(_ condition: () async throws -> Bool) async throws {
     let deadline = ContinuousClock.now + .seconds(10)
     while try await !condition() {
         try #require(ContinuousClock.now < deadline, "it did not happen within 10 s")

@@ -80,4 +80,23 @@ struct UserDocumentsTests {
             #expect(try await documents.joinToken(id: "t2")?.revokedAt == nil)
         }
     }
+
+    @Test("A deleted user is gone with the user's tokens, and no one else's", arguments: DocumentStore.all)
+    func deletion(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            try await documents.insert(User.sample(id: "ada", email: "ada@example.org"))
+            try await documents.insert(User.sample(id: "bob", email: "bob@example.org"))
+            for token in [JoinToken.sample(id: "t1", userId: "ada"), JoinToken.sample(id: "t2", userId: "bob")] {
+                try await documents.insert(token)
+            }
+            for _ in 0..<2 { try await documents.deleteUser(id: "ada") }
+            #expect(try await documents.user(id: "ada") == nil)
+            #expect(try await documents.user(email: "ada@example.org") == nil)
+            #expect(try await documents.joinToken(id: "t1") == nil)
+            #expect(try await documents.joinTokens(userId: "ada").isEmpty)
+            #expect(try await documents.user(id: "bob") != nil)
+            #expect(try await documents.joinToken(id: "t2") != nil)
+            try await documents.insert(User.sample(id: "new", email: "ada@example.org"))
+        }
+    }
 }

@@ -48,6 +48,11 @@ struct ServerAssembly {
         configuration.join.isBehindProxy = try behindProxy || settings.yesOrNo("behind_proxy", default: false)
         configuration.join.archive = try Distribution.archive(given: settings.text("archive"))
         configuration.corsOrigin = settings.text("cors_origin")
+        configuration.trustedProxies = try (settings.text("trusted_proxies") ?? "").split(separator: ",").map { text in
+            do { return try AddressNetwork(text.filter { $0 != " " }) } catch let error as CohortError {
+                throw CohortError(.invalid, "COHORT_TRUSTED_PROXIES: \(error.message), separated by commas")
+            }
+        }
         if let origin = configuration.corsOrigin, origin != "*", !origin.hasPrefix("http://"), !origin.hasPrefix("https://") {
             throw CohortError(
                 .invalid,

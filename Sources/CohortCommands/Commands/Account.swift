@@ -131,6 +131,25 @@ struct Passwd: AsyncParsableCommand {
     }
 }
 
+struct DeleteAccount: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "delete-account",
+        abstract: "Delete your account on the server, with all that is its own.",
+        discussion:
+            "Sessions, data sets, models, modules, join tokens and machines of the account are deleted; running sessions are cancelled first. This cannot be undone. Asks for the password, or reads it from standard input."
+    )
+
+    func run() async throws {
+        let credentials = try Credentials.load()
+        let password = try oldPassword("Password of \(credentials.email), to delete the account and everything in it: ")
+        try await withClient(server: credentials.server, token: credentials.accessToken) { client in
+            try await client.deleteAccount(password: password)
+        }
+        _ = try Credentials.remove()
+        Terminal.say("the account \(credentials.email) at \(credentials.server) is deleted")
+    }
+}
+
 struct Token: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Make, list or revoke join tokens for peers.")

@@ -22,6 +22,13 @@ extension API {
         }
     }
 
+    /// What cannot be undone is confirmed by the password.
+    public struct Confirmation: Codable, Sendable {
+        public var password: String
+
+        public init(password: String) { self.password = password }
+    }
+
     public struct NewPassword: Codable, Sendable {
         /// The one until now.
         public var password: String

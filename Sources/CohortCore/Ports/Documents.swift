@@ -17,6 +17,8 @@ public protocol UserDocuments: Sendable {
     /// - Parameter hash: bcrypt's.
     /// - Returns: false when there is no such user.
     func setPassword(userId: String, hash: String, at date: Date) async throws -> Bool
+    /// Removes the user and the user's join tokens. Idempotent.
+    func deleteUser(id: String) async throws
     func insert(_ token: JoinToken) async throws
     func joinToken(id: String) async throws -> JoinToken?
     func joinTokens(userId: String) async throws -> [JoinToken]

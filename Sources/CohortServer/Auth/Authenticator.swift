@@ -38,7 +38,7 @@ final class Authenticator: Sendable {
             guard claims.scope == scope else {
                 throw CohortError(.forbidden, Self.wrong(claims.scope, for: scope))
             }
-            if let id = claims.jti { try await checkNotRevoked(id) }
+            if let id = claims.jti { try await checkGood(joinToken: id) }
             if claims.scope == .user { try await checkNotOutdated(claims) }
             var caller = Caller(userId: claims.sub, tokenId: claims.jti)
             if let peer = claims.peer, let registration = claims.registration { caller.peer = (peer, registration) }
@@ -108,7 +108,8 @@ final class Authenticator: Sendable {
         }
     }
 
-    private func checkNotRevoked(_ id: String) async throws {
+    /// - Throws: ``CohortError`` `unauthenticated` for a join token that was revoked, has expired, or is gone with its account.
+    func checkGood(joinToken id: String) async throws {
         if let until = good.withLock({ $0[id] }), .now < until { return }
         guard let record = try await documents.joinToken(id: id), record.revokedAt == nil else {
             throw CohortError(.unauthenticated, "this join token was revoked: ask its owner for another")

@@ -2,10 +2,12 @@ import CCrypt
 import CohortCore
 import CohortSystem
 
-/// bcrypt (`$2b$`) on two threads of its own: at cost 12 one check takes about a quarter of a second.
+/// bcrypt (`$2b$`) on threads of its own: at cost 12 one check takes about a quarter of a second. Signing up, which needs no account, has a lane
+/// apart: however many sign up, signing in goes on. In each lane the networks that ask take turns.
 struct Passwords: Sendable {
     private let cost: Int
-    private let lanes = BlockingLanes("passwords", count: 2, limit: 128)
+    private let checks = FairLanes("sign-ins", count: 2, limitPerKey: 64, limit: 512)
+    private let hashes = FairLanes("sign-ups", count: 1, limitPerKey: 64, limit: 256)
 
     /// bcrypt reads no more than this.
     static let longest = 72
@@ -28,9 +30,10 @@ struct Passwords: Sendable {
         guard !password.utf8.contains(0) else { throw CohortError(.invalid, "the password holds a NUL character; leave it out") }
     }
 
-    func hash(_ password: String) async throws -> String {
+    /// - Parameter network: that asks.
+    func hash(_ password: String, for network: String) async throws -> String {
         try Self.check(password)
-        return try await lanes.run { [cost] in
+        return try await hashes.run(for: network) { [cost] in
             guard let hash = bcrypt(password, setting: try newSetting(cost: cost)) else {
                 throw CohortError(.internal, "bcrypt failed: is this machine's libcrypt built without it?")
             }
@@ -39,8 +42,8 @@ struct Passwords: Sendable {
     }
 
     /// Whether `password` is the hash's. nil, for an account that is not there, takes as long and is false.
-    func verify(_ password: String, against hash: String?) async throws -> Bool {
-        try await lanes.run { [cost] in
+    func verify(_ password: String, against hash: String?, for network: String) async throws -> Bool {
+        try await checks.run(for: network) { [cost] in
             let setting = try hash ?? newSetting(cost: cost)
             // What was refused at sign-up cannot be right, and must not be cut to something that is.
             let isPossible = (try? Self.check(password)) != nil

@@ -12,6 +12,11 @@ struct RequestMiddleware: RouterMiddleware {
         var response = try await traced(request, context, next)
         // Its headers alone, those of problems too.
         if request.method == .head { response = response.createHeadResponse() }
+        // No browser guesses another type than the one that is said, and nothing that needed a sign-in is kept by a cache.
+        if response.headers[Self.contentTypeOptions] == nil { response.headers[Self.contentTypeOptions] = "nosniff" }
+        if request.headers[.authorization] != nil || request.uri.path.hasPrefix("/auth/"), response.headers[.cacheControl] == nil {
+            response.headers[.cacheControl] = "no-store"
+        }
         let duration = ContinuousClock.now - start
         metrics.answered(
             method: request.method.rawValue, route: context.endpointPath ?? "NotFound", status: response.status.code, in: duration)
@@ -20,6 +25,8 @@ struct RequestMiddleware: RouterMiddleware {
         context.logger.log(level: level, "\(request.method) \(request.uri.path) \(response.status.code) in \(duration)")
         return response
     }
+
+    private static let contentTypeOptions = HTTPField.Name.xContentTypeOptions
 
     /// What comes again and again, whatever anybody does, is no trace.
     private static let untraced: Set<String> = [

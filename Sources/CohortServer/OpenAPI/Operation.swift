@@ -70,6 +70,8 @@ struct Operation: Sendable {
     static let all: [String: Operation] = [
         "POST /auth/signup": Operation("sign_up", "accounts", json: "Signup", answer("AccessToken", 201), problems: [400, 409]),
         "POST /auth/signin": Operation("sign_in", "accounts", json: "Signin", answer("AccessToken"), problems: [400, 401, 429]),
+        "DELETE /auth/me": Operation(
+            "delete_account", "accounts", json: "Confirmation", nothing, problems: [400, 403, 429, 503]),
         "POST /auth/password": Operation(
             "change_password", "accounts", json: "NewPassword", answer("AccessToken"), problems: [400, 403, 429]),
         "GET /auth/me": Operation("me", "accounts", answer("Account")),

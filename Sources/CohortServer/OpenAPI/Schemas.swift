@@ -18,6 +18,7 @@ extension Schema {
         ).closed,
         "Signin": record(["email": text(1...254), "password": text]).closed,
         "NewPassword": record(["password": text.about("The one until now."), "new_password": text(8...72)]).closed,
+        "Confirmation": record(["password": text.about("The current one.")]).closed,
         "AccessToken": record([
             "access_token": text.about("Sent as `Authorization: Bearer …`."), "token_type": text, "expires_in": whole.about("Seconds."),
         ]),

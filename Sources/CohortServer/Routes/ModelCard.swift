@@ -54,7 +54,7 @@ enum ModelCard {
                 table(
                     ["Column", "Loss", "Accuracy"],
                     importance.prefix(30).map {
-                        ["`\(line($0.column))`", "+\(number($0.loss))", $0.accuracy.map { "−\(number($0))" } ?? ""]
+                        ["`\(line($0.column))`", change(of: $0.loss), change(of: $0.accuracy.map { -$0 })]
                     }))
         }
         parts.append("## Training")
@@ -102,6 +102,13 @@ enum ModelCard {
         return "\((value * 10_000).rounded() / 10_000)"
     }
 
+    /// With one sign, which 0 has not.
+    private static func change(of value: Double?) -> String {
+        guard let value else { return "" }
+        let text = number(abs(value))
+        return text == "0.0" || text == "–" ? text : "\(value < 0 ? "−" : "+")\(text)"
+    }
+
     private static func table(_ header: [String], _ rows: [[String]]) -> String {
         ([header, header.map { _ in "---" }] + rows).map { "| " + $0.joined(separator: " | ") + " |" }.joined(separator: "\n")
     }
@@ -110,8 +117,15 @@ enum ModelCard {
     private static func line(_ text: String) -> String {
         var made = ""
         for character in text.printable(max: 300) {
-            if #"\`*_{}[]<>#|!"#.contains(character) { made.append("\\") }
-            made.append(character.isNewline ? " " : character)
+            switch character {
+            // Wherever it is shown, and however carelessly, no tag comes of it.
+            case "<": made += "&lt;"
+            case ">": made += "&gt;"
+            case "&": made += "&amp;"
+            default:
+                if #"\`*_{}[]#|!"#.contains(character) { made.append("\\") }
+                made.append(character.isNewline ? " " : character)
+            }
         }
         return made
     }

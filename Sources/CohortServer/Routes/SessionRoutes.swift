@@ -149,7 +149,7 @@ struct SessionRoutes: Sendable {
         return try await modules.object(hash, of: caller.userId, field: "module")
     }
 
-    private var starts: SessionStart { 
+    private var starts: SessionStart {
         SessionStart(documents: documents, time: parts.time, maxSilence: configuration.suspectAfter)
     }
 
@@ -209,14 +209,7 @@ struct SessionRoutes: Sendable {
             try await parts.time.sleep(seconds: 0.05)
             session = try await self.session(context, caller)
         }
-        var keys = [
-            session.upload?.key, session.dataset?.object.key, session.dataset?.schemaObject?.key, session.weights?.key,
-            session.best?.weights.key, session.modelObject?.key, session.startWeights?.key,
-        ].compactMap { $0 }
-        keys += session.checkpoints.map(\.weights.key)
-        keys += try await parts.objects.list(prefix: session.updatePrefix)
-        try await parts.objects.delete(Set(keys).sorted())
-        try await documents.deleteSession(id: session.id)
+        try await SessionRemoval(documents: documents, objects: parts.objects).remove(session)
         return .noContent
     }
 
@@ -311,17 +304,12 @@ struct SessionRoutes: Sendable {
     }
 
     private static func csv(_ points: [MetricPoint]) -> String {
-        func cell(_ text: String?) -> String {
-            guard let text else { return "" }
-            guard text.contains(where: { $0 == "," || $0 == "\"" || $0.isNewline }) else { return text }
-            return "\"" + text.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\""
-        }
         func number(_ value: Double?) -> String { value.map { "\($0)" } ?? "" }
         var text = "time,peer_id,peer_name,round,epoch,loss,accuracy,r2,samples_per_second\r\n"
         for point in points {
             let time = point.time.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
             text +=
-                "\(time),\(cell(point.peerId)),\(cell(point.peerName)),\(point.round),\(point.epoch),\(number(point.loss)),\(number(point.accuracy)),\(number(point.r2)),\(number(point.samplesPerSecond))\r\n"
+                "\(time),\(point.peerId ?? ""),\(point.peerName?.csvName ?? ""),\(point.round),\(point.epoch),\(number(point.loss)),\(number(point.accuracy)),\(number(point.r2)),\(number(point.samplesPerSecond))\r\n"
         }
         return text
     }

@@ -14,13 +14,17 @@ struct AccountPage: Sendable {
         <div class="grid">
         <section class="card" aria-labelledby="password-title"><h2 id="password-title">Change the password</h2>
         <form id="password"><input type="text" autocomplete="username" value="{{email}}" hidden>
-        <label for="old">Password until now</label><input id="old" type="password" autocomplete="current-password" required>
+        <label for="old">Current password</label><input id="old" type="password" autocomplete="current-password" required>
         <label for="new">New password</label><input id="new" type="password" autocomplete="new-password" minlength="8" maxlength="72" required aria-describedby="new-help">
-        <p class="help" id="new-help">8 characters or more. Every sign-in ends with it, this one too.</p>
-        <p><button>Change it</button></p><p id="said" role="status"></p></form></section>
+        <p class="help" id="new-help">8 characters or more. You will be signed out everywhere.</p>
+        <p><button>Change password</button></p><p id="said" role="status"></p></form></section>
         <section class="card" aria-labelledby="tokens-title"><h2 id="tokens-title">Join tokens</h2>
-        <p class="help">Each lets machines join your pool. One that is revoked takes its machines with it.</p>
+        <p class="help">Each lets machines join your pool. Revoking a token disconnects its machines.</p>
         <div id="tokens"></div></section>
+        <section class="card" aria-labelledby="delete-title"><h2 id="delete-title">Delete the account</h2>
+        <form id="delete"><p class="help" id="delete-help">Deletes your sessions, data sets, models, modules, join tokens and machines on this server. This cannot be undone.</p>
+        <label for="delete-password">Current password</label><input id="delete-password" type="password" autocomplete="current-password" required aria-describedby="delete-help">
+        <p><button class="quiet">Delete my account</button></p><p id="delete-problem" class="problem" role="alert" hidden></p></form></section>
         </div>
         {{/main}}{{/layout}}
         """#
@@ -44,6 +48,16 @@ struct AccountPage: Sendable {
                 await call('POST', '/auth/password', {body: {password: $('old').value, new_password: $('new').value}});
                 location.assign('/app/signin');
             } catch (error) { $('said').className = 'problem'; $('said').textContent = error.message; }
+        });
+        $('delete').addEventListener('submit', async event => {
+            event.preventDefault();
+            const problem = $('delete-problem');
+            problem.hidden = true;
+            if (!confirm('Delete the account and everything in it? This cannot be undone.')) return;
+            try {
+                await call('DELETE', '/auth/me', {body: {password: $('delete-password').value}});
+                location.assign('/app/signin');
+            } catch (error) { problem.hidden = false; problem.textContent = error.message; }
         });
         """#
 

@@ -52,7 +52,10 @@ struct SignInPage: Sendable {
             pages.route(.post, "/app/signin", "Signs in from the page") { request, context in
                 let form = try await form(request)
                 do {
-                    return try await enter(form, try await accounts.signIn(email: form["email"], password: form["password"], context))
+                    return try await enter(
+                        form,
+                        try await accounts.signIn(
+                            email: form["email"], password: form["password"], network: accounts.clients.network(of: request, context)))
                 } catch let problem as HTTPProblem {
                     return page(request, form, ["wrong": problem.detail], problem.status)
                 } catch let error as CohortError where error.code == .invalid {
@@ -63,7 +66,13 @@ struct SignInPage: Sendable {
                 let form = try await form(request)
                 do {
                     let name = form["name"].trimmed.isEmpty ? nil : form["name"]
-                    return try await enter(form, try await accounts.signUp(email: form["email"], password: form["password"], name: name))
+                    return try await enter(
+                        form,
+                        try await accounts.signUp(
+                            email: form["email"], password: form["password"], name: name,
+                            network: accounts.clients.network(of: request, context)))
+                } catch let problem as HTTPProblem {
+                    return page(request, form, ["refused": problem.detail], problem.status)
                 } catch let error as CohortError where [.invalid, .conflict].contains(error.code) {
                     return page(request, form, ["refused": error.message], error.code.status)
                 }

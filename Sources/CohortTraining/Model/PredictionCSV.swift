@@ -16,13 +16,14 @@ public struct PredictionCSV: Sendable {
     /// Without a line break.
     public func header(_ columns: [String]) -> String {
         let names = (keepsColumns ? columns + ["predicted_\(target)"] : [target]) + classes.map { "p(\($0))" }
-        return names.map(Self.field).joined(separator: ",")
+        return names.map(\.csvName).joined(separator: ",")
     }
 
     public func line(_ prediction: Predictor.Prediction, _ row: Predictor.Row) -> String {
         let first = prediction.label ?? prediction.value.map { "\($0)" } ?? ""
         let rest = classes.map { Self.share(prediction.probabilities[$0] ?? .nan) }
-        return ((row.fields + [first]).map(Self.field) + rest).joined(separator: ",")
+        // The rows' own fields are given back as they came.
+        return (row.fields.map(\.csvField) + [first.csvName] + rest).joined(separator: ",")
     }
 
     /// 0.0000 to 1.0000.
@@ -30,11 +31,5 @@ public struct PredictionCSV: Sendable {
         guard value.isFinite else { return "" }
         let digits = String(Int((value * 10_000).rounded()) % 10_000)
         return "\(Int((value * 10_000).rounded()) / 10_000)." + String(repeating: "0", count: 4 - digits.count) + digits
-    }
-
-    /// Quoted where RFC 4180 asks for it.
-    private static func field(_ text: String) -> String {
-        guard text.contains(where: { $0 == "," || $0 == "\"" || $0.isNewline }) else { return text }
-        return "\"" + text.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\""
     }
 }
