@@ -157,9 +157,9 @@ struct Model: AsyncParsableCommand {
         try await signedIn(connection) { client in
             let id = try await session.id(client)
             let path = output ?? "\(id).\(format.suffix)"
-            try Preflight.checkWritable(path)
+            let place = try OutputPlace(path)
             switch format {
-            case .safetensors: try await client.downloadModel(id: id, to: path)
+            case .safetensors: try await place.take { _ = try await client.downloadModel(id: id, to: $0) }
             case .onnx, .torchscript:
                 let own = FileManager.default.temporaryDirectory.appending(path: "cohort-model-\(newIdentifier()).safetensors").path
                 defer { try? FileManager.default.removeItem(atPath: own) }  // The system clears what is left there.
@@ -169,22 +169,17 @@ struct Model: AsyncParsableCommand {
                 case .torchscript:
                     guard let plugin, let engines else { throw CohortError(.internal, "there is no plugin") }
                     if let module = file.module {
-                        try Self.write(
-                            try plugin.torchScript(file.spec, module: module, weights: file.parameters, in: try engines.moduleHost),
-                            to: path)
+                        try place.write(
+                            try plugin.torchScript(file.spec, module: module, weights: file.parameters, in: try engines.moduleHost))
                     } else {
-                        try plugin.saveTorchScript(file.spec, weights: file.parameters, to: path)
+                        try await place.take { try plugin.saveTorchScript(file.spec, weights: file.parameters, to: $0) }
                     }
-                default: try Self.write(try ONNXModel.encode(file), to: path)
+                default: try place.write(try ONNXModel.encode(file))
                 }
             }
+            guard !place.isStandardOutput else { return }
             try connection.json ? Terminal.say(json: Written(sessionId: id, path: path)) : Terminal.say(path)
         }
     }
 
-    static func write(_ bytes: [UInt8], to path: String) throws {
-        do { try Data(bytes).write(to: URL(filePath: path), options: .atomic) } catch {
-            throw CohortError(.invalid, "\(path) cannot be written: \(error)")
-        }
-    }
 }

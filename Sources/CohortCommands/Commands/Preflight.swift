@@ -2,7 +2,6 @@ import CohortClient
 import CohortCore
 import CohortTraining
 import FoundationEssentials
-import SystemPackage
 
 /// What can be found out before a file is uploaded and peers are taken.
 struct Preflight {
@@ -18,7 +17,7 @@ struct Preflight {
     /// - Returns: the file's SHA-256, lowercase hexadecimal, and the module's file, if there is one.
     /// - Throws: ``CohortError`` `invalid`, saying what cannot be and what would be right.
     func run() async throws -> (sha256: String, module: ModuleOption.File?) {
-        if let output { try Self.checkWritable(output) }
+        if let output { try Self.checkWritable(output, mixes: true) }
         let digest = try await FileDigest(of: file)
         var made: ModuleOption.File?
         if let module {
@@ -52,18 +51,12 @@ struct Preflight {
     }
 
     /// A model that cannot be written at the end is found at the beginning.
-    static func checkWritable(_ path: String) throws {
-        var isFolder = false
-        if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder {
-            throw CohortError(.invalid, "-o \(path) is a folder; it must be a file's name")
-        }
-        let folder = FilePath(path).removingLastComponent()
-        let place = folder.string.isEmpty ? "." : folder.string
-        guard FileManager.default.fileExists(atPath: place, isDirectory: &isFolder), isFolder else {
-            throw CohortError(.invalid, "-o \(path) cannot be written: there is no folder \(place)")
-        }
-        guard FileManager.default.isWritableFile(atPath: place) else {
-            throw CohortError(.invalid, "-o \(path) cannot be written: the folder \(place) does not let you")
+    /// - Parameter mixes: messages for people, or lines of JSON, go to standard output as well.
+    static func checkWritable(_ path: String, mixes: Bool = false) throws {
+        let place = try OutputPlace(path)
+        if mixes, place.isStandardOutput {
+            throw CohortError(
+                .invalid, "-o \(path) would write the model between the messages; name a file, or get it later with `cohort model SESSION -o -`")
         }
     }
 }

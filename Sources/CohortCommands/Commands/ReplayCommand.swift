@@ -34,7 +34,7 @@ struct ReplayCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        if let output { try Preflight.checkWritable(output) }
+        if let output { try Preflight.checkWritable(output, mixes: true) }
         let folder = FileManager.default.temporaryDirectory.appending(path: "cohort-replay-\(newIdentifier())").path
         defer {
             // A temporary folder; what cannot be removed is the system's to remove.
@@ -73,7 +73,7 @@ struct ReplayCommand: AsyncParsableCommand {
                     model.metrics = nil
                     model.evaluation = nil
                 }
-                try Model.write(try model.encode(), to: output)
+                try OutputPlace(output).write(try model.encode())
             }
             if connection.json {
                 try Terminal.say(

@@ -41,6 +41,7 @@ struct Watch: AsyncParsableCommand {
     var output: String?
 
     func run() async throws {
+        if let output { try Preflight.checkWritable(output, mixes: true) }
         try await signedIn(connection) { client in
             try await TrainingRun(client: client, json: connection.json).attach(id: try await session.id(client), output: output)
         }

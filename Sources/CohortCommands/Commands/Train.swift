@@ -206,7 +206,7 @@ struct TrainingRun {
         let results = try await client.results(id: id)
         try json ? Terminal.say(line: "results", results) : Terminal.say("\n" + ResultsText.make(results))
         if let output {
-            try await client.downloadModel(id: id, to: output)
+            try await OutputPlace(output).take { _ = try await client.downloadModel(id: id, to: $0) }
             if !json { Terminal.say("model file: \(output)") }
         }
     }

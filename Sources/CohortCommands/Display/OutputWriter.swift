@@ -1,38 +1,16 @@
 import CohortCore
-import SystemPackage
 
-#if canImport(Glibc)
-    import Glibc
-#else
-    import Darwin
-#endif
-
-/// Lines to standard output, or to a file that is there whole or not at all. A full disk is an error, not a short file.
+/// Lines to standard output, or to what the name behind `-o` is. A full disk is an error, not a short file.
 final class OutputWriter {
     private static let block = 1 << 16
 
-    private let path: String?
-    /// Beside the file, and nobody else's.
-    private let temporary: String
-    private let descriptor: FileDescriptor
+    private let sink: OutputSink
     private var buffer: [UInt8] = []
-    private var isOpen = true
 
     /// - Parameter path: nil: standard output.
-    /// - Throws: ``CohortError`` `invalid` when the file cannot be made.
+    /// - Throws: ``CohortError`` `invalid` when it cannot be written to.
     init(to path: String?) throws {
-        self.path = path
-        temporary = "\(path ?? "").\(newIdentifier()).part"
-        guard let path else {
-            descriptor = .standardOutput
-            return
-        }
-        do {
-            descriptor = try FileDescriptor.open(
-                temporary, .writeOnly, options: [.create, .exclusiveCreate], permissions: [.ownerReadWrite, .groupRead, .otherRead])
-        } catch let error as Errno {
-            throw CohortError(.invalid, "\(path) cannot be written: \(error)")
-        }
+        sink = try OutputSink(try path.map { try OutputPlace($0) } ?? .standardOutput)
     }
 
     func line(_ text: String) throws {
@@ -44,35 +22,15 @@ final class OutputWriter {
     /// After the last line.
     func finish() throws {
         try flush()
-        guard let path else { return }
-        isOpen = false
-        do {
-            try descriptor.close()
-        } catch let error as Errno {
-            throw CohortError(.storageFull, "\(path) cannot be written: \(error)")
-        }
-        guard rename(temporary, path) == 0 else {
-            throw CohortError(.invalid, "\(path) cannot be written: \(Errno(rawValue: errno))")
-        }
+        try sink.finish()
     }
 
     /// Leaves no file.
-    func discard() {
-        guard path != nil else { return }
-        if isOpen { try? descriptor.close() }  // What it holds is not wanted.
-        unlink(temporary)
-    }
+    func discard() { sink.discard() }
 
     private func flush() throws {
         guard !buffer.isEmpty else { return }
-        do {
-            try descriptor.writeAll(buffer)
-        } catch Errno.brokenPipe where path == nil {
-            // Whoever reads has read enough.
-            Terminal.end(0)
-        } catch let error as Errno {
-            throw CohortError(.storageFull, "\(path ?? "the output") cannot be written: \(error)")
-        }
+        try sink.write(buffer)
         buffer.removeAll(keepingCapacity: true)
     }
 }
