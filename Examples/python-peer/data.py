@@ -52,7 +52,8 @@ class Table:
         self.is_classification = schema["task"] == "classification"
         if self.is_classification:
             classes = schema["classes"]
-            numbered = all(self.number(label) is not None for label in classes)
+            # Labels such as 001 are codes: their text counts.
+            numbered = all(self.number(label) is not None and not (label[:1] == "0" and label[1:2].isdigit()) for label in classes)
             known = {self.number(label) if numbered else label: index for index, label in enumerate(classes)}
             training, held_out = schema["class_counts"], list(schema["validation_counts"])
         else:

@@ -305,12 +305,16 @@ size_t cohort_csv_scan(const cohort_csv_record *record, size_t from, size_t to, 
         double value;
         const enum kind kind = number(&fields, i, comma, &value);
         if (kind == ODD) return i;
+        const uint8_t *text = fields.bytes + fields.starts[i];
+        if (*text == '0' && fields.starts[i + 1] - fields.gap - fields.starts[i] > 1 && (uint8_t)(text[1] - '0') < 10) {
+            column->has_leading_zero = 1;
+        }
         if (!column->varies) {
             // The first value, and one to compare with a long one, are not for here.
             if (column->first_length - 1u >= 8) return i;
-            const extent text = trimmed(&fields, i);
-            column->varies = text.end - text.start != column->first_length
-                || word_of(fields.bytes, text.start, text.end) != column->first_word;
+            const extent value_text = trimmed(&fields, i);
+            column->varies = value_text.end - value_text.start != column->first_length
+                || word_of(fields.bytes, value_text.start, value_text.end) != column->first_word;
         }
         // Most columns are soon known to be neither constant nor counting.
         if (column->falls && (kind == WHOLE || column->is_fractional)) {

@@ -195,6 +195,8 @@ typedef struct {
     /// 0: no value was seen yet; 255: it is longer.
     uint8_t first_length;
     uint8_t varies, is_fractional, falls, skips;
+    /// A value was written with a 0 in front of another digit, as codes are: 02116.
+    uint8_t has_leading_zero;
 } cohort_csv_column;
 
 /// Takes fields from ..< to into their columns. Returns the first that needs more than this; else `to`.

@@ -13,6 +13,10 @@ struct ColumnOptions: ParsableArguments {
     var use: [String] = []
     @Option(help: "Leave this column out; may be said again.")
     var ignore: [String] = []
+    @Option(help: "Take this column's numbers as codes: each value is a category; may be said again.")
+    var category: [String] = []
+    @Option(help: "Take this column as a quantity although its values are written as codes (007); may be said again.")
+    var number: [String] = []
     @Option(help: "Keep rows with one value of this column (a patient, a household) on one side of the split.")
     var group: String?
     @Option(help: "How numbers are scaled: auto, standard, range, robust or none.")
@@ -24,7 +28,8 @@ struct ColumnOptions: ParsableArguments {
             throw CohortError(.invalid, "--header is '\(header ?? "")'; it must be yes, no or auto")
         }
         return try DataOptions(
-            header: header.flatMap { $0 == "auto" ? nil : $0 == "yes" }, use: use, ignore: ignore, group: group, scaling: choice("scaling", scaling)
+            header: header.flatMap { $0 == "auto" ? nil : $0 == "yes" }, use: use, ignore: ignore, category: category, number: number,
+            group: group, scaling: choice("scaling", scaling)
         ).validated(target: target)
     }
 

@@ -17,7 +17,9 @@ struct Evaluate: AsyncParsableCommand {
 
     func run() async throws {
         let predictor = try await Predictor(at: model)
-        let (evaluation, notes) = try predictor.evaluate(csvAt: csv, options: .init(allowMissing: allowMissing))
+        let data = try TrainingData(file: csv, isPredicted: true)
+        defer { withExtendedLifetime(data) {} }
+        let (evaluation, notes) = try predictor.evaluate(csvAt: data.path, options: .init(allowMissing: allowMissing))
         for note in notes { Terminal.note("note: \(note)") }
         try json ? Terminal.say(json: evaluation) : Terminal.say(EvaluationText.make(evaluation))
     }

@@ -23,10 +23,13 @@ struct Inspect: AsyncParsableCommand {
     }
 
     func run() async throws {
+        let data = try TrainingData(file: csv, isPredicted: true)
+        defer { withExtendedLifetime(data) {} }
         let started = ContinuousClock.now
         // The split as a session has it unless told otherwise.
         let finding = try SchemaInference.infer(
-            csvAt: csv, target: columns.target, task: columns.learningTask(), validation: validation, seed: 0, options: columns.options())
+            csvAt: data.path, target: columns.target, task: columns.learningTask(), validation: validation, seed: 0,
+            options: columns.options())
         let seconds = (ContinuousClock.now - started) / .seconds(1)
         if json {
             try Terminal.say(json: Report(schema: finding.schema, warnings: finding.warnings))

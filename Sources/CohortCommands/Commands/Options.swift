@@ -152,6 +152,7 @@ extension SessionSettings {
             let given = given
             let ofColumns: [(String, Bool)] = [
                 ("task", columns.task != nil), ("use", !columns.use.isEmpty), ("ignore", !columns.ignore.isEmpty),
+                ("category", !columns.category.isEmpty), ("number", !columns.number.isEmpty),
                 ("scaling", columns.scaling != Scaling.auto.rawValue),
             ]
             let option =

@@ -84,39 +84,6 @@ struct Train: AsyncParsableCommand {
     }
 }
 
-/// What is trained on, as a file that the server takes.
-final class TrainingData: Sendable {
-    let path: String
-    private let isTemporary: Bool
-
-    /// - Parameters:
-    ///   - targets: of a `.npy`.
-    ///   - isPredicted: it needs none.
-    /// - Throws: ``CohortError`` `invalid` for files that do not go together.
-    init(file: String, targets: String? = nil, isPredicted: Bool = false) throws {
-        guard targets != nil || file.hasSuffix(".npy") else {
-            (path, isTemporary) = (file, false)
-            return
-        }
-        guard targets != nil || isPredicted else {
-            throw CohortError(.invalid, "\(file) has no targets: --targets names the .npy that has them, a number a row")
-        }
-        let place = FileManager.default.temporaryDirectory.appending(path: "cohort-data-\(newIdentifier()).safetensors").path
-        let (x, y) = (try NumPyFile(path: file), try targets.map { try NumPyFile(path: $0) })
-        do {
-            try NumPyFile.pack(inputs: x, targets: y, to: place)
-        } catch {
-            try? FileManager.default.removeItem(atPath: place)  // The first error is the one to tell.
-            throw error
-        }
-        (path, isTemporary) = (place, true)
-    }
-
-    deinit {
-        if isTemporary { try? FileManager.default.removeItem(atPath: path) }  // The system clears what is left there.
-    }
-}
-
 extension Train {
     /// A model file names the session that it came of; anything else is a session's id.
     private static func sessionNamed(in model: String) throws -> String {

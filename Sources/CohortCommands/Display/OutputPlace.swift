@@ -72,6 +72,11 @@ enum OutputPlace: Equatable {
         CohortError(number == ENOSPC ? .storageFull : .invalid, "\(path) cannot be written: \(Errno(rawValue: number))")
     }
 
+    static func isFIFO(_ path: String) -> Bool {
+        var about = stat()
+        return stat(path, &about) == 0 && about.st_mode & S_IFMT == S_IFIFO
+    }
+
     /// Whether what is written goes where messages for people go.
     var isStandardOutput: Bool { self == .standardOutput }
 }

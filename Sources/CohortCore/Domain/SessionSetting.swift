@@ -366,6 +366,8 @@ extension SessionSetting {
             }, check: { _ in }),
         columns("use", \.use, "Take this column as a feature although it looks like an id."),
         columns("ignore", \.ignore, "Leave this column out."),
+        columns("category", \.category, "Take this column's numbers as codes: each value is a category."),
+        columns("number", \.number, "Take this column as a quantity although its values are written as codes (007)."),
         SessionSetting(
             name: "group", kind: .text(most: nil),
             help: "Keep rows with one value of this column (a patient, a household) on one side of the split.", standard: nil,

@@ -20,6 +20,10 @@ public struct DataOptions: Codable, Hashable, Sendable {
     public var use: [String]
     /// Columns that are no features.
     public var ignore: [String]
+    /// Columns of numbers that are codes: each value is a category. Absent: none but those written as codes.
+    private var categoryColumns: [String]?
+    /// Columns that are quantities although they are written as codes. Absent: none.
+    private var numberColumns: [String]?
     /// Rows of one value of this column stay on one side of the split.
     public var group: String?
     public var scaling: Scaling
@@ -29,13 +33,27 @@ public struct DataOptions: Codable, Hashable, Sendable {
     public var keepsIds: Bool?
 
     public init(
-        header: Bool? = nil, use: [String] = [], ignore: [String] = [], group: String? = nil, scaling: Scaling = .auto
+        header: Bool? = nil, use: [String] = [], ignore: [String] = [], category: [String] = [], number: [String] = [],
+        group: String? = nil, scaling: Scaling = .auto
     ) {
+        (categoryColumns, numberColumns) = (category.isEmpty ? nil : category, number.isEmpty ? nil : number)
         self.header = header
         self.use = use
         self.ignore = ignore
         self.group = group
         self.scaling = scaling
+    }
+
+    /// Columns of numbers whose values are categories.
+    public var category: [String] {
+        get { categoryColumns ?? [] }
+        set { categoryColumns = newValue.isEmpty ? nil : newValue }
+    }
+
+    /// Columns that are quantities although they are written as codes.
+    public var number: [String] {
+        get { numberColumns ?? [] }
+        set { numberColumns = newValue.isEmpty ? nil : newValue }
     }
 
     /// Tensors are raw numbers: each is a feature, as it is, unless something else is said.
@@ -50,6 +68,16 @@ public struct DataOptions: Codable, Hashable, Sendable {
     public func validated(target: String?) throws -> DataOptions {
         if let both = use.first(where: ignore.contains) {
             throw CohortError(.invalid, "column '\(both)' is in both use and ignore: it can be one of them")
+        }
+        for (first, one, second, other) in [
+            ("category", category, "number", number), ("category", category, "ignore", ignore), ("number", number, "ignore", ignore),
+        ] {
+            guard let both = one.first(where: other.contains) else { continue }
+            throw CohortError(.invalid, "column '\(both)' is in both \(first) and \(second): it can be one of them")
+        }
+        if let target, let named = [("category", category), ("number", number)].first(where: { $0.1.contains(target) }) {
+            let task = named.0 == "category" ? "classification" : "regression"
+            throw CohortError(.invalid, "\(named.0) names '\(target)', which is the target: task \(task) says the same of it")
         }
         if let target, ignore.contains(target) {
             throw CohortError(.invalid, "ignore names '\(target)', which is the target")

@@ -127,7 +127,8 @@ extension Schema {
                 "pool": one(of: Pool.self),
                 "data": record(
                     ["use": list(text), "ignore": list(text), "scaling": one(of: Scaling.self)],
-                    optional: ["header": flag, "group": text]), "name": text, "note": text,
+                    optional: ["header": flag, "group": text, "category_columns": list(text), "number_columns": list(text)]), "name": text,
+                "note": text,
             ]),
         "ModelSpec": record(
             [

@@ -83,7 +83,7 @@ struct NewSessionPage: Sendable {
     /// Those of ``SessionSetting`` that the template has no words of its own for.
     private static var furtherSettings: [[String: Any]] {
         // What is told from the look, drawn, or given in another way.
-        let others = ["per_peer", "header", "use", "ignore", "group", "scaling", "from", "note"]
+        let others = ["per_peer", "header", "use", "ignore", "category", "number", "group", "scaling", "from", "note"]
         return SessionSetting.all.filter { !others.contains($0.name) && !template.contains("name=\"\($0.name)\"") }.map { setting in
             let words = setting.name.replacing("_", with: " ").replacing("lr ", with: "learning rate ")
             var shown: [String: Any] = [
@@ -176,7 +176,9 @@ struct NewSessionPage: Sendable {
             $('columns').replaceChildren(table(['Column', 'Type', {name: 'Missing', number: true}, 'Values', 'Note'], look.columns.map(column => {
                 const role = make('select', {'aria-label': `what to do with ${column.name}`},
                     make('option', {value: '', textContent: column.kind === 'ignored' ? 'not used' : column.kind}),
-                    ...(column.kind === 'target' ? [] : [column.kind === 'ignored' ? make('option', {value: 'use', textContent: 'use'}) : make('option', {value: 'ignore', textContent: 'do not use'})]));
+                    ...(column.kind === 'target' ? [] : [column.kind === 'ignored' ? make('option', {value: 'use', textContent: 'use'}) : make('option', {value: 'ignore', textContent: 'do not use'})]),
+                    ...(column.kind === 'numeric' ? [make('option', {value: 'category', textContent: 'categorical'})] : []),
+                    ...(column.kind === 'categorical' && (column.examples ?? []).length && column.examples.every(text => /^\d+$/.test(text)) ? [make('option', {value: 'number', textContent: 'numeric'})] : []));
                 role.value = uses.get(column.name) ?? '';
                 if (role.value === '' ) role.selectedIndex = 0;
                 role.disabled = source !== null || column.kind === 'target';
@@ -272,7 +274,7 @@ struct NewSessionPage: Sendable {
             if ($('strategy').selectedOptions[0].dataset.own === 'true') delete fields.rounds;
             if (source) fields.from = from;
             const picked = what => [...uses].filter(([, use]) => use === what).map(([name]) => name);
-            for (const what of ['use', 'ignore']) if (picked(what).length) fields[what] = JSON.stringify(picked(what));
+            for (const what of ['use', 'ignore', 'category', 'number']) if (picked(what).length) fields[what] = JSON.stringify(picked(what));
             const each = {};
             for (const input of $('overrides').querySelectorAll('input')) if (input.value !== '') (each[input.dataset.peer] ??= {})[input.dataset.field] = Number(input.value);
             if (Object.keys(each).length) fields.per_peer = JSON.stringify(each);

@@ -62,6 +62,12 @@ enum Cell {
 
     static func number(_ text: String, comma: Bool = false) -> Double? { text.withBytes { number($0, comma: comma) } }
 
+    /// Whether a number is written as codes are, with a 0 in front of another digit: 02116.
+    static func isCode(_ text: String) -> Bool {
+        let digits = text.utf8.prefix(2)
+        return digits.count == 2 && digits.first == 0x30 && digits.last.map { $0 &- 0x30 < 10 } == true
+    }
+
     /// The one name of a class that is a number: `1`, `1.0` and `01` are the same.
     static func label(_ number: Double) -> String {
         number == number.rounded() && abs(number) < 1e15 ? "\(Int(number))" : "\(number)"

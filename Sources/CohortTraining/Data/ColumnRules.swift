@@ -41,7 +41,9 @@ enum ColumnRules {
                 header.unnamed.contains(index)
                 ? "has no name and all values different: names of rows (\(keeps))" : "has all values different: an id (\(keeps))"
         } else {
-            column.kind = scan.isNumeric ? .numeric : scan.dateFormat != nil ? .date : .categorical
+            let isCategory = options.category.contains(scan.name) || scan.isCode && !options.number.contains(scan.name)
+            column.kind = scan.isNumeric && !isCategory ? .numeric : scan.dateFormat != nil && !isCategory ? .date : .categorical
+            guard !isCategory else { return column }
             // Of numbers, what they may be dates of.
             column.dateFormat =
                 scan.isNumeric ? DateFormat.ofNumbers(named: scan.name, first: scan.sample) : scan.dateFormat

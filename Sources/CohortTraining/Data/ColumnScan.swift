@@ -18,6 +18,11 @@ struct ColumnScan {
     private(set) var dates = DateFormats()
     /// The first value that is no number, and its line.
     private(set) var example: (text: String, line: Int)?
+    /// The first value that is no date where all before it are, and its line.
+    private(set) var spoiltDate: (text: String, line: Int, before: Int)?
+    /// Cells with a word that means "no value", such as NA, and the first such word.
+    private(set) var marks = 0
+    private(set) var mark: String?
     /// What is known of the numbers, and whether all values are alike. While a file is read the kernel has it.
     var column = cohort_csv_column()
 
@@ -35,6 +40,8 @@ struct ColumnScan {
     /// All numbers are whole.
     var isWhole: Bool { column.is_fractional == 0 }
     var varies: Bool { column.varies != 0 }
+    /// Whole numbers of which some are written with a 0 in front, as postal codes are: as numbers they would not be what was written.
+    var isCode: Bool { isNumeric && isWhole && column.has_leading_zero != 0 }
     /// The first value, to show.
     var sample: String { String(decoding: first.prefix(40), as: UTF8.self) }
 
@@ -47,6 +54,10 @@ struct ColumnScan {
         }
         guard !Cell.isMissing(bytes) else {
             blanks += 1
+            if !bytes.isEmpty {
+                marks += 1
+                if mark == nil { mark = String(decoding: bytes.prefix(40), as: UTF8.self) }
+            }
             return
         }
         if column.first_length == 0 {
@@ -57,10 +68,15 @@ struct ColumnScan {
             column.varies = 1
         }
         if let number = Cell.number(bytes, comma: comma) {
+            if bytes.count > 1, bytes[0] == 0x30, bytes[1] &- 0x30 < 10 { column.has_leading_zero = 1 }
             cohort_csv_column_add(&column, number)
         } else {
             texts += 1
+            let wereDates = texts > 10 && !dates.possible.isEmpty
             dates.add(bytes)
+            if wereDates, dates.possible.isEmpty {
+                spoiltDate = (String(decoding: bytes.prefix(40), as: UTF8.self), line, texts - 1)
+            }
             if example == nil { example = (String(decoding: bytes.prefix(40), as: UTF8.self), line) }
         }
     }
@@ -79,6 +95,9 @@ struct ColumnScan {
         if texts > 0, numbers == 0, dates.isAmbiguous, let example {
             return
                 "'\(example.text)' and all others may be day/month or month/day: write dates as 2024-12-31 to have them as year, month and weekday"
+        }
+        if let spoiltDate, numbers == 0 {
+            return "'\(spoiltDate.text)' on line \(spoiltDate.line) is not a date, the \(spoiltDate.before) values before it are"
         }
         guard let example else { return nil }
         return NumberHint.of(example.text, line: example.line)

@@ -22,8 +22,10 @@ struct Header {
         }
         guard var first = records.first else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
         let rows = records.dropFirst()
-        // R leaves out the name of the row names.
-        if isThere != false, !rows.isEmpty, rows.allSatisfy({ $0.count == first.count + 1 }) { first.insert("", at: 0) }
+        if isThere != false, !rows.isEmpty, rows.allSatisfy({ $0.count == first.count + 1 }) {
+            // R leaves out the name of the row names. Where the last field is empty in all rows, they end with a separator.
+            if rows.allSatisfy({ $0.last?.isEmpty ?? true }) { first.append("") } else { first.insert("", at: 0) }
+        }
         self.isThere = isThere ?? (known.contains(where: first.contains) || Self.isHeader(first, rows, comma: reader.takesComma))
         names = self.isThere ? try Self.names(first) : (1...first.count).map { "column_\($0)" }
         unnamed = self.isThere ? Set(first.indices.filter { first[$0].isEmpty }) : []

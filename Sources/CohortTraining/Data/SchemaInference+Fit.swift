@@ -14,7 +14,9 @@ extension SchemaInference {
         let columns = schema.columns
         let textColumns = columns.indices.filter { columns[$0].kind == .categorical }
         var rows = try UsableRows(schema: schema)
-        var moments = ColumnMoments(schema)
+        // Numbers that are taken as categories, unless there are too many different ones.
+        let codes = Set(textColumns.filter { scans[$0].isNumeric && !options.category.contains(columns[$0].name) })
+        var moments = ColumnMoments(schema, codes)
         // Numbers, too, that may be dates.
         let dateColumns = columns.indices.filter { columns[$0].dateFormat != nil && [.date, .numeric].contains(columns[$0].kind) }
         let maybeDates = dateColumns.filter { columns[$0].kind == .numeric }
@@ -69,7 +71,9 @@ extension SchemaInference {
         for index in columns.indices {
             switch schema.columns[index].kind {
             case .numeric: fit(&schema.columns[index], moments.all[index], keepsConstant: options.keepsConstant == true)
-            case .categorical: fit(&schema.columns[index], categories[index], scans[index])
+            case .categorical:
+                fit(&schema.columns[index], categories[index], scans[index])
+                if codes.contains(index) { fitCode(&schema.columns[index], moments.all[index], categories[index], scans[index]) }
             case .date:
                 if let place = dateColumns.firstIndex(of: index) { fit(&schema.columns[index], dates[place]) }
             case .target: if schema.task == .regression { try fitTarget(&schema.columns[index], targetMoments) }
@@ -92,6 +96,24 @@ extension SchemaInference {
                 ? "has no values in the training rows"
                 : deviation == 0 ? "has the one value \(moments.mean) in the training rows" : "has values too large to compute with"
         }
+    }
+
+    /// Numbers written as codes: categories, or a quantity when nearly each row has a number of its own.
+    private static func fitCode(
+        _ column: inout TableSchema.Column, _ moments: Moments, _ scan: CategoryScan, _ first: ColumnScan
+    ) {
+        let name = column.name.contains(" ") ? "'\(column.name)'" : column.name
+        guard column.kind == .ignored, scan.values > 0 else {
+            let how = "is codes, with 0 in front of some: taken as categories (--number \(name) takes them as a quantity)"
+            column.note = column.note.map { "\(how); it \($0)" } ?? how
+            return
+        }
+        column.kind = .numeric
+        (column.categories, column.hasOther, column.note) = (nil, nil, nil)
+        fit(&column, moments, keepsConstant: false)
+        guard column.kind == .numeric else { return }
+        column.note =
+            "is written with 0 in front of some numbers, and has too many different ones for categories: taken as a quantity (--ignore \(name) leaves it out)"
     }
 
     private static func fit(_ column: inout TableSchema.Column, _ moments: [Moments]) {
@@ -154,9 +176,11 @@ private struct ColumnMoments {
     private let runs: [Range<Int>]
     private let comma: Bool
 
-    init(_ schema: TableSchema) {
+    /// - Parameter codes: columns that may turn out to be numbers.
+    init(_ schema: TableSchema, _ codes: Set<Int>) {
         all = .init(repeating: Moments(), count: schema.columns.count)
-        runs = schema.runs { $0.kind == .numeric }
+        let names = Set(codes.map { schema.columns[$0].name })
+        runs = schema.runs { $0.kind == .numeric || names.contains($0.name) }
         comma = schema.takesComma
     }
 

@@ -44,13 +44,17 @@ public enum SchemaInference {
             options.takeTensors()
             target = target ?? TensorFile.targetColumn
         }
-        let named = [target, options.group].compactMap { $0 } + options.use + options.ignore + (model?.featureNames ?? [])
+        let named =
+            [target, options.group].compactMap { $0 } + options.use + options.ignore + options.category + options.number
+            + (model?.featureNames ?? [])
         let header = try Header(reader, known: named, isThere: options.header)
         for (name, purpose) in [(target, "to predict"), (options.group, "to group the rows by")] {
             if let name { try require(name, purpose, header) }
         }
         for name in options.use { try require(name, "to use", header) }
         for name in options.ignore { try require(name, "to ignore", header) }
+        for name in options.category { try require(name, "to take as categories", header) }
+        for name in options.number { try require(name, "to take as a quantity", header) }
         guard header.names.count >= 2 else {
             throw CohortError(
                 .invalid, "the file has one column, '\(header.names[0])': a target and a column to predict it from are needed")

@@ -32,13 +32,15 @@ enum TargetRules {
             return
         }
         var rows = try labels(target, look)
-        if target.isNumeric {
+        // Labels that are written as codes stay what was written: 001 is another than 01.
+        let isNumbered = target.isNumeric && !target.isCode
+        if isNumbered {
             rows = Dictionary(
                 rows.compactMap { text, count in Cell.number(text, comma: target.comma).map { (Cell.label($0), count) } },
                 uniquingKeysWith: +)
         }
         schema.classes =
-            target.isNumeric
+            isNumbered
             ? rows.keys.sorted { (Cell.number($0) ?? 0) < (Cell.number($1) ?? 0) } : rows.keys.sorted()
         try checkClasses(schema.classes, target)
         let counts = schema.classes.map { rows[$0] ?? 0 }

@@ -42,7 +42,8 @@ struct UsableRows {
             labels: isRegression ? [""] : schema.classes, rows: zip(training, heldOut).map { $0 + $1 }, heldOut: heldOut,
             seed: schema.splitSeed)
         classes = Dictionary(schema.classes.enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
-        hasNumberedClasses = schema.classes.allSatisfy { Cell.number($0) != nil }
+        // Of labels that are codes, such as 001, the text counts.
+        hasNumberedClasses = schema.classes.allSatisfy { Cell.number($0) != nil && !Cell.isCode($0) }
     }
 
     /// - Returns: nil for a row without a target.

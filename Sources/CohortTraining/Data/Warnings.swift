@@ -10,6 +10,7 @@ enum Warnings {
         warnings += notes.count > 50 ? notes.prefix(50) + ["… and \(notes.count - 50) columns more"] : notes
         warnings += groups(schema, look, options) + imbalance(schema) + lookalikes(schema)
         if schema.droppedRows > 0 { warnings.append("\(schema.droppedRows) rows have no '\(schema.target)' and are left out") }
+        warnings += marks(schema, look)
         if schema.validation > 0, schema.validationRows == 0 {
             warnings.append("there are too few rows to hold any out for validation")
         }
@@ -32,6 +33,17 @@ enum Warnings {
             )
         }
         return warnings
+    }
+
+    /// Words that may be values, as NA is Namibia's code, among words that are.
+    private static func marks(_ schema: TableSchema, _ look: FirstLook) -> [String] {
+        schema.columns.indices.compactMap { index in
+            let (column, scan) = (schema.columns[index], look.scans[index])
+            let isWord = column.kind == .categorical || column.kind == .target && schema.task == .classification
+            guard isWord, scan.texts > 0, scan.marks > 0, let mark = scan.mark else { return nil }
+            let cells = scan.marks == 1 ? "1 cell of '\(column.name)' says" : "\(scan.marks) cells of '\(column.name)' say"
+            return "\(cells) '\(mark)', which is taken for no value; if it is one, write it in another way, such as '\(mark)_'"
+        }
     }
 
     /// Ids of patients or households that come again.

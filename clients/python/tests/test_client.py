@@ -215,3 +215,11 @@ def test_a_module_needs_a_shape_and_a_file_that_is_one(client: cohort.Client, pe
     with pytest.raises(cohort.CohortError, match="this is no module's file") as error:
         client.fit(penguins, module=path, progress=False)
     assert error.value.code == "invalid"
+
+
+def test_pandas_categories_of_numbers_are_categories(client: cohort.Client) -> None:
+    frame = pd.DataFrame({"school": [101 + row % 5 for row in range(100)], "x": [row * 7 % 13 for row in range(100)], "y": ["ab"[row % 2] for row in range(100)]})
+    plain = client.fit(frame, target="y", rounds=1, epochs=1, seed=1, progress=False)
+    declared = client.fit(frame.astype({"school": "category"}), target="y", rounds=1, epochs=1, seed=1, progress=False)
+    kinds = [{column["name"]: column["kind"] for column in client._json("GET", f"/sessions/{run.id}")["dataset"]["schema"]["columns"]} for run in (plain, declared)]
+    assert kinds[0]["school"] == "numeric" and kinds[1]["school"] == "categorical"

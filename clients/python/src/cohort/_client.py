@@ -130,7 +130,11 @@ class Client:
         Raises ``CohortError``: ``not_enough_peers`` when too few peers are free, ``invalid`` for what cannot be trained on; ``TrainingFailed`` when the
         session ends without a model.
         """
-        fields = {name: _field(value) for name, value in {**settings, "target": target, "peers": peers, "from": getattr(from_model, "id", from_model)}.items() if value is not None}
+        # What pandas declares as categories is one, although it is written in numbers.
+        declared = [name for name in _table.categories(table) if name not in (target, *settings.get("number", ()), *settings.get("ignore", ()))]
+        if declared and from_model is None:
+            settings["category"] = [*dict.fromkeys([*settings.get("category", ()), *declared])]
+        fields = {name: _field(name, value) for name, value in {**settings, "target": target, "peers": peers, "from": getattr(from_model, "id", from_model)}.items() if value is not None}
         names = _table.columns(table)
         if target is not None and names is not None and target not in names:
             near = difflib.get_close_matches(target, names, 1)
@@ -265,8 +269,10 @@ def _refusal(answer: httpx.Response) -> CohortError:
         return CohortError(f"{answer.request.url} answered {answer.status_code}: is that a Cohort server?", "internal", answer.status_code)
 
 
-def _field(value: Any) -> str:
+def _field(name: str, value: Any) -> str:
     """A setting as the form has it."""
+    if name in ("use", "ignore", "category", "number") and isinstance(value, (list, tuple)):
+        return json.dumps([str(part) for part in value])  # Names of columns, which may hold a comma.
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):

@@ -33,6 +33,14 @@ def columns(table: Any) -> list[str] | None:
     return [str(name) for name in table.columns] if is_frame(table) else None
 
 
+def categories(table: Any) -> list[str]:
+    """The columns of a DataFrame that hold numbers and are declared ``category``."""
+    if not is_frame(table):
+        return []
+    declared = [(str(name), kind) for name, kind in zip(table.columns, table.dtypes) if str(kind) == "category"]
+    return [name for name, kind in declared if np.issubdtype(getattr(kind.categories, "dtype", np.dtype(object)), np.number)]
+
+
 def is_tensors(table: Any) -> bool:
     """Whether it is (inputs, targets): arrays, or tensors of PyTorch."""
     return isinstance(table, tuple) and len(table) == 2 and all(hasattr(part, "shape") and hasattr(part, "dtype") for part in table)

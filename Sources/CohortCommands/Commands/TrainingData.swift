@@ -1,0 +1,61 @@
+import CohortCore
+import CohortTraining
+import FoundationEssentials
+import SystemPackage
+
+/// What is trained on, as a file that the server takes.
+final class TrainingData: Sendable {
+    let path: String
+    private let isTemporary: Bool
+
+    /// - Parameters:
+    ///   - targets: of a `.npy`.
+    ///   - isPredicted: it needs none.
+    /// - Throws: ``CohortError`` `invalid` for files that do not go together.
+    init(file: String, targets: String? = nil, isPredicted: Bool = false) throws {
+        guard targets != nil || file.hasSuffix(".npy") else {
+            (path, isTemporary) = try Self.readable(file)
+            return
+        }
+        guard targets != nil || isPredicted else {
+            throw CohortError(.invalid, "\(file) has no targets: --targets names the .npy that has them, a number a row")
+        }
+        let place = FileManager.default.temporaryDirectory.appending(path: "cohort-data-\(newIdentifier()).safetensors").path
+        let (x, y) = (try NumPyFile(path: file), try targets.map { try NumPyFile(path: $0) })
+        do {
+            try NumPyFile.pack(inputs: x, targets: y, to: place)
+        } catch {
+            try? FileManager.default.removeItem(atPath: place)  // The first error is the one to tell.
+            throw error
+        }
+        (path, isTemporary) = (place, true)
+    }
+
+    deinit {
+        if isTemporary { try? FileManager.default.removeItem(atPath: path) }  // The system clears what is left there.
+    }
+
+    /// A file is read more than once: what comes through a pipe (`-`, /dev/stdin, a FIFO) is copied first.
+    private static func readable(_ file: String) throws -> (path: String, isTemporary: Bool) {
+        var isFolder = false
+        guard file == "-" || FileManager.default.fileExists(atPath: file, isDirectory: &isFolder) else { return (file, false) }
+        let isPipe = file == "-" || file.hasPrefix("/dev/") || file.hasPrefix("/proc/self/fd/")
+        guard isPipe || OutputPlace.isFIFO(file), !isFolder else { return (file, false) }
+        let place = FileManager.default.temporaryDirectory.appending(path: "cohort-data-\(newIdentifier()).csv").path
+        do {
+            let source = file == "-" ? FileDescriptor.standardInput : try FileDescriptor.open(file, .readOnly, options: [.closeOnExec])
+            let copy = try FileDescriptor.open(
+                place, .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec], permissions: [.ownerReadWrite])
+            var block = [UInt8](repeating: 0, count: 1 << 20)
+            while case let count = try block.withUnsafeMutableBytes({ try source.read(into: $0) }), count > 0 {
+                try copy.writeAll(block[..<count])
+            }
+            try copy.close()
+            if file != "-" { try source.close() }
+        } catch let error as Errno {
+            try? FileManager.default.removeItem(atPath: place)  // The first error is the one to tell.
+            throw CohortError(error == .noSpace ? .storageFull : .invalid, "\(file) cannot be read: \(error)")
+        }
+        return (place, true)
+    }
+}
