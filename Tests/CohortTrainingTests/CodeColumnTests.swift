@@ -94,4 +94,51 @@ import Testing
             },
             "\(found.warnings)")
     }
+
+    @Test func `lines above the header, the header again, and a total below are named`() throws {
+        let rows = (0..<40).map { "\($0 * 7 % 13),\($0 % 5).5,\($0 % 2 == 0 ? "a" : "b")\n" }.joined()
+        for (above, said) in [
+            ("Air quality export\nmade on 2024-01-02\n\n", "line 1 has 1 field, the lines from 4 on have 3: is the header on line 4?"),
+            ("# a comment\n", "line 1 has 1 field, the lines from 2 on have 3"),
+            ("Report,2024\nBy,us\n", "line 1 has 2 fields, the lines from 3 on have 3"),
+        ] {
+            let error = #expect(throws: CohortError.self) { _ = try infer(above + "p,q,y\n" + rows) }
+            #expect(error?.message.contains(said) == true, "\(error?.message ?? "")")
+        }
+        let again = #expect(throws: CohortError.self) { _ = try infer("p,q,y\n" + rows + "p,q,y\n" + rows) }
+        #expect(again?.message.contains("line 42 is the header again") == true, "\(again?.message ?? "")")
+        let total = try infer("p,q,y\n" + rows + "Total,9.5,a\n")
+        #expect(total.warnings.contains { $0.contains("line 42, the last, begins with 'Total'") }, "\(total.warnings)")
+        #expect(try !infer("p,q,y\n" + rows).warnings.contains { $0.contains("the last") })
+    }
+
+    @Test func `far values are named, and decide over no other column`() throws {
+        func houses(_ prices: [Int: String], rooms: [Int: String] = [:]) -> String {
+            "m2,rooms,price\n"
+                + (0..<400).map { row in
+                    let (area, count) = (40 + row * 37 % 150, 1 + row * 7 % 6)
+                    return "\(area),\(rooms[row] ?? "\(count)"),\(prices[row] ?? "\(area * 1_000 + count * 5_000 + row * 13 % 3_000)")\n"
+                }.joined()
+        }
+        let far = try infer(houses([10: "1000000000", 95: "1000000000", 210: "1000000000"]), target: "price")
+        let warning = try #require(far.warnings.first { $0.contains("far from all others") }, "\(far.warnings)")
+        for line in [12, 97, 212] { #expect(warning.contains("1000000000 on line \(line)"), "\(warning)") }
+        #expect(!far.warnings.contains { $0.contains("alone tells") }, "\(far.warnings)")
+        let feature = try infer(houses([:], rooms: [7: "100000"]), target: "price")
+        #expect(feature.warnings.contains { $0.contains("100000 in 'rooms' lies far from all other values") }, "\(feature.warnings)")
+        #expect(try !infer(houses([:]), target: "price").warnings.contains { $0.contains("far from") })
+        // Incomes spread over many sizes by themselves.
+        var generator = SeededGenerator(seed: 4)
+        let incomes =
+            "x,income\n"
+            + (0..<2_000).map { row -> String in
+                let normal = (0..<12).reduce(Float(-6)) { sum, _ in sum + generator.nextFloat() }
+                let doublings = Double(normal) * 2.2
+                let income =
+                    1_000
+                    * Double(sign: .plus, exponent: Int(doublings.rounded(.down)), significand: 1 + doublings - doublings.rounded(.down))
+                return "\(row % 13),\(Int(income) + 1)\n"
+            }.joined()
+        #expect(try !infer(incomes, target: "income").warnings.contains { $0.contains("far from") })
+    }
 }

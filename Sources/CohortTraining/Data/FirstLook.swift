@@ -11,6 +11,8 @@ struct FirstLook {
     let identifiers: [Int: DistinctScan]
     let groups: GroupScan?
     let rows: Int
+    /// The last row, if it looks like a sum of those above.
+    let total: (text: String, line: Int)?
 
     /// - Throws: ``CohortError`` `invalid` for a record of another width.
     init(
@@ -28,6 +30,9 @@ struct FirstLook {
         let group = options.group.flatMap(header.names.firstIndex(of:))
         var groups = group.map { _ in GroupScan(seed: seed) }
         var rows = 0
+        var lastRow: (text: String, line: Int)?
+        // The first name is compared byte by byte in each row; the others only where that is the same.
+        let firstName = Array(header.names[0].utf8)
         try SchemaInference.forEachBatch(reader, hasHeader: header.isThere, shouldContinue) { records in
             for record in records {
                 try record.check(columns: columns, hasHeader: header.isThere)
@@ -35,12 +40,24 @@ struct FirstLook {
                 for (place, index) in watched.enumerated() { identifiers[place].add(record.trimmed(index)) }
                 if let group { groups?.add(record.trimmed(group)) }
             }
+            if header.isThere, !header.unnamed.contains(0) {
+                for record in records where record.trimmed(0).elementsEqual(firstName) {
+                    guard header.names.indices.allSatisfy({ header.unnamed.contains($0) || record.text($0) == header.names[$0] }) else {
+                        continue
+                    }
+                    throw CohortError(
+                        .invalid,
+                        "line \(record.line) is the header again, as in files that were put one behind the other: remove that line")
+                }
+            }
+            if let last = records.last { lastRow = (last.text(0), last.line) }
             rows += records.count
             try scans.add(records, parallel)
         }
         let found = scans.finish()
         self.scans = found
         self.rows = rows
+        total = lastRow.flatMap { Self.isTotal($0.text) ? $0 : nil }
         guard rows > 0 else { throw CohortError(.invalid, "the file has a header and no rows") }
         guard let index = candidates.last(where: { found[$0].values > 0 }) ?? (target == nil ? nil : candidates.first) else {
             throw CohortError(.invalid, "the last columns have no values: name the column to predict with --target")
@@ -49,6 +66,13 @@ struct FirstLook {
         self.labels = candidates.firstIndex(of: index).map { labels[$0] }
         self.identifiers = Dictionary(uniqueKeysWithValues: zip(watched, identifiers))
         self.groups = groups
+    }
+
+    private static func isTotal(_ text: String) -> Bool {
+        let words = text.lowercased().filter { $0.isLetter || $0 == " " }.split(separator: " ")
+        return words.first.map { ["total", "totals", "sum", "summe", "gesamt", "insgesamt", "subtotal", "average", "mean"].contains($0) }
+            ?? false
+            && words.count <= 2
     }
 
     /// The target's labels and how many rows each has.

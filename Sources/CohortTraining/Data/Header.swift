@@ -14,14 +14,17 @@ struct Header {
     /// - Throws: ``CohortError`` `invalid` for an empty file, and for a header that names two columns alike.
     init(_ reader: CSVReader, known: [String], isThere: Bool?) throws {
         var records: [[String]] = []
+        var lines: [Int] = []
         var bytes = 0
         try reader.forEach { record in
             records.append((0..<record.count).map(record.text))
+            lines.append(record.line)
             bytes += record.size
             return records.count < 200 && bytes < 1 << 20
         }
         guard var first = records.first else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
         let rows = records.dropFirst()
+        if isThere != false { try Self.checkFirstLines(records, lines) }
         if isThere != false, !rows.isEmpty, rows.allSatisfy({ $0.count == first.count + 1 }) {
             // R leaves out the name of the row names. Where the last field is empty in all rows, they end with a separator.
             if rows.allSatisfy({ $0.last?.isEmpty ?? true }) { first.append("") } else { first.insert("", at: 0) }
@@ -29,6 +32,22 @@ struct Header {
         self.isThere = isThere ?? (known.contains(where: first.contains) || Self.isHeader(first, rows, comma: reader.takesComma))
         names = self.isThere ? try Self.names(first) : (1...first.count).map { "column_\($0)" }
         unnamed = self.isThere ? Set(first.indices.filter { first[$0].isEmpty }) : []
+    }
+
+    /// Titles and comments that stand above the header.
+    /// - Throws: ``CohortError`` `invalid` with the line that may be the header.
+    private static func checkFirstLines(_ records: [[String]], _ lines: [Int]) throws {
+        guard records.count >= 4, let width = records.last?.count, width >= 2,
+            let first = records.firstIndex(where: { $0.count == width }), first > 0, first <= 30,
+            records[first...].allSatisfy({ $0.count == width }), records[..<first].allSatisfy({ $0.count < width })
+        else { return }
+        // R's names of rows have no name: the header is one field shorter, and one line.
+        guard first > 1 || records[0].count + 1 < width else { return }
+        let fields = records[0].count == 1 ? "1 field" : "\(records[0].count) fields"
+        throw CohortError(
+            .invalid,
+            "line \(lines[0]) has \(fields), the lines from \(lines[first]) on have \(width): is the header on line \(lines[first])? Remove the lines above it"
+        )
     }
 
     /// The names in a header; an empty one becomes `column_N`.
@@ -48,6 +67,14 @@ struct Header {
     /// below.
     private static func isHeader(_ first: [String], _ rows: ArraySlice<[String]>, comma: Bool) -> Bool {
         func number(_ text: String) -> Double? { Cell.number(text, comma: comma) }
+        // Files that were put one behind the other have their header again. Text above numbers shows that it is one.
+        let others = rows.filter { $0 != first }
+        if others.count < rows.count, first.allSatisfy({ number($0) == nil && !$0.isEmpty }),
+            first.indices.contains(where: { index in others.count > 1 && others.allSatisfy { index < $0.count && number($0[index]) != nil }
+                })
+        {
+            return true
+        }
         func below(_ index: Int) -> [String] {
             rows.compactMap { index < $0.count && !Cell.isMissing($0[index]) ? $0[index] : nil }
         }

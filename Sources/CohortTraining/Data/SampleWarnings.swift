@@ -1,3 +1,4 @@
+import CKernels
 import CohortCore
 
 /// What an even choice of the training rows shows.
@@ -5,7 +6,40 @@ enum SampleWarnings {
     /// How much better than guessing one column alone may be before it is said: 1 is perfect.
     private static let (tellsClass, tellsNumber) = (0.98, 0.995)
 
-    static func of(_ schema: TableSchema, _ sample: RowSample) -> [String] { leaks(schema, sample) + placeholders(schema, sample) }
+    /// - Parameters:
+    ///   - extremes: the target's outermost values.
+    ///   - moments: of each column.
+    static func of(_ schema: TableSchema, _ sample: RowSample, _ extremes: Extremes, _ moments: [Moments]) -> [String] {
+        let placeholders = placeholders(schema, sample)
+        return leaks(schema, sample) + placeholders + farTargets(schema, sample, extremes)
+            + farFeatures(schema, sample, moments, known: placeholders)
+    }
+
+    // MARK: Values far from all others
+
+    private static func farTargets(_ schema: TableSchema, _ sample: RowSample, _ extremes: Extremes) -> [String] {
+        guard schema.task == .regression, let far = FarValues(sample.targets.sorted()) else { return [] }
+        let found = (extremes.least + extremes.largest).filter { far.isFar($0.value) }
+        guard !found.isEmpty else { return [] }
+        let places = found.map { "\(Cell.label($0.value)) on line \($0.line)" }
+        let values = found.count == 1 ? "a value of '\(schema.target)' lies" : "values of '\(schema.target)' lie"
+        return [
+            "\(values) far from all others (\(places.joined(separator: ", "))): the error is mostly theirs, and little else is learned; correct or remove them"
+        ]
+    }
+
+    private static func farFeatures(_ schema: TableSchema, _ sample: RowSample, _ moments: [Moments], known: [String]) -> [String] {
+        let found = schema.columns.indices.compactMap { index -> String? in
+            let column = schema.columns[index]
+            guard column.kind == .numeric, !known.contains(where: { $0.contains("'\(column.name)'") }),
+                let far = FarValues(sample.sorted(index))
+            else { return nil }
+            guard let value = [moments[index].least, moments[index].largest].first(where: far.isFar) else { return nil }
+            return
+                "\(Cell.label(value)) in '\(column.name)' lies far from all other values: correct it, or --scaling robust keeps it from flattening the others"
+        }
+        return found.count > 5 ? found.prefix(5) + ["… and \(found.count - 5) columns more have such values"] : found
+    }
 
     // MARK: Columns that tell the target
 
@@ -13,12 +47,15 @@ enum SampleWarnings {
     /// neighbour.
     private static func leaks(_ schema: TableSchema, _ sample: RowSample) -> [String] {
         guard sample.count >= 40 else { return [] }
+        // A few absurd values would decide over every column.
+        let far = schema.task == .regression ? FarValues(sample.targets.sorted()) : nil
+        let targets = far.map { far in sample.targets.map(far.clipped) } ?? sample.targets
         let telling = schema.columns.indices.compactMap { index -> (name: String, score: Double)? in
             let guesses =
-                sample.numbers[index].map { byNeighbour($0, sample.targets) }
-                ?? sample.texts[index].map { byText($0, sample.targets, schema.task) }
+                sample.numbers[index].map { byNeighbour($0, targets) }
+                ?? sample.texts[index].map { byText($0, targets, schema.task) }
             guard schema.columns[index].featureCount > 0, let guesses else { return nil }
-            return (schema.columns[index].name, score(guesses, sample.targets, schema.task))
+            return (schema.columns[index].name, score(guesses, targets, schema.task))
         }.filter { $0.score >= (schema.task == .classification ? tellsClass : tellsNumber) }
         return telling.prefix(5).map { name, score in
             let how =

@@ -23,6 +23,7 @@ extension SchemaInference {
         var notDates = Set<Int>()
         var dates = [[Moments]](repeating: DatePart.allCases.map { _ in Moments() }, count: dateColumns.count)
         var targetMoments = Moments()
+        var extremes = Extremes()
         var sample = RowSample(schema, total: schema.trainingRows)
         var classCounts = [Int](repeating: 0, count: schema.classes.count)
         var heldOutCounts = classCounts
@@ -44,6 +45,7 @@ extension SchemaInference {
                     counts.dropped += 1
                     continue
                 }
+                if schema.task == .regression { extremes.add(row.target, line: record.line) }
                 guard !row.isValidation else {
                     counts.validation += 1
                     if schema.task == .classification { heldOutCounts[Int(row.target)] += 1 }
@@ -81,7 +83,7 @@ extension SchemaInference {
             }
         }
         let said = ScalingRules.apply(options.scaling, to: &schema, moments.all, sample)
-        return said + SampleWarnings.of(schema, sample)
+        return said + SampleWarnings.of(schema, sample, extremes, moments.all)
     }
 
     private static func fit(_ column: inout TableSchema.Column, _ moments: Moments, keepsConstant: Bool) {

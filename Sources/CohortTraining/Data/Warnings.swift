@@ -11,6 +11,10 @@ enum Warnings {
         warnings += groups(schema, look, options) + imbalance(schema) + lookalikes(schema)
         if schema.droppedRows > 0 { warnings.append("\(schema.droppedRows) rows have no '\(schema.target)' and are left out") }
         warnings += marks(schema, look)
+        if let (text, line) = look.total {
+            warnings.append(
+                "line \(line), the last, begins with '\(text.printable(max: 40))': is it a sum of the rows above? Remove it then")
+        }
         if schema.validation > 0, schema.validationRows == 0 {
             warnings.append("there are too few rows to hold any out for validation")
         }
