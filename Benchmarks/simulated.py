@@ -285,17 +285,26 @@ class SimulatedPeer:
             store.close()
 
     async def weights(self, command):
+        """The round's weights as they came, and behind them what the update is to have beside them: moments of zeros."""
+        model, streams = command["model"], command.get("update_streams", command.get("streams")) or []
+        widths, stride = [model["inputs"], *model["hidden"], model["outputs"]], 3 if model["dropout"] > 0 else 2
+        tensors = []
+        for layer, (inputs, outputs) in enumerate(zip(widths, widths[1:])):
+            tensors += [(f"{layer * stride}.weight", [outputs, inputs]), (f"{layer * stride}.bias", [outputs])]
+        count = sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for _, shape in tensors)
+        data = struct.pack(f"<{count}f", *([0.01] * count))
         if command.get("weights_url"):
             _, _, body = await self.object("GET", command["weights_url"])
-            return body
-        model = command["model"]
-        widths, stride = [model["inputs"], *model["hidden"], model["outputs"]], 3 if model["dropout"] > 0 else 2
-        header, data = {}, b""
-        for layer, (inputs, outputs) in enumerate(zip(widths, widths[1:])):
-            for name, shape in ((f"{layer * stride}.weight", [outputs, inputs]), (f"{layer * stride}.bias", [outputs])):
-                count = shape[0] * (shape[1] if len(shape) > 1 else 1)
-                header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * count]}
-                data += struct.pack(f"<{count}f", *([0.01] * count))
+            if streams == (command.get("streams") or []) and len(body) > 4 * count * (1 + len(streams)):
+                return body
+            start = 8 + struct.unpack("<Q", body[:8])[0]
+            data = body[start:start + 4 * count]
+        header, place = {}, 0
+        for prefix in ["", *(f"{stream}/" for stream in streams)]:
+            for name, shape in tensors:
+                size = 4 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+                header[prefix + name] = {"dtype": "F32", "shape": shape, "data_offsets": [place, place + size]}
+                place += size
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
-        return struct.pack("<Q", len(text)) + text + data
+        return struct.pack("<Q", len(text)) + text + data + bytes(4 * count * len(streams))

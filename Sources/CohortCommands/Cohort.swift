@@ -28,11 +28,10 @@ struct Cohort: AsyncParsableCommand {
         abstract: "Pool your machines and train one model together.",
         discussion: """
             Try it:          cohort demo
-            A server:        cohort serve
-            An account:      cohort signup --email you@example.org
-            Join a machine:  cohort peer --server URL --token TOKEN  (from: cohort token)
+            A server:        cohort serve, then: cohort signup --email you@example.org
+            Join a machine:  cohort peer --server URL  (COHORT_TOKEN: from cohort token)
             Train:           cohort train data.csv --peers all --target COLUMN
-            Flags, COHORT_… in the environment, or lines of a file: docs/settings.md
+            Settings:        docs/settings.md
             """,
         version: Version.text,
         groupedSubcommands: [

@@ -70,14 +70,12 @@ extension Peer {
         }
         do {
             try await control.run { try await trainer.prepare(dataset, control: control, progress: progress) }
-            guard !control.isStopped else { return }
             ledger.finishLoading(sessionId: command.sessionId)
             // Stopped meanwhile, it would have thrown.
             outbox.add(.ready(ReadyEvent(sessionId: command.sessionId, peerId: peerId, generation: command.generation)))
         } catch is CancellationError {
             // Something else is wanted of it.
         } catch {
-            guard !control.isStopped else { return }
             ledger.finishLoading(sessionId: command.sessionId)
             let failure = RunFailure(error)
             configuration.report(.failed(session: command.sessionId, message: failure.message))

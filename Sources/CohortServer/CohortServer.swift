@@ -103,7 +103,7 @@ struct CohortServer: Service {
         let accounts = AuthRoutes(
             documents: parts.documents, tokens: tokens, authenticator: authenticator,
             passwords: try Passwords(cost: configuration.bcryptCost),
-            limiter: SignInLimiter(), signUps: RateLimiter(perMinute: 60, burst: 120),
+            limiter: SignInLimiter(first: configuration.signInDelay), signUps: RateLimiter(perMinute: 60, burst: 120),
             clients: ClientAddress(trustedProxies: configuration.trustedProxies),
             deletion: AccountDeletion(parts: parts, modules: modules), tokenLifetime: configuration.tokenLifetime, time: parts.time
         )

@@ -36,6 +36,8 @@ public struct ServerConfiguration: Sendable {
     public var limits = ConnectionLimits()
     /// Where pages come from that may use the API in a browser: an origin such as `https://lab.example.org`, `*` for all; nil: nowhere else.
     public var corsOrigin: String?
+    /// The first wait after too many wrong passwords.
+    public var signInDelay = Duration.seconds(1)
     /// Networks of proxies whose `X-Forwarded-For` is believed; of all others it is ignored.
     public var trustedProxies: [AddressNetwork] = []
     /// What `/join` hands out.

@@ -134,7 +134,7 @@ struct Passwd: AsyncParsableCommand {
 struct DeleteAccount: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "delete-account",
-        abstract: "Delete your account on the server, with all that is its own.",
+        abstract: "Delete your account and everything in it.",
         discussion:
             "Sessions, data sets, models, modules, join tokens and machines of the account are deleted; running sessions are cancelled first. This cannot be undone. Asks for the password, or reads it from standard input."
     )

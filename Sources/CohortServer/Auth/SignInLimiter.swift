@@ -14,17 +14,22 @@ final class SignInLimiter: Sendable {
 
     private let attempts = Mutex<[String: Attempts]>([:])
     private let free: Int
+    private let first: Duration
     private let longest: Duration
     private let memory: Duration
     private static let maxKeys = 10_000
 
     /// - Parameters:
     ///   - free: the failures after which attempts wait.
-    ///   - longest: the longest wait.
+    ///   - first: the first wait; each further one is twice as long.
+    ///   - longest: the longest wait, unless the first is longer.
     ///   - memory: how long failures are remembered after the last.
-    init(free: Int = 10, longest: Duration = .seconds(300), memory: Duration = .seconds(900)) {
+    init(
+        free: Int = 10, first: Duration = .seconds(1), longest: Duration = .seconds(300), memory: Duration = .seconds(900)
+    ) {
         self.free = free
-        self.longest = longest
+        self.first = first
+        self.longest = max(first, longest)
         self.memory = memory
     }
 
@@ -55,7 +60,7 @@ final class SignInLimiter: Sendable {
             found.failures += 1
             found.last = now
             if found.failures >= free {
-                let wait = Duration.seconds(1 << min(found.failures - free, 20))
+                let wait = first * (1 << min(found.failures - free, 20))
                 found.notBefore = now + min(wait, longest)
             }
             attempts[key] = found
