@@ -4,7 +4,7 @@ BINARY = .build/release/cohort
 # With Swift's libraries inside, the binary runs on machines that have no Swift.
 STATIC = $(if $(filter Linux,$(shell uname -s)),--static-swift-stdlib)
 
-.PHONY: docs torch help setup build run demo test integration api-check dist dist-check python-client strategy-test browser-test compose-test test-fast bench lint format clean
+.PHONY: docs torch help setup build run demo test integration api-check dist dist-check python-client strategy-test browser-test compose-test test-fast bench nightly lint format clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,6 +67,9 @@ test-fast: setup ## the pure rooms only: seconds
 bench: build ## the numbers of Benchmarks/, as a table and as bench.json
 	python3 Benchmarks/bench.py --binary $(BINARY) --out bench.json
 	python3 Benchmarks/engine.py --out bench.json
+
+nightly: build ## every script of Benchmarks/ at its smallest size, a line a stage; resumes after a stage
+	scripts/nightly.sh
 
 docs: setup ## the library targets' documentation (DocC), under build-docs
 	scripts/docs.sh

@@ -40,7 +40,7 @@ import Testing
         let choosesMemory = kind.trainsOwnModels || kind.optimizer != nil || kind.optimizerMemory != nil
         guard !choosesMemory || memory == .average else { return }
         let parts = kind.recipe(SessionSettings()).controlVariates ? 2 : choosesMemory ? 1 : 3
-        for codec in kind.trainsOwnModels ? [UpdateCompression.none] : [.none, .fp16, .int8] {
+        for codec in kind.trainsOwnModels ? [UpdateCompression.none] : [.none, .int8] {
             let control = try await Self.accuracy(strategy, memory, codec, nil)
             #expect(control > 0.9, "\(codec): the control reaches \(control)")
             // The weights, and each stream that the updates have.

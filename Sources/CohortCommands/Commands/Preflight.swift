@@ -56,7 +56,8 @@ struct Preflight {
         let place = try OutputPlace(path)
         if mixes, place.isStandardOutput {
             throw CohortError(
-                .invalid, "-o \(path) would write the model between the messages; name a file, or get it later with `cohort model SESSION -o -`")
+                .invalid,
+                "-o \(path) would write the model between the messages; name a file, or get it later with `cohort model SESSION -o -`")
         }
     }
 }

@@ -69,9 +69,9 @@ struct Header {
         func number(_ text: String) -> Double? { Cell.number(text, comma: comma) }
         // Files that were put one behind the other have their header again. Text above numbers shows that it is one.
         let others = rows.filter { $0 != first }
-        if others.count < rows.count, first.allSatisfy({ number($0) == nil && !$0.isEmpty }),
-            first.indices.contains(where: { index in others.count > 1 && others.allSatisfy { index < $0.count && number($0[index]) != nil }
-                })
+        func isNumbers(_ index: Int) -> Bool { others.allSatisfy { index < $0.count && number($0[index]) != nil } }
+        if others.count > 1, others.count < rows.count, first.allSatisfy({ number($0) == nil && !$0.isEmpty }),
+            first.indices.contains(where: isNumbers)
         {
             return true
         }
