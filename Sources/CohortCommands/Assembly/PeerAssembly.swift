@@ -26,8 +26,10 @@ struct PeerAssembly {
         guard let server = settings.text("server", flag: server) else {
             throw CohortError(.invalid, "--server (or COHORT_SERVER) is missing: the server's URL, such as http://192.168.1.20:8080")
         }
-        guard let token = settings.text("token", flag: token) else {
-            throw CohortError(.invalid, "--token (or COHORT_TOKEN) is missing: a join token, which `cohort token` makes")
+        let typed = Terminal.asksForPasswords ? { Terminal.password(prompt: "Join token (from `cohort token`): ") } : { nil }
+        guard let token = settings.text("token", flag: token) ?? typed(), !token.isEmpty else {
+            throw CohortError(
+                .invalid, "the join token is missing, which `cohort token` makes: COHORT_TOKEN, COHORT_TOKEN_FILE or --token gives it")
         }
         let engines = try Engines(settings: settings, engine: engine, device: device, allowModels: allowModels)
         let serve = try settings.choice("serve", flag: serve, standard: Pool.mine)

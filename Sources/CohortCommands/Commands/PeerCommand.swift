@@ -6,7 +6,7 @@ struct PeerCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "peer", abstract: "Join this machine to a server, to train.",
         discussion: """
-            cohort peer --server https://SERVER:8080 --token TOKEN
+            COHORT_TOKEN=TOKEN cohort peer --server https://SERVER:8080
             COHORT_TOKEN=TOKEN cohort peer --server https://SERVER:8080 --max-load 50
 
             Settings without a flag, such as COHORT_CACHE_LIMIT, are in docs/settings.md.

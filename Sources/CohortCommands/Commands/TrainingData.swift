@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import CohortTraining
 import FoundationEssentials
 import SystemPackage
@@ -40,7 +41,7 @@ final class TrainingData: Sendable {
         var isFolder = false
         guard file == "-" || FileManager.default.fileExists(atPath: file, isDirectory: &isFolder) else { return (file, false) }
         let isPipe = file == "-" || file.hasPrefix("/dev/") || file.hasPrefix("/proc/self/fd/")
-        guard isPipe || OutputPlace.isFIFO(file), !isFolder else { return (file, false) }
+        guard isPipe || FileStatus(of: file)?.kind == .fifo, !isFolder else { return (file, false) }
         let place = FileManager.default.temporaryDirectory.appending(path: "cohort-data-\(newIdentifier()).csv").path
         do {
             let source = file == "-" ? FileDescriptor.standardInput : try FileDescriptor.open(file, .readOnly, options: [.closeOnExec])

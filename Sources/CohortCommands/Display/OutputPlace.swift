@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import FoundationEssentials
 import SystemPackage
 
@@ -23,17 +24,16 @@ enum OutputPlace: Equatable {
             self = .standardOutput
             return
         }
-        var about = stat()
-        guard stat(path, &about) == 0 else {
+        guard let status = FileStatus(of: path) else {
             guard errno == ENOENT else { throw Self.failure(path, errno) }
             self = .file(try Self.target(of: path))
             try checkFolder(path)
             return
         }
-        switch about.st_mode & S_IFMT {
-        case S_IFDIR: throw CohortError(.invalid, "-o \(path) is a folder; it must be a file's name")
+        switch status.kind {
+        case .folder: throw CohortError(.invalid, "-o \(path) is a folder; it must be a file's name")
         // A redirection behind a descriptor keeps its file.
-        case S_IFREG where !path.hasPrefix("/dev/") && !path.hasPrefix("/proc/"):
+        case .regular where !path.hasPrefix("/dev/") && !path.hasPrefix("/proc/"):
             self = .file(try Self.target(of: path))
             try checkFolder(path)
         default:
@@ -46,8 +46,7 @@ enum OutputPlace: Equatable {
     private static func target(of path: String) throws -> String {
         var current = path
         for _ in 0..<40 {
-            var about = stat()
-            guard lstat(current, &about) == 0, about.st_mode & S_IFMT == S_IFLNK else { return current }
+            guard FileStatus(of: current, followsLinks: false)?.kind == .link else { return current }
             guard let link = try? FileManager.default.destinationOfSymbolicLink(atPath: current) else { return current }
             let folder = FilePath(current).removingLastComponent()
             current = link.hasPrefix("/") ? link : folder.appending(link).string
@@ -70,11 +69,6 @@ enum OutputPlace: Equatable {
 
     static func failure(_ path: String, _ number: Int32) -> CohortError {
         CohortError(number == ENOSPC ? .storageFull : .invalid, "\(path) cannot be written: \(Errno(rawValue: number))")
-    }
-
-    static func isFIFO(_ path: String) -> Bool {
-        var about = stat()
-        return stat(path, &about) == 0 && about.st_mode & S_IFMT == S_IFIFO
     }
 
     /// Whether what is written goes where messages for people go.
@@ -110,9 +104,8 @@ final class OutputSink {
             } catch let error as Errno {
                 throw OutputPlace.failure(path, error.rawValue)
             }
-            var about = stat()
             // A file that is replaced keeps its rights.
-            if stat(path, &about) == 0 { _ = fchmod(descriptor.rawValue, about.st_mode & 0o777) }
+            if let status = FileStatus(of: path) { FileStatus.set(permissions: status.permissions, of: temporary) }
         }
     }
 
@@ -164,8 +157,7 @@ extension OutputPlace {
         defer { unlink(temporary) }
         try await make(temporary)
         if case .file(let path) = self {
-            var about = stat()
-            if stat(path, &about) == 0 { _ = chmod(temporary, about.st_mode & 0o777) }
+            if let status = FileStatus(of: path) { FileStatus.set(permissions: status.permissions, of: temporary) }
             guard rename(temporary, path) == 0 else { throw Self.failure(path, errno) }
             return
         }
