@@ -54,7 +54,9 @@ extension SystemSuite {
                 let end = try await person.final(started.sessionId)
                 #expect(end.status == .completed, "\(end.error ?? "")")
                 let rows = try #require(try await person.results(id: started.sessionId).rows)
-                #expect(rows.least == 8 && rows.most == 8, "\(rows)")
+                // A peer that is slow to find the new server is given up for the round, whose rows of it are then not trained on: one round of four, of two
+                // epochs. Nothing counts twice.
+                #expect(rows.least >= 6 && rows.most <= 8 && rows.rows == 240, "\(rows)")
                 #expect(try CohortJSON.encode(try await person.results(id: done.sessionId)) == CohortJSON.encode(before))
                 _ = try await person.downloadModel(id: done.sessionId, to: "\(model).after")
                 #expect(try Data(contentsOf: URL(filePath: model)) == Data(contentsOf: URL(filePath: "\(model).after")))
