@@ -1,5 +1,6 @@
 import CohortCore
 import CohortStrategies
+import CohortSystem
 import CohortTraining
 import Crypto
 import FoundationEssentials
@@ -157,8 +158,10 @@ private struct NoFeed: SessionFeed {
     func subscribe(sessionId: String) async -> AsyncStream<SessionNotice> { AsyncStream { nil } }
 }
 
-/// Trains as the protocol asks, with the native engine, and spoils a part of its updates.
-private final class TrainingPeer {
+/// Trains as the protocol asks, with the native engine, and spoils a part of its updates. On a thread of its own: other tests' threads do not compute.
+private actor TrainingPeer {
+    private static let executor = Result { try ThreadExecutor() }
+
     private let id: String
     private let broker: MemoryBroker
     private let objects: MemoryObjects
@@ -173,10 +176,14 @@ private final class TrainingPeer {
     private var rest: [Float] = []
     private var generator = SeededGenerator(seed: 5)
 
+    private let executor: ThreadExecutor
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
     init(
         id: String, broker: MemoryBroker, objects: MemoryObjects, csvPath: String, cache: String,
         fault: (part: Int, fault: FaultyUpdateTests.Fault)?
-    ) {
+    ) throws {
+        executor = try Self.executor.get()
         self.id = id
         self.broker = broker
         self.objects = objects
