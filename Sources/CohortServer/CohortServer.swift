@@ -82,7 +82,11 @@ struct CohortServer: Service {
     /// Removes copies of uploads that a server which was killed has left in the data folder: no request needs them any more.
     private func removeLeftovers() {
         let folder = configuration.dataDirectory
-        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] {
+        let names: [String]
+        do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
+            return parts.logger.warning("\(folder) cannot be searched for files that an earlier server left: \(error)")
+        }
+        for name in names {
             let isPrediction = name.hasPrefix("predict-") && (name.hasSuffix(".csv") || name.hasSuffix(".out"))
             guard isPrediction || name.hasPrefix("module-") && name.hasSuffix(".part") else { continue }
             do {

@@ -92,7 +92,7 @@ struct CommonParts {
     }
 
     private func close() async {
-        // One that cannot be closed keeps the other from nothing.
+        // Close both, even when the first fails.
         do { try await objects.close() } catch { logger.warning("closing the object store: \(error)") }
         do { try await documents.close() } catch { logger.warning("closing the documents: \(error)") }
     }

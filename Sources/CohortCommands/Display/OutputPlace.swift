@@ -9,7 +9,7 @@ import SystemPackage
     import Darwin
 #endif
 
-/// What the name behind `-o` is: a file, which is replaced whole or not at all, or something to write into, as `/dev/null`, a FIFO or `-` are.
+/// The destination that `-o` names: a file, which is replaced as a whole or not at all, or a stream such as `/dev/null`, a FIFO or `-`.
 enum OutputPlace: Equatable {
     case standardOutput
     /// A device, a FIFO or a socket: opened as it is, never replaced.
@@ -47,6 +47,7 @@ enum OutputPlace: Equatable {
         var current = path
         for _ in 0..<40 {
             guard FileStatus(of: current, followsLinks: false)?.kind == .link else { return current }
+            // A link that was removed this moment: the name itself is what is written to.
             guard let link = try? FileManager.default.destinationOfSymbolicLink(atPath: current) else { return current }
             let folder = FilePath(current).removingLastComponent()
             current = link.hasPrefix("/") ? link : folder.appending(link).string

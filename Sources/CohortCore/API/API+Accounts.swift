@@ -22,7 +22,7 @@ extension API {
         }
     }
 
-    /// What cannot be undone is confirmed by the password.
+    /// The password that confirms a request which cannot be undone.
     public struct Confirmation: Codable, Sendable {
         public var password: String
 

@@ -61,6 +61,7 @@ struct AccountDeletion: Sendable {
                 await parts.runner.wake(sessionId: session.id)
             }
             guard parts.time.monotonic < deadline else { throw Self.stillEnding }
+            // Another server's coordinator may end it, of which only the documents tell.
             try await parts.time.sleep(seconds: 0.1)
         }
     }

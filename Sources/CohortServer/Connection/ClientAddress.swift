@@ -23,6 +23,7 @@ struct ClientAddress: Sendable {
         for entry in forwarded.joined(separator: ",").split(separator: ",").reversed() {
             let address = Self.withoutPort(entry.filter { $0 != " " && $0 != "\t" })
             // What is no address was written by nobody whom this server trusts.
+            // The error only says that it is no address.
             guard (try? AddressNetwork(address)) != nil, !address.contains("/") else { return nearest }
             nearest = address
             guard isTrusted(address) else { return address }
