@@ -1,4 +1,4 @@
-public import CohortCore
+import CohortCore
 
 #if canImport(Glibc)
     import Glibc
