@@ -86,7 +86,9 @@ say "up"
 docker cp "$(container server):/usr/local/bin/cohort" "$folder/cohort"
 cohort() { env HOME="$folder/home" "$folder/cohort" "$@"; }
 mkdir -p "$folder/home"
-printf 'a password of this test\n' | cohort signup --server "$url" --email ada@example.org
+printf 'a password of this test\n' | cohort signup --server "$url" --email eve@example.org && fail "an account was made without an invitation code"
+code=$(docker exec "$(container server)" cat /secrets/invitation-code)
+printf 'a password of this test\n' | cohort signup --server "$url" --email ada@example.org --invitation "$code"
 # Peers that serve everyone are seen by everyone.
 peers_online() { [ "$(cohort peers --json | grep -o '"ONLINE"' | wc -l)" -eq "$1" ]; }
 wait_until "three peers come online" peers_online 3

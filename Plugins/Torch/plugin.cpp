@@ -125,6 +125,15 @@ void check_count(const cohort_torch_model *model, uint64_t count) {
     }
 }
 
+/// Some work of each kind: with it libraries look at the processor, seed their generators and start their threads.
+void read_once() {
+    at::NoGradGuard no_gradients;
+    auto values = at::randn({64, 64});
+    at::mm(values, values);
+    at::conv2d(values.view({1, 1, 64, 64}), at::randn({4, 1, 3, 3}));
+    at::dropout(values, 0.5, true);
+}
+
 const cohort_torch_api api = {
     .interface = COHORT_TORCH_INTERFACE,
     .version = TORCH_VERSION,
@@ -133,6 +142,7 @@ const cohort_torch_api api = {
     .cuda_note = cuda_note,
     .cuda_describe = cuda_describe,
     .set_threads = [](int32_t count) { guarded([&] { at::set_num_threads(count < 1 ? 1 : count); }); },
+    .read_once = [] { guarded(read_once); },
     .make_table =
         [](const char *device, const float *features, const float *targets, uint64_t rows, uint64_t width, cohort_torch_table **table) {
             return guarded([&] { *table = new cohort_torch_table(device_named(device), features, targets, rows, width); });

@@ -92,8 +92,10 @@ static void allow(int rules, const char *path, uint64_t rights, uint64_t handled
     close(folder);
 }
 
-static int wall_off_files(const char *const readable[], size_t count) {
+/// Returns the version of Landlock whose walls stand; 0: none.
+static int wall_off_files(const char *const readable[], size_t count, int newest) {
     long version = syscall(LANDLOCK_CREATE, NULL, 0, LANDLOCK_VERSION);
+    if (version > newest) version = newest;
     if (version < 1) return 0;
     struct ruleset set = {(1ull << 13) - 1, 0, 0};
     if (version >= 2) set.files |= 1ull << 13;  // Linking and renaming to another folder.
@@ -118,7 +120,7 @@ static int wall_off_files(const char *const readable[], size_t count) {
     }
     int stands = syscall(LANDLOCK_RESTRICT, rules, 0) == 0;
     close(rules);
-    return stands;
+    return stands ? (int)version : 0;
 }
 
 #if defined(__x86_64__)
@@ -132,8 +134,29 @@ static int wall_off_files(const char *const readable[], size_t count) {
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define ANSWER(value) BPF_STMT(BPF_RET | BPF_K, (value))
 #define REFUSED (SECCOMP_RET_ERRNO | EPERM)
-/// Refuses a call by its number.
+/// Refuses a call by its number, or allows it.
 #define REFUSE(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), ANSWER(REFUSED)
+#define ALLOW(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), ANSWER(SECCOMP_RET_ALLOW)
+
+/// Kills where the call is another machine's; leaves the call's number loaded.
+#ifdef __x86_64__
+#define OF_THIS_MACHINE \
+    LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MACHINE, 1, 0), ANSWER(SECCOMP_RET_KILL_PROCESS), LOAD(nr), \
+        /* The other set of numbers of the same machine. */ BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1), ANSWER(REFUSED)
+#else
+#define OF_THIS_MACHINE LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MACHINE, 1, 0), ANSWER(SECCOMP_RET_KILL_PROCESS), LOAD(nr)
+#endif
+
+/// A new thread is a clone with CLONE_THREAD: the newer call cannot be looked into, and libraries take the older one where it is not there.
+#define THREADS_ALONE \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 435 /* clone3 */, 0, 1), ANSWER(SECCOMP_RET_ERRNO | ENOSYS), \
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4), LOAD(args[0]), \
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0), ANSWER(REFUSED), ANSWER(SECCOMP_RET_ALLOW)
+
+/// A signal to itself, as abort() sends it.
+#define SIGNALS_TO_ITSELF_ALONE \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_tgkill, 0, 4), LOAD(args[0]), \
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)getpid(), 1, 0), ANSWER(REFUSED), ANSWER(SECCOMP_RET_ALLOW)
 
 static int filter(struct sock_filter *steps, size_t count) {
     struct sock_fprog program = {(unsigned short)count, steps};
@@ -141,21 +164,56 @@ static int filter(struct sock_filter *steps, size_t count) {
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0 ? 0 : errno ? errno : EAGAIN;
 }
 
+/// What holds from the first: while libraries are loaded, and of a module that computes on a GPU, whose libraries are loaded when they are
+/// needed.
 static int wall_off_calls(void) {
     struct sock_filter steps[] = {
-        LOAD(arch),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MACHINE, 1, 0),
-        ANSWER(SECCOMP_RET_KILL_PROCESS),
-        LOAD(nr),
-#ifdef __x86_64__
-        // The other set of numbers of the same machine.
-        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1),
-        ANSWER(REFUSED),
+        OF_THIS_MACHINE,
+        // What a path names is not changed: Landlock knows only some of these, and a kernel may have none.
+#ifdef SYS_chmod
+        REFUSE(SYS_chmod), REFUSE(SYS_chown), REFUSE(SYS_lchown), REFUSE(SYS_utime), REFUSE(SYS_utimes), REFUSE(SYS_futimesat),
+        REFUSE(SYS_unlink), REFUSE(SYS_rmdir), REFUSE(SYS_rename), REFUSE(SYS_mkdir), REFUSE(SYS_symlink), REFUSE(SYS_link),
+        REFUSE(SYS_mknod),
 #endif
+#ifdef SYS_renameat
+        REFUSE(SYS_renameat),
+#endif
+        REFUSE(SYS_fchmod), REFUSE(SYS_fchmodat), REFUSE(452 /* fchmodat2 */), REFUSE(SYS_fchown), REFUSE(SYS_fchownat),
+        REFUSE(SYS_utimensat), REFUSE(SYS_setxattr), REFUSE(SYS_lsetxattr), REFUSE(SYS_fsetxattr), REFUSE(SYS_removexattr),
+        REFUSE(SYS_lremovexattr), REFUSE(SYS_fremovexattr), REFUSE(463 /* setxattrat */), REFUSE(466 /* removexattrat */),
+        REFUSE(469 /* file_setattr */), REFUSE(SYS_truncate), REFUSE(SYS_unlinkat), REFUSE(SYS_renameat2), REFUSE(SYS_mkdirat),
+        REFUSE(SYS_symlinkat), REFUSE(SYS_linkat), REFUSE(SYS_mknodat),
+        // Other processes' share of the machine.
+        REFUSE(SYS_sched_setscheduler), REFUSE(SYS_sched_setparam), REFUSE(SYS_sched_setattr),
+        REFUSE(SYS_ioprio_set), REFUSE(SYS_migrate_pages), REFUSE(SYS_move_pages), REFUSE(SYS_setpgid), REFUSE(SYS_setsid),
+        REFUSE(SYS_io_setup),
+        // Its own threads are put on cores by libraries.
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_setaffinity, 0, 4),
+        LOAD(args[0]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+        ANSWER(REFUSED),
+        ANSWER(SECCOMP_RET_ALLOW),
+        // A signal to whom it likes, by way of a descriptor's owner.
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 8),
+        LOAD(args[1]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETOWN, 5, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 10 /* F_SETSIG */, 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 15 /* F_SETOWN_EX */, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1024 /* F_SETLEASE */, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1026 /* F_NOTIFY */, 1, 0),
+        ANSWER(SECCOMP_RET_ALLOW),
+        ANSWER(REFUSED),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 6),
+        LOAD(args[1]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x8901 /* FIOSETOWN */, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x8902 /* SIOCSPGRP */, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x5452 /* FIOASYNC */, 1, 0),
+        ANSWER(SECCOMP_RET_ALLOW),
+        ANSWER(REFUSED),
         // Network.
         REFUSE(SYS_socket), REFUSE(SYS_socketpair), REFUSE(SYS_connect), REFUSE(SYS_bind), REFUSE(SYS_listen), REFUSE(SYS_accept4),
         REFUSE(SYS_accept),
-        // Programs and processes. A new thread is a clone with CLONE_THREAD: the newer call cannot be looked into.
+        // Programs and processes.
         REFUSE(SYS_execve), REFUSE(SYS_execveat),
 #ifdef SYS_fork
         REFUSE(SYS_fork), REFUSE(SYS_vfork),
@@ -176,43 +234,89 @@ static int wall_off_calls(void) {
         // Memory and messages that processes share by a name.
         REFUSE(SYS_shmget), REFUSE(SYS_shmat), REFUSE(SYS_shmctl), REFUSE(SYS_msgget), REFUSE(SYS_msgsnd), REFUSE(SYS_msgrcv),
         REFUSE(SYS_semget), REFUSE(SYS_semop), REFUSE(SYS_mq_open),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 435 /* clone3 */, 0, 1),
-        ANSWER(SECCOMP_RET_ERRNO | ENOSYS),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4),
-        LOAD(args[0]),
-        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0),
-        ANSWER(REFUSED),
-        ANSWER(SECCOMP_RET_ALLOW),
+        THREADS_ALONE,
         // Limits of itself: threads are made by them.
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prlimit64, 0, 4),
         LOAD(args[0]),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
         ANSWER(REFUSED),
         ANSWER(SECCOMP_RET_ALLOW),
-        // A signal to itself, as abort() sends it.
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_tgkill, 0, 3),
-        LOAD(args[0]),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)getpid(), 1, 0),
-        ANSWER(REFUSED),
+        SIGNALS_TO_ITSELF_ALONE,
         ANSWER(SECCOMP_RET_ALLOW),
     };
     return filter(steps, sizeof steps / sizeof *steps);
 }
 
-int cohort_sandbox_open_no_more(void) {
+int cohort_sandbox_compute_alone(void) {
     struct sock_filter steps[] = {
-        LOAD(nr),
-#ifdef SYS_open
-        REFUSE(SYS_open), REFUSE(SYS_creat),
+        OF_THIS_MACHINE,
+        // Messages, by descriptors that are open.
+        ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_readv), ALLOW(SYS_writev), ALLOW(SYS_recvmsg), ALLOW(SYS_sendmsg), ALLOW(SYS_ppoll),
+        ALLOW(SYS_close), ALLOW(SYS_lseek), ALLOW(SYS_pread64), ALLOW(SYS_fstat),
+#ifdef SYS_poll
+        ALLOW(SYS_poll),
 #endif
-        REFUSE(SYS_openat), REFUSE(437 /* openat2 */), ANSWER(SECCOMP_RET_ALLOW),
+        // Memory of its own. Code is made as it runs by PyTorch's kernels, so pages may become executable.
+        ALLOW(SYS_munmap), ALLOW(SYS_mremap), ALLOW(SYS_mprotect), ALLOW(SYS_madvise), ALLOW(SYS_brk), ALLOW(SYS_membarrier),
+        // Threads of its own.
+        ALLOW(SYS_futex), ALLOW(449 /* futex_waitv */), ALLOW(454 /* futex_wake */), ALLOW(455), ALLOW(456), ALLOW(SYS_set_robust_list),
+        ALLOW(334 /* rseq of x86-64 */), ALLOW(SYS_set_tid_address), ALLOW(SYS_exit), ALLOW(SYS_exit_group), ALLOW(SYS_sched_yield),
+        ALLOW(SYS_sched_getaffinity), ALLOW(SYS_getcpu), ALLOW(SYS_gettid), ALLOW(SYS_getpid),
+#ifdef SYS_arch_prctl
+        ALLOW(SYS_arch_prctl),
+#endif
+        // Clocks, and numbers about the system.
+        ALLOW(SYS_clock_gettime), ALLOW(SYS_clock_getres), ALLOW(SYS_clock_nanosleep), ALLOW(SYS_nanosleep), ALLOW(SYS_gettimeofday),
+        ALLOW(SYS_restart_syscall), ALLOW(SYS_getrandom), ALLOW(SYS_sysinfo), ALLOW(SYS_uname), ALLOW(SYS_getrusage), ALLOW(SYS_times),
+        ALLOW(SYS_getuid), ALLOW(SYS_geteuid), ALLOW(SYS_getgid), ALLOW(SYS_getegid),
+#ifdef SYS_time
+        ALLOW(SYS_time),
+#endif
+        // Signals that it gets.
+        ALLOW(SYS_rt_sigaction), ALLOW(SYS_rt_sigprocmask), ALLOW(SYS_rt_sigreturn), ALLOW(SYS_sigaltstack),
+        // No memory that is shared and counts as nobody's.
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 5),
+        LOAD(args[3]),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MAP_SHARED | MAP_ANONYMOUS),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MAP_SHARED | MAP_ANONYMOUS, 0, 1),
+        ANSWER(REFUSED),
+        ANSWER(SECCOMP_RET_ALLOW),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 6),
+        LOAD(args[1]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_GETFD, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETFD, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_GETFL, 1, 0),
+        ANSWER(REFUSED),
+        ANSWER(SECCOMP_RET_ALLOW),
+        // Names of threads and of memory.
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 0, 6),
+        LOAD(args[0]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_NAME, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_GET_NAME, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x53564d41 /* PR_SET_VMA */, 1, 0),
+        ANSWER(REFUSED),
+        ANSWER(SECCOMP_RET_ALLOW),
+        // Its own limits, to look at: of no process but itself, and with no new limit given.
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prlimit64, 0, 8),
+        LOAD(args[0]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 5),
+        LOAD(args[2]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2]) + 4),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
+        ANSWER(SECCOMP_RET_ALLOW),
+        ANSWER(REFUSED),
+        THREADS_ALONE,
+        SIGNALS_TO_ITSELF_ALONE,
+        // Everything else, whatever a kernel may bring.
+        ANSWER(REFUSED),
     };
     return filter(steps, sizeof steps / sizeof *steps);
 }
 
 #else
 static int wall_off_calls(void) { return ENOSYS; }
-int cohort_sandbox_open_no_more(void) { return ENOSYS; }
+int cohort_sandbox_compute_alone(void) { return ENOSYS; }
 #endif
 
 static void close_all_from(int first) {
@@ -252,7 +356,7 @@ static void limit_memory(void) {
     close(file);
 }
 
-unsigned cohort_sandbox_enter(const char *const readable[], size_t count) {
+unsigned cohort_sandbox_enter(const char *const readable[], size_t count, int newest_landlock) {
     close_all_from(COHORT_SANDBOX_SOCKET + 1);
     limit_memory();
     // What it writes nowhere is not left behind either: no file grows, no core is dumped.
@@ -262,7 +366,9 @@ unsigned cohort_sandbox_enter(const char *const readable[], size_t count) {
     signal(SIGXFSZ, SIG_IGN);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return 0;
     unsigned walls = 0;
-    if (wall_off_files(readable, count)) walls |= COHORT_SANDBOX_FILES;
+    int landlock = wall_off_files(readable, count, newest_landlock);
+    if (landlock >= 1) walls |= COHORT_SANDBOX_FILES;
+    if (landlock >= 3) walls |= COHORT_SANDBOX_CHANGES;
     if (wall_off_calls() == 0) walls |= COHORT_SANDBOX_CALLS;
     return walls;
 }
@@ -296,7 +402,8 @@ void cohort_sandbox_libraries(cohort_sandbox_visit visit, void *context) {
 #else
 
 // Other systems: no wall is built, and callers are told so.
-unsigned cohort_sandbox_enter(const char *const readable[], size_t count) {
+unsigned cohort_sandbox_enter(const char *const readable[], size_t count, int newest_landlock) {
+    (void)newest_landlock;
     (void)readable;
     (void)count;
     struct rlimit none = {0, 0};
@@ -305,7 +412,7 @@ unsigned cohort_sandbox_enter(const char *const readable[], size_t count) {
     return 0;
 }
 
-int cohort_sandbox_open_no_more(void) { return ENOSYS; }
+int cohort_sandbox_compute_alone(void) { return ENOSYS; }
 
 int cohort_sandbox_memory(size_t size) {
     char path[] = "/tmp/cohort-table-XXXXXX";

@@ -33,20 +33,31 @@ public struct CohortClient: Sendable {
 
     // MARK: Accounts
 
-    public func signup(email: String, password: String, name: String? = nil) async throws -> API.AccessToken {
-        try await caller.fetch(.post("auth", "signup", json: API.Signup(email: email, password: password, name: name)))
+    /// - Parameter invitation: a code, where the server takes new accounts by invitation alone.
+    /// - Throws: ``CohortError`` `invitationRequired` where it is missing or wrong, `conflict` for an address that has an account.
+    public func signup(email: String, password: String, name: String? = nil, invitation: String? = nil) async throws -> API.AccessToken {
+        try await caller.fetch(
+            .post("auth", "signup", json: API.Signup(email: email, password: password, name: name, invitation: invitation)))
     }
 
     public func signin(email: String, password: String) async throws -> API.AccessToken {
         try await caller.fetch(.post("auth", "signin", json: API.Signin(email: email, password: password)))
     }
 
-    /// - Returns: a new sign-in: those from before hold no more.
+    /// Ends the sign-in that this client has.
+    public func signout() async throws { try await caller.send(.post("auth", "signout")) }
+
+    /// Newest first.
+    public func signIns() async throws -> [API.SignInView] { try await caller.fetch(.get("auth", "signins")) }
+
+    public func endSignIn(id: String) async throws { try await caller.send(.delete("auth", "signins", id)) }
+
     /// Deletes the account, with its sessions, models, modules, join tokens and machines.
     public func deleteAccount(password: String) async throws {
         try await caller.send(try .delete("auth", "me", json: API.Confirmation(password: password)))
     }
 
+    /// - Returns: a new sign-in: all others end.
     public func changePassword(from old: String, to new: String) async throws -> API.AccessToken {
         try await caller.fetch(.post("auth", "password", json: API.NewPassword(password: old, newPassword: new)))
     }

@@ -16,7 +16,7 @@ public enum CohortCommand {
         signal(SIGPIPE, SIG_IGN)
         // On the process's first thread, before there is another: walls around somebody's code hold for the threads that come of the one that makes them.
         if CommandLine.arguments.dropFirst().first == ModuleWorker.command {
-            ModuleWorker.run(readable: Array(CommandLine.arguments.dropFirst(2)))
+            ModuleWorker.run(Array(CommandLine.arguments.dropFirst(2)))
         }
         await Cohort.main()
     }
@@ -27,11 +27,10 @@ struct Cohort: AsyncParsableCommand {
         commandName: "cohort",
         abstract: "Pool your machines and train one model together.",
         discussion: """
-            Try it:          cohort demo
+            Try it:          cohort demo  (settings: docs/settings.md)
             A server:        cohort serve, then: cohort signup --email you@example.org
             Join a machine:  cohort peer --server URL  (COHORT_TOKEN: from cohort token)
             Train:           cohort train data.csv --peers all --target COLUMN
-            Settings:        docs/settings.md
             """,
         version: Version.text,
         groupedSubcommands: [
@@ -48,7 +47,8 @@ struct Cohort: AsyncParsableCommand {
                 ]),
             CommandGroup(name: "Files", subcommands: [Inspect.self, Predict.self, Evaluate.self, Export.self, Import.self]),
             CommandGroup(
-                name: "Account", subcommands: [Signup.self, Login.self, Logout.self, WhoAmI.self, Passwd.self, DeleteAccount.self]),
+                name: "Account",
+                subcommands: [Signup.self, Login.self, Logout.self, WhoAmI.self, SignIns.self, Passwd.self, DeleteAccount.self]),
         ])
 
     /// Exit codes: 0 done, 1 failed, 2 usage, 3 try again later.

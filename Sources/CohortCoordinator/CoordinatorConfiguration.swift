@@ -15,14 +15,17 @@ public struct CoordinatorConfiguration: Sendable {
     public var maxFaults: Int
     /// How long a start may take; older ones were given up by a crash.
     public var startSeconds: Double
+    /// Of the machines that others share, what one account may hold at a time, 0 to 1.
+    public var poolShare: Double
     /// For copies of data sets, where the object store is elsewhere; this process's alone. Made when it is needed.
     public var scratchFolder: String
 
     public init(
         owner: String, leaseSeconds: Double = 15, rules: SessionMachine.Rules = .init(), linkSeconds: Double = 900,
-        tickSeconds: Double = 0.5, maxFaults: Int = 20, startSeconds: Double = 60, scratchFolder: String
+        tickSeconds: Double = 0.5, maxFaults: Int = 20, startSeconds: Double = 60, poolShare: Double = 1, scratchFolder: String
     ) {
         self.maxFaults = maxFaults
+        self.poolShare = poolShare
         self.startSeconds = startSeconds
         self.owner = owner
         self.scratchFolder = scratchFolder

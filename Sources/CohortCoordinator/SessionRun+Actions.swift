@@ -171,7 +171,7 @@ extension SessionRun {
                 guard let builder else { continue }
                 // Until it has answered once, it may not have the schema.
                 var train = try await builder.command(
-                    for: peer, timeLimit: machine.timeLimit, tellsSchema: peer.trainedSamples == 0)
+                    for: peer, timeLimit: machine.timeLimit(at: clock.now()), tellsSchema: peer.trainedSamples == 0)
                 train.progressWithin = machine.progressWithin
                 message = .train(train)
             case .refused(_, let round, let attempt, let why):
@@ -209,6 +209,9 @@ extension SessionRun {
 
     /// Peers that are back come first, then the owner's, then the fastest.
     private func claim(_ count: Int, _ machine: inout SessionMachine) async throws -> Step {
+        let session = machine.session
+        let share = PoolShare(configuration.poolShare, documents: documents)
+        var lent = try await share.left(ownerId: session.ownerId, pool: session.settings.pool ?? .mine)
         let candidates = try await documents.availablePeers().filter { peer in
             let place = machine.place(of: peer.id)
             guard
@@ -225,8 +228,11 @@ extension SessionRun {
         var step = Step()
         var left = count
         for peer in candidates where left > 0 {
+            let isLent = peer.ownerId != session.ownerId
+            if isLent, lent <= 0 { continue }
             guard try await documents.claim(peerId: peer.id, sessionId: id) else { continue }
             left -= 1
+            if isLent { lent -= 1 }
             step += machine.apply(.joined(peer), now: clock.now())
         }
         machine.advance(now: clock.now(), &step)

@@ -8,6 +8,8 @@ public struct CohortError: Error, Equatable, Sendable, CustomStringConvertible {
         case unauthenticated
         /// Credentials that do not reach this far. HTTP 403.
         case forbidden
+        /// A new account needs an invitation code that the request has not, or has wrong. HTTP 403.
+        case invitationRequired = "invitation_required"
         /// Not there, or not this user's. HTTP 404.
         case notFound = "not_found"
         /// The state does not allow it: an e-mail taken, a lease lost, a stale registration. HTTP 409.

@@ -112,7 +112,7 @@ final class Outbox: Sendable {
                 case .conflict, .invalid, .tooLarge:
                     for entry in batch { tell(error, of: entry) }
                     return remove(batch)
-                case .unauthenticated, .forbidden:
+                case .unauthenticated, .forbidden, .invitationRequired:
                     throw error
                 case .notFound where unknown >= 10:
                     logger.error("events find no session, dropped: \(error)")

@@ -38,7 +38,7 @@ struct CohortServer: Service {
         let plain = HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [ConnectionSetup(limits)]))
         let certificates = try configuration.tls.map { try ServerCertificate($0, logger: parts.logger) }
         let application = Application(
-            router: router,
+            responder: BasePathResponder(basePath: configuration.basePath, next: router.buildResponder()),
             server: try certificates.map { try .tls(plain, tlsConfiguration: $0.configuration) } ?? plain,
             configuration: ApplicationConfiguration(
                 address: .hostname(configuration.host, port: configuration.port), serverName: "cohort", backlog: 1_024),
@@ -102,13 +102,17 @@ struct CohortServer: Service {
         let uploads = UploadReceiver(objects: parts.objects, limit: configuration.uploadLimit, time: parts.time, logger: parts.logger)
         let key = try configuration.jwtSecret.map { [UInt8]($0.utf8) } ?? KeyFile.key(at: "\(configuration.dataDirectory)/jwt.key")
         let tokens = try await Tokens(key: key)
-        let authenticator = Authenticator(tokens: tokens, documents: parts.documents, time: parts.time)
+        let isTLS = configuration.tls != nil
+        let web = WebSession(key: key, isSecure: isTLS || configuration.join.isBehindProxy, basePath: configuration.basePath)
+        let authenticator = Authenticator(
+            tokens: tokens, documents: parts.documents, time: parts.time, web: web,
+            requests: RateLimiter(perMinute: configuration.requestLimit.perMinute, burst: configuration.requestLimit.burst))
         let modules = ModuleStore(objects: parts.objects)
         let accounts = AuthRoutes(
             documents: parts.documents, tokens: tokens, authenticator: authenticator,
             passwords: try Passwords(cost: configuration.bcryptCost),
             limiter: SignInLimiter(first: configuration.signInDelay), signUps: RateLimiter(perMinute: 60, burst: 120),
-            clients: ClientAddress(trustedProxies: configuration.trustedProxies),
+            clients: ClientAddress(trustedProxies: configuration.trustedProxies), signUpRule: configuration.signUp,
             deletion: AccountDeletion(parts: parts, modules: modules), tokenLifetime: configuration.tokenLifetime, time: parts.time
         )
         var routes = accounts.routes
@@ -120,7 +124,7 @@ struct CohortServer: Service {
         routes += ModuleRoutes(shelf: modules, limit: configuration.uploadLimit, folder: configuration.dataDirectory).routes
         routes +=
             SessionRoutes(
-                parts: parts, configuration: configuration,
+                parts: parts, presence: presence, configuration: configuration,
                 uploads: uploads,
                 models: ModelShelf(objects: parts.objects), modules: modules, metrics: metrics,
                 filePredictions: FilePredictions(objects: parts.objects, folder: configuration.dataDirectory),
@@ -130,9 +134,7 @@ struct CohortServer: Service {
             routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit, time: parts.time).routes
         }
         routes += HealthRoutes(parts: parts, metrics: metrics).routes
-        let isTLS = configuration.tls != nil
-        let pages = try WebPages(
-            isSecure: isTLS || configuration.join.isBehindProxy, authenticator: authenticator, documents: parts.documents)
+        let pages = try WebPages(web: web, authenticator: authenticator, documents: parts.documents)
         routes += pages.routes + SignInPage(pages: pages, accounts: accounts).routes
         routes += DashboardPage(pages: pages, join: configuration.join, isTLS: isTLS).routes
         routes +=
@@ -144,11 +146,11 @@ struct CohortServer: Service {
             SessionPage(pages: pages, documents: parts.documents, strategies: configuration.strategies).routes
             + AccountPage(pages: pages).routes
             + ComparePage(pages: pages).routes + ModelsPage(pages: pages).routes + [DocsPage(pages: pages).route]
-        routes += JoinRoutes(offer: configuration.join, isTLS: isTLS).routes
+        routes += JoinRoutes(offer: configuration.join, isTLS: isTLS, basePath: configuration.basePath).routes
         routes.append(try OpenAPIRoute(describing: routes).route)
 
         let router = Router(context: Context.self)
-        router.add(middleware: RequestMiddleware(metrics: metrics))
+        router.add(middleware: RequestMiddleware(metrics: metrics, sendsHSTS: configuration.sendsHSTS))
         router.add(middleware: CompressionMiddleware())
         router.add(middleware: ExpectMiddleware())
         if let origin = configuration.corsOrigin {

@@ -40,6 +40,20 @@ public struct ServerConfiguration: Sendable {
     public var signInDelay = Duration.seconds(1)
     /// Networks of proxies whose `X-Forwarded-For` is believed; of all others it is ignored.
     public var trustedProxies: [AddressNetwork] = []
+    /// Who may make an account.
+    public var signUp = SignUpRule.open
+    /// The path that a proxy has put before all others, such as `/cohort`; empty at the root.
+    public var basePath = ""
+    /// Whether browsers are told to come back over TLS alone (HSTS): for a certificate that they trust.
+    public var sendsHSTS = false
+    /// Machines that one join token may have online at a time.
+    public var machinesOfToken = 1_000
+    /// New machines a minute by one join token, beyond a burst of twice those that it may have.
+    public var registrationsPerMinute = 120
+    /// Requests by one credential. A session of short epochs sends some fifty a second.
+    public var requestLimit = (perMinute: 12_000, burst: 2_000)
+    /// The share of the peers that serve everyone which sessions of one account may hold at a time, 0 to 1; an account's own peers do not count.
+    public var poolShare = 0.5
     /// What `/join` hands out.
     public var join = JoinOffer()
     /// Whether other servers use the same documents.

@@ -104,6 +104,29 @@ public struct FaultyDocuments: Documents {
     public func revokeJoinToken(id: String, userId: String, at date: Date) async throws -> Bool {
         try await plan.call("revokeJoinToken") { try await base.revokeJoinToken(id: id, userId: userId, at: date) }
     }
+    public func insert(_ signIn: SignIn) async throws { try await plan.call("insert sign-in") { try await base.insert(signIn) } }
+    public func signIn(id: String) async throws -> SignIn? { try await plan.call("signIn") { try await base.signIn(id: id) } }
+    public func signIns(userId: String) async throws -> [SignIn] {
+        try await plan.call("signIns") { try await base.signIns(userId: userId) }
+    }
+    public func deleteSignIn(id: String, userId: String) async throws -> Bool {
+        try await plan.call("deleteSignIn") { try await base.deleteSignIn(id: id, userId: userId) }
+    }
+    public func deleteSignIns(userId: String) async throws {
+        try await plan.call("deleteSignIns") { try await base.deleteSignIns(userId: userId) }
+    }
+    public func deleteSignIns(expiredBy date: Date) async throws {
+        try await plan.call("deleteSignIns expired") { try await base.deleteSignIns(expiredBy: date) }
+    }
+    public func peers(named name: String) async throws -> [NamedPeer] {
+        try await plan.call("peers(named:)") { try await base.peers(named: name) }
+    }
+    public func livingPeers(tokenId: String) async throws -> Int {
+        try await plan.call("livingPeers") { try await base.livingPeers(tokenId: tokenId) }
+    }
+    public func deletePeers(unseenSince date: Date) async throws -> Int {
+        try await plan.call("deletePeers") { try await base.deletePeers(unseenSince: date) }
+    }
     public func register(_ peer: Peer) async throws -> Peer { try await plan.call("register") { try await base.register(peer) } }
     public func peer(id: String) async throws -> Peer? { try await plan.call("peer") { try await base.peer(id: id) } }
     public func peers() async throws -> [Peer] { try await plan.call("peers") { try await base.peers() } }

@@ -7,6 +7,7 @@ public final class MemoryDocuments: Documents {
     fileprivate struct State {
         var users: [User] = []
         var tokens: [JoinToken] = []
+        var signIns: [SignIn] = []
         var peers: [String: Peer] = [:]
         /// The last registration of peers that were deleted.
         var deleted: [String: Int] = [:]
@@ -15,6 +16,10 @@ public final class MemoryDocuments: Documents {
         var points: [MetricPoint] = []
         var rounds: [String: [Int: RoundSummary]] = [:]
         var answers: [String: [String: RecordedAnswer]] = [:]
+
+        func signIns(of userId: String) -> [SignIn] {
+            signIns.filter { $0.userId == userId }.sorted { ($0.createdAt, $0.id) > ($1.createdAt, $1.id) }
+        }
 
         func index(_ id: String) -> Int? { sessions.firstIndex { $0.id == id } }
     }
@@ -59,6 +64,7 @@ public final class MemoryDocuments: Documents {
         state.withLock { state in
             state.users.removeAll { $0.id == id }
             state.tokens.removeAll { $0.userId == id }
+            state.signIns.removeAll { $0.userId == id }
         }
     }
 
@@ -85,6 +91,33 @@ public final class MemoryDocuments: Documents {
         }
     }
 
+    public func insert(_ signIn: SignIn) async throws {
+        try state.withLock { state in
+            guard !state.signIns.contains(where: { $0.id == signIn.id }) else {
+                throw CohortError(.conflict, "there is a sign-in \(signIn.id) already")
+            }
+            state.signIns.append(signIn)
+            let old = Set(state.signIns(of: signIn.userId).dropFirst(SignIn.mostOfUser).map(\.id))
+            state.signIns.removeAll { old.contains($0.id) }
+        }
+    }
+
+    public func signIn(id: String) async throws -> SignIn? { state.withLock { $0.signIns.first { $0.id == id } } }
+
+    public func signIns(userId: String) async throws -> [SignIn] { state.withLock { $0.signIns(of: userId) } }
+
+    public func deleteSignIn(id: String, userId: String) async throws -> Bool {
+        state.withLock { state in
+            guard let index = state.signIns.firstIndex(where: { $0.id == id && $0.userId == userId }) else { return false }
+            state.signIns.remove(at: index)
+            return true
+        }
+    }
+
+    public func deleteSignIns(userId: String) async throws { state.withLock { $0.signIns.removeAll { $0.userId == userId } } }
+
+    public func deleteSignIns(expiredBy date: Date) async throws { state.withLock { $0.signIns.removeAll { $0.expiresAt <= date } } }
+
     // MARK: Peers
 
     public func register(_ peer: Peer) async throws -> Peer {
@@ -108,6 +141,20 @@ public final class MemoryDocuments: Documents {
     public func peers() async throws -> [Peer] { peers { _ in true } }
 
     public func peers(ofSession sessionId: String) async throws -> [Peer] { peers { $0.sessionId == sessionId } }
+
+    public func peers(named name: String) async throws -> [NamedPeer] {
+        peers { NamedPeer.isMade($0.name, from: name) }.map {
+            NamedPeer(id: $0.id, name: $0.name, status: $0.status, lastSeen: $0.lastSeen)
+        }
+    }
+
+    public func livingPeers(tokenId: String) async throws -> Int { peers { $0.tokenId == tokenId && $0.status != .offline }.count }
+
+    public func deletePeers(unseenSince date: Date) async throws -> Int {
+        let gone = peers { $0.status == .offline && $0.sessionId == nil && $0.lastSeen < date }
+        for peer in gone { try await deletePeer(id: peer.id) }
+        return gone.count
+    }
 
     public func availablePeers() async throws -> [Peer] { peers { $0.status == .online && $0.sessionId == nil } }
 

@@ -1,5 +1,5 @@
 public import CohortCore
-import FoundationEssentials
+public import FoundationEssentials
 
 extension MongoDocuments {
     /// Of a peer that was deleted: one that comes back counts on from it, so that a late beat of its former life is still refused.
@@ -43,6 +43,21 @@ extension MongoDocuments {
     public func peers() async throws -> [Peer] { try await peers("{}") }
 
     public func peers(ofSession sessionId: String) async throws -> [Peer] { try await peers("{\"session_id\":\(sessionId)}") }
+
+    public func peers(named name: String) async throws -> [NamedPeer] {
+        // '.' follows '-': the names that begin with the name and a hyphen.
+        try await connection.find(
+            "peers", "{\"$or\":[{\"name\":\(name)},{\"name\":{\"$gte\":\(name + "-"),\"$lt\":\(name + ".")}}]}",
+            "{\"projection\":{\"id\":1,\"name\":1,\"status\":1,\"last_seen\":1}}"
+        ).compactMap { try? decode(NamedPeer.self, $0) }.filter { NamedPeer.isMade($0.name, from: name) }
+    }
+
+    public func livingPeers(tokenId: String) async throws -> Int {
+        struct Counted: Decodable { var n: Int }
+        let reply = try await connection.read(
+            "{\"count\":\"peers\",\"query\":{\"token_id\":\(tokenId),\"status\":{\"$ne\":\"OFFLINE\"}}}")
+        return try decode(Counted.self, reply).n
+    }
 
     public func availablePeers() async throws -> [Peer] { try await peers("{\"status\":\"ONLINE\",\"session_id\":null}") }
 
@@ -111,6 +126,14 @@ extension MongoDocuments {
             if let registration { "{\"_id\":\(peerId),\"registration\":\(registration)}" } else { "{\"_id\":\(peerId)}" }
         try await update(
             "peers", filter, "{\"$set\":{\"status\":\"OFFLINE\",\"offline_reason\":\((hasLeft ? OfflineReason.left : .silent).rawValue)}}")
+    }
+
+    public func deletePeers(unseenSince date: Date) async throws -> Int {
+        struct Named: Decodable { var id: String }
+        let filter: MongoJSON = "{\"status\":\"OFFLINE\",\"session_id\":null,\"last_seen\":{\"$lt\":\(try MongoJSON(date))}}"
+        let gone = try await connection.find("peers", filter, "{\"projection\":{\"id\":1}}").map { try decode(Named.self, $0).id }
+        for id in gone { try await deletePeer(id: id) }
+        return gone.count
     }
 
     public func deletePeer(id: String) async throws {

@@ -25,6 +25,7 @@ extension MongoDocuments {
     /// The tokens first: cut short between the two, the account is there and can be deleted again.
     public func deleteUser(id: String) async throws {
         for token in try await joinTokens(userId: id) { try await delete("join_tokens", "{\"_id\":\(token.id)}") }
+        try await deleteSignIns(userId: id)
         try await delete("users", "{\"_id\":\(id)}")
     }
 
@@ -51,5 +52,36 @@ extension MongoDocuments {
             return true
         }
         return try await one(JoinToken.self, "join_tokens", "{\(mine)}") != nil
+    }
+
+    public func insert(_ signIn: SignIn) async throws {
+        do {
+            try await insert(try .document(signIn.id, signIn), into: "sign_ins")
+        } catch let fault as MongoFault where fault.code == MongoFault.duplicate {
+            throw CohortError(.conflict, "there is a sign-in \(signIn.id) already")
+        }
+        for old in try await signIns(userId: signIn.userId).dropFirst(SignIn.mostOfUser) {
+            try await delete("sign_ins", "{\"_id\":\(old.id)}")
+        }
+    }
+
+    public func signIn(id: String) async throws -> SignIn? { try await one(SignIn.self, "sign_ins", "{\"_id\":\(id)}") }
+
+    public func signIns(userId: String) async throws -> [SignIn] {
+        try await connection.find("sign_ins", "{\"user_id\":\(userId)}", "{\"sort\":{\"created_at\":-1,\"_id\":-1}}")
+            .map { try decode(SignIn.self, $0) }
+    }
+
+    public func deleteSignIn(id: String, userId: String) async throws -> Bool {
+        try await delete("sign_ins", "{\"_id\":\(id),\"user_id\":\(userId)}") == 1
+    }
+
+    public func deleteSignIns(userId: String) async throws {
+        try await delete("sign_ins", "{\"user_id\":\(userId)}")
+    }
+
+    public func deleteSignIns(expiredBy date: Date) async throws {
+        // Dates are texts of one form and length: their order is that of time.
+        try await delete("sign_ins", "{\"expires_at\":{\"$lte\":\(try MongoJSON(date))}}")
     }
 }

@@ -31,7 +31,19 @@ public final class MongoDocuments: Documents {
         let indexes: [(collection: String, indexes: MongoJSON)] = [
             ("users", "[{\"key\":{\"email\":1},\"name\":\"email\",\"unique\":true}]"),
             ("join_tokens", "[{\"key\":{\"user_id\":1,\"created_at\":1},\"name\":\"of_user\"}]"),
-            ("peers", "[{\"key\":{\"session_id\":1},\"name\":\"of_session\"},{\"key\":{\"status\":1,\"name\":1},\"name\":\"by_status\"}]"),
+            (
+                "sign_ins",
+                """
+                [{"key":{"user_id":1,"created_at":-1},"name":"of_user"},{"key":{"expires_at":1},"name":"by_expiry"}]
+                """
+            ),
+            (
+                "peers",
+                """
+                [{"key":{"session_id":1},"name":"of_session"},{"key":{"status":1,"name":1},"name":"by_status"},
+                 {"key":{"name":1},"name":"by_name"},{"key":{"token_id":1,"status":1},"name":"of_token"}]
+                """
+            ),
             (
                 "sessions",
                 """
@@ -88,8 +100,11 @@ public final class MongoDocuments: Documents {
         return written.n ?? 0
     }
 
-    func delete(_ collection: String, _ filter: MongoJSON) async throws {
-        _ = try await write("{\"delete\":\(collection),\"deletes\":[{\"q\":\(filter),\"limit\":0}]}")
+    /// Removes what the filter finds.
+    /// - Returns: how many documents there were.
+    @discardableResult
+    func delete(_ collection: String, _ filter: MongoJSON) async throws -> Int {
+        try await write("{\"delete\":\(collection),\"deletes\":[{\"q\":\(filter),\"limit\":0}]}").n ?? 0
     }
 
     func write(_ command: MongoJSON) async throws -> Written {

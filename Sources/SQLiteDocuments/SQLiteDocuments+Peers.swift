@@ -1,5 +1,5 @@
 public import CohortCore
-import FoundationEssentials
+public import FoundationEssentials
 import GRDB
 
 extension SQLiteDocuments {
@@ -49,6 +49,24 @@ extension SQLiteDocuments {
     public func peers(ofSession sessionId: String) async throws -> [Peer] {
         try await read { database in
             try database.rows("SELECT * FROM peers WHERE session_id = ?", [sessionId]).compactMap { try? Peer(row: $0) }
+        }
+    }
+
+    public func peers(named name: String) async throws -> [NamedPeer] {
+        try await read { database in
+            // '.' follows '-': the names that begin with the name and a hyphen.
+            try database.rows(
+                "SELECT id, name, status, last_seen FROM peers WHERE name = ?1 OR (name >= ?1 || '-' AND name < ?1 || '.')", [name]
+            ).compactMap { row in
+                guard NamedPeer.isMade(row["name"], from: name), let status = PeerStatus(rawValue: row["status"]) else { return nil }
+                return NamedPeer(id: row["id"], name: row["name"], status: status, lastSeen: Date(milliseconds: row["last_seen"]))
+            }
+        }
+    }
+
+    public func livingPeers(tokenId: String) async throws -> Int {
+        try await read { database in
+            try database.row("SELECT count(*) AS count FROM peers WHERE token_id = ? AND status <> 'OFFLINE'", [tokenId])?["count"] ?? 0
         }
     }
 
@@ -116,6 +134,16 @@ extension SQLiteDocuments {
             try database.run(
                 "INSERT OR REPLACE INTO deleted_peers (id, registration) SELECT id, registration FROM peers WHERE id = ?", [id])
             try database.run("DELETE FROM peers WHERE id = ?", [id])
+        }
+    }
+
+    public func deletePeers(unseenSince date: Date) async throws -> Int {
+        let gone = "status = 'OFFLINE' AND session_id IS NULL AND last_seen < ?"
+        return try await write { database in
+            try database.run(
+                "INSERT OR REPLACE INTO deleted_peers (id, registration) SELECT id, registration FROM peers WHERE \(gone)",
+                [date.milliseconds])
+            return try database.run("DELETE FROM peers WHERE \(gone)", [date.milliseconds])
         }
     }
 

@@ -38,6 +38,7 @@ extension SQLiteDocuments {
     public func deleteUser(id: String) async throws {
         try await write { database in
             try database.run("DELETE FROM join_tokens WHERE user_id = ?", [id])
+            try database.run("DELETE FROM sign_ins WHERE user_id = ?", [id])
             try database.run("DELETE FROM users WHERE id = ?", [id])
         }
     }
@@ -75,6 +76,57 @@ extension SQLiteDocuments {
                 "UPDATE join_tokens SET revoked_at = coalesce(revoked_at, ?) WHERE id = ? AND user_id = ?",
                 [date.milliseconds, id, userId]) == 1
         }
+    }
+
+    public func insert(_ signIn: SignIn) async throws {
+        try await write { database in
+            do {
+                try database.run(
+                    "INSERT INTO sign_ins (id, user_id, client, network, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        signIn.id, signIn.userId, signIn.client, signIn.network, signIn.createdAt.milliseconds,
+                        signIn.expiresAt.milliseconds,
+                    ])
+            } catch let error as DatabaseError where error.isDuplicate {
+                throw CohortError(.conflict, "there is a sign-in \(signIn.id) already")
+            }
+            try database.run(
+                """
+                DELETE FROM sign_ins WHERE id IN
+                    (SELECT id FROM sign_ins WHERE user_id = ? ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?)
+                """, [signIn.userId, SignIn.mostOfUser])
+        }
+    }
+
+    public func signIn(id: String) async throws -> SignIn? {
+        try await read { database in try database.row("SELECT * FROM sign_ins WHERE id = ?", [id]).map(SignIn.init(row:)) }
+    }
+
+    public func signIns(userId: String) async throws -> [SignIn] {
+        try await read { database in
+            try database.rows("SELECT * FROM sign_ins WHERE user_id = ? ORDER BY created_at DESC, id DESC", [userId])
+                .map(SignIn.init(row:))
+        }
+    }
+
+    public func deleteSignIn(id: String, userId: String) async throws -> Bool {
+        try await write { database in try database.run("DELETE FROM sign_ins WHERE id = ? AND user_id = ?", [id, userId]) == 1 }
+    }
+
+    public func deleteSignIns(userId: String) async throws {
+        try await write { database in _ = try database.run("DELETE FROM sign_ins WHERE user_id = ?", [userId]) }
+    }
+
+    public func deleteSignIns(expiredBy date: Date) async throws {
+        try await write { database in _ = try database.run("DELETE FROM sign_ins WHERE expires_at <= ?", [date.milliseconds]) }
+    }
+}
+
+extension SignIn {
+    fileprivate init(row: Row) {
+        self.init(
+            id: row["id"], userId: row["user_id"], client: row["client"], network: row["network"],
+            createdAt: Date(milliseconds: row["created_at"]), expiresAt: Date(milliseconds: row["expires_at"]))
     }
 }
 

@@ -125,6 +125,24 @@ enum Schema {
         migrator.registerMigration("5") { database in
             try database.execute(sql: "ALTER TABLE peers ADD COLUMN offline_reason TEXT;")
         }
+        migrator.registerMigration("6") { database in
+            try database.execute(
+                sql: """
+                    CREATE TABLE sign_ins (
+                        id TEXT NOT NULL PRIMARY KEY,
+                        user_id TEXT NOT NULL,
+                        client TEXT NOT NULL,
+                        network TEXT NOT NULL,
+                        created_at INTEGER NOT NULL,
+                        expires_at INTEGER NOT NULL
+                    ) STRICT;
+                    CREATE INDEX sign_ins_of_user ON sign_ins (user_id, created_at);
+                    CREATE INDEX sign_ins_by_expiry ON sign_ins (expires_at);
+                    -- Whoever registers asks for few columns of those with its name.
+                    CREATE INDEX peers_by_name ON peers (name, id, status, last_seen);
+                    CREATE INDEX peers_of_token ON peers (token_id) WHERE status <> 'OFFLINE';
+                    """)
+        }
         return migrator
     }
 }

@@ -34,7 +34,7 @@ enum ModuleRequest: Codable {
     /// The module's file with its weights comes back.
     case saved
     /// Tries what somebody's code must not be able to.
-    case attempt
+    case attempt(folder: String, victim: Int32)
 }
 
 /// What comes back.
@@ -66,6 +66,7 @@ struct Walls: OptionSet {
 
     static let files = Walls(rawValue: COHORT_SANDBOX_FILES.rawValue)
     static let calls = Walls(rawValue: COHORT_SANDBOX_CALLS.rawValue)
+    static let changes = Walls(rawValue: COHORT_SANDBOX_CHANGES.rawValue)
 }
 
 /// One side of the socket between the two. Whole messages: the lengths of JSON (4 bytes) and of what follows it (8), then both. The side

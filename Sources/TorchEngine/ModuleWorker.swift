@@ -1,4 +1,5 @@
 import CSandbox
+import CTorch
 import CohortCore
 import CohortSystem
 
@@ -14,10 +15,11 @@ public enum ModuleWorker {
     public static let command = "module-worker"
 
     /// The whole life of the process. Called before it has a second thread: the walls are around the threads that come after them.
-    /// - Parameter readable: folders and files that libraries are loaded from.
-    public static func run(readable: [String]) -> Never {
-        let strings = readable.map { strdup($0) }
-        let walls = Walls(rawValue: cohort_sandbox_enter(strings.map { UnsafePointer($0) }, strings.count))
+    /// - Parameter arguments: the newest version of Landlock to use, then the folders and files that libraries are loaded from.
+    public static func run(_ arguments: [String]) -> Never {
+        let strings = arguments.dropFirst().map { strdup($0) }
+        let landlock = arguments.first.flatMap { Int32($0) } ?? .max
+        let walls = Walls(rawValue: cohort_sandbox_enter(strings.map { UnsafePointer($0) }, strings.count, landlock))
         let socket = ModuleSocket(COHORT_SANDBOX_SOCKET)
         var worker = Worker(socket: socket, walls: walls)
         do {
@@ -37,7 +39,7 @@ private struct Worker {
     private var precision = TorchEngine.Precision.float32
     private var model: TorchModel?
     private var table: (any PreparedTable)?
-    private var isClosed = false
+    private var isShutIn = false
 
     init(socket: ModuleSocket, walls: Walls) {
         self.socket = socket
@@ -77,12 +79,12 @@ private struct Worker {
             self.plugin = plugin
             try answer(ModuleAnswer(walls: walls.rawValue))
         case .describe(let inputs, let shape, let outputs, let task):
-            try closeFiles()
+            try shutIn()
             let known = try opened.plugin.describe(
                 module: bytes.array(UInt8.self), inputs: inputs, shape: shape, outputs: outputs, task: task)
             try known.weights.withUnsafeBytes { try answer(ModuleAnswer(tensors: known.tensors, trained: known.trained), [$0]) }
         case .make(let spec):
-            try closeFiles()
+            try shutIn()
             model = nil
             model = try opened.engine.ownModel(spec, module: bytes.array(UInt8.self))
             try answer(ModuleAnswer())
@@ -130,9 +132,9 @@ private struct Worker {
         case .saved:
             let file = try loaded.saved()
             try file.withUnsafeBytes { try answer(ModuleAnswer(fileBytes: file.count), [$0]) }
-        case .attempt:
-            try closeFiles()
-            try answer(ModuleAnswer(walls: walls.rawValue, succeeded: Attempts.succeeded))
+        case .attempt(let folder, let victim):
+            try shutIn()
+            try answer(ModuleAnswer(walls: walls.rawValue, succeeded: Attempts(folder: folder, victim: victim).succeeded()))
         }
     }
 
@@ -140,10 +142,15 @@ private struct Worker {
         try socket.send(answer, bytes, kind: ModuleSocket.answer)
     }
 
-    /// Where files could not be walled off before libraries were loaded, none is opened from here on.
-    private mutating func closeFiles() throws {
-        guard !isClosed, !walls.contains(.files), walls.contains(.calls), try opened.engine.device.hasPrefix("cpu") else { return }
-        isClosed = cohort_sandbox_open_no_more() == 0
+    /// Libraries are loaded: what follows computes, and nothing else. A GPU's libraries are loaded when they are needed.
+    private mutating func shutIn() throws {
+        guard !isShutIn, walls.contains(.calls), try opened.engine.device.hasPrefix("cpu") else { return }
+        try opened.plugin.api.read_once()
+        let fault = cohort_sandbox_compute_alone()
+        guard fault == 0 else {
+            throw CohortError(.forbidden, "the walls around a module cannot be closed: \(String(cString: strerror(fault)))")
+        }
+        isShutIn = true
     }
 
     private func pass(_ work: (() -> Bool) throws -> Counts) throws -> Counts {
@@ -193,37 +200,5 @@ private final class Bytes {
 
     func array<Element: BitwiseCopyable>(_ type: Element.Type) -> [Element] {
         Array(buffer.bindMemory(to: Element.self))
-    }
-}
-
-/// What somebody's code would do on another's machine.
-private enum Attempts {
-    static var succeeded: [String] {
-        var done: [String] = []
-        func note(_ descriptor: Int32, _ what: String) {
-            guard descriptor >= 0 else { return }
-            close(descriptor)
-            done.append(what)
-        }
-        note(open("/etc/passwd", O_RDONLY), "read a file")
-        note(open("/tmp/cohort-\(getpid())", O_WRONLY | O_CREAT | O_EXCL, 0o600), "write a file")
-        unlink("/tmp/cohort-\(getpid())")
-        note(open("/proc/\(getppid())/environ", O_RDONLY), "read another process")
-        #if canImport(Glibc)
-            note(socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0), "make a socket")
-        #else
-            note(socket(AF_INET, SOCK_STREAM, 0), "make a socket")
-        #endif
-        if kill(getppid(), 0) == 0 { done.append("signal another process") }
-        var child: pid_t = 0
-        if let program = strdup("/bin/true") {
-            if posix_spawn(&child, program, nil, nil, [program, nil], nil) == 0 {
-                var status: Int32 = 0
-                waitpid(child, &status, 0)
-                done.append("start a program")
-            }
-            free(program)
-        }
-        return done
     }
 }

@@ -102,7 +102,7 @@ import Testing
         stage.done("a")
         stage.now += 50
         stage.send(.tick)
-        #expect(!stage.aggregates && stage.machine.timeLimit == nil)
+        #expect(!stage.aggregates && stage.machine.timeLimit(at: stage.moment) == nil)
         stage.done("b")
         stage.send(.tick)
         #expect(!stage.aggregates, "two of five are fewer than half")

@@ -121,7 +121,9 @@ import Testing
             expired.expiresAt = record.createdAt.addingTimeInterval(-1)
             try await world.documents.insert(expired)
             let authenticator = Authenticator(
-                tokens: try await Tokens(key: [UInt8](repeating: 1, count: 32)), documents: world.documents, time: SystemTime())
+                tokens: try await Tokens(key: [UInt8](repeating: 1, count: 32)), documents: world.documents, time: SystemTime(),
+                web: WebSession(key: [UInt8](repeating: 1, count: 32), isSecure: false, basePath: ""),
+                requests: RateLimiter(perMinute: 1, burst: 1))
             let error = await #expect(throws: CohortError.self) { try await authenticator.checkGood(joinToken: record.id) }
             #expect(error?.code == .unauthenticated && error?.message.contains("expired") == true)
         }

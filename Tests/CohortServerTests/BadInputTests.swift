@@ -46,13 +46,16 @@ import Testing
                 Data(text.utf8).base64EncodedString().replacing("=", with: "").replacing("+", with: "-").replacing("/", with: "_")
             }
             let key = try KeyFile.key(at: "\(world.folder)/jwt.key")
-            let old = try await Tokens(key: key).sign(Claims(sub: "x", scope: .user, iat: 0, exp: 10, jti: nil))
+            let old = try await Tokens(key: key).sign(Claims(sub: "x", scope: .user, iat: 0, exp: 10, jti: "s"))
             let strange = try await Tokens(key: [UInt8](repeating: 1, count: 32)).sign(
-                Claims(sub: "x", scope: .user, iat: 0, exp: 4e9, jti: nil))
+                Claims(sub: "x", scope: .user, iat: 0, exp: 4e9, jti: "s"))
             for (token, sentence) in [
                 (old, "expired"), (strange, "not one of this server's"), ("nonsense", "not one of this server's"),
                 (base64(#"{"alg":"none","typ":"JWT"}"#) + "." + parts[1] + ".", "not one of this server's"),
-                (parts[0] + "." + base64(#"{"sub":"x","scope":"user","iat":0,"exp":4e9}"#) + "." + parts[2], "not one of this server's"),
+                (
+                    parts[0] + "." + base64(#"{"sub":"x","scope":"user","iat":0,"exp":4e9,"jti":"s"}"#) + "." + parts[2],
+                    "not one of this server's"
+                ),
             ] {
                 let answer = try await world.call("GET", "/auth/me", token: token)
                 #expect(answer.status == 401 && answer.detail.contains(sentence), "\(token.prefix(30)): \(answer.detail)")

@@ -16,7 +16,7 @@ enum DescribedAPI {
         let type = (answer.headers["content-type"] ?? "").prefix { $0 != ";" }
         guard let described = operation.answers.first(where: { $0.status == answer.status }) else {
             let isKnown =
-                operation.problems.contains(answer.status) || [400, 401, 403, 408, 500, 503].contains(answer.status)
+                operation.problems.contains(answer.status) || [400, 401, 403, 408, 429, 500, 503].contains(answer.status)
                 || operation.body != nil && answer.status == 413
             guard isKnown, type == "application/problem+json" else { return ["no such answer is described"] }
             return check(try CohortJSON.decode(JSONValue.self, from: answer.body.utf8), .named("Problem"), "")

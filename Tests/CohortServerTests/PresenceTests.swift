@@ -100,4 +100,45 @@ import Testing
         #expect(try await a.knows("p", ownerId: "ada", registration: second.registration))
         #expect(try await !a.knows("p", ownerId: "bob", registration: second.registration))
     }
+
+    /// A clock that moves by what is slept.
+    private final class SleepingClock: TimeSource {
+        private let now = Mutex<Double>(0)
+        var date: Date { Date(timeIntervalSince1970: 1_769_860_800 + monotonic) }
+        var monotonic: Double { now.withLock { $0 } }
+        func sleep(seconds: Double) async throws { now.withLock { $0 += seconds } }
+    }
+
+    @Test(arguments: [false, true])
+    func `after a restart whoever was not heard of is not claimed, and is waited for as long as it may still beat`(
+        isShared: Bool
+    ) async throws {
+        let (documents, clock) = (MemoryDocuments(), SleepingClock())
+        for name in ["dead", "living"] {
+            _ = try await documents.register(
+                Peer(
+                    id: name, name: name, ownerId: "ada", tokenId: "t",
+                    capabilities: PeerCapabilities(
+                        cores: 1, memoryBytes: 1 << 30, engine: "native", device: "cpu", samplesPerSecond: 1, platform: "", version: ""),
+                    registeredAt: clock.date, lastSeen: clock.date))
+        }
+        var configuration = ServerConfiguration(dataDirectory: "", heartbeatInterval: 5, suspectAfter: 15, deadAfter: 30, strategies: [])
+        configuration.isShared = isShared
+        let monitor = PresenceMonitor(
+            documents: documents, transport: MemoryBroker(), runner: Silent(), configuration: configuration, time: clock,
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        try await monitor.seed()
+        let start = SessionStart(documents: documents, time: clock, hearing: monitor.hearing)
+        func begin(_ peers: Int) async throws -> Session {
+            try await start.start(
+                SessionSettings(peers: peers), ownerId: "ada", upload: ObjectReference(key: newIdentifier(), sha256: "", bytes: 1),
+                filename: "a.csv")
+        }
+        let error = await #expect(throws: CohortError.self) { _ = try await begin(1) }
+        #expect(error?.code == .notEnoughPeers && clock.monotonic >= 12, "\(clock.monotonic)")
+        #expect(try await monitor.beat(peerId: "living", registration: 1, ownerId: "ada"))
+        let two = await #expect(throws: CohortError.self) { _ = try await begin(2) }
+        #expect(two?.code == .notEnoughPeers)
+        #expect(try await begin(1).peers.map(\.id) == ["living"])
+    }
 }

@@ -27,6 +27,7 @@ struct ServerWorld: Sendable {
     let objects: DirectoryObjects
     let broker: EmbeddedBroker
     let http: HTTPClient
+    let basePath: String
 
     struct Answer: Sendable {
         var status: Int
@@ -56,6 +57,7 @@ struct ServerWorld: Sendable {
             headers: Dictionary(response.headers.map { ($0.name.lowercased(), $0.value) }, uniquingKeysWith: { first, _ in first }),
             body: String(buffer: bytes))
         // Whatever a test asks: the API's description says that it may be answered so.
+        let path = basePath.isEmpty || !path.hasPrefix("\(basePath)/") ? path : String(path.dropFirst(basePath.count))
         let faults = try DescribedAPI.faults(method, path, answer)
         #expect(faults.isEmpty, "\(method) \(path) answered \(answer.status): \(faults)")
         return answer
@@ -108,6 +110,8 @@ func withServer(
     let objects = try DirectoryObjects(path: "\(folder)/objects", secret: [UInt8](repeating: 7, count: 32))
     let broker = EmbeddedBroker()
     var configuration = ServerConfiguration(port: 0, dataDirectory: folder, strategies: StrategyCatalogue.all, bcryptCost: 4)
+    // No peer of a test's own, which does not beat, is given up because this machine is slow.
+    (configuration.suspectAfter, configuration.deadAfter) = (3_600, 7_200)
     change(&configuration)
     let (ports, source) = AsyncStream.makeStream(of: Int.self)
     let server = try makeServer(
@@ -135,7 +139,7 @@ func withServer(
                 try await body(
                     ServerWorld(
                         url: "http://127.0.0.1:\(port)", folder: folder, documents: documents, objects: objects, broker: broker,
-                        http: http))
+                        http: http, basePath: configuration.basePath))
             } catch {
                 await services.triggerGracefulShutdown()
                 throw error

@@ -19,7 +19,8 @@ import Testing
 
         init(_ world: ServerWorld) { self.world = world }
 
-        var csrf: String { cookies["cohort_csrf"] ?? "" }
+        /// Of the page that was loaded last.
+        var csrf = ""
 
         func ask(
             _ method: String, _ path: String, _ body: String? = nil, type: String = "application/x-www-form-urlencoded",
@@ -41,13 +42,16 @@ import Testing
                     String.init)
                 cookies[pair[0]] = pair[1].isEmpty ? nil : pair[1]
             }
-            return (Int(response.status.code), response.headers, String(buffer: try await response.body.collect(upTo: 10 << 20)))
+            let text = String(buffer: try await response.body.collect(upTo: 10 << 20))
+            if let token = text.firstMatch(of: /name="csrf-token" content="([^"]+)"/) { csrf = String(token.1) }
+            return (Int(response.status.code), response.headers, text)
         }
 
         func signUp(_ email: String = "ada@example.org") async throws {
             _ = try await ask("GET", "/app/signin")
             let answer = try await ask("POST", "/app/signup", "csrf=\(csrf)&email=\(email)&password=correct+horse&name=Ada+%3Cb%3E")
             #expect(answer.status == 303 && answer.headers.first(name: "Location") == "/", "\(answer.body)")
+            _ = try await ask("GET", "/")
         }
     }
 
@@ -73,6 +77,9 @@ import Testing
             let out = try await browser.ask("POST", "/app/signout", "csrf=\(browser.csrf)")
             #expect(out.status == 303 && browser.cookies["cohort_session"] == nil)
             #expect(try await browser.ask("GET", "/auth/me").status == 401)
+            let token = session.prefix { $0 != ";" }.dropFirst("cohort_session=".count)
+            #expect(try await world.call("GET", "/auth/me", token: String(token)).status == 401, "signing out ends the sign-in itself")
+            _ = try await browser.ask("GET", "/app/signin")
             let wrong = try await browser.ask("POST", "/app/signin", "csrf=\(browser.csrf)&email=ada@example.org&password=wrong+horse")
             #expect(
                 wrong.status == 401 && wrong.body.contains("the e-mail or the password is wrong") && wrong.body.contains("ada@example.org"))
@@ -102,11 +109,18 @@ import Testing
                 #expect(answer.status == 403, "\(path): \(answer.status)")
             }
             // Without the cookie that goes with it, the token is worth nothing; nor is a peer's route opened by a person's cookie.
-            let csrf = browser.csrf
-            browser.cookies["cohort_csrf"] = nil
+            let other = Browser(world)
+            try await other.signUp("bob@example.org")
+            for csrf in [other.csrf, browser.csrf.uppercased(), browser.cookies["cohort_session"] ?? ""] {
+                let answer = try await browser.ask(
+                    "POST", "/auth/tokens", body, type: "application/json", headers: [("X-CSRF-Token", csrf)])
+                #expect(answer.status == 403, "another sign-in's token, or none")
+            }
+            // A cookie that somebody else has set for the host is of no use either.
+            browser.cookies["cohort_visitor"] = newIdentifier()
             #expect(
-                try await browser.ask("POST", "/auth/tokens", body, type: "application/json", headers: [("X-CSRF-Token", csrf)]).status
-                    == 403)
+                try await browser.ask("POST", "/auth/tokens", body, type: "application/json", headers: [("X-CSRF-Token", other.csrf)])
+                    .status == 403)
             #expect(try await browser.ask("POST", "/peers", "{}", type: "application/json").status == 401)
         }
     }

@@ -214,4 +214,55 @@ struct PeerDocumentsTests {
             #expect(try await documents.peer(id: "p")?.lastSeen == moment(0))
         }
     }
+
+    @Test("Those who share a name, with numbers behind it too, are found by it", arguments: DocumentStore.all)
+    func names(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let names = ["lab", "lab-2", "lab-10", "lab-", "lab-x", "lab-2-3", "lab2", "Lab", "la", "lab.", "lab-1234567890", "lab-2"]
+            for (number, name) in names.enumerated() { _ = try await documents.register(.sample(id: "p\(number)", name: name)) }
+            try await documents.setOffline(peerId: "p1", registration: nil, hasLeft: true)
+            let found = try await documents.peers(named: "lab").sorted { ($0.name, $0.id) < ($1.name, $1.id) }
+            #expect(found.map(\.id) == ["p0", "p2", "p1", "p11"])
+            #expect(found.map(\.status) == [.online, .online, .offline, .online])
+            #expect(found.allSatisfy { $0.lastSeen == moment() })
+            #expect(try await documents.peers(named: "nobody").isEmpty)
+            _ = try await documents.register(.sample(id: "q", name: "a'%_\"$"))
+            #expect(try await documents.peers(named: "a'%_\"$").map(\.id) == ["q"])
+        }
+    }
+
+    @Test("The machines of a join token that are not offline are counted", arguments: DocumentStore.all)
+    func livingPeers(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for id in ["a", "b", "c"] { _ = try await documents.register(.sample(id: id)) }
+            var other = Peer.sample(id: "d")
+            other.tokenId = "another"
+            _ = try await documents.register(other)
+            #expect(try await documents.livingPeers(tokenId: "token") == 3)
+            try await documents.setOffline(peerId: "b", registration: nil, hasLeft: false)
+            #expect(try await documents.claim(peerId: "c", sessionId: "s"))
+            #expect(try await documents.livingPeers(tokenId: "token") == 2)
+            #expect(try await documents.livingPeers(tokenId: "another") == 1)
+            #expect(try await documents.livingPeers(tokenId: "nobody's") == 0)
+        }
+    }
+
+    @Test("Peers that are long gone are deleted, and nobody else", arguments: DocumentStore.all)
+    func longGone(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for (id, seen) in [("old", -10.0), ("older", -20), ("online", -30), ("locked", -30), ("recent", 0)] {
+                var peer = Peer.sample(id: id)
+                peer.lastSeen = moment(seen)
+                _ = try await documents.register(peer)
+            }
+            #expect(try await documents.claim(peerId: "locked", sessionId: "s"))
+            for id in ["old", "older", "locked", "recent"] {
+                try await documents.setOffline(peerId: id, registration: nil, hasLeft: false)
+            }
+            #expect(try await documents.deletePeers(unseenSince: moment(-5)) == 2)
+            #expect(try await documents.deletePeers(unseenSince: moment(-5)) == 0)
+            #expect(Set(try await documents.peers().map(\.id)) == ["online", "locked", "recent"])
+            #expect(try await documents.register(.sample(id: "old")).registration > 1, "it counts on from its last registration")
+        }
+    }
 }

@@ -99,4 +99,60 @@ struct UserDocumentsTests {
             try await documents.insert(User.sample(id: "new", email: "ada@example.org"))
         }
     }
+
+    @Test("Sign-ins are kept by user, newest first, and ended by their user only", arguments: DocumentStore.all)
+    func signIns(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            let first = SignIn.sample(id: "s1", createdAt: moment(0))
+            let second = SignIn.sample(id: "s2", createdAt: moment(1.125))
+            let other = SignIn.sample(id: "s3", userId: "bob", createdAt: moment(2))
+            for signIn in [first, second, other] { try await documents.insert(signIn) }
+            let said = await expectError(.conflict) { try await documents.insert(SignIn.sample(id: "s1", userId: "bob")) }
+            #expect(said == "there is a sign-in s1 already")
+            #expect(try await documents.signIns(userId: "ada") == [second, first])
+            #expect(try await documents.signIns(userId: "nobody") == [])
+            #expect(try await documents.signIn(id: "s2") == second)
+
+            #expect(try await documents.deleteSignIn(id: "s1", userId: "bob") == false)
+            #expect(try await documents.deleteSignIn(id: "s9", userId: "ada") == false)
+            #expect(try await documents.signIn(id: "s1") == first)
+            #expect(try await documents.deleteSignIn(id: "s1", userId: "ada"))
+            #expect(try await documents.deleteSignIn(id: "s1", userId: "ada") == false)
+            #expect(try await documents.signIn(id: "s1") == nil)
+
+            try await documents.deleteSignIns(userId: "ada")
+            #expect(try await documents.signIns(userId: "ada") == [])
+            #expect(try await documents.signIns(userId: "bob") == [other])
+            try await documents.insert(User.sample(id: "bob", email: "bob@example.org"))
+            try await documents.deleteUser(id: "bob")
+            #expect(try await documents.signIn(id: "s3") == nil)
+        }
+    }
+
+    @Test("Sign-ins that have expired are removed, of everybody", arguments: DocumentStore.all)
+    func expiredSignIns(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for (id, user, seconds) in [("s1", "ada", 10.0), ("s2", "ada", 10.001), ("s3", "bob", 9.5)] {
+                var signIn = SignIn.sample(id: id, userId: user)
+                signIn.expiresAt = moment(seconds)
+                try await documents.insert(signIn)
+            }
+            try await documents.deleteSignIns(expiredBy: moment(10))
+            #expect(try await documents.signIns(userId: "ada").map(\.id) == ["s2"])
+            #expect(try await documents.signIns(userId: "bob") == [])
+        }
+    }
+
+    @Test("Of more sign-ins than are kept, the oldest go", arguments: DocumentStore.all)
+    func boundedSignIns(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            try await documents.insert(SignIn.sample(id: "bob's", userId: "bob", createdAt: moment(-1)))
+            for number in 0..<SignIn.mostOfUser + 2 {
+                try await documents.insert(SignIn.sample(id: "s\(number)", createdAt: moment(Double(number))))
+            }
+            let kept = try await documents.signIns(userId: "ada")
+            #expect(kept.count == SignIn.mostOfUser && kept.last?.id == "s2")
+            #expect(try await documents.signIns(userId: "bob").count == 1)
+        }
+    }
 }

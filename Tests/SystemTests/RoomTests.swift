@@ -113,7 +113,7 @@ extension SystemSuite {
                     (["serve", "--port", "0", "--data-dir", "/proc/x"], 2, "/proc/x cannot be made: No such file or directory"),
                     (["serve", "--port", "0", "--data-dir", try world.write("", to: "file")], 2, "there is a file of that name"),
                     (
-                        ["serve", "--host", "nosuchhost.invalid", "--port", "0", "--data-dir", "\(world.folder)/s"], 2,
+                        ["serve", "--host", "nosuchhost.invalid", "--insecure-http", "--port", "0", "--data-dir", "\(world.folder)/s"], 2,
                         "there is no address 'nosuchhost.invalid'"
                     ),
                     (["peer", "--server", server.url, "--token", "x", "--data-dir", "/proc/x"], 2, "/proc/x cannot be made"),
@@ -125,10 +125,26 @@ extension SystemSuite {
                     #expect(lines.last?.contains(said) == true, "\(arguments): \(process.standardError)")
                     #expect(!process.standardError.contains("NSError") && !process.standardError.contains("NIOSSL"))
                 }
-                let open = world.start("open", ["serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", "\(world.folder)/open"])
+                let refused = world.start("refused", ["serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", "\(world.folder)/open"])
+                #expect(try await refused.end() == .exited(2))
+                #expect(refused.standardError.contains("passwords and data would cross the network unencrypted: say --tls auto"))
+                let open = world.start(
+                    "open", ["serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", "\(world.folder)/open", "--insecure-http"])
                 _ = try await open.firstLine(startingWith: "listening on ")
                 try await eventually("it warns") {
                     open.standardError.contains("warning: passwords and data cross the network unencrypted")
+                }
+                // An account takes the code that it prints.
+                let code = String(try await open.firstLine(startingWith: "invitation code ").dropFirst("invitation code ".count))
+                let listening = try await open.firstLine(startingWith: "listening on ")
+                let address = listening.replacing("listening on ", with: "").replacing("0.0.0.0", with: "127.0.0.1")
+                let tries: [([String], Int32)] = [([], 1), (["--invitation", code], 0)]
+                for (index, (arguments, status)) in tries.enumerated() {
+                    let signup = world.start(
+                        "signup-\(index)",
+                        ["signup", "--server", address, "--email", "ada@example.org", "--password", "correct horse"] + arguments)
+                    #expect(try await signup.end() == .exited(status), "\(signup.standardError)")
+                    #expect(status == 0 || signup.standardError.contains("need an invitation code"))
                 }
                 let proxied = world.start(
                     "proxied", ["serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", "\(world.folder)/proxied", "--behind-proxy"])

@@ -115,9 +115,49 @@ struct ModuleTests {
             try model.evaluate(on: engine.prepare(table), rows: [0, 1], shouldContinue: { true })
         }
         #expect(error.message.contains("/etc/passwd") && error.message.contains("ermi"), "\(error.message)")
-        let walled = ModuleHost(executable: cohortBinary, requiresWalls: true)
-        let process = try ModuleProcess(walled, plugin: try #require(plugin).path, device: "cpu", threads: 1, precision: .float32)
-        #expect(try process.call(.attempt).succeeded == [])
+    }
+
+    /// Every row of the table is tried: behind the walls of this kernel, of one with Landlock 2 (Linux 5.19), and of one without Landlock; and in
+    /// this process, where there are no walls, so that a row that can never be carried out is found.
+    @Test(.enabled(if: hasWalls, "this system has no Landlock or no seccomp"), arguments: [Int32.max, 2, 0])
+    func `nothing of its host can be reached or changed from a module's process`(newestLandlock: Int32) async throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "cohort-attempts-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(atPath: "\(folder)/folder", withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        for name in ["file", "secret"] { try Data("theirs".utf8).write(to: URL(filePath: "\(folder)/\(name)")) }
+        var victim: pid_t = 0
+        var arguments: [UnsafeMutablePointer<CChar>?] = [strdup("/bin/sleep"), strdup("600"), nil]
+        defer { for argument in arguments { free(argument) } }
+        try #require(posix_spawn(&victim, "/bin/sleep", nil, nil, &arguments, nil) == 0)
+        defer {
+            kill(victim, SIGKILL)
+            var status: Int32 = 0
+            waitpid(victim, &status, 0)
+        }
+        var host = ModuleHost(executable: cohortBinary, requiresWalls: true)
+        host.newestLandlock = newestLandlock
+        let process = try ModuleProcess(host, plugin: try #require(plugin).path, device: "cpu", threads: 1, precision: .float32)
+        #expect(try process.call(.attempt(folder: folder, victim: victim)).succeeded == [])
+        for name in ["file", "secret"] { #expect(try Data(contentsOf: URL(filePath: "\(folder)/\(name)")) == Data("theirs".utf8)) }
+        let attempts = Attempts(folder: folder, victim: victim)
+        #expect(Set(attempts.succeeded()) == Set(attempts.names), "what no wall stops must be possible outside")
+    }
+
+    /// The walls are the same for a module that trains, on as many threads as there are.
+    @Test(.enabled(if: hasWalls, "this system has no Landlock or no seccomp"), arguments: [Int32.max, 0])
+    func `a module trains behind the walls of every kernel, on several threads`(newestLandlock: Int32) async throws {
+        let bytes = try await Self.folder.file("convolution")
+        var host = ModuleHost(executable: cohortBinary, requiresWalls: true)
+        host.newestLandlock = newestLandlock
+        let engine = try TorchEngine(plugin: try #require(plugin), device: "cpu", threads: 4, modules: host)
+        let (spec, _) = try spec(bytes, inputs: 16, shape: [1, 4, 4], outputs: 3, task: .classification)
+        let model = try engine.makeModel(spec, module: bytes)
+        let table = makeTable(rows: 2_048, features: 16, classes: 3, task: .classification)
+        let prepared = try engine.prepare(table)
+        let options = TrainingOptions(optimizer: OptimizerSpec(), batchSize: 512, learningRate: 0.01)
+        let counts = try model.train(on: prepared, rows: table.trainingRows, options: options, shouldContinue: { true })
+        #expect(counts.samples == table.trainingRows.count && counts.lossSum.isFinite)
+        #expect(try model.evaluate(on: prepared, rows: table.trainingRows[...], shouldContinue: { true }).samples == counts.samples)
     }
 
     /// The plugin may have been copied into the folder of a peer's own data, as docs/engines.md says.

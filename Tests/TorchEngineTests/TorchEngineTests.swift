@@ -292,7 +292,7 @@ private let settings: [TrainingOptions] = [
         let old = try await library(
             "old",
             "#include <stdint.h>\nconst void *cohort_torch_open(uint32_t asked, uint32_t *served) { *served = asked + 41; return 0; }")
-        #expect(try message(old).contains("was built for interface 45 of the plugin, this cohort needs 4"))
+        #expect(try message(old).contains("was built for interface 46 of the plugin, this cohort needs 5"))
     }
 }
 

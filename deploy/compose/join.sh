@@ -3,6 +3,8 @@
 set -eu
 email=peers@compose.invalid
 [ ! -s /secrets/peer/token ] || exit 0
+COHORT_INVITATION=$(cat /secrets/account/invitation-code)
+export COHORT_INVITATION
 cohort signup --server "$COHORT_SERVER" --email "$email" --name "Compose" </secrets/account/password ||
     cohort login --server "$COHORT_SERVER" --email "$email" </secrets/account/password
 umask 077

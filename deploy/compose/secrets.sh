@@ -52,6 +52,8 @@ printf 'mongodb://cohort-server-database:%s@database:27017/cohort?authSource=adm
 printf '[default]\naws_access_key_id = cohort\naws_secret_access_key = %s\n' "$objects" >server/aws-credentials
 
 secret account/password >/dev/null
+[ -s server/invitation-code ] || openssl rand -hex 8 >server/invitation-code
+cp server/invitation-code account/invitation-code
 cp broker/ca.pem peer/ca.pem
 
 # Readable by the account that runs in the image alone; the other images have accounts of their own, and see one folder each.

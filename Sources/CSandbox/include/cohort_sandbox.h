@@ -14,6 +14,8 @@ enum cohort_sandbox_wall {
     COHORT_SANDBOX_FILES = 1,
     /// It makes no socket, starts no program, and reaches no other process (seccomp).
     COHORT_SANDBOX_CALLS = 2,
+    /// The Landlock that stands is version 3 or newer (Linux 6.2): no file is changed, cut short or moved.
+    COHORT_SANDBOX_CHANGES = 4,
 };
 
 /// Starts `executable` in a process group of its own, with `socket` as descriptor 3 and /dev/null as the other three.
@@ -23,12 +25,14 @@ pid_t cohort_sandbox_spawn(const char *executable, char *const arguments[], char
 /// Called by such a process first, before it has a second thread: closes all other descriptors and builds the walls, for good.
 /// On Linux it may take three quarters of the machine's memory, or its container's, and ends first when memory does.
 /// - Parameter readable: folders and files to read and to load libraries from; one that is not there is left out.
+/// - Parameter newest_landlock: the version of Landlock that is taken at most; INT_MAX but in tests.
 /// - Returns which walls stand: those that this system has.
-unsigned cohort_sandbox_enter(const char *const readable[], size_t count);
+unsigned cohort_sandbox_enter(const char *const readable[], size_t count, int newest_landlock);
 
-/// From here on this process opens no file at all: where ``COHORT_SANDBOX_FILES`` could not be had, once libraries are loaded.
+/// From here on this process, with all its threads, computes, talks on the descriptors that it has, and does nothing else: a list of the
+/// system calls that this takes is allowed, all others are refused (EPERM). Called once libraries are loaded, before somebody's code is.
 /// - Returns 0, or an errno.
-int cohort_sandbox_open_no_more(void);
+int cohort_sandbox_compute_alone(void);
 
 /// Waits, without an end, until the other side of the socket is gone, and ends this process then. For a thread of its own.
 void cohort_sandbox_end_with_peer(int socket);
@@ -43,6 +47,19 @@ ssize_t cohort_sandbox_receive(int socket, void *bytes, size_t count, int *descr
 
 /// A file in memory, for `size` bytes; or minus an errno.
 int cohort_sandbox_memory(size_t size);
+
+/// What a walled process must not be able to do, and only C can try.
+enum cohort_sandbox_attempt {
+    COHORT_ATTEMPT_CORES,
+    COHORT_ATTEMPT_SCHEDULING,
+    COHORT_ATTEMPT_PRIORITY,
+    COHORT_ATTEMPT_DISK_PRIORITY,
+    COHORT_ATTEMPT_LIMITS,
+    COHORT_ATTEMPT_MEMORY_FILE,
+};
+
+/// - Returns whether it was carried out, on the process `victim` where it is about one.
+int cohort_sandbox_attempt(enum cohort_sandbox_attempt what, pid_t victim);
 
 /// Whether this process's loaded libraries give `visit` a next path.
 typedef void (*cohort_sandbox_visit)(const char *path, void *context);

@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /// Rises with every change of what stands here; a plugin serves one.
-#define COHORT_TORCH_INTERFACE 4
+#define COHORT_TORCH_INTERFACE 5
 
 enum cohort_torch_fault {
     COHORT_TORCH_OK = 0,
@@ -108,6 +108,9 @@ typedef struct {
 
     /// Threads of all CPU work of this process.
     void (*set_threads)(int32_t count);
+    /// Does some work on the CPU, with which libraries read what they read from the system once: a process that opens no file afterwards
+    /// computes as any other.
+    void (*read_once)(void);
 
     /// A table for a device, `cpu` or `cuda:N`. On the CPU, and where it does not fit on the device, the memory stays the caller's and must
     /// outlive the table; on a GPU it is copied once. Features [rows, width], targets [rows].

@@ -13,6 +13,7 @@ struct Archive {
     enum Document: Codable, Hashable {
         case user(User)
         case token(JoinToken)
+        case signIn(SignIn)
         case peer(Peer)
         case deletedPeer(DeletedPeer)
         case session(RecordedSession)
@@ -22,6 +23,7 @@ struct Archive {
             switch self {
             case .user(let user): "the user \(user.email)"
             case .token(let token): "the join token \(token.id)"
+            case .signIn(let signIn): "the sign-in \(signIn.id)"
             case .peer(let peer): "the peer \(peer.name) (\(peer.id))"
             case .deletedPeer(let peer): "the deleted peer \(peer.id)"
             case .session(let recorded): "session \(recorded.session.id)"
@@ -41,6 +43,8 @@ struct Archive {
     struct Counts: Codable, Equatable {
         var users = 0
         var tokens = 0
+        /// nil: none; archives of before have no such field.
+        var signIns: Int?
         var peers = 0
         var deletedPeers = 0
         var sessions = 0
@@ -52,6 +56,7 @@ struct Archive {
             switch document {
             case .user: users += 1
             case .token: tokens += 1
+            case .signIn: signIns = (signIns ?? 0) + 1
             case .peer: peers += 1
             case .deletedPeer: deletedPeers += 1
             case .session(let recorded):

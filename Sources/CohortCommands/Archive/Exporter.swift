@@ -49,6 +49,7 @@ struct Exporter {
         try await all(documents.users) { user in
             try add(.user(user))
             for token in try await documents.joinTokens(userId: user.id) { try add(.token(token)) }
+            for signIn in try await documents.signIns(userId: user.id) { try add(.signIn(signIn)) }
         }
         try await all(documents.peers) { try add(.peer($0)) }
         try await all(documents.deletedPeers) { try add(.deletedPeer($0)) }

@@ -83,6 +83,7 @@ struct Importer {
         switch document {
         case .user(let user): return try same(try await documents.user(id: user.id), user)
         case .token(let token): return try same(try await documents.joinToken(id: token.id), token)
+        case .signIn(let signIn): return try same(try await documents.signIn(id: signIn.id), signIn)
         case .peer(let peer): return try same(try await documents.peer(id: peer.id), peer)
         case .deletedPeer(let peer): return deleted.contains(peer)
         case .session(let recorded):
@@ -96,6 +97,7 @@ struct Importer {
         switch document {
         case .user(let user): try await documents.insert(user)
         case .token(let token): try await documents.insert(token)
+        case .signIn(let signIn): try await documents.insert(signIn)
         case .peer(let peer): try await documents.restore(peer)
         case .deletedPeer(let peer): try await documents.restore(peer)
         case .session(let recorded):

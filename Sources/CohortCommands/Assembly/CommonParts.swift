@@ -29,7 +29,8 @@ struct CommonParts {
         let rules = SessionMachine.Rules(
             enableWait: try settings.deadAfter, peerWait: try settings.seconds("peer_wait", in: 0...604_800, default: 60),
             roundGrace: try settings.seconds("round_grace", in: 0.1...86_400, default: 5),
-            progressWait: try settings.seconds("progress_wait", in: 1...604_800, default: 60))
+            progressWait: try settings.seconds("progress_wait", in: 1...604_800, default: 60),
+            longestRun: try settings.seconds("longest_run", in: 60...31_536_000, default: 86_400))
         let lease = try settings.seconds("lease_seconds", in: 1...3_600, default: 15)
         let documentsChoice = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: path)
         let isQuorum = try settings.yesOrNo("broker_quorum", default: false)
@@ -55,7 +56,8 @@ struct CommonParts {
         broker = try brokerChoice.open(
             secret: try secret.map { [UInt8]($0.utf8) } ?? folder.secret("messages.key"), isQuorum: isQuorum, logger: logger)
         coordination = CoordinatorConfiguration(
-            owner: try folder.identity(), leaseSeconds: lease, rules: rules, scratchFolder: "\(path)/scratch")
+            owner: try folder.identity(), leaseSeconds: lease, rules: rules, poolShare: try settings.poolShare,
+            scratchFolder: "\(path)/scratch")
         self.folder = folder
         self.logger = logger
         tracing = try settings.makeTracing(service: "cohort-\(what)", instance: coordination.owner, logger: logger)
@@ -99,6 +101,17 @@ struct CommonParts {
 }
 
 extension Settings {
+    /// Of the machines that others share, what one account may hold at a time.
+    var poolShare: Double {
+        get throws {
+            guard let text = text("pool_share") else { return 0.5 }
+            guard let share = Double(text), (0...1).contains(share) else {
+                throw CohortError(.invalid, "COHORT_POOL_SHARE is '\(text.printable(max: 40))'; it must be a number from 0 to 1")
+            }
+            return share
+        }
+    }
+
     /// Of a peer's silence: servers give it up, coordinators no longer wait for it to answer.
     var deadAfter: Double { get throws { try seconds("dead_after", in: 0.5...86_400, default: 30) } }
 }

@@ -17,16 +17,18 @@ enum KnownServers {
 
     /// The server with the certificate that it may show. One that is new here is kept when nobody vouches for it, and said.
     /// - Parameter fingerprint: what its operator says that it is; another one is refused.
+    /// - Parameter asks: on a terminal, a person confirms a certificate that is new here and that nobody vouches for.
     /// - Parameter waiting: told once why the server cannot be asked yet, and it is tried until it can; nil: whoever asks it next is told.
     /// - Throws: ``CohortError`` `invalid` when the server shows another certificate than that.
     static func server(
-        _ text: String, fingerprint: String?, authorities: [NIOSSLCertificate], waiting: ((CohortError) -> Void)? = nil
+        _ text: String, fingerprint: String?, authorities: [NIOSSLCertificate], asks: Bool = false,
+        waiting: ((CohortError) -> Void)? = nil
     ) async throws -> ServerURL {
         var backoff = Backoff()
         var isNew = true
         while true {
             do {
-                return try await look(text, fingerprint: fingerprint, authorities: authorities, waits: waiting != nil)
+                return try await look(text, fingerprint: fingerprint, authorities: authorities, waits: waiting != nil, asks: asks)
             } catch let error as CohortError where error.code == .unavailable && waiting != nil {
                 if isNew { waiting?(error) }
                 isNew = false
@@ -36,7 +38,7 @@ enum KnownServers {
     }
 
     private static func look(
-        _ text: String, fingerprint: String?, authorities: [NIOSSLCertificate], waits: Bool
+        _ text: String, fingerprint: String?, authorities: [NIOSSLCertificate], waits: Bool, asks: Bool
     ) async throws -> ServerURL {
         var url = try ServerURL(text)
         let wanted = try fingerprint.map(digits)
@@ -70,14 +72,30 @@ enum KnownServers {
                 "the certificate of \(url) is none that this machine trusts, or has expired, or is another host's; COHORT_CA_FILE names the authority that has signed it"
             )
         }
+        if wanted == nil, asks, Terminal.asksForPasswords {
+            Terminal.hint(
+                "\(url) is new here, and its certificate is one of its own. Its fingerprint:\n\n    \(groups(found))\n\nCompare it with what the server's start has printed. Is it the same (yes/no)? "
+            )
+            guard readLine(strippingNewline: true)?.lowercased() == "yes" else {
+                throw CohortError(.invalid, "the certificate of \(url) was not confirmed: nothing was sent")
+            }
+        }
         known[url.place] = Entry(fingerprint: found, certificate: try pem(shown))
         try save(known)
-        if wanted == nil {
+        if wanted == nil, !(asks && Terminal.asksForPasswords) {
             Terminal.note(
                 "\(url) is new here and shows a certificate of its own, which is trusted from now on. Compare its fingerprint with what the server's start has said: \(found)"
             )
         }
         return url
+    }
+
+    /// In groups of four digits, eight to a line.
+    private static func groups(_ digits: String) -> String {
+        let digits = Array(digits)
+        let groups = stride(from: 0, to: digits.count, by: 4).map { String(digits[$0..<min($0 + 4, digits.count)]) }
+        return stride(from: 0, to: groups.count, by: 8).map { groups[$0..<min($0 + 8, groups.count)].joined(separator: " ") }
+            .joined(separator: "\n    ")
     }
 
     /// As people copy it: with colons, spaces, capitals.

@@ -12,13 +12,17 @@ struct ServerAssembly {
     private let coordinates: Bool
     var join: JoinOffer { configuration.join }
     var isTLS: Bool { configuration.tls != nil }
+    var basePath: String { configuration.basePath }
+    var signUp: SignUpRule { configuration.signUp }
+    /// The invitation code that this server has made for itself.
+    let ownInvitation: String?
 
     /// Flags are nil where they were not given. The data folder is this process's from here on.
     /// - Throws: ``CohortError`` for a setting that cannot be, or a folder that another server has.
     init(
         settings: Settings, host: String?, port: Int?, dataDirectory: String?,
         tls: (mode: String?, certificate: String?, key: String?) = (nil, nil, nil), behindProxy: Bool = false,
-        logger: Logger
+        insecureHTTP: Bool = false, logger: Logger
     ) async throws {
         let path = settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/server")
         coordinates = try settings.yesOrNo("coordinate", default: true)
@@ -45,7 +49,23 @@ struct ServerAssembly {
             throw CohortError(
                 .invalid, "COHORT_TLS_CERTIFICATE and COHORT_TLS_KEY go together: \(key == nil ? "the second" : "the first") is missing")
         }
-        configuration.join.isBehindProxy = try behindProxy || settings.yesOrNo("behind_proxy", default: false)
+        let isBehindProxy = try behindProxy || settings.yesOrNo("behind_proxy", default: false)
+        configuration.join.isBehindProxy = isBehindProxy
+        let isForAll = !Self.isLoopback(configuration.host)
+        guard
+            try !isForAll || mode == "auto" || certificate != nil || isBehindProxy || insecureHTTP
+                || settings.yesOrNo("insecure_http", default: false)
+        else {
+            throw CohortError(
+                .invalid,
+                "on \(configuration.host) passwords and data would cross the network unencrypted: say --tls auto, or set --tls-certificate and --tls-key, or put a proxy with TLS before it and say --behind-proxy; on a network that you trust, --insecure-http"
+            )
+        }
+        // A certificate of the server's own is none that browsers trust.
+        configuration.sendsHSTS = certificate != nil
+        configuration.basePath = try settings.basePath
+        configuration.machinesOfToken = try settings.whole("machines_per_token", in: 1...1_000_000, default: 1_000)
+        configuration.poolShare = try settings.poolShare
         configuration.join.archive = try Distribution.archive(given: settings.text("archive"))
         configuration.corsOrigin = settings.text("cors_origin")
         configuration.trustedProxies = try (settings.text("trusted_proxies") ?? "").split(separator: ",").map { text in
@@ -72,12 +92,18 @@ struct ServerAssembly {
             configuration.tls = (own.certificate, own.key)
             configuration.join.pins = (own.fingerprint, own.publicKeyPin)
         }
+        (configuration.signUp, ownInvitation) = try settings.signUpRule(isForAll: isForAll || isBehindProxy, dataFolder: path)
         self.configuration = configuration
+        if parts.isShared, ownInvitation != nil {
+            logger.notice("COHORT_INVITATION_CODES is not set: each server beside this one takes a code of its own for new accounts")
+        }
         if parts.isShared, configuration.jwtSecret == nil {
             logger.notice(
                 "COHORT_JWT_SECRET is not set: other servers and coordinators beside this one would not be believed, nor believe it")
         }
     }
+
+    static func isLoopback(_ host: String) -> Bool { host.hasPrefix("127.") || host == "::1" || host == "localhost" }
 
     /// Serves until SIGTERM or SIGINT. Started first: the coordinator; stopped first: the server.
     func run(onListening: @escaping @Sendable (_ host: String, _ port: Int) -> Void) async throws {

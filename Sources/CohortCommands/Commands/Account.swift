@@ -16,10 +16,19 @@ struct Signup: AsyncParsableCommand {
     var name: String?
     @Option(help: ArgumentHelp("Your password; better left out: it is then asked for, or read from standard input.", valueName: "secret"))
     var password: String?
+    @Option(help: "The code that whoever runs the server has given you; asked for where it is needed (COHORT_INVITATION).")
+    var invitation: String?
 
     func run() async throws {
+        let given = try await Settings(file: nil).text("invitation", flag: invitation)
         try await signIn(server: server, fingerprint: fingerprint, email: email, password: password, isNew: true) { client, password in
-            try await client.signup(email: email, password: password, name: name)
+            do {
+                return try await client.signup(email: email, password: password, name: name, invitation: given)
+            } catch let error as CohortError where error.code == .invitationRequired && given == nil && Terminal.asksForPasswords {
+                Terminal.hint("Invitation code: ")
+                guard let code = readLine(strippingNewline: true), !code.isEmpty else { throw error }
+                return try await client.signup(email: email, password: password, name: name, invitation: code)
+            }
         }
     }
 }
@@ -43,13 +52,48 @@ struct Login: AsyncParsableCommand {
     }
 }
 
-struct Logout: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Forget the sign-in on this machine.")
+struct Logout: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Sign out on this machine.")
 
-    func run() throws {
-        let server = try? Credentials.load().server  // One that has expired or is damaged goes as well.
+    func run() async throws {
+        let credentials = try? Credentials.load()  // One that has expired or is damaged goes as well.
         guard try Credentials.remove() else { return Terminal.say("nobody was signed in") }
-        Terminal.say("signed out\(server.map { " of \($0)" } ?? "")")
+        if let credentials {
+            do {
+                try await withClient(server: credentials.server, token: credentials.accessToken) { try await $0.signout() }
+            } catch let error as CohortError where error.code != .unauthenticated {
+                Terminal.note(
+                    "the server was not told (\(error.message)): there the sign-in holds until \(Figure.time(credentials.expiresAt))")
+            } catch is CohortError {}  // It holds no more.
+        }
+        Terminal.say("signed out\(credentials.map { " of \($0.server)" } ?? "")")
+    }
+}
+
+struct SignIns: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "signins", abstract: "List or end your sign-ins.")
+
+    @OptionGroup var connection: ConnectionOptions
+    @Option(help: ArgumentHelp("End the sign-in with this id.", valueName: "id"))
+    var end: String?
+
+    func run() async throws {
+        try await signedIn(connection) { client in
+            if let end {
+                try await client.endSignIn(id: end)
+                return Terminal.say("ended")
+            }
+            let signIns = try await client.signIns()
+            if connection.json { return try Terminal.say(json: signIns) }
+            var table = TextTable(header: ["id", "program", "network", "since", ""])
+            for signIn in signIns {
+                table.rows.append([
+                    signIn.id, signIn.client.printable(max: 60), signIn.network, Figure.time(signIn.createdAt),
+                    signIn.current ? "this one" : "",
+                ])
+            }
+            Terminal.say(table.text)
+        }
     }
 }
 
@@ -82,6 +126,9 @@ private func signIn(
     let settings = try await Settings(file: nil)
     let url = settings.text("server", flag: server, default: "http://127.0.0.1:8080")
     if isNew, !email.contains("@") { throw CohortError(.invalid, "--email is '\(email.printable(max: 60))', which is no e-mail address") }
+    // A server that is new here is confirmed before a password is typed, let alone sent.
+    _ = try await KnownServers.server(
+        url, fingerprint: settings.text("fingerprint", flag: fingerprint), authorities: settings.authorities, asks: true)
     let password = try password ?? (isNew ? newPassword("Password for \(email): ") : oldPassword("Password for \(email): "))
     try await withClient(server: url, token: nil, fingerprint: fingerprint) { client in
         let token = try await call(client, password)

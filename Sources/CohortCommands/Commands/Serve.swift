@@ -38,52 +38,52 @@ struct Serve: AsyncParsableCommand {
     @Flag(name: .customLong("behind-proxy"), help: "A proxy before it speaks TLS (COHORT_BEHIND_PROXY).")
     var behindProxy = false
 
+    @Flag(name: .customLong("insecure-http"), help: "Serve others without TLS, on a network that you trust (COHORT_INSECURE_HTTP).")
+    var insecureHTTP = false
+
     func run() async throws {
         let settings = try await common.settings()
         let logger = try common.logger(settings, label: "cohort.serve")
         let assembly = try await ServerAssembly(
             settings: settings, host: host, port: port, dataDirectory: dataDir, tls: (tls, tlsCertificate, tlsKey),
-            behindProxy: behindProxy,
-            logger: logger)
-        let isBehindProxy = assembly.join.isBehindProxy
+            behindProxy: behindProxy, insecureHTTP: insecureHTTP, logger: logger)
         let scheme = assembly.isTLS ? "https" : "http"
         try await assembly.run { host, port in
             Terminal.say("listening on \(scheme)://\(Self.part(host)):\(port)")
             if let pins = assembly.join.pins {
                 Terminal.say("certificate fingerprint \(pins.certificate)\npublic key sha256//\(pins.publicKey)")
             }
-            let others = Self.isLoopback(host) ? [] : Self.addresses(of: host)
-            if Terminal.isInteractive { Terminal.say(Self.next(scheme, port: port, others: others, assembly.join)) }
-            if !others.isEmpty, !isBehindProxy, scheme == "http" {
-                Terminal.complain(
-                    "passwords and data cross the network unencrypted: say --tls auto, set --tls-certificate and --tls-key, or put a proxy with TLS before it (and say --behind-proxy), or use it on a network that you trust",
-                    prefix: "warning: ")
+            if let code = assembly.ownInvitation { Terminal.say("invitation code \(code)") }
+            let others = ServerAssembly.isLoopback(host) ? [] : Self.addresses(of: host)
+            if Terminal.isInteractive { Terminal.say(Self.next(scheme, port: port, others: others, assembly)) }
+            if !others.isEmpty, !assembly.join.isBehindProxy, scheme == "http" {
+                Terminal.complain("passwords and data cross the network unencrypted", prefix: "warning: ")
             }
         }
     }
 
     private static func part(_ host: String) -> String { host.contains(":") ? "[\(host)]" : host }
 
-    private static func isLoopback(_ host: String) -> Bool { host.hasPrefix("127.") || host == "::1" || host == "localhost" }
-
     /// By which other machines reach it.
     private static func addresses(of host: String) -> [String] {
         guard host == "0.0.0.0" || host == "::" else { return [host] }
         let all = (try? System.enumerateDevices())?.compactMap { $0.address?.ipAddress } ?? []
         // Addresses of one link alone are not to be typed anywhere.
-        return all.filter { !isLoopback($0) && !$0.lowercased().hasPrefix("fe80:") && (host == "::" || !$0.contains(":")) }
+        return all.filter { !ServerAssembly.isLoopback($0) && !$0.lowercased().hasPrefix("fe80:") && (host == "::" || !$0.contains(":")) }
     }
 
-    private static func next(_ scheme: String, port: Int, others: [String], _ join: JoinOffer) -> String {
-        let own = "\(scheme)://127.0.0.1:\(port)"
-        let theirs = others.first.map { "\(scheme)://\(part($0)):\(port)" } ?? own
+    private static func next(_ scheme: String, port: Int, others: [String], _ assembly: ServerAssembly) -> String {
+        let join = assembly.join
+        let own = "\(scheme)://127.0.0.1:\(port)\(assembly.basePath)"
+        let theirs = others.first.map { "\(scheme)://\(part($0)):\(port)\(assembly.basePath)" } ?? own
+        let invitation = if case .invited = assembly.signUp { " --invitation \(assembly.ownInvitation ?? "CODE")" } else { "" }
         let fingerprint = join.pins.map { " --fingerprint \($0.certificate)" } ?? ""
         let pinned = join.pins.map { " --insecure --pinnedpubkey 'sha256//\($0.publicKey)'" } ?? ""
         let installing = join.archive == nil ? "" : "\nwithout Cohort on it:  curl -fsS\(pinned) \(theirs)/join | sh -s -- TOKEN"
         return """
 
             In a browser:      \(own)
-            An account:        cohort signup --server \(own) --email you@example.org
+            An account:        cohort signup --server \(own) --email you@example.org\(invitation)
             A join token:      cohort token
             Join a machine:    cohort peer --server \(theirs)\(fingerprint) --token TOKEN\(others.isEmpty ? "   (this machine alone: --host 0.0.0.0 lets others in)" : "")\(installing)
             Train:             cohort train data.csv --peers all

@@ -6,10 +6,13 @@ extension API {
         public var email: String
         public var password: String
         public var name: String?
-        public init(email: String, password: String, name: String?) {
+        /// Needed where sign-up is by invitation.
+        public var invitation: String?
+        public init(email: String, password: String, name: String?, invitation: String? = nil) {
             self.email = email
             self.password = password
             self.name = name
+            self.invitation = invitation
         }
     }
 
@@ -61,6 +64,28 @@ extension API {
             email = user.email
             name = user.name
             createdAt = user.createdAt
+        }
+    }
+
+    /// One of one's sign-ins.
+    public struct SignInView: Codable, Sendable {
+        public var id: String
+        /// What signed in, as its `User-Agent` says.
+        public var client: String
+        /// The network that it came from.
+        public var network: String
+        public var createdAt: Date
+        public var expiresAt: Date
+        /// Whether the request that lists it was made with it.
+        public var current: Bool
+
+        public init(_ signIn: SignIn, current: Bool) {
+            id = signIn.id
+            client = signIn.client
+            network = signIn.network
+            createdAt = signIn.createdAt
+            expiresAt = signIn.expiresAt
+            self.current = current
         }
     }
 

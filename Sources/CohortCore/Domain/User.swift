@@ -43,5 +43,30 @@ public struct JoinToken: Codable, Hashable, Sendable, Identifiable {
     }
 }
 
+/// One sign-in of a person: in one browser, or on one machine. Its access token names this record, and holds as long as the record is there.
+public struct SignIn: Codable, Hashable, Sendable, Identifiable {
+    public let id: String
+    public var userId: String
+    /// What signed in, as its `User-Agent` says, at most ``clientLength`` printable characters.
+    public var client: String
+    /// The network that it came from, such as `192.0.2.0`.
+    public var network: String
+    public var createdAt: Date
+    public var expiresAt: Date
+
+    public static let clientLength = 160
+    /// Sign-ins of one user that are kept; the oldest end with the ones beyond.
+    public static let mostOfUser = 200
+
+    public init(id: String, userId: String, client: String, network: String, createdAt: Date, expiresAt: Date) {
+        self.id = id
+        self.userId = userId
+        self.client = client
+        self.network = network
+        self.createdAt = createdAt
+        self.expiresAt = expiresAt
+    }
+}
+
 /// Identifiers of users, peers, sessions, tokens: random UUIDs, lowercased.
 public func newIdentifier() -> String { UUID().uuidString.lowercased() }

@@ -17,13 +17,25 @@ public protocol UserDocuments: Sendable {
     /// - Parameter hash: bcrypt's.
     /// - Returns: false when there is no such user.
     func setPassword(userId: String, hash: String, at date: Date) async throws -> Bool
-    /// Removes the user and the user's join tokens. Idempotent.
+    /// Removes the user, the user's join tokens and sign-ins. Idempotent.
     func deleteUser(id: String) async throws
     func insert(_ token: JoinToken) async throws
     func joinToken(id: String) async throws -> JoinToken?
     func joinTokens(userId: String) async throws -> [JoinToken]
     /// - Returns: false when there is none of this user's with the id.
     func revokeJoinToken(id: String, userId: String, at date: Date) async throws -> Bool
+    /// Keeps the user's newest ``SignIn/mostOfUser`` sign-ins; those beyond are removed.
+    /// - Throws: ``CohortError`` `conflict` when there is one with the id.
+    func insert(_ signIn: SignIn) async throws
+    func signIn(id: String) async throws -> SignIn?
+    /// Newest first.
+    func signIns(userId: String) async throws -> [SignIn]
+    /// - Returns: false when there is none of this user's with the id.
+    func deleteSignIn(id: String, userId: String) async throws -> Bool
+    /// Removes all sign-ins of a user. Idempotent.
+    func deleteSignIns(userId: String) async throws
+    /// Removes the sign-ins of all users that have expired by `date`. Idempotent.
+    func deleteSignIns(expiredBy date: Date) async throws
 }
 
 public protocol PeerDocuments: Sendable {
@@ -37,6 +49,10 @@ public protocol PeerDocuments: Sendable {
     func peers() async throws -> [Peer]
     /// Those that are locked to the session.
     func peers(ofSession sessionId: String) async throws -> [Peer]
+    /// Who has the name or, with a number behind it, one made from it (`lab-pc`, `lab-pc-2`, …), in no order.
+    func peers(named name: String) async throws -> [NamedPeer]
+    /// How many peers of the join token are not OFFLINE.
+    func livingPeers(tokenId: String) async throws -> Int
     /// ONLINE, and locked to no session.
     func availablePeers() async throws -> [Peer]
     /// Frees peers whose session is over and has freed its peers, or is not there: whom a crash has left locked.
@@ -55,6 +71,32 @@ public protocol PeerDocuments: Sendable {
     /// - Parameter hasLeft: it said goodbye.
     func setOffline(peerId: String, registration: Int?, hasLeft: Bool) async throws
     func deletePeer(id: String) async throws
+    /// Deletes the peers that are OFFLINE, locked to no session and were last seen before `date`.
+    /// - Returns: how many there were.
+    func deletePeers(unseenSince date: Date) async throws -> Int
+}
+
+/// A peer's name, and whether it is still in use.
+public struct NamedPeer: Codable, Hashable, Sendable {
+    public var id: String
+    public var name: String
+    public var status: PeerStatus
+    public var lastSeen: Date
+
+    public init(id: String, name: String, status: PeerStatus, lastSeen: Date) {
+        self.id = id
+        self.name = name
+        self.status = status
+        self.lastSeen = lastSeen
+    }
+
+    /// Whether `name` is `base`, or `base`, a hyphen and a number of at most nine digits.
+    public static func isMade(_ name: String, from base: String) -> Bool {
+        guard name != base else { return true }
+        guard name.hasPrefix("\(base)-") else { return false }
+        let number = name.dropFirst(base.count + 1)
+        return (1...9).contains(number.count) && number.allSatisfy { $0.isASCII && $0.isNumber }
+    }
 }
 
 public struct PeerBeat: Hashable, Sendable {

@@ -309,6 +309,15 @@ extension SessionMachine {
                 &step)
             return conclude(best.weights, best.validation ?? Metrics(loss: nil, samples: 0), &step)
         }
+        if runTime(now) >= rules.longestRun, !isEvaluation {
+            notify(.note, "\(longestRunWords): it ends after round \(closed + 1) of \(session.settings.rounds)", now, &step)
+            if !strategy.trainsOwnModels, let best = session.best {
+                return conclude(best.weights, best.validation ?? Metrics(loss: nil, samples: 0), &step)
+            }
+            // What follows measures the model that there is.
+            session.settings.rounds = session.round
+            change(true)
+        }
         let living = session.peers.count(where: \.isAlive)
         if living < session.settings.peers, !isEvaluation { step.effects.append(.claim(session.settings.peers - living)) }
     }

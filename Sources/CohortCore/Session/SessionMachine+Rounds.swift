@@ -5,9 +5,20 @@ extension SessionMachine {
     /// Begins, closes and ends what is due.
     mutating func advance(_ now: Moment, _ step: inout Step) {
         guard session.status == .running, !isBusy else { return }
+        // Its peers were asked to answer in time; those that do not hold nobody for longer.
+        if runTime(now) >= rules.longestRun + max(60, rules.longestRun / 10) {
+            return end(.failed, "\(longestRunWords), and its round \(session.round + 1) did not end", now, &step)
+        }
         leaveBehindLoaders(now, &step)
         if session.roundStartedAt != nil { closeIfDue(now, &step) }
         if session.status == .running, !isBusy, session.roundStartedAt == nil { beginIfPossible(now, &step) }
+    }
+
+    /// Seconds since training began, by the clock that the document keeps: other coordinators go on counting.
+    func runTime(_ now: Moment) -> Double { session.startedAt.map { now.date.timeIntervalSince($0) } ?? 0 }
+
+    var longestRunWords: String {
+        "the session has trained for \(Int(rules.longestRun)) s, the most that this server allows (COHORT_LONGEST_RUN)"
     }
 
     /// The last step: the model is measured on the held-out rows.

@@ -44,11 +44,13 @@ extension SessionMachine {
         return nil
     }
 
-    /// Seconds after which a peer should answer with what it has, so that one slow machine does not hold the others up; nil before there is
-    /// a median.
-    public var timeLimit: Double? {
-        guard strategy.leavesOutLate, session.round > 0, let median = deadline.median else { return nil }
-        return max(rules.roundGrace, 2 * median)
+    /// Seconds after which a peer should answer with what it has, so that one slow machine does not hold the others up, nor a session its
+    /// peers; nil where neither is to be feared.
+    public func timeLimit(at now: Moment) -> Double? {
+        var limit: Double?
+        if strategy.leavesOutLate, session.round > 0, let median = deadline.median { limit = max(rules.roundGrace, 2 * median) }
+        guard rules.longestRun < .infinity, !isEvaluation else { return limit }
+        return min(limit ?? .infinity, max(rules.longestRun - runTime(now), rules.roundGrace))
     }
 
     /// Seconds within which a peer must give a sign of work; half of its patience, so that a slow network does no harm.

@@ -53,8 +53,14 @@ public struct SessionMachine: Sendable {
         public var roundGrace: Double
         /// Seconds; the shortest time without a sign of work after which a peer is left out.
         public var progressWait: Double
+        /// Seconds that a session may train: then it ends with the best weights so far.
+        public var longestRun: Double
 
-        public init(enableWait: Double = 30, peerWait: Double = 60, roundGrace: Double = 5, progressWait: Double = 60) {
+        public init(
+            enableWait: Double = 30, peerWait: Double = 60, roundGrace: Double = 5, progressWait: Double = 60,
+            longestRun: Double = .infinity
+        ) {
+            self.longestRun = longestRun
             self.enableWait = enableWait
             self.peerWait = peerWait
             self.roundGrace = roundGrace

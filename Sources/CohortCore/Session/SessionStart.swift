@@ -5,12 +5,27 @@ import FoundationEssentials
 public struct SessionStart: Sendable {
     private let documents: any Documents
     private let time: any TimeSource
-    private let maxSilence: Double
+    private let share: PoolShare
+    private let hearing: Hearing?
 
-    /// - Parameter maxSilence: seconds; a peer that was not heard of for longer is not claimed, although it is not given up yet, as after a restart of
-    ///   the server.
-    public init(documents: any Documents, time: any TimeSource, maxSilence: Double = .infinity) {
-        self.maxSilence = maxSilence
+    /// Which peers were heard of since the server started: the others may be gone, although nobody has given them up yet.
+    public struct Hearing: Sendable {
+        let isHeard: @Sendable (Peer) -> Bool
+        /// Monotonic seconds; until then, whoever is there may still be heard.
+        let until: Double
+
+        public init(until: Double, isHeard: @escaping @Sendable (Peer) -> Bool) {
+            self.isHeard = isHeard
+            self.until = until
+        }
+    }
+
+    /// - Parameters:
+    ///   - poolShare: see ``PoolShare``.
+    ///   - hearing: nil: every peer that is ONLINE can be claimed.
+    public init(documents: any Documents, time: any TimeSource, poolShare: Double = 1, hearing: Hearing? = nil) {
+        share = PoolShare(poolShare, documents: documents)
+        self.hearing = hearing
         self.documents = documents
         self.time = time
     }
@@ -87,10 +102,17 @@ public struct SessionStart: Sendable {
         let deadline = time.monotonic + Self.patience
         while true {
             let free = try await candidates(settings, ownerId, isModule).count
-            // Whose session has ended, which its owner has seen, is free in a moment.
-            if free < settings.peers, time.monotonic < deadline, try await anyIsBeingFreed(settings, ownerId, isModule) {
-                try await time.sleep(seconds: Self.interval)
-                continue
+            if free < settings.peers {
+                // Whose session has ended, which its owner has seen, is free in a moment; and after a start of the server, whoever is there is heard.
+                var isWaiting = false
+                if time.monotonic < deadline { isWaiting = try await anyIsBeingFreed(settings, ownerId, isModule) }
+                if !isWaiting, let hearing, time.monotonic < hearing.until {
+                    isWaiting = try await available(settings, ownerId, isModule).contains { !hearing.isHeard($0) }
+                }
+                if isWaiting {
+                    try await time.sleep(seconds: Self.interval)
+                    continue
+                }
             }
             try await enough(settings, free, ownerId, isModule)
             return free
@@ -127,17 +149,26 @@ public struct SessionStart: Sendable {
         )
     }
 
-    /// Those that the settings name first, then the user's own, then the fastest.
+    /// Those that the settings name first, then the user's own, then the fastest; of other people's as many as the account may use.
     private func candidates(_ settings: SessionSettings, _ owner: String, _ isModule: Bool) async throws -> [Peer] {
-        let now = time.date
-        return try await documents.availablePeers().filter {
-            $0.canTrain(settings, ownerId: owner, isModule: isModule) && now.timeIntervalSince($0.lastSeen) <= maxSilence
-        }.sorted { a, b in
+        let free = try await available(settings, owner, isModule).filter { hearing?.isHeard($0) ?? true }.sorted { a, b in
             let (isNamed, isOtherNamed) = (settings.names(a), settings.names(b))
             guard isNamed == isOtherNamed else { return isNamed }
             let (mine, others) = (a.ownerId == owner, b.ownerId == owner)
             return mine == others ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : mine
         }
+        guard free.contains(where: { $0.ownerId != owner }) else { return free }
+        var lent = try await share.left(ownerId: owner, pool: settings.pool ?? .mine)
+        return free.filter { peer in
+            guard peer.ownerId != owner else { return true }
+            lent -= 1
+            return lent >= 0
+        }
+    }
+
+    /// ONLINE, free, and allowed to train for the session.
+    private func available(_ settings: SessionSettings, _ owner: String, _ isModule: Bool) async throws -> [Peer] {
+        try await documents.availablePeers().filter { $0.canTrain(settings, ownerId: owner, isModule: isModule) }
     }
 
     private func enough(_ settings: SessionSettings, _ there: Int, _ ownerId: String, _ isModule: Bool) async throws {
@@ -145,6 +176,7 @@ public struct SessionStart: Sendable {
         guard there < count else { return }
         let busy = try await busy(settings, ownerId, isModule)
         var others = settings.pool == .everyone ? "" : ". Only your own count, unless the session says pool=everyone"
+        if settings.pool == .everyone, let words = try await share.words(ownerId: ownerId) { others += "; \(words)" }
         if isModule {
             others +=
                 ". It trains a module: only peers with the torch engine count (cohort peer --engine torch), and of other people's those that were started with --allow-models everyone"

@@ -8,6 +8,8 @@ import Synchronization
 struct Caller: Sendable {
     /// The user; for a peer the owner of its join token.
     var userId: String
+    /// A person's sign-in.
+    var signInId: String?
     /// A peer's join token.
     var tokenId: String?
     /// A registered machine, and its registration's number.
@@ -19,14 +21,20 @@ final class Authenticator: Sendable {
     let tokens: Tokens
     private let documents: any Documents
     private let time: any TimeSource
-    /// Join tokens found good, and until when that is believed. Another server's revocation is seen within that time; this one's at once.
+    private let web: WebSession
+    /// Join tokens and sign-ins found good, and until when that is believed. What another server ends is seen within that time; what this one
+    /// ends, at once.
     private let good = Mutex<[String: ContinuousClock.Instant]>([:])
+    /// Requests, by the credential that they are made with.
+    private let requests: RateLimiter
     private static let believed = Duration.seconds(30)
     /// When users changed their passwords, and until when that is believed.
     private let changes = Mutex<[String: (at: Date?, until: ContinuousClock.Instant)]>([:])
 
-    init(tokens: Tokens, documents: any Documents, time: any TimeSource) {
+    init(tokens: Tokens, documents: any Documents, time: any TimeSource, web: WebSession, requests: RateLimiter) {
+        self.requests = requests
         self.tokens = tokens
+        self.web = web
         self.time = time
         self.documents = documents
     }
@@ -35,12 +43,19 @@ final class Authenticator: Sendable {
     func caller(of request: Request, scope: Claims.Scope) async throws -> Caller {
         do {
             let claims = try await tokens.claims(of: try bearer(request, scope), now: time.date)
+            if let wait = requests.take(claims.peer ?? claims.jti ?? claims.sub) { throw AuthRoutes.tooMany("requests", wait) }
             guard claims.scope == scope else {
                 throw CohortError(.forbidden, Self.wrong(claims.scope, for: scope))
             }
-            if let id = claims.jti { try await checkGood(joinToken: id) }
-            if claims.scope == .user { try await checkNotOutdated(claims) }
-            var caller = Caller(userId: claims.sub, tokenId: claims.jti)
+            var caller = Caller(userId: claims.sub)
+            if scope == .user {
+                try await checkNotOutdated(claims)
+                if let id = claims.jti { try await checkGood(signIn: id, of: claims.sub) }
+                caller.signInId = claims.jti
+            } else {
+                if let id = claims.jti { try await checkGood(joinToken: id) }
+                caller.tokenId = claims.jti
+            }
             if let peer = claims.peer, let registration = claims.registration { caller.peer = (peer, registration) }
             return caller
         } catch let error as CohortError where error.code == .unauthenticated {
@@ -59,21 +74,30 @@ final class Authenticator: Sendable {
         }
     }
 
+    /// The sign-in that a browser's cookie names, ended or not; nil: none of this server's.
+    func signIn(of request: Request) async -> (id: String, userId: String)? {
+        // What is not this server's own is nobody's sign-in.
+        guard let token = web.token(request), let claims = try? await tokens.claims(of: token, now: time.date),
+            claims.scope == .user, let id = claims.jti
+        else { return nil }
+        return (id, claims.sub)
+    }
+
     /// Whether this is a credential of the peer, of whichever of its registrations.
     func isCredential(_ token: String, ofPeer id: String, ownerId: String) async -> Bool {
         guard let claims = try? await tokens.claims(of: token, now: time.date) else { return false }
         return claims.scope == .machine && claims.peer == id && claims.sub == ownerId
     }
 
-    /// To be called when a join token is revoked.
+    /// To be called when a join token is revoked, or a sign-in ended.
     func forget(tokenId: String) { good.withLock { $0[tokenId] = nil } }
 
     /// Of a person in a browser the cookie; what changes something must come from our own pages.
     private func bearer(_ request: Request, _ scope: Claims.Scope) throws -> String {
         guard let header = request.headers[.authorization] else {
-            if scope == .user, let token = WebSession.token(request) {
+            if scope == .user, let token = web.token(request) {
                 if request.method != .get, request.method != .head {
-                    try WebSession.check(request, sent: HTTPField.Name(WebSession.csrfHeader).flatMap { request.headers[$0] })
+                    try web.check(request, sent: HTTPField.Name(WebSession.csrfHeader).flatMap { request.headers[$0] })
                 }
                 return token
             }
@@ -108,6 +132,25 @@ final class Authenticator: Sendable {
         }
     }
 
+    /// - Throws: ``CohortError`` `unauthenticated` for a sign-in that was ended.
+    private func checkGood(signIn id: String, of userId: String) async throws {
+        if let until = good.withLock({ $0[id] }), .now < until { return }
+        if try await documents.signIn(id: id)?.userId != userId {
+            // A deleted account's sign-ins are gone with it; what such a token may do is for the routes.
+            guard try await documents.user(id: userId) == nil else {
+                throw CohortError(.unauthenticated, "this sign-in was ended: sign in again")
+            }
+        }
+        believe(id, for: Self.believed)
+    }
+
+    private func believe(_ id: String, for duration: Duration) {
+        good.withLock { good in
+            if good.count >= 10_000 { good.removeAll() }
+            good[id] = .now + duration
+        }
+    }
+
     /// - Throws: ``CohortError`` `unauthenticated` for a join token that was revoked, has expired, or is gone with its account.
     func checkGood(joinToken id: String) async throws {
         if let until = good.withLock({ $0[id] }), .now < until { return }
@@ -120,9 +163,6 @@ final class Authenticator: Sendable {
             guard left > 0 else { throw CohortError(.unauthenticated, "this join token has expired: ask its owner for another") }
             believed = min(believed, .seconds(left))
         }
-        good.withLock { [believed] good in
-            if good.count >= 10_000 { good.removeAll() }
-            good[id] = .now + believed
-        }
+        believe(id, for: believed)
     }
 }

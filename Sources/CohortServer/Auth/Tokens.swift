@@ -21,7 +21,7 @@ struct Claims: JWTPayload, Hashable {
     var iat: Double
     /// Seconds since 1970; only a join token may have none.
     var exp: Double?
-    /// The record of the join token; a machine's too, so that it ends with it.
+    /// The record of the sign-in or of the join token; a machine's is that of its join token, with which it ends.
     var jti: String?
     /// A machine's id and the number of its registration.
     var peer: String?
@@ -75,7 +75,7 @@ final class Tokens: Sendable {
             let claims = try await keys.verify(token, as: Claims.self)
             let isWhole =
                 switch claims.scope {
-                case .user: claims.exp != nil
+                case .user: claims.exp != nil && claims.jti != nil
                 case .peer: claims.jti != nil
                 case .machine: claims.jti != nil && claims.peer != nil && claims.registration != nil
                 }

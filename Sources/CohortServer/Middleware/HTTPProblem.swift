@@ -43,7 +43,7 @@ extension CohortError.Code {
         switch self {
         case .invalid, .notEnoughPeers: .badRequest
         case .unauthenticated: .unauthorized
-        case .forbidden: .forbidden
+        case .forbidden, .invitationRequired: .forbidden
         case .notFound: .notFound
         case .conflict: .conflict
         case .tooLarge: .contentTooLarge

@@ -6,6 +6,7 @@ import Tracing
 /// Counts, logs and traces what was asked: each request at debug, what went wrong on the server's side at error.
 struct RequestMiddleware: RouterMiddleware {
     let metrics: ServerMetrics
+    let sendsHSTS: Bool
 
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {
         let start = ContinuousClock.now
@@ -17,6 +18,7 @@ struct RequestMiddleware: RouterMiddleware {
         if request.headers[.authorization] != nil || request.uri.path.hasPrefix("/auth/"), response.headers[.cacheControl] == nil {
             response.headers[.cacheControl] = "no-store"
         }
+        if sendsHSTS { response.headers[.strictTransportSecurity] = "max-age=31536000" }
         let duration = ContinuousClock.now - start
         metrics.answered(
             method: request.method.rawValue, route: context.endpointPath ?? "NotFound", status: response.status.code, in: duration)

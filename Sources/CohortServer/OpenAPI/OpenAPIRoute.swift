@@ -123,7 +123,7 @@ extension Operation {
         let access =
             switch route.access {
             case .open, .link, .page: [Int]()
-            case .user, .peer, .machine: [401, 403]
+            case .user, .peer, .machine: [401, 403, 429]
             }
         // Of each route: a query that means nothing, HTTP that is none, a server that stops.
         for status in Set(problems + access + (body == nil ? [] : [413]) + [400, 408, 500, 503]) {

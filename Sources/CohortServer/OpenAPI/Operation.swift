@@ -68,8 +68,11 @@ struct Operation: Sendable {
 
     /// By method and path, as the table of routes has them.
     static let all: [String: Operation] = [
-        "POST /auth/signup": Operation("sign_up", "accounts", json: "Signup", answer("AccessToken", 201), problems: [400, 409]),
+        "POST /auth/signup": Operation("sign_up", "accounts", json: "Signup", answer("AccessToken", 201), problems: [400, 403, 409]),
         "POST /auth/signin": Operation("sign_in", "accounts", json: "Signin", answer("AccessToken"), problems: [400, 401, 429]),
+        "POST /auth/signout": Operation("sign_out", "accounts", nothing, problems: []),
+        "GET /auth/signins": Operation("list_sign_ins", "accounts", list(of: "SignIn")),
+        "DELETE /auth/signins/{id}": Operation("end_sign_in", "accounts", nothing, problems: [404]),
         "DELETE /auth/me": Operation(
             "delete_account", "accounts", json: "Confirmation", nothing, problems: [400, 403, 429, 503]),
         "POST /auth/password": Operation(

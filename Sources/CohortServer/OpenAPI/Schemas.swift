@@ -10,12 +10,20 @@ extension Schema {
             "type": text, "title": text, "status": whole, "detail": text.about("What was wrong, where, and what would be right."),
             "code": one(of: [
                 "invalid", "unauthenticated", "forbidden", "not_found", "conflict", "too_large", "unavailable",
-                "not_enough_peers", "storage_full", "internal",
+                "not_enough_peers", "invitation_required", "storage_full", "internal",
             ]),
         ]).about("RFC 9457."),
         "Signup": record(
-            ["email": text(3...254).example(.text("ada@example.org")), "password": text(8...72)], optional: ["name": text(1...64).orNull]
+            ["email": text(3...254).example(.text("ada@example.org")), "password": text(8...72)],
+            optional: [
+                "name": text(1...64).orNull,
+                "invitation": text.orNull.about("A code; needed where the server takes new accounts by invitation alone."),
+            ]
         ).closed,
+        "SignIn": record([
+            "id": text, "client": text.about("What signed in, as its User-Agent says."), "network": text, "created_at": date,
+            "expires_at": date, "current": flag.about("Whether this request was made with it."),
+        ]),
         "Signin": record(["email": text(1...254), "password": text]).closed,
         "NewPassword": record(["password": text.about("The one until now."), "new_password": text(8...72)]).closed,
         "Confirmation": record(["password": text.about("The current one.")]).closed,

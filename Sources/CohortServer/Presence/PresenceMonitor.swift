@@ -18,10 +18,13 @@ final class PresenceMonitor: Service {
         var isGivenUp = false
         var isWritten = true
         var isSuspected = false
+        /// Since this server started, here or by what another one wrote.
+        var isHeard: Bool
         /// When it was last seen, as its document says.
         var stored: Date
 
-        init(_ peer: Peer, at now: Double) {
+        init(_ peer: Peer, at now: Double, isHeard: Bool = true) {
+            self.isHeard = isHeard
             registration = peer.registration
             ownerId = peer.ownerId
             last = now
@@ -38,8 +41,14 @@ final class PresenceMonitor: Service {
     private let suspectAfter: Double
     private let deadAfter: Double
     private let lookedAt: Mutex<Double>
+    private let startedAt: Double
+    private let isSeeded = Mutex(false)
+    /// Seconds in which every peer that is there beats, or finds that it must register again.
+    private let hearingTime: Double
     /// When peers of other servers were looked for.
     private let searchedAt: Mutex<Double>
+    /// When the documents were last cleared of what is over.
+    private let clearedAt: Mutex<Double>
     private let logger: Logger
     private let seen = Mutex<[String: Seen]>([:])
 
@@ -55,7 +64,10 @@ final class PresenceMonitor: Service {
         suspectAfter = configuration.suspectAfter
         deadAfter = configuration.deadAfter
         lookedAt = Mutex(time.monotonic)
+        startedAt = time.monotonic
+        hearingTime = min(2 * configuration.heartbeatInterval + 2, configuration.deadAfter)
         searchedAt = Mutex(time.monotonic)
+        clearedAt = Mutex(-.infinity)
         self.logger = logger
     }
 
@@ -79,8 +91,17 @@ final class PresenceMonitor: Service {
             known.last = time.monotonic
             known.isWritten = false
             known.isSuspected = false
+            known.isHeard = true
             seen[peerId] = known
             return true
+        }
+    }
+
+    /// Which peers were heard of since this server started.
+    var hearing: SessionStart.Hearing {
+        SessionStart.Hearing(until: startedAt + hearingTime) { [self] peer in
+            // One that this server does not know may have registered at another.
+            seen.withLock { $0[peer.id]?.isHeard } ?? (isShared && isSeeded.withLock { $0 })
         }
     }
 
@@ -123,18 +144,24 @@ final class PresenceMonitor: Service {
         }
     }
 
-    func run() async throws {
-        // Everybody gets a fresh grace: it was the server that was away.
+    /// Everybody gets a fresh grace: it was the server that was away.
+    func seed() async throws {
         for peer in try await documents.peers() where peer.status != .offline {
             seen.withLock { seen in
-                if seen[peer.id] == nil { seen[peer.id] = Seen(peer, at: time.monotonic) }
+                if seen[peer.id] == nil { seen[peer.id] = Seen(peer, at: time.monotonic, isHeard: false) }
             }
         }
+        isSeeded.withLock { $0 = true }
+    }
+
+    func run() async throws {
+        try await seed()
         let interval = min(max(deadAfter / 10, 0.1), 2)
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
                 try? await self.time.sleep(seconds: interval)  // Cancelled: the loop ends.
                 await self.look(every: interval)
+                await self.clearDocuments()
             }
         }
     }
@@ -201,6 +228,27 @@ final class PresenceMonitor: Service {
             logger.error("the peers' presence cannot be stored: \(error)")
         }
         if !dead.isEmpty { await runner.peersChanged() }
+    }
+
+    /// Seconds after which a peer that is OFFLINE is forgotten.
+    private static let keptOffline = 30 * 86_400.0
+
+    /// Once an hour: sign-ins that have expired, and machines that have been gone for 30 days.
+    func clearDocuments() async {
+        let now = time.monotonic
+        let isDue = clearedAt.withLock { cleared in
+            guard now - cleared >= 3_600 else { return false }
+            cleared = now
+            return true
+        }
+        guard isDue else { return }
+        do {
+            try await documents.deleteSignIns(expiredBy: time.date)
+            let gone = try await documents.deletePeers(unseenSince: time.date.addingTimeInterval(-Self.keptOffline))
+            if gone > 0 { logger.notice("forgot \(gone) machines that have been offline for 30 days") }
+        } catch {
+            logger.warning("what has expired cannot be removed from the documents now, and is tried again in an hour: \(error)")
+        }
     }
 
     /// What other servers have written of peers that are silent here, and of those that are not known here.

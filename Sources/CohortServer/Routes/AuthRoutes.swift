@@ -13,6 +13,7 @@ struct AuthRoutes: Sendable {
     /// Sign-ups, by network.
     let signUps: RateLimiter
     let clients: ClientAddress
+    let signUpRule: SignUpRule
     let deletion: AccountDeletion
     let tokenLifetime: Int
     let time: any TimeSource
@@ -21,6 +22,23 @@ struct AuthRoutes: Sendable {
         [
             .open(.post, "/auth/signup", "Make an account", signup),
             .open(.post, "/auth/signin", "Sign in", signin),
+            .user(.post, "/auth/signout", "Sign out: end the sign-in that the request is made with") { _, _, caller in
+                if let id = caller.signInId { _ = try await endSignIn(id, of: caller.userId) }
+                return .noContent
+            },
+            .user(.get, "/auth/signins", "List one's sign-ins") { _, _, caller in
+                let now = time.date
+                return try .json(
+                    try await documents.signIns(userId: caller.userId).filter { $0.expiresAt > now }
+                        .map { API.SignInView($0, current: $0.id == caller.signInId) })
+            },
+            .user(.delete, "/auth/signins/{id}", "End one of one's sign-ins") { _, context, caller in
+                let id = try context.parameters.require("id")
+                guard try await endSignIn(id, of: caller.userId) else {
+                    throw CohortError(.notFound, "there is no sign-in '\(id.printable(max: 60))' of yours")
+                }
+                return .noContent
+            },
             .user(.post, "/auth/password", "Change one's password", changePassword),
             .user(.get, "/auth/me", "Who is signed in", me),
             .user(.delete, "/auth/me", "Delete one's account, with its sessions, models, modules, tokens and machines", deleteAccount),
@@ -33,38 +51,47 @@ struct AuthRoutes: Sendable {
     }
 
     private func signup(_ request: Request, _ context: Context) async throws -> Response {
-        let body = try await request.json(API.Signup.self, fields: ["email", "password", "name"])
-        return try .json(
-            try await signUp(
-                email: body.email, password: body.password, name: body.name, network: clients.network(of: request, context)),
-            status: .created)
+        let body = try await request.json(API.Signup.self, fields: ["email", "password", "name", "invitation"])
+        return try .json(try await signUp(body, from: origin(of: request, context)), status: .created)
     }
 
-    /// - Parameter network: of who asks.
-    /// - Throws: ``CohortError`` `invalid` for what is no address, name or password, `conflict` for an address that is taken; ``HTTPProblem`` 429
-    ///   after too many sign-ups from a network.
-    func signUp(email: String, password: String, name: String?, network: String) async throws -> API.AccessToken {
+    /// Where a sign-in comes from.
+    struct Origin: Sendable {
+        var network: String
+        var client: String
+    }
+
+    func origin(of request: Request, _ context: Context) -> Origin {
+        let client = (request.headers[.userAgent] ?? "").printable(max: SignIn.clientLength)
+        return Origin(network: clients.network(of: request, context), client: client.isEmpty ? "unknown" : client)
+    }
+
+    /// - Throws: ``CohortError`` `invalid` for what is no address, name or password, `conflict` for an address that is taken, `forbidden` or
+    ///   `invitationRequired` where not everybody may come in; ``HTTPProblem`` 429 after too many sign-ups from a network.
+    func signUp(_ body: API.Signup, from origin: Origin) async throws -> API.AccessToken {
+        let network = origin.network
         if let wait = signUps.take(network) { throw Self.tooMany("sign-ups from your network", wait) }
-        let email = try AccountRules.email(email)
-        let name = try AccountRules.name(name ?? String(email.prefix { $0 != "@" }), field: "name")
-        let hash = try await passwords.hash(password, for: network)
+        try signUpRule.check(body.invitation)
+        let email = try AccountRules.email(body.email)
+        let name = try AccountRules.name(body.name ?? String(email.prefix { $0 != "@" }), field: "name")
+        let hash = try await passwords.hash(body.password, for: network)
         let user = User(id: newIdentifier(), email: email, name: name, passwordHash: hash, createdAt: time.date)
         do {
             try await documents.insert(user)
         } catch let error as CohortError where error.code == .conflict {
             throw CohortError(.conflict, "\(error.message): sign in with its password (`cohort login`), or take another address")
         }
-        return try await accessToken(user)
+        return try await accessToken(user, origin)
     }
 
     private func signin(_ request: Request, _ context: Context) async throws -> Response {
         let body = try await request.json(API.Signin.self, fields: ["email", "password"])
-        return try .json(try await signIn(email: body.email, password: body.password, network: clients.network(of: request, context)))
+        return try .json(try await signIn(email: body.email, password: body.password, from: origin(of: request, context)))
     }
 
-    /// - Parameter network: of who asks.
     /// - Throws: ``HTTPProblem`` 401 for a wrong e-mail or password, 429 after too many.
-    func signIn(email: String, password: String, network: String) async throws -> API.AccessToken {
+    func signIn(email: String, password: String, from origin: Origin) async throws -> API.AccessToken {
+        let network = origin.network
         let email = email.trimmed.lowercased()
         // It becomes a key of the limiter's.
         guard email.utf8.count <= 254 else {
@@ -78,7 +105,21 @@ struct AuthRoutes: Sendable {
         guard isRight, let user else {
             throw HTTPProblem(CohortError(.unauthenticated, "the e-mail or the password is wrong"), headers: [.wwwAuthenticate: "Bearer"])
         }
-        return try await accessToken(user)
+        return try await accessToken(user, origin)
+    }
+
+    /// Ends a sign-in: its token holds no more.
+    /// - Returns: false when there is none of this user's with the id.
+    private func endSignIn(_ id: String, of userId: String) async throws -> Bool {
+        let isEnded = try await documents.deleteSignIn(id: id, userId: userId)
+        authenticator.forget(tokenId: id)
+        return isEnded
+    }
+
+    /// Ends the sign-in that a browser's cookie holds; without one, or with one that has ended, does nothing.
+    func signOut(_ request: Request) async throws {
+        guard let (id, userId) = await authenticator.signIn(of: request) else { return }
+        _ = try await endSignIn(id, of: userId)
     }
 
     /// One attempt at a password, counted from its beginning: many at once are as many attempts.
@@ -100,7 +141,7 @@ struct AuthRoutes: Sendable {
         return isRight
     }
 
-    private static func tooMany(_ what: String, _ wait: Duration) -> HTTPProblem {
+    static func tooMany(_ what: String, _ wait: Duration) -> HTTPProblem {
         let seconds = max(1, Int(wait.components.seconds) + (wait.components.attoseconds > 0 ? 1 : 0))
         return HTTPProblem(
             status: .tooManyRequests, code: .unavailable, "too many \(what): try again in \(seconds) s",
@@ -110,12 +151,15 @@ struct AuthRoutes: Sendable {
     /// Every other sign-in of the person ends with it.
     private func changePassword(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
         let body = try await request.json(API.NewPassword.self, fields: ["password", "new_password"])
-        let network = clients.network(of: request, context)
+        let origin = origin(of: request, context)
+        let network = origin.network
         let user = try await confirmed(caller, password: body.password, network)
         let hash = try await passwords.hash(body.newPassword, for: network)
         guard try await documents.setPassword(userId: user.id, hash: hash, at: time.date) else { throw Self.gone }
+        for signIn in try await documents.signIns(userId: user.id) { authenticator.forget(tokenId: signIn.id) }
+        try await documents.deleteSignIns(userId: user.id)
         authenticator.forget(userId: user.id)
-        return try .json(try await accessToken(user))
+        return try .json(try await accessToken(user, origin))
     }
 
     /// The caller's account, once its password is confirmed.
@@ -132,16 +176,22 @@ struct AuthRoutes: Sendable {
     private func deleteAccount(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
         let body = try await request.json(API.Confirmation.self, fields: ["password"])
         let user = try await confirmed(caller, password: body.password, clients.network(of: request, context))
-        let tokens = try await documents.joinTokens(userId: user.id)
+        let tokens = try await documents.joinTokens(userId: user.id).map(\.id) + documents.signIns(userId: user.id).map(\.id)
         try await deletion.delete(user)
-        for token in tokens { authenticator.forget(tokenId: token.id) }
+        for id in tokens { authenticator.forget(tokenId: id) }
         authenticator.forget(userId: user.id)
         return .noContent
     }
 
-    private func accessToken(_ user: User) async throws -> API.AccessToken {
-        let now = time.date.timeIntervalSince1970
-        let token = try await tokens.sign(Claims(sub: user.id, scope: .user, iat: now, exp: now + Double(tokenLifetime), jti: nil))
+    private func accessToken(_ user: User, _ origin: Origin) async throws -> API.AccessToken {
+        let now = time.date
+        let signIn = SignIn(
+            id: newIdentifier(), userId: user.id, client: origin.client, network: origin.network, createdAt: now,
+            expiresAt: now.addingTimeInterval(Double(tokenLifetime)))
+        try await documents.insert(signIn)
+        let token = try await tokens.sign(
+            Claims(
+                sub: user.id, scope: .user, iat: now.timeIntervalSince1970, exp: signIn.expiresAt.timeIntervalSince1970, jti: signIn.id))
         return API.AccessToken(accessToken: token, expiresIn: tokenLifetime)
     }
 

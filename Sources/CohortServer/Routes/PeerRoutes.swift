@@ -14,6 +14,22 @@ struct PeerRoutes: Sendable {
     let authenticator: Authenticator
     let time: any TimeSource
     private let turns = Turns()
+    /// New machines, by join token.
+    private let registrations: RateLimiter
+
+    init(
+        documents: any Documents, gateway: any PeerGateway, presence: PresenceMonitor, configuration: ServerConfiguration,
+        metrics: ServerMetrics, authenticator: Authenticator, time: any TimeSource
+    ) {
+        self.documents = documents
+        self.gateway = gateway
+        self.presence = presence
+        self.configuration = configuration
+        self.metrics = metrics
+        self.authenticator = authenticator
+        self.time = time
+        registrations = RateLimiter(perMinute: configuration.registrationsPerMinute, burst: 2 * configuration.machinesOfToken)
+    }
 
     var routes: [Route] {
         [
@@ -70,6 +86,7 @@ struct PeerRoutes: Sendable {
             throw CohortError(.invalid, "transport is '\(transport.printable(max: 40))'; it must be http or amqp")
         }
         let isBack = if let id = body.id { try await isKnown(id, body.credential, caller) } else { false }
+        if !isBack { try await checkRoom(for: caller) }
         let now = time.date
         let peer = try await register(
             Peer(
@@ -96,6 +113,22 @@ struct PeerRoutes: Sendable {
                 heartbeatInterval: configuration.heartbeatInterval, ownerId: caller.userId), status: .created)
     }
 
+    /// A token that got into the wrong hands fills neither the pool nor the documents.
+    /// - Throws: ``HTTPProblem`` 429 after too many registrations, ``CohortError`` `conflict` when the token has as many machines as it may.
+    private func checkRoom(for caller: Caller) async throws {
+        let id = caller.tokenId ?? ""
+        if let wait = registrations.take(id) {
+            throw AuthRoutes.tooMany("new machines by this join token", wait)
+        }
+        let most = configuration.machinesOfToken
+        guard try await documents.livingPeers(tokenId: id) < most else {
+            throw CohortError(
+                .conflict,
+                "this join token has \(most) machines online, which is the most that one may have: make another token, or set COHORT_MACHINES_PER_TOKEN on the server"
+            )
+        }
+    }
+
     /// Machines that are made alike share a host name: each further one is `name-2`, `name-3`, …, and keeps that when it comes back.
     /// One at a time; of two that register at two servers at once, the one with the smaller id keeps the name.
     private func register(_ peer: Peer) async throws -> Peer {
@@ -104,19 +137,22 @@ struct PeerRoutes: Sendable {
 
     private func named(_ peer: Peer) async throws -> Peer {
         let before = try await documents.peer(id: peer.id)?.name
-        var others = try await documents.peers()
+        let base = String(peer.name.prefix(56))
         while true {
+            // A name that is cut short has none made from it whole.
+            var others = try await documents.peers(named: base)
+            if base != peer.name { others += try await documents.peers(named: peer.name) }
             var named = peer
-            named.name = freeName(peer, before: before, among: others)
+            named.name = freeName(peer, base, before: before, among: others)
             let stored = try await documents.register(named)
-            others = try await documents.peers()
-            guard others.contains(where: { $0.id < stored.id && $0.name == stored.name && isAround($0) }) else { return stored }
+            let rivals = try await documents.peers(named: stored.name)
+            guard rivals.contains(where: { $0.id < stored.id && $0.name == stored.name && isAround($0) }) else { return stored }
         }
     }
 
-    private func freeName(_ peer: Peer, before: String?, among others: [Peer]) -> String {
+    private func freeName(_ peer: Peer, _ base: String, before: String?, among others: [NamedPeer]) -> String {
         let taken = Set(others.filter { $0.id != peer.id && isAround($0) }.map(\.name))
-        let stem = "\(peer.name.prefix(56))-"
+        let stem = "\(base)-"
         if let before, !taken.contains(before), before.hasPrefix(stem), Int(before.dropFirst(stem.count)) != nil { return before }
         var name = peer.name
         var number = 1
@@ -128,7 +164,7 @@ struct PeerRoutes: Sendable {
     }
 
     /// Those gone for longer than a day hold no name.
-    private func isAround(_ peer: Peer) -> Bool {
+    private func isAround(_ peer: NamedPeer) -> Bool {
         peer.status != .offline || time.date.timeIntervalSince(peer.lastSeen) < 86_400
     }
 

@@ -8,6 +8,7 @@ import NIOCore
 /// Sessions: start, watch, cancel, results, model, predictions. A user sees only their own: another's is not there.
 struct SessionRoutes: Sendable {
     let parts: ServerParts
+    let presence: PresenceMonitor
     let configuration: ServerConfiguration
     let uploads: UploadReceiver
     let models: ModelShelf
@@ -150,7 +151,7 @@ struct SessionRoutes: Sendable {
     }
 
     private var starts: SessionStart {
-        SessionStart(documents: documents, time: parts.time, maxSilence: configuration.suspectAfter)
+        SessionStart(documents: documents, time: parts.time, poolShare: configuration.poolShare, hearing: presence.hearing)
     }
 
     /// What can be said before a file is sent: whether the settings can be, and the peers are free.

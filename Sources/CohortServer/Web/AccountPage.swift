@@ -21,6 +21,9 @@ struct AccountPage: Sendable {
         <section class="card" aria-labelledby="tokens-title"><h2 id="tokens-title">Join tokens</h2>
         <p class="help">Each lets machines join your pool. Revoking a token disconnects its machines.</p>
         <div id="tokens"></div></section>
+        <section class="card" aria-labelledby="signins-title"><h2 id="signins-title">Sign-ins</h2>
+        <p class="help">Where you are signed in. End one that you do not recognize, and change your password.</p>
+        <div id="signins"></div></section>
         <section class="card" aria-labelledby="delete-title"><h2 id="delete-title">Delete the account</h2>
         <form id="delete"><p class="help" id="delete-help">Deletes your sessions, data sets, models, modules, join tokens and machines on this server. This cannot be undone.</p>
         <label for="delete-password">Current password</label><input id="delete-password" type="password" autocomplete="current-password" required aria-describedby="delete-help">
@@ -30,7 +33,7 @@ struct AccountPage: Sendable {
         """#
 
     static let script = #"""
-        import {$, make, call, table} from './app.js';
+        import {$, make, call, table, to} from './app.js';
 
         const look = async () => {
             const tokens = await call('GET', '/auth/tokens');
@@ -41,12 +44,20 @@ struct AccountPage: Sendable {
                 return [token.name, new Date(token.created_at).toLocaleDateString(), token.revoked_at ? 'revoked' : isExpired ? 'expired' : 'valid', token.revoked_at ? '' : button];
             })));
         };
-        await look();
+        const lookAtSignIns = async () => {
+            const signIns = await call('GET', '/auth/signins');
+            $('signins').replaceChildren(table(['Program', 'Network', 'Since', 'Action'], signIns.map(signIn => {
+                const button = make('button', {className: 'quiet', type: 'button', textContent: 'End', 'aria-label': `end the sign-in of ${signIn.client}`});
+                button.addEventListener('click', async () => { await call('DELETE', `/auth/signins/${signIn.id}`); await lookAtSignIns(); });
+                return [signIn.client, signIn.network, new Date(signIn.created_at).toLocaleString(), signIn.current ? 'this one' : button];
+            })));
+        };
+        await Promise.all([look(), lookAtSignIns()]);
         $('password').addEventListener('submit', async event => {
             event.preventDefault();
             try {
                 await call('POST', '/auth/password', {body: {password: $('old').value, new_password: $('new').value}});
-                location.assign('/app/signin');
+                location.assign(to('/app/signin'));
             } catch (error) { $('said').className = 'problem'; $('said').textContent = error.message; }
         });
         $('delete').addEventListener('submit', async event => {
@@ -56,7 +67,7 @@ struct AccountPage: Sendable {
             if (!confirm('Delete the account and everything in it? This cannot be undone.')) return;
             try {
                 await call('DELETE', '/auth/me', {body: {password: $('delete-password').value}});
-                location.assign('/app/signin');
+                location.assign(to('/app/signin'));
             } catch (error) { problem.hidden = false; problem.textContent = error.message; }
         });
         """#
@@ -65,7 +76,7 @@ struct AccountPage: Sendable {
         [
             pages.route(.get, "/app/account", "The page of the account") { request, _ in
                 guard let person = try await pages.person(request) else {
-                    return WebPages.redirect(to: "/app/signin?next=/app/account")
+                    return pages.redirect(to: "/app/signin?next=/app/account")
                 }
                 return pages.page(
                     request, "account", title: "Account", person: person.name, scripts: ["account.js"], ["email": person.email])

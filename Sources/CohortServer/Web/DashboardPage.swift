@@ -11,7 +11,7 @@ struct DashboardPage: Sendable {
 
     static let template = #"""
         {{<layout}}{{$main}}
-        <div class="row"><h1>Dashboard</h1><a class="button" href="/app/new">New session</a></div>
+        <div class="row"><h1>Dashboard</h1><a class="button" href="{{base}}/app/new">New session</a></div>
         <section aria-labelledby="peers-title">
         <h2 id="peers-title">Machines</h2>
         <div id="peers" aria-live="polite">{{#peers}}<p>{{.}}</p>{{/peers}}</div>
@@ -34,7 +34,7 @@ struct DashboardPage: Sendable {
         """#
 
     static let script = #"""
-        import {$, make, call, whole, percent, bytes, words, tone, table} from './app.js';
+        import {$, make, call, whole, percent, bytes, words, tone, table, to} from './app.js';
 
         const since = time => {
             const seconds = (Date.now() - new Date(time)) / 1000;
@@ -63,9 +63,9 @@ struct DashboardPage: Sendable {
         };
 
         const drawSessions = sessions => draw('sessions', sessions, () => sessions.length === 0
-            ? [make('p', {}, 'Nothing was trained yet. ', make('a', {href: '/app/new', textContent: 'Start a session'}), ' with a CSV.')]
+            ? [make('p', {}, 'Nothing was trained yet. ', make('a', {href: to('/app/new'), textContent: 'Start a session'}), ' with a CSV.')]
             : [table(['Session', 'State', {name: 'Score', number: true}, 'Predicts', 'Machines', 'Started'], sessions.map(session => [
-                make('span', {}, make('a', {href: `/app/session/${session.id}`, textContent: session.name ?? session.filename}), make('span', {className: 'muted small', textContent: ` ${session.id.slice(0, 8)}`})),
+                make('span', {}, make('a', {href: to(`/app/session/${session.id}`), textContent: session.name ?? session.filename}), make('span', {className: 'muted small', textContent: ` ${session.id.slice(0, 8)}`})),
                 session.status === 'RUNNING'
                     ? make('span', {}, state(session.status), make('progress', {max: 1, value: session.progress, 'aria-label': 'progress'}))
                     : state(session.status),
@@ -104,9 +104,9 @@ struct DashboardPage: Sendable {
     var routes: [Route] {
         [
             pages.route(.get, "/", "The dashboard") { request, context in
-                guard let person = try await pages.person(request) else { return WebPages.redirect(to: "/app/signin") }
+                guard let person = try await pages.person(request) else { return pages.redirect(to: "/app/signin") }
                 let host = PageRoutes.host(request) ?? "SERVER"
-                let server = "\(isTLS || join.isBehindProxy ? "https" : "http")://\(host)"
+                let server = "\(isTLS || join.isBehindProxy ? "https" : "http")://\(host)\(pages.web.basePath)"
                 var values: [String: Any] = ["server": server]
                 if let pins = join.pins { values["fingerprint"] = pins.certificate }
                 if join.archive != nil {

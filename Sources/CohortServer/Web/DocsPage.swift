@@ -9,7 +9,7 @@ struct DocsPage: Sendable {
     static let template = #"""
         {{<layout}}{{$main}}
         <h1>Cohort API</h1>
-        <p class="muted">Made from <a href="/openapi.json">openapi.json</a>. Errors are problem documents (RFC 9457): <code>detail</code> says what was wrong.</p>
+        <p class="muted">Made from <a href="{{base}}/openapi.json">openapi.json</a>. Errors are problem documents (RFC 9457): <code>detail</code> says what was wrong.</p>
         <form id="signin" class="narrow">
         <h2>Sign in</h2>
         <label for="email">E-mail</label><input id="email" type="email" autocomplete="username" required>
@@ -21,7 +21,7 @@ struct DocsPage: Sendable {
         """#
 
     static let script = #"""
-        import {make, token as csrf} from './app.js';
+        import {make, token as csrf, to} from './app.js';
 
         let token = null;
         let described;
@@ -91,7 +91,7 @@ struct DocsPage: Sendable {
                 output.className = '';
                 output.textContent = '…';
                 try {
-                    const answer = await fetch(url + (query.size ? `?${query}` : ''),
+                    const answer = await fetch(to(url) + (query.size ? `?${query}` : ''),
                         {method: method.toUpperCase(), headers, body: text ? text.value : type ? parts : undefined});
                     output.className = answer.ok ? '' : 'problem';
                     const kind = answer.headers.get('content-type') || '';
@@ -117,7 +117,7 @@ struct DocsPage: Sendable {
             const who = document.getElementById('who');
             const email = document.getElementById('email').value;
             try {
-                const answer = await fetch('/auth/signin', {method: 'POST', headers: {'Content-Type': 'application/json'},
+                const answer = await fetch(to('/auth/signin'), {method: 'POST', headers: {'Content-Type': 'application/json'},
                     body: JSON.stringify({email, password: document.getElementById('password').value})});
                 const body = await answer.json();
                 token = answer.ok ? body.access_token : null;
@@ -129,7 +129,7 @@ struct DocsPage: Sendable {
             }
         });
 
-        fetch('/openapi.json').then(answer => answer.json()).then(document_ => {
+        fetch(to('/openapi.json')).then(answer => answer.json()).then(document_ => {
             described = document_;
             const main = document.getElementById('operations');
             for (const tag of described.tags) {

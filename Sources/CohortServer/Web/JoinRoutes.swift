@@ -13,8 +13,11 @@ struct JoinRoutes: Sendable {
     let isTLS: Bool
     private let archives = ArchiveDigest()
 
-    init(offer: JoinOffer, isTLS: Bool) {
+    private let basePath: String
+
+    init(offer: JoinOffer, isTLS: Bool, basePath: String) {
         self.offer = offer
+        self.basePath = basePath
         self.isTLS = isTLS
     }
 
@@ -26,7 +29,7 @@ struct JoinRoutes: Sendable {
                     throw CohortError(.invalid, "the Host header is no host name with a port: the script would not find this server")
                 }
                 let script = JoinScript.text(
-                    server: "\(isTLS || offer.isBehindProxy ? "https" : "http")://\(host)", archive: archive, offer: offer)
+                    server: "\(isTLS || offer.isBehindProxy ? "https" : "http")://\(host)\(basePath)", archive: archive, offer: offer)
                 return .text(script, type: "text/x-shellscript; charset=utf-8")
             },
             .open(.get, "/join/archive", "The archive that the script installs; its ETag is the SHA-256") { request, _ in

@@ -2,25 +2,25 @@
 enum Layout {
     static let template = #"""
         <!DOCTYPE html>
-        <html lang="en">
+        <html lang="en" data-base="{{base}}">
         <head>
         <meta charset="utf-8">
         <meta name="viewport" content="width=device-width, initial-scale=1">
         <meta name="csrf-token" content="{{csrf}}">
         <title>{{title}} · Cohort</title>
         <link rel="icon" href="data:,">
-        <link rel="stylesheet" href="/assets/{{version}}/app.css">
-        {{#scripts}}<script type="module" src="/assets/{{version}}/{{.}}"></script>
+        <link rel="stylesheet" href="{{base}}/assets/{{version}}/app.css">
+        {{#scripts}}<script type="module" src="{{base}}/assets/{{version}}/{{.}}"></script>
         {{/scripts}}</head>
         <body>
         <a class="skip" href="#main">Skip to the content</a>
         <header>
         <nav aria-label="Main">
-        <a class="brand" href="/">Cohort</a>
-        {{#person}}<a href="/">Dashboard</a> <a href="/app/new">New session</a> <a href="/app/models">Models</a> <a href="/app/compare">Compare</a> <a href="/app/account">Account</a>{{/person}}
-        <a href="/docs">API</a>
+        <a class="brand" href="{{base}}/">Cohort</a>
+        {{#person}}<a href="{{base}}/">Dashboard</a> <a href="{{base}}/app/new">New session</a> <a href="{{base}}/app/models">Models</a> <a href="{{base}}/app/compare">Compare</a> <a href="{{base}}/app/account">Account</a>{{/person}}
+        <a href="{{base}}/docs">API</a>
         </nav>
-        {{#person}}<form method="post" action="/app/signout"><input type="hidden" name="csrf" value="{{csrf}}"><span class="muted">{{person}}</span> <button class="quiet">Sign out</button></form>{{/person}}
+        {{#person}}<form method="post" action="{{base}}/app/signout"><input type="hidden" name="csrf" value="{{csrf}}"><span class="muted">{{person}}</span> <button class="quiet">Sign out</button></form>{{/person}}
         </header>
         <main id="main">
         {{$main}}{{/main}}
@@ -33,7 +33,7 @@ enum Layout {
         {{<layout}}{{$main}}
         <h1>{{title}}</h1>
         <p class="problem" role="alert">{{detail}}</p>
-        <p><a href="/">Back to the dashboard</a></p>
+        <p><a href="{{base}}/">Back to the dashboard</a></p>
         {{/main}}{{/layout}}
         """#
 
@@ -128,6 +128,9 @@ enum Layout {
         };
 
         const csrf = document.querySelector('meta[name=csrf-token]').content;
+        const base = document.documentElement.dataset.base;
+        // A path of this server, below the path that a proxy has put before it.
+        export const to = path => base + path;
 
         // The API, as the person who is signed in. What it refuses is an Error with the server's sentence.
         export const call = async (method, path, {body, form, signal} = {}) => {
@@ -136,12 +139,12 @@ enum Layout {
             if (body !== undefined) headers['Content-Type'] = 'application/json';
             let answer;
             try {
-                answer = await fetch(path, {method, headers, body: form ?? (body === undefined ? undefined : JSON.stringify(body)), signal, credentials: 'same-origin'});
+                answer = await fetch(to(path), {method, headers, body: form ?? (body === undefined ? undefined : JSON.stringify(body)), signal, credentials: 'same-origin'});
             } catch (error) {
                 if (error.name === 'AbortError') throw error;
                 throw new Error('the server does not answer: is it running, and are you on its network?');
             }
-            if (answer.status === 401) { location.assign('/app/signin?next=' + encodeURIComponent(location.pathname)); }
+            if (answer.status === 401) { location.assign(to('/app/signin?next=' + encodeURIComponent(location.pathname.slice(base.length)))); }
             const text = await answer.text();
             const json = (answer.headers.get('content-type') ?? '').includes('json') && text ? JSON.parse(text) : text;
             if (!answer.ok) {

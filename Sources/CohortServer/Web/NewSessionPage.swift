@@ -108,7 +108,7 @@ struct NewSessionPage: Sendable {
     }
 
     static let script = #"""
-        import {$, make, call, token, whole, bytes, table, figure, duration} from './app.js';
+        import {$, make, call, token, whole, bytes, table, figure, duration, to} from './app.js';
 
         const file = $('file'), drop = $('drop'), form = $('form');
         let chosen = null;
@@ -135,7 +135,7 @@ struct NewSessionPage: Sendable {
         let source = null;
         const goOn = async () => {
             source = await call('GET', `/sessions/${from}`);
-            const place = make('a', {href: `/app/session/${from}`, textContent: source.settings.name ?? source.filename});
+            const place = make('a', {href: to(`/app/session/${from}`), textContent: source.settings.name ?? source.filename});
             $('onward').replaceChildren('Training goes on from the model of ', place, `, which predicts '${source.dataset.target}'. The CSV needs the columns that it was made from.`);
             $('onward').hidden = false;
             $('hidden').value = source.settings.hidden.join(',') || 'none';
@@ -202,7 +202,7 @@ struct NewSessionPage: Sendable {
                 if (source) { query.set('target', source.dataset.target); query.set('task', source.dataset.task); }
                 else if (keepsTarget) query.set('target', $('target').value);
                 if (!source && $('task').value) query.set('task', $('task').value);
-                const answer = await fetch(`/app/look?${query}`, {method: 'POST', headers: {'X-CSRF-Token': token, 'Content-Type': 'text/csv'}, body: chosen.slice(0, 1048576)});
+                const answer = await fetch(to(`/app/look?${query}`), {method: 'POST', headers: {'X-CSRF-Token': token, 'Content-Type': 'text/csv'}, body: chosen.slice(0, 1048576)});
                 const body = await answer.json();
                 if (!answer.ok) throw new Error(body.detail);
                 show(body, keepsTarget);
@@ -287,7 +287,7 @@ struct NewSessionPage: Sendable {
                 $('sending').hidden = false;
                 // fetch tells nothing of an upload's bytes.
                 const request = new XMLHttpRequest();
-                request.open('POST', '/sessions/start');
+                request.open('POST', to('/sessions/start'));
                 request.setRequestHeader('X-CSRF-Token', token);
                 request.upload.addEventListener('progress', at => { $('upload').max = at.total; $('upload').value = at.loaded; $('sent').textContent = `${bytes(at.loaded)} of ${bytes(at.total)}`; });
                 const answer = await new Promise((resolve, reject) => {
@@ -296,7 +296,7 @@ struct NewSessionPage: Sendable {
                     request.send(body);
                 });
                 if (!answer.session_id) throw new Error(answer.detail);
-                location.assign(`/app/session/${answer.session_id}`);
+                location.assign(to(`/app/session/${answer.session_id}`));
             } catch (error) {
                 say('problem', error.message);
                 $('sending').hidden = true;
@@ -308,7 +308,7 @@ struct NewSessionPage: Sendable {
     var routes: [Route] {
         [
             pages.route(.get, "/app/new", "The page of a new session") { request, _ in
-                guard let person = try await pages.person(request) else { return WebPages.redirect(to: "/app/signin?next=/app/new") }
+                guard let person = try await pages.person(request) else { return pages.redirect(to: "/app/signin?next=/app/new") }
                 return pages.page(
                     request, "new", title: "New session", person: person.name, scripts: ["new.js"],
                     [

@@ -12,7 +12,7 @@ struct SessionPage: Sendable {
     static let template = #"""
         {{<layout}}{{$main}}
         <div id="session" data-id="{{id}}" data-own="{{own}}">
-        <p class="muted small"><a href="/">Dashboard</a> / {{short}}</p>
+        <p class="muted small"><a href="{{base}}/">Dashboard</a> / {{short}}</p>
         <h1>{{name}}</h1>
         <p class="row"><span id="state" class="state" role="status">{{state}}</span> <span id="subject" class="muted"></span></p>
         <p id="error" class="problem" role="alert" hidden></p>
@@ -21,11 +21,11 @@ struct SessionPage: Sendable {
         <p id="away" class="warning" role="status" hidden></p>
         <div class="row" id="actions">
         <button id="cancel" class="quiet" type="button" hidden>Cancel</button>
-        <a id="model" class="button" href="/sessions/{{id}}/model" hidden>Download the model</a>
-        <a id="onward" class="button quiet" href="/app/new?from={{id}}" hidden>Train further</a>
-        <a id="compare" class="button quiet" href="/app/compare?a={{id}}">Compare</a>
-        <a id="metrics" class="button quiet" href="/sessions/{{id}}/metrics?format=csv" download="{{id}}.csv">Metrics as CSV</a>
-        <a id="card" class="button quiet" href="/sessions/{{id}}/card" download="{{id}}.md" hidden>Model card</a>
+        <a id="model" class="button" href="{{base}}/sessions/{{id}}/model" hidden>Download the model</a>
+        <a id="onward" class="button quiet" href="{{base}}/app/new?from={{id}}" hidden>Train further</a>
+        <a id="compare" class="button quiet" href="{{base}}/app/compare?a={{id}}">Compare</a>
+        <a id="metrics" class="button quiet" href="{{base}}/sessions/{{id}}/metrics?format=csv" download="{{id}}.csv">Metrics as CSV</a>
+        <a id="card" class="button quiet" href="{{base}}/sessions/{{id}}/card" download="{{id}}.md" hidden>Model card</a>
         <button id="delete" class="quiet" type="button" hidden>Delete</button>
         </div>
         <div class="grid">
@@ -44,7 +44,7 @@ struct SessionPage: Sendable {
         """#
 
     static let script = #"""
-        import {$, make, call, token, whole, percent, figure, duration, words, tone, table, bytes} from './app.js';
+        import {$, make, call, token, whole, percent, figure, duration, words, tone, table, bytes, to} from './app.js';
         import {Chart, scatter} from './chart.js';
 
         const id = $('session').dataset.id;
@@ -169,7 +169,7 @@ struct SessionPage: Sendable {
         setInterval(() => { if (session && !final(session.status) && lanes.size <= 60 && !document.hidden) { lanesChanged = true; redraw(); } }, 1000);
 
         const follow = () => {
-            const stream = new EventSource(`/sessions/${id}/events`);
+            const stream = new EventSource(to(`/sessions/${id}/events`));
             const take = event => {
                 $('away').hidden = true;
                 const notice = JSON.parse(event.data);
@@ -266,7 +266,7 @@ struct SessionPage: Sendable {
                     figure(each.norm), each.cosine === undefined ? '–' : each.cosine.toFixed(2)]));
                 into.append(make('p', {className: 'help', textContent: 'What went into the weights of each round: by what weight an update counted, how long its change of the weights was (L2 norm), and the cosine of the angle between it and the others\u2019 together: 1 is the same direction, below 0 against them.'}),
                     table([{name: 'Round', number: true}, 'Machine', {name: 'Rows trained', number: true}, {name: 'Weight', number: true}, {name: 'Change', number: true}, {name: 'Cosine', number: true}], rows.slice(-300)),
-                    make('p', {}, rows.length > 300 ? `The newest 300 of ${whole(rows.length)} updates. ` : '', make('a', {href: `/sessions/${id}/receipt`, download: `${id}-receipt.json`, textContent: 'The whole receipt as JSON'})));
+                    make('p', {}, rows.length > 300 ? `The newest 300 of ${whole(rows.length)} updates. ` : '', make('a', {href: to(`/sessions/${id}/receipt`), download: `${id}-receipt.json`, textContent: 'The whole receipt as JSON'})));
             } catch (error) { into.append(make('p', {className: 'problem', textContent: error.message})); }
         };
 
@@ -301,7 +301,7 @@ struct SessionPage: Sendable {
             if (!file) { said.textContent = 'Choose a CSV first.'; return; }
             said.textContent = 'Predicting …';
             try {
-                const answer = await fetch(`/sessions/${id}/predictions`, {method: 'POST', headers: {'X-CSRF-Token': token, 'Content-Type': 'text/csv'}, body: file});
+                const answer = await fetch(to(`/sessions/${id}/predictions`), {method: 'POST', headers: {'X-CSRF-Token': token, 'Content-Type': 'text/csv'}, body: file});
                 if (!answer.ok) throw new Error((await answer.json()).detail);
                 const link = make('a', {href: URL.createObjectURL(await answer.blob()), download: `predicted-${file.name}`});
                 link.click();
@@ -312,7 +312,7 @@ struct SessionPage: Sendable {
 
         const complain = error => { $('error').textContent = error.message; $('error').hidden = false; };
         $('cancel').addEventListener('click', async () => { if (confirm('Cancel the session? What was trained so far stays.')) try { await call('POST', `/sessions/${id}/cancel`); } catch (error) { complain(error); } });
-        $('delete').addEventListener('click', async () => { if (confirm('Delete the session, its data and its model from the server?')) try { await call('DELETE', `/sessions/${id}`); location.assign('/'); } catch (error) { complain(error); } });
+        $('delete').addEventListener('click', async () => { if (confirm('Delete the session, its data and its model from the server?')) try { await call('DELETE', `/sessions/${id}`); location.assign(to('/')); } catch (error) { complain(error); } });
 
         try {
             await load();
@@ -362,7 +362,7 @@ struct SessionPage: Sendable {
             pages.route(.get, "/app/session/{id}", "The page of a session") { request, context in
                 let id = try context.parameters.require("id")
                 guard let person = try await pages.person(request) else {
-                    return WebPages.redirect(
+                    return pages.redirect(
                         to: "/app/signin?next=/app/session/\(id.filter { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-") })")
                 }
                 guard let session = try await documents.session(id: id), session.ownerId == person.id else {

@@ -15,26 +15,29 @@ struct SignInPage: Sendable {
         <section class="card narrow" aria-labelledby="in">
         <h2 id="in">Sign in</h2>
         {{#wrong}}<p class="problem" role="alert">{{wrong}}</p>{{/wrong}}
-        <form method="post" action="/app/signin">
+        <form method="post" action="{{base}}/app/signin">
         <input type="hidden" name="csrf" value="{{csrf}}"><input type="hidden" name="next" value="{{next}}">
         <label for="email">E-mail</label><input id="email" name="email" type="email" autocomplete="username" required value="{{email}}">
         <label for="password">Password</label><input id="password" name="password" type="password" autocomplete="current-password" required>
         <p><button>Sign in</button></p>
         </form>
         </section>
-        <section class="card narrow" aria-labelledby="up">
+        {{^closed}}<section class="card narrow" aria-labelledby="up">
         <h2 id="up">Make an account</h2>
         {{#refused}}<p class="problem" role="alert">{{refused}}</p>{{/refused}}
-        <form method="post" action="/app/signup">
+        <form method="post" action="{{base}}/app/signup">
         <input type="hidden" name="csrf" value="{{csrf}}"><input type="hidden" name="next" value="{{next}}">
         <label for="new-email">E-mail</label><input id="new-email" name="email" type="email" autocomplete="username" required value="{{email}}">
         <label for="new-name">Name</label><input id="new-name" name="name" autocomplete="name" maxlength="64" aria-describedby="name-help" value="{{name}}">
         <p class="help" id="name-help">How others see you; else the first part of the e-mail.</p>
         <label for="new-password">Password</label><input id="new-password" name="password" type="password" autocomplete="new-password" minlength="8" maxlength="72" required aria-describedby="password-help">
         <p class="help" id="password-help">8 characters or more.</p>
-        <p><button>Make the account</button></p>
+        {{#invited}}<label for="invitation">Invitation code</label><input id="invitation" name="invitation" autocomplete="off" spellcheck="false" required aria-describedby="invitation-help" value="{{invitation}}">
+        <p class="help" id="invitation-help">Whoever runs this server gives it to you.</p>
+        {{/invited}}<p><button>Make the account</button></p>
         </form>
-        </section>
+        </section>{{/closed}}{{#closed}}<section class="card narrow" aria-labelledby="up"><h2 id="up">Make an account</h2>
+        <p>This server takes no new accounts. Ask whoever runs it.</p></section>{{/closed}}
         </div>
         {{/main}}{{/layout}}
         """#
@@ -47,7 +50,11 @@ struct SignInPage: Sendable {
     var routes: [Route] {
         [
             pages.route(.get, "/app/signin", "The page to sign in") { request, _ in
-                pages.page(request, "signin", title: "Sign in", person: nil, ["next": Self.next(request.query("next"))])
+                pages.page(
+                    request, "signin", title: "Sign in", person: nil,
+                    signUpFields.merging(
+                        ["next": Self.next(request.query("next")), "invitation": (request.query("invitation") ?? "").printable(max: 80)]
+                    ) { $1 })
             },
             pages.route(.post, "/app/signin", "Signs in from the page") { request, context in
                 let form = try await form(request)
@@ -55,7 +62,7 @@ struct SignInPage: Sendable {
                     return try await enter(
                         form,
                         try await accounts.signIn(
-                            email: form["email"], password: form["password"], network: accounts.clients.network(of: request, context)))
+                            email: form["email"], password: form["password"], from: accounts.origin(of: request, context)))
                 } catch let problem as HTTPProblem {
                     return page(request, form, ["wrong": problem.detail], problem.status)
                 } catch let error as CohortError where error.code == .invalid {
@@ -69,25 +76,27 @@ struct SignInPage: Sendable {
                     return try await enter(
                         form,
                         try await accounts.signUp(
-                            email: form["email"], password: form["password"], name: name,
-                            network: accounts.clients.network(of: request, context)))
+                            API.Signup(
+                                email: form["email"], password: form["password"], name: name, invitation: form["invitation"].trimmed),
+                            from: accounts.origin(of: request, context)))
                 } catch let problem as HTTPProblem {
                     return page(request, form, ["refused": problem.detail], problem.status)
-                } catch let error as CohortError where [.invalid, .conflict].contains(error.code) {
+                } catch let error as CohortError where [.invalid, .conflict, .forbidden, .invitationRequired].contains(error.code) {
                     return page(request, form, ["refused": error.message], error.code.status)
                 }
             },
             pages.route(.post, "/app/signout", "Signs out of the pages") { request, _ in
                 _ = try await form(request)
-                return WebPages.redirect(to: "/app/signin", cookie: WebSession.clearing(isSecure: pages.isSecure))
+                try await accounts.signOut(request)
+                return pages.redirect(to: "/app/signin", cookie: pages.web.signingOut)
             },
         ]
     }
 
     private func enter(_ form: Form, _ token: API.AccessToken) async throws -> Response {
-        WebPages.redirect(
+        pages.redirect(
             to: Self.next(form["next"]),
-            cookie: WebSession.setting(token.accessToken, seconds: token.expiresIn, isSecure: pages.isSecure))
+            cookie: pages.web.signingIn(token.accessToken, seconds: token.expiresIn))
     }
 
     private func page(_ request: Request, _ form: Form, _ values: [String: Any], _ status: HTTPResponse.Status) -> Response {
@@ -95,7 +104,17 @@ struct SignInPage: Sendable {
             request, "signin", title: "Sign in", person: nil, status: status,
             values.merging([
                 "email": form["email"].printable(max: 254), "name": form["name"].printable(max: 64), "next": Self.next(form["next"]),
-            ]) { $1 })
+                "invitation": form["invitation"].printable(max: 80),
+            ]) { $1 }.merging(signUpFields) { $1 })
+    }
+
+    /// What the form to make an account asks for here.
+    private var signUpFields: [String: Any] {
+        switch accounts.signUpRule {
+        case .open: [:]
+        case .invited: ["invited": true]
+        case .closed: ["closed": true]
+        }
     }
 
     /// A path of this server's pages, whatever was asked for.
@@ -113,7 +132,7 @@ struct SignInPage: Sendable {
         } catch {
             throw CohortError(.invalid, "the form cannot be read: load the page again")
         }
-        try WebSession.check(request, sent: fields[WebSession.csrfField])
+        try pages.web.check(request, sent: fields[WebSession.csrfField])
         return Form(fields: fields)
     }
 }

@@ -12,11 +12,10 @@ struct WebPages: Sendable {
     let assets: WebAssets
     let authenticator: Authenticator
     private let documents: any Documents
-    /// Browsers reach it over TLS.
-    let isSecure: Bool
+    let web: WebSession
 
-    init(isSecure: Bool, authenticator: Authenticator, documents: any Documents) throws {
-        self.isSecure = isSecure
+    init(web: WebSession, authenticator: Authenticator, documents: any Documents) throws {
+        self.web = web
         self.authenticator = authenticator
         self.documents = documents
         do {
@@ -51,9 +50,10 @@ struct WebPages: Sendable {
         _ request: Request, _ template: String, title: String, person: String?, scripts: [String] = [], status: HTTPResponse.Status = .ok,
         _ values: [String: Any] = [:]
     ) -> Response {
-        let csrf = WebSession.csrf(request)
+        let csrf = web.csrf(request)
         var values = values
         values["title"] = title
+        values["base"] = web.basePath
         values["person"] = person
         values["csrf"] = csrf.token
         values["version"] = assets.version
@@ -66,7 +66,7 @@ struct WebPages: Sendable {
         response.headers[.cacheControl] = "no-store"
         response.headers[.xContentTypeOptions] = "nosniff"
         if let name = HTTPField.Name("Referrer-Policy") { response.headers[name] = "same-origin" }
-        if csrf.isNew { response.headers[.setCookie] = WebSession.settingCSRF(csrf.token, isSecure: isSecure) }
+        if let cookie = csrf.newCookie { response.headers[.setCookie] = cookie }
         return response
     }
 
@@ -85,8 +85,9 @@ struct WebPages: Sendable {
     static let policy =
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-    static func redirect(to path: String, cookie: String? = nil) -> Response {
-        var headers: HTTPFields = [.location: path, .cacheControl: "no-store"]
+    /// - Parameter path: of this server, without the base path.
+    func redirect(to path: String, cookie: String? = nil) -> Response {
+        var headers: HTTPFields = [.location: web.basePath + path, .cacheControl: "no-store"]
         if let cookie { headers[.setCookie] = cookie }
         return Response(status: .seeOther, headers: headers)
     }

@@ -16,6 +16,14 @@ extension JoinToken {
     }
 }
 
+extension SignIn {
+    static func sample(id: String = newIdentifier(), userId: String = "ada", createdAt: Date = moment()) -> SignIn {
+        SignIn(
+            id: id, userId: userId, client: "Firefox \"140\"", network: "192.0.2.0", createdAt: createdAt,
+            expiresAt: createdAt.addingTimeInterval(3600))
+    }
+}
+
 extension Peer {
     static func sample(id: String = newIdentifier(), name: String = "laptop", owner: String = "ada") -> Peer {
         Peer(

@@ -157,6 +157,33 @@ def test_whoever_the_command_line_has_signed_in(server: Server, client: cohort.C
         cohort.connect(server.url)
 
 
+def test_closing_ends_the_sign_in_that_connecting_made(client: cohort.Client, server: Server) -> None:
+    with cohort.connect(server.url, email=EMAIL, password=PASSWORD) as own:
+        token = own._token
+        with cohort.connect(server.url, token=token) as lent:
+            assert {peer.name for peer in lent.peers()} >= {"one", "two"}
+        # Whoever lends a token keeps the sign-in.
+        assert own.peers()
+    own.close()
+    with cohort.connect(server.url, token=token) as ended, pytest.raises(cohort.CohortError) as refused:
+        ended.peers()
+    assert refused.value.code == "unauthenticated"
+    assert client.peers()
+
+
+def test_an_account_takes_an_invitation_where_the_server_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COHORT_INVITATION_CODES", "K7QM2-XW9PD")
+    server = Server(tmp_path)
+    try:
+        with pytest.raises(cohort.CohortError) as refused:
+            cohort.connect(server.url, email=EMAIL, password=PASSWORD, signup=True)
+        assert refused.value.code == "invitation_required" and refused.value.status == 403
+        with cohort.connect(server.url, email=EMAIL, password=PASSWORD, signup=True, invitation="k7qm2xw9pd") as client:
+            assert client.peers() == []
+    finally:
+        server.stop()
+
+
 def test_a_server_with_a_certificate_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(tmp_path, "--tls", "auto")
     try:

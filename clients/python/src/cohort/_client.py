@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -49,12 +50,13 @@ def connect(
     password: str | None = None,
     name: str | None = None,
     signup: bool = False,
+    invitation: str | None = None,
     token: str | None = None,
 ) -> Client:
     """A client of the server at ``server`` (else ``COHORT_SERVER``, else that of the last ``cohort login``).
 
-    With ``email`` and ``password`` it signs in, with ``signup=True`` it makes the account (``name``: how others see you). With ``token`` it uses
-    an access token. With none of them it is whoever ``cohort login`` or ``cohort signup`` has signed in on this machine. A certificate of the
+    With ``email`` and ``password`` it signs in, with ``signup=True`` it makes the account (``name``: how others see you;
+    ``invitation``: the code that a server may ask for). With ``token`` it uses an access token. With none of them it is whoever ``cohort login`` or ``cohort signup`` has signed in on this machine. A certificate of the
     server's own (``cohort serve --tls auto``) is trusted when ``cohort`` on this machine has seen it before.
 
     Raises ``CohortError`` when the server cannot be reached, or refuses.
@@ -78,7 +80,10 @@ def connect(
         body: dict[str, str] = {"email": email, "password": password}
         if signup and name:
             body["name"] = name
+        if signup and (invitation := invitation or os.environ.get("COHORT_INVITATION")):
+            body["invitation"] = invitation
         client._token = client._json("POST", "/auth/signup" if signup else "/auth/signin", json=body)["access_token"]
+        client._owns_sign_in = True
     return client
 
 
@@ -88,6 +93,7 @@ class Client:
     def __init__(self, server: str, token: str | None) -> None:
         self.server = server
         self._token = token
+        self._owns_sign_in = False
         self._http = httpx.Client(base_url=server, verify=_trust(server), timeout=httpx.Timeout(60, connect=10))
 
     def __enter__(self) -> Client:
@@ -101,7 +107,12 @@ class Client:
         return self
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Ends the sign-in that ``connect`` made with a password, and closes the connections."""
+        if self._owns_sign_in and not self._http.is_closed:
+            self._owns_sign_in = False
+            # A server that is away ends it in time by itself.
+            with contextlib.suppress(httpx.HTTPError):
+                self._http.post("/auth/signout", headers=self._headers, timeout=3)
         self._http.close()
 
     def fit(
