@@ -42,8 +42,6 @@
     X(amqp_basic_ack)                                                                                                                      \
     X(amqp_basic_reject)                                                                                                                   \
     X(amqp_simple_wait_frame_noblock)                                                                                                      \
-    X(amqp_read_message)                                                                                                                   \
-    X(amqp_destroy_message)                                                                                                                \
     X(amqp_maybe_release_buffers)                                                                                                          \
     X(amqp_send_method)                                                                                                                    \
     X(amqp_connection_close)                                                                                                               \
@@ -80,9 +78,27 @@ static int isLoaded(void) {
 
 // MARK: Errors
 
+enum { CHANNELS = 8 };
+
+/// A message whose parts are on their way; those of another channel may come between them.
+struct content {
+    int is_open, has_header;
+    /// Bytes of the body that are still to come.
+    uint64_t left;
+    cohort_amqp_event event;
+};
+
 struct cohort_amqp {
     amqp_connection_state_t state;
+    /// Of each channel: bytes of a body that are taken at most.
+    size_t largest[CHANNELS];
+    struct content contents[CHANNELS];
 };
+
+static void forget_content(struct content *content) {
+    cohort_amqp_event_free(&content->event);
+    content->is_open = 0;
+}
 
 static int fail(cohort_amqp_error *error, enum cohort_amqp_fault fault, int code, const char *format, ...) {
     error->fault = fault;
@@ -247,6 +263,7 @@ over:
 }
 
 void cohort_amqp_close(cohort_amqp *connection, int politely) {
+    for (int channel = 0; channel < CHANNELS; ++channel) forget_content(&connection->contents[channel]);
     if (politely) f_amqp_connection_close(connection->state, AMQP_REPLY_SUCCESS);
     f_amqp_destroy_connection(connection->state);
     free(connection);
@@ -256,7 +273,10 @@ int cohort_amqp_descriptor(cohort_amqp *connection) { return f_amqp_get_sockfd(c
 
 // MARK: Calls that wait for an answer
 
-int cohort_amqp_channel(cohort_amqp *connection, int channel, int confirms, int prefetch, cohort_amqp_error *error) {
+int cohort_amqp_channel(cohort_amqp *connection, int channel, int confirms, int prefetch, size_t largest, cohort_amqp_error *error) {
+    if (channel < 1 || channel >= CHANNELS) return fail(error, COHORT_AMQP_AWAY, 0, "there is no channel %d", channel);
+    connection->largest[channel] = largest;
+    forget_content(&connection->contents[channel]);
     f_amqp_channel_open(connection->state, (amqp_channel_t)channel);
     int fault = outcome(connection, channel, error);
     if (fault == COHORT_AMQP_OK && confirms) {
@@ -376,13 +396,6 @@ int cohort_amqp_reject(cohort_amqp *connection, int channel, uint64_t tag, int r
 
 // MARK: What the server says
 
-static int readMessage(cohort_amqp *connection, amqp_channel_t channel, amqp_message_t *message, cohort_amqp_error *error) {
-    amqp_rpc_reply_t reply = f_amqp_read_message(connection->state, channel, message, 0);
-    if (reply.reply_type == AMQP_RESPONSE_NORMAL) return COHORT_AMQP_OK;
-    if (reply.reply_type == AMQP_RESPONSE_LIBRARY_EXCEPTION) return failLibrary(error, reply.library_error);
-    return fail(error, COHORT_AMQP_AWAY, 0, "a message broke off");
-}
-
 static void readHeaders(cohort_amqp_event *event, const amqp_basic_properties_t *properties) {
     if (properties->_flags & AMQP_BASIC_USER_ID_FLAG) copy(event->user_id, sizeof event->user_id, properties->user_id);
     if (properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG) {
@@ -403,9 +416,61 @@ static void readHeaders(cohort_amqp_event *event, const amqp_basic_properties_t 
     }
 }
 
+static struct content *content_of(cohort_amqp *connection, amqp_channel_t channel) {
+    return channel < CHANNELS ? &connection->contents[channel] : NULL;
+}
+
+/// The rest of the message comes in frames of its own.
+static void begin_content(cohort_amqp *connection, const cohort_amqp_event *event) {
+    struct content *content = content_of(connection, (amqp_channel_t)event->channel);
+    if (!content) return;
+    forget_content(content);
+    content->is_open = 1;
+    content->has_header = 0;
+    content->event = *event;
+}
+
+/// A part of a message. Its size is known before there is memory for it: a body that is too large is let go by as it comes.
+/// - Returns: 1 when the message is whole and in `event`, 0 when more is to come, -1 when the connection is of no use any more.
+static int take_content(cohort_amqp *connection, const amqp_frame_t *frame, cohort_amqp_event *event, cohort_amqp_error *error) {
+    struct content *content = content_of(connection, frame->channel);
+    if (!content || !content->is_open) return 0;
+    if (frame->frame_type == AMQP_FRAME_HEADER) {
+        if (content->has_header) goto broken;
+        content->has_header = 1;
+        if (frame->payload.properties.class_id == AMQP_BASIC_CLASS) readHeaders(&content->event, frame->payload.properties.decoded);
+        uint64_t size = frame->payload.properties.body_size;
+        content->left = size;
+        content->event.count = size > SIZE_MAX ? SIZE_MAX : (size_t)size;
+        // What is returned is known by its number.
+        if (content->event.kind == COHORT_AMQP_DELIVERED && size > connection->largest[frame->channel]) {
+            content->event.is_too_large = 1;
+        } else if (content->event.kind == COHORT_AMQP_DELIVERED) {
+            content->event.body = malloc(size ? (size_t)size : 1);
+            if (!content->event.body) {
+                fail(error, COHORT_AMQP_AWAY, 0, "out of memory");
+                return -1;
+            }
+        }
+    } else {
+        amqp_bytes_t part = frame->payload.body_fragment;
+        if (!content->has_header || part.len > content->left) goto broken;
+        if (content->event.body) memcpy(content->event.body + (content->event.count - content->left), part.bytes, part.len);
+        content->left -= part.len;
+    }
+    if (content->left > 0) return 0;
+    *event = content->event;
+    content->event.body = NULL;
+    content->is_open = 0;
+    return 1;
+broken:
+    fail(error, COHORT_AMQP_AWAY, 0, "a message came in parts that do not fit together");
+    return -1;
+}
+
 int cohort_amqp_next(cohort_amqp *connection, cohort_amqp_event *event, cohort_amqp_error *error) {
-    memset(event, 0, sizeof *event);
     while (1) {
+        memset(event, 0, sizeof *event);
         amqp_frame_t frame;
         struct timeval none = {0, 0};
         f_amqp_maybe_release_buffers(connection->state);
@@ -414,6 +479,11 @@ int cohort_amqp_next(cohort_amqp *connection, cohort_amqp_event *event, cohort_a
         if (status != AMQP_STATUS_OK) {
             failLibrary(error, status);
             return -1;
+        }
+        if (frame.frame_type == AMQP_FRAME_HEADER || frame.frame_type == AMQP_FRAME_BODY) {
+            int taken = take_content(connection, &frame, event, error);
+            if (taken != 0) return taken;
+            continue;
         }
         if (frame.frame_type != AMQP_FRAME_METHOD) continue;
         event->channel = frame.channel;
@@ -424,28 +494,15 @@ int cohort_amqp_next(cohort_amqp *connection, cohort_amqp_event *event, cohort_a
             event->tag = deliver->delivery_tag;
             event->redelivered = deliver->redelivered;
             copy(event->consumer, sizeof event->consumer, deliver->consumer_tag);
-            amqp_message_t message;
-            if (readMessage(connection, frame.channel, &message, error) != COHORT_AMQP_OK) return -1;
-            readHeaders(event, &message.properties);
-            event->count = message.body.len;
-            event->body = malloc(message.body.len ? message.body.len : 1);
-            if (event->body && message.body.len) memcpy(event->body, message.body.bytes, message.body.len);
-            f_amqp_destroy_message(&message);
-            if (!event->body) {
-                fail(error, COHORT_AMQP_AWAY, 0, "out of memory");
-                return -1;
-            }
-            return 1;
+            begin_content(connection, event);
+            continue;
         }
         case AMQP_BASIC_RETURN_METHOD: {
             amqp_basic_return_t *returned = frame.payload.method.decoded;
             event->kind = COHORT_AMQP_RETURNED;
             copy(event->text, sizeof event->text, returned->reply_text);
-            amqp_message_t message;
-            if (readMessage(connection, frame.channel, &message, error) != COHORT_AMQP_OK) return -1;
-            readHeaders(event, &message.properties);
-            f_amqp_destroy_message(&message);
-            return 1;
+            begin_content(connection, event);
+            continue;
         }
         case AMQP_BASIC_ACK_METHOD: {
             amqp_basic_ack_t *ack = frame.payload.method.decoded;
@@ -469,6 +526,7 @@ int cohort_amqp_next(cohort_amqp *connection, cohort_amqp_event *event, cohort_a
         }
         case AMQP_CHANNEL_CLOSE_METHOD: {
             amqp_channel_close_t *close = frame.payload.method.decoded;
+            if (content_of(connection, frame.channel)) forget_content(content_of(connection, frame.channel));
             event->kind = COHORT_AMQP_CLOSED;
             event->tag = close->reply_code;
             copy(event->text, sizeof event->text, close->reply_text);

@@ -130,6 +130,12 @@ public struct FaultyDocuments: Documents {
     public func register(_ peer: Peer) async throws -> Peer { try await plan.call("register") { try await base.register(peer) } }
     public func peer(id: String) async throws -> Peer? { try await plan.call("peer") { try await base.peer(id: id) } }
     public func peers() async throws -> [Peer] { try await plan.call("peers") { try await base.peers() } }
+    public func peers(visibleTo ownerId: String) async throws -> [Peer] {
+        try await plan.call("peers(visibleTo:)") { try await base.peers(visibleTo: ownerId) }
+    }
+    public func peerCounts() async throws -> [PeerStatus: Int] {
+        try await plan.call("peerCounts") { try await base.peerCounts() }
+    }
     public func peers(ofSession sessionId: String) async throws -> [Peer] {
         try await plan.call("peers(ofSession:)") { try await base.peers(ofSession: sessionId) }
     }

@@ -140,6 +140,12 @@ public final class MemoryDocuments: Documents {
 
     public func peers() async throws -> [Peer] { peers { _ in true } }
 
+    public func peers(visibleTo ownerId: String) async throws -> [Peer] { peers { $0.ownerId == ownerId || $0.serve == .everyone } }
+
+    public func peerCounts() async throws -> [PeerStatus: Int] {
+        Dictionary(grouping: peers { _ in true }, by: \.status).mapValues(\.count)
+    }
+
     public func peers(ofSession sessionId: String) async throws -> [Peer] { peers { $0.sessionId == sessionId } }
 
     public func peers(named name: String) async throws -> [NamedPeer] {

@@ -42,6 +42,24 @@ extension MongoDocuments {
 
     public func peers() async throws -> [Peer] { try await peers("{}") }
 
+    public func peers(visibleTo ownerId: String) async throws -> [Peer] {
+        try await peers("{\"$or\":[{\"owner_id\":\(ownerId)},{\"serve\":\(Pool.everyone.rawValue)}]}")
+    }
+
+    public func peerCounts() async throws -> [PeerStatus: Int] {
+        var counts: [PeerStatus: Int] = [:]
+        for status in PeerStatus.allCases {
+            let count = try await count("{\"status\":\(status.rawValue)}")
+            if count > 0 { counts[status] = count }
+        }
+        return counts
+    }
+
+    private func count(_ filter: MongoJSON) async throws -> Int {
+        struct Counted: Decodable { var n: Int }
+        return try decode(Counted.self, try await connection.read("{\"count\":\"peers\",\"query\":\(filter)}")).n
+    }
+
     public func peers(ofSession sessionId: String) async throws -> [Peer] { try await peers("{\"session_id\":\(sessionId)}") }
 
     public func peers(named name: String) async throws -> [NamedPeer] {
@@ -53,10 +71,7 @@ extension MongoDocuments {
     }
 
     public func livingPeers(tokenId: String) async throws -> Int {
-        struct Counted: Decodable { var n: Int }
-        let reply = try await connection.read(
-            "{\"count\":\"peers\",\"query\":{\"token_id\":\(tokenId),\"status\":{\"$ne\":\"OFFLINE\"}}}")
-        return try decode(Counted.self, reply).n
+        try await count("{\"token_id\":\(tokenId),\"status\":{\"$ne\":\"OFFLINE\"}}")
     }
 
     public func availablePeers() async throws -> [Peer] { try await peers("{\"status\":\"ONLINE\",\"session_id\":null}") }

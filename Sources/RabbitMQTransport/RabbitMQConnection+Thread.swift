@@ -70,13 +70,18 @@ extension RabbitMQConnection {
         }
     }
 
+    /// Bytes. An event is a peer's; commands may hold a small net's weights.
+    static let largestEvent = 64 << 10
+    private static let largestCommand = 16 << 20
+    private static let largestSignal = 1 << 20
+
     private func begin(_ wire: Wire, isFirst: Bool) throws(WireFault) {
         try wire.open(channel: Channel.publishing, confirms: true)
         try wire.open(channel: Channel.control)
         // Many events are stored together; a peer's commands are few.
-        try wire.open(channel: Channel.events, prefetch: 256)
-        try wire.open(channel: Channel.commands, prefetch: commandPrefetch)
-        try wire.open(channel: Channel.signals)
+        try wire.open(channel: Channel.events, prefetch: 256, largest: Self.largestEvent)
+        try wire.open(channel: Channel.commands, prefetch: commandPrefetch, largest: Self.largestCommand)
+        try wire.open(channel: Channel.signals, largest: Self.largestSignal)
         try setUp(wire)
         let (consumers, number) = state.withLock { state in
             state.number += 1
@@ -162,6 +167,14 @@ extension RabbitMQConnection {
             }
             if consumer.exchange == nil {
                 ledger.deliveries.add(delivery.tag, channel: delivery.channel, consumer: delivery.consumer)
+            }
+            if let bytes = delivery.tooLarge {
+                logger.warning(
+                    "a message of \(bytes) bytes was not read: it is larger than any that Cohort sends",
+                    metadata: ["consumer": "\(delivery.consumer)"])
+                // Where messages are settled, it goes to the dead letters.
+                if consumer.exchange == nil { settle(delivery.tag, of: number, channel: delivery.channel, .drop) }
+                return
             }
             consumer.deliver(delivery, number)
         case .confirmed(let tag, let multiple, let isTaken):

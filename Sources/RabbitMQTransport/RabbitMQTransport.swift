@@ -101,9 +101,6 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
 
     public func ready() async throws { try connection.ready() }
 
-    /// Bytes.
-    private static let largestEvent = 64 << 10
-
     private var eventQueue: QueueKind { QueueKind(isQuorum: configuration.isQuorum, deadLetters: Self.deadLetters) }
 
     /// More than so many commands wait only for a peer that is long gone.
@@ -140,11 +137,6 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
                 deliver: { [self] delivery, connection in
                     guard let sender = verifiedSender(delivery) else {
                         return reject(delivery, connection, "its signature is not that of the peer it names")
-                    }
-                    guard delivery.body.count <= Self.largestEvent else {
-                        return reject(
-                            delivery, connection,
-                            "it has \(delivery.body.count) bytes; an event has at most \(Self.largestEvent)")
                     }
                     continuation.yield(
                         ReceivedEvent(body: delivery.body, sender: sender) { [self] settlement in

@@ -62,6 +62,8 @@ struct WireDelivery: Sendable {
     var tag: UInt64
     var consumer: String
     var body: [UInt8]
+    /// Bytes of a body that was too large to be taken.
+    var tooLarge: Int?
     var sender: String
     var registration: String
     var signature: String
@@ -126,8 +128,9 @@ final class Wire {
         guard body(&error) == 0 else { throw WireFault(error) }
     }
 
-    func open(channel: Int, confirms: Bool = false, prefetch: Int = 0) throws(WireFault) {
-        try call { cohort_amqp_channel(connection, Int32(channel), confirms ? 1 : 0, Int32(prefetch), &$0) }
+    /// - Parameter largest: bytes of a message that are taken at most; of a larger one its size alone is.
+    func open(channel: Int, confirms: Bool = false, prefetch: Int = 0, largest: Int = 0) throws(WireFault) {
+        try call { cohort_amqp_channel(connection, Int32(channel), confirms ? 1 : 0, Int32(prefetch), largest, &$0) }
     }
 
     func declare(_ queue: String, _ kind: QueueKind, channel: Int) throws(WireFault) {
@@ -213,7 +216,8 @@ final class Wire {
             return .delivered(
                 WireDelivery(
                     channel: Int(event.channel), tag: event.tag, consumer: text(&event.consumer),
-                    body: [UInt8](UnsafeBufferPointer(start: event.body, count: event.count)), sender: text(&event.sender),
+                    body: event.is_too_large != 0 ? [] : [UInt8](UnsafeBufferPointer(start: event.body, count: event.count)),
+                    tooLarge: event.is_too_large != 0 ? event.count : nil, sender: text(&event.sender),
                     registration: text(&event.registration), signature: text(&event.signature), userId: text(&event.user_id)))
         case COHORT_AMQP_CONFIRMED: return .confirmed(tag: event.tag, multiple: event.multiple != 0, isTaken: true)
         case COHORT_AMQP_DENIED: return .confirmed(tag: event.tag, multiple: event.multiple != 0, isTaken: false)

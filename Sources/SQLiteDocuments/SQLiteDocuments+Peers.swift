@@ -46,6 +46,23 @@ extension SQLiteDocuments {
         try await read { database in try database.rows("SELECT * FROM peers ORDER BY name, id").compactMap { try? Peer(row: $0) } }
     }
 
+    public func peers(visibleTo ownerId: String) async throws -> [Peer] {
+        try await read { database in
+            try database.rows("SELECT * FROM peers WHERE owner_id = ? OR serve = ? ORDER BY name, id", [ownerId, Pool.everyone.rawValue])
+                .compactMap { try? Peer(row: $0) }
+        }
+    }
+
+    public func peerCounts() async throws -> [PeerStatus: Int] {
+        try await read { database in
+            var counts: [PeerStatus: Int] = [:]
+            for row in try database.rows("SELECT status, count(*) AS count FROM peers GROUP BY status", []) {
+                if let status = PeerStatus(rawValue: row["status"]) { counts[status] = row["count"] }
+            }
+            return counts
+        }
+    }
+
     public func peers(ofSession sessionId: String) async throws -> [Peer] {
         try await read { database in
             try database.rows("SELECT * FROM peers WHERE session_id = ?", [sessionId]).compactMap { try? Peer(row: $0) }

@@ -123,7 +123,7 @@ struct Attempts {
         var rows = [
             Row("map memory that counts as nobody's") {
                 let size = 1 << 30
-                guard let memory = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), memory != MAP_FAILED else {
+                guard let memory = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0), memory != MAP_FAILED else {
                     return false
                 }
                 munmap(memory, size)
@@ -139,7 +139,3 @@ struct Attempts {
         return rows
     }
 }
-
-#if !os(Linux)
-    private let MAP_ANONYMOUS = MAP_ANON
-#endif

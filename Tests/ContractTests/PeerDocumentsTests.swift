@@ -265,4 +265,21 @@ struct PeerDocumentsTests {
             #expect(try await documents.register(.sample(id: "old")).registration > 1, "it counts on from its last registration")
         }
     }
+
+    @Test("A person sees the own peers and those that serve everyone; all are counted by status", arguments: DocumentStore.all)
+    func visible(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            for (id, owner, serve) in [("a", "ada", Pool.mine), ("b", "ada", .everyone), ("c", "bob", .mine), ("d", "bob", .everyone)] {
+                var peer = Peer.sample(id: id, owner: owner)
+                peer.serve = serve
+                _ = try await documents.register(peer)
+            }
+            #expect(try await documents.peers(visibleTo: "ada").map(\.id) == ["a", "b", "d"])
+            #expect(try await documents.peers(visibleTo: "eve").map(\.id) == ["b", "d"])
+            #expect(try await documents.peerCounts() == [.online: 4])
+            #expect(try await documents.claim(peerId: "a", sessionId: "s"))
+            try await documents.setOffline(peerId: "b", registration: nil, hasLeft: false)
+            #expect(try await documents.peerCounts() == [.online: 2, .training: 1, .offline: 1])
+        }
+    }
 }

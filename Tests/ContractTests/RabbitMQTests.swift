@@ -130,6 +130,37 @@ import Testing
         #expect(error?.message.contains("does not take the client certificate") == true, "\(error?.message ?? "")")
     }
 
+    /// A body is looked at by its size before there is memory for it; what is of the right size, in several frames too, comes whole.
+    @Test(
+        .timeLimit(.minutes(2)),
+        .enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] != nil, "no RabbitMQ: `make integration` starts one"))
+    func `a message that is too large is not read, and those around it are`() async throws {
+        let signatures = MessageSignatures(secret: testSecret)
+        let key = signatures.key(peerId: "p", registration: 1)
+        let address = try RabbitMQAddress(ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] ?? "", setting: "X")
+        let broker = try RabbitMQTransport(
+            .init(address: address), signatures: signatures, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        let queue = QueueName.events(sessionId: newIdentifier())
+        // 64 KiB and one byte more; 5 MiB are forty frames.
+        let bodies = [1, 65_536, 65_537, 0, 5 << 20, 40_000, 2].map { size in (0..<size).map { UInt8(truncatingIfNeeded: $0) } }
+        try await Self.run([broker]) {
+            let stream = try await broker.events(of: queue)
+            for body in bodies {
+                try await broker.connection.publish([
+                    WireMessage(
+                        key: queue.rawValue, body: body, sender: "p", registration: "1", signature: MessageSignatures.sign(body, key: key))
+                ])
+            }
+            var expected = bodies.filter { $0.count <= 65_536 }[...]
+            for try await event in stream {
+                #expect(event.body == expected.popFirst())
+                try await event.settle(.accepted)
+                if expected.isEmpty { break }
+            }
+            try await broker.close(queue)
+        }
+    }
+
     @Test(.enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] != nil, "no RabbitMQ: `make integration` starts one"))
     func `what one process signals all others hear, and not itself, nor who has another secret`() async throws {
         let (one, two, stranger) = (try Self.broker(), try Self.broker(), try Self.broker(secret: [UInt8](repeating: 8, count: 32)))

@@ -99,9 +99,10 @@ typedef struct {
     char signature[160];
     char user_id[160];
     char text[256];
-    /// Of DELIVERED; freed with cohort_amqp_event_free.
+    /// Of DELIVERED; freed with cohort_amqp_event_free. NULL when it is too large for its channel: `count` says how large it was.
     uint8_t *body;
     size_t count;
+    int is_too_large;
 } cohort_amqp_event;
 
 /// Opens a connection and logs in. NULL: `error` says why.
@@ -111,7 +112,9 @@ void cohort_amqp_close(cohort_amqp *connection, int politely);
 int cohort_amqp_descriptor(cohort_amqp *connection);
 
 // Each returns COHORT_AMQP_OK, or the fault, which `error` then holds.
-int cohort_amqp_channel(cohort_amqp *connection, int channel, int confirms, int prefetch, cohort_amqp_error *error);
+/// - channel: 1 to 7.
+/// - largest: bytes of a message's body that are taken at most; of a larger one the size alone is.
+int cohort_amqp_channel(cohort_amqp *connection, int channel, int confirms, int prefetch, size_t largest, cohort_amqp_error *error);
 int cohort_amqp_declare(cohort_amqp *connection, int channel, const char *queue, const cohort_amqp_queue *how, cohort_amqp_error *error);
 int cohort_amqp_delete(cohort_amqp *connection, int channel, const char *queue, cohort_amqp_error *error);
 /// A durable exchange; what is published to it goes to every queue that is bound to it (`fanout`), or bound by the message's key (`topic`).

@@ -47,6 +47,10 @@ public protocol PeerDocuments: Sendable {
     func peer(id: String) async throws -> Peer?
     /// Sorted by name, then id.
     func peers() async throws -> [Peer]
+    /// The owner's own, and those that serve everyone; sorted by name, then id.
+    func peers(visibleTo ownerId: String) async throws -> [Peer]
+    /// How many there are of each status.
+    func peerCounts() async throws -> [PeerStatus: Int]
     /// Those that are locked to the session.
     func peers(ofSession sessionId: String) async throws -> [Peer]
     /// Who has the name or, with a number behind it, one made from it (`lab-pc`, `lab-pc-2`, …), in no order.

@@ -31,7 +31,7 @@ public struct PoolShare: Sendable {
     private func most(of count: Int) -> Int { Int((share * Double(count)).rounded(.up)) }
 
     private func shared(_ ownerId: String) async throws -> [Peer] {
-        try await documents.peers().filter { $0.ownerId != ownerId && $0.serve == .everyone && $0.status != .offline }
+        try await documents.peers(visibleTo: ownerId).filter { $0.ownerId != ownerId && $0.serve == .everyone && $0.status != .offline }
     }
 
     private func owners(of peers: [Peer]) async throws -> [String: String] {

@@ -41,7 +41,7 @@ extension Request {
     }
 
     private static let smallBody = 64 << 10
-    private static let largeBodies = BlockingLanes("large bodies", count: 1, limit: 32)
+    fileprivate static let largeBodies = BlockingLanes("large bodies", count: 1, limit: 32)
 
     /// A value of the query, percent-decoded.
     func query(_ name: String) -> String? { uri.queryParameters[name[...]].map(String.init) }
@@ -91,6 +91,12 @@ extension Response {
         var headers = headers
         headers[.contentType] = "application/json; charset=utf-8"
         return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(bytes: try CohortJSON.encode(value))))
+    }
+
+    /// A list of any length: a long one takes milliseconds, in which a thread of the cooperative pool would serve nobody else.
+    static func json<Value: Encodable & Sendable>(list: [Value]) async throws -> Response {
+        guard list.count > 100 else { return try .json(list) }
+        return try await Request.largeBodies.run { try Response.json(list) }
     }
 
     static func text(_ text: String, type: String) -> Response {

@@ -38,10 +38,10 @@ struct HealthRoutes: Sendable {
     }
 
     private func gauges() async throws -> [(name: String, labels: String, value: Int)] {
-        let peers = try await parts.documents.peers()
+        let peers = try await parts.documents.peerCounts()
         let sessions = try await parts.documents.sessionCounts()
         var gauges = PeerStatus.allCases.map { status in
-            (name: "cohort_peers", labels: "status=\"\(status.rawValue)\"", value: peers.count { $0.status == status })
+            (name: "cohort_peers", labels: "status=\"\(status.rawValue)\"", value: peers[status] ?? 0)
         }
         gauges += [SessionStatus.pending, .running].map { status in
             (name: "cohort_sessions", labels: "status=\"\(status.rawValue)\"", value: sessions[status] ?? 0)

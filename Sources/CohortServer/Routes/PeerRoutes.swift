@@ -34,9 +34,8 @@ struct PeerRoutes: Sendable {
     var routes: [Route] {
         [
             .user(.get, "/peers", "List one's own peers, and those that serve everyone") { _, _, caller in
-                try .json(
-                    try await documents.peers().filter { $0.mayServe(ownerId: caller.userId, pool: .everyone) }
-                        .map { API.PeerView($0, mine: $0.ownerId == caller.userId) })
+                let peers = try await documents.peers(visibleTo: caller.userId).map { API.PeerView($0, mine: $0.ownerId == caller.userId) }
+                return try await .json(list: peers)
             },
             .peer(.post, "/peers", "Register a peer", register),
             .machine(.post, "/peers/{id}/heartbeat", "A presence beat", beat),
