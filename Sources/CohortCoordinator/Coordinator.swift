@@ -110,7 +110,7 @@ public final class Coordinator: SessionRunner, Service {
             try await objects.removeUnfinished(before: yesterday)
             let before = Session.uploadKey(at: yesterday)
             let old = try await objects.list(prefix: "2").filter { Session.isUploadKey($0) && $0 < before }
-            let used = try await documents.usedUploads(of: old)
+            let used = try await documents.usedUploads(of: old, besides: nil)
             let strays = old.filter { !used.contains($0) }
             guard !strays.isEmpty else { return }
             try await objects.delete(strays)

@@ -319,8 +319,12 @@ extension SessionRun {
         } else {
             keys += try await coordinator.objects.list(prefix: session.updatePrefix)
         }
-        // Nothing was made of it, and nothing can be any more.
-        if session.dataset == nil, let upload = session.upload { keys.append(upload.key) }
+        // Nothing was made of it, and nothing can be any more; another session may have been trained on it.
+        if session.dataset == nil, let upload = session.upload,
+            try await documents.usedUploads(of: [upload.key], besides: id).isEmpty
+        {
+            keys.append(upload.key)
+        }
         if !keys.isEmpty { try await coordinator.objects.delete(keys) }
     }
 }

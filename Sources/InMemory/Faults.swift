@@ -155,7 +155,9 @@ public struct FaultyDocuments: Documents {
         try await plan.call("setOffline") { try await base.setOffline(peerId: peerId, registration: registration, hasLeft: hasLeft) }
     }
     public func deletePeer(id: String) async throws { try await plan.call("deletePeer") { try await base.deletePeer(id: id) } }
-    public func insert(_ session: Session) async throws { try await plan.call("insert session") { try await base.insert(session) } }
+    public func insert(_ session: Session, sharesUpload: Bool) async throws {
+        try await plan.call("insert session") { try await base.insert(session, sharesUpload: sharesUpload) }
+    }
     public func session(id: String) async throws -> Session? { try await plan.call("session") { try await base.session(id: id) } }
     public func sessions(ownerId: String, limit: Int, before id: String?) async throws -> [Session] {
         try await plan.call("sessions") { try await base.sessions(ownerId: ownerId, limit: limit, before: id) }
@@ -166,8 +168,8 @@ public struct FaultyDocuments: Documents {
     public func sessionCounts() async throws -> [SessionStatus: Int] {
         try await plan.call("sessionCounts") { try await base.sessionCounts() }
     }
-    public func usedUploads(of keys: [String]) async throws -> Set<String> {
-        try await plan.call("usedUploads") { try await base.usedUploads(of: keys) }
+    public func usedUploads(of keys: [String], besides sessionId: String?) async throws -> Set<String> {
+        try await plan.call("usedUploads") { try await base.usedUploads(of: keys, besides: sessionId) }
     }
     public func deleteSession(id: String) async throws { try await plan.call("deleteSession") { try await base.deleteSession(id: id) } }
     public func update(_ session: Session, recording record: SessionRecord) async throws -> Session {

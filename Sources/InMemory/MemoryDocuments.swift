@@ -224,12 +224,19 @@ public final class MemoryDocuments: Documents {
 
     // MARK: Sessions
 
-    public func insert(_ session: Session) async throws {
+    public func insert(_ session: Session, sharesUpload: Bool) async throws {
         try check(session)
         try state.withLock { state in
             guard state.index(session.id) == nil else { throw CohortError(.conflict, "there is a session \(session.id) already") }
-            if let key = session.upload?.key, state.sessions.contains(where: { $0.upload?.key == key }) {
-                throw CohortError(.conflict, "the data set key \(key) is taken")
+            if let key = session.upload?.key {
+                let others = state.sessions.filter {
+                    $0.upload?.key == key && (!sharesUpload || $0.ownerId == session.ownerId && $0.dataset != nil)
+                }
+                guard others.isEmpty != sharesUpload else {
+                    throw sharesUpload
+                        ? CohortError(.notFound, "no session has the upload \(key) any more")
+                        : CohortError(.conflict, "there is a session with the data set key \(key) already")
+                }
             }
             state.sessions.append(session)
         }
@@ -259,8 +266,8 @@ public final class MemoryDocuments: Documents {
         state.withLock { $0.sessions.reduce(into: [:]) { $0[$1.status, default: 0] += 1 } }
     }
 
-    public func usedUploads(of keys: [String]) async throws -> Set<String> {
-        let used = state.withLock { Set($0.sessions.compactMap { $0.upload?.key }) }
+    public func usedUploads(of keys: [String], besides sessionId: String?) async throws -> Set<String> {
+        let used = state.withLock { Set($0.sessions.filter { $0.id != sessionId }.compactMap { $0.upload?.key }) }
         return used.intersection(keys)
     }
 

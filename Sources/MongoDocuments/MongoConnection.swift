@@ -178,6 +178,8 @@ final class MongoConnection: Sendable {
 /// An error of the server's that callers tell apart.
 struct MongoFault: Error {
     static let duplicate: Int32 = 11_000
+    /// Of `dropIndexes`: no such collection, no such index.
+    static let nothingToDrop: [Int] = [26, 27]
     var code: Int
     var message: String
 }

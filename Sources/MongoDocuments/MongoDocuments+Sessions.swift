@@ -40,12 +40,23 @@ extension MongoDocuments {
         }
     }
 
-    public func insert(_ session: Session) async throws {
+    public func insert(_ session: Session, sharesUpload: Bool) async throws {
+        if !sharesUpload, let key = session.upload?.key, try await !usedUploads(of: [key], besides: nil).isEmpty {
+            throw CohortError(.conflict, "there is a session with the data set key \(key) already")
+        }
         do {
             try await insert(try document(session, number: nextNumber(), touched: 0), into: "sessions")
         } catch let fault as MongoFault where fault.code == MongoFault.duplicate {
-            throw CohortError(.conflict, "there is a session \(session.id) already, or one with its data set key")
+            throw CohortError(.conflict, "there is a session \(session.id) already")
         }
+        guard sharesUpload, let key = session.upload?.key else { return }
+        // Looked for once this session is stored: whoever removes the other one finds it, and leaves the file.
+        let other: MongoJSON =
+            "{\"upload.key\":\(key),\"owner_id\":\(session.ownerId),\"dataset\":{\"$ne\":null},\"_id\":{\"$ne\":\(session.id)}}"
+        struct Named: Decodable { var id: String }
+        guard try await one(Named.self, "sessions", other, fields: "{\"id\":1}") == nil else { return }
+        try await deleteSession(id: session.id)
+        throw CohortError(.notFound, "no session has the upload \(key) any more")
     }
 
     public func session(id: String) async throws -> Session? { try await one(Session.self, "sessions", "{\"_id\":\(id)}") }
@@ -102,15 +113,17 @@ extension MongoDocuments {
         return counts
     }
 
-    public func usedUploads(of keys: [String]) async throws -> Set<String> {
+    public func usedUploads(of keys: [String], besides sessionId: String?) async throws -> Set<String> {
         struct Used: Decodable {
             struct Upload: Decodable { var key: String }
             var upload: Upload
         }
         guard !keys.isEmpty else { return [] }
         return Set(
-            try await connection.find("sessions", "{\"upload.key\":{\"$in\":\(keys)}}", "{\"projection\":{\"upload\":1}}")
-                .map { try decode(Used.self, $0).upload.key })
+            try await connection.find(
+                "sessions", "{\"upload.key\":{\"$in\":\(keys)},\"_id\":{\"$ne\":\(sessionId ?? "")}}", "{\"projection\":{\"upload\":1}}"
+            )
+            .map { try decode(Used.self, $0).upload.key })
     }
 
     public func deleteSession(id: String) async throws {

@@ -48,13 +48,17 @@ public final class MongoDocuments: Documents {
                 "sessions",
                 """
                 [{"key":{"owner_id":1,"created_at":-1},"name":"of_owner"},{"key":{"_store.unfinished":1,"created_at":1},"name":"unfinished"},
-                 {"key":{"upload.key":1},"name":"upload","unique":true,"sparse":true}]
+                 {"key":{"upload.key":1},"name":"upload_key","sparse":true}]
                 """
             ),
             ("rounds", "[{\"key\":{\"session_id\":1,\"round\":1},\"name\":\"of_session\"}]"),
             ("answers", "[{\"key\":{\"session_id\":1,\"peer_id\":1},\"name\":\"of_session\"}]"),
             ("metrics", "[{\"key\":{\"session_id\":1,\"time\":1},\"name\":\"of_session\"}]"),
         ]
+        // Of versions in which no two sessions had one upload.
+        do { _ = try await connection.write("{\"dropIndexes\":\"sessions\",\"index\":\"upload\"}") } catch let fault as MongoFault
+            where MongoFault.nothingToDrop.contains(fault.code)
+        {}
         for (collection, indexes) in indexes {
             _ = try await connection.write("{\"createIndexes\":\(collection),\"indexes\":\(indexes)}")
         }

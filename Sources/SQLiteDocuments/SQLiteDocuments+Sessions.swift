@@ -4,9 +4,19 @@ import GRDB
 
 extension SQLiteDocuments {
     /// - Throws: ``CohortError`` `conflict` when there is a session of this id.
-    public func insert(_ session: Session) async throws {
+    public func insert(_ session: Session, sharesUpload: Bool) async throws {
         let columns = try Columns(session)
         try await write { database in
+            // In one transaction: what is shared is there until this session is.
+            if let key = session.upload?.key {
+                let others =
+                    sharesUpload
+                    ? "owner_id = ? AND json_extract(document, '$.dataset') IS NOT NULL" : "? IS NOT NULL"
+                let isTaken = try !database.rows(
+                    "SELECT 1 FROM sessions WHERE dataset_key = ? AND \(others) LIMIT 1", [key, session.ownerId]
+                ).isEmpty
+                guard isTaken == sharesUpload else { throw Self.upload(key, isShared: sharesUpload) }
+            }
             do {
                 try database.run(
                     """
@@ -21,9 +31,15 @@ extension SQLiteDocuments {
                         session.ownerId, session.createdAt.milliseconds, session.upload?.key,
                     ])
             } catch let error as DatabaseError where error.isDuplicate {
-                throw CohortError(.conflict, "there is a session \(session.id) already, or one with its data set key")
+                throw CohortError(.conflict, "there is a session \(session.id) already")
             }
         }
+    }
+
+    private static func upload(_ key: String, isShared: Bool) -> CohortError {
+        isShared
+            ? CohortError(.notFound, "no session has the upload \(key) any more")
+            : CohortError(.conflict, "there is a session with the data set key \(key) already")
     }
 
     public func session(id: String) async throws -> Session? {
@@ -90,10 +106,13 @@ extension SQLiteDocuments {
         }
     }
 
-    public func usedUploads(of keys: [String]) async throws -> Set<String> {
+    public func usedUploads(of keys: [String], besides sessionId: String?) async throws -> Set<String> {
         try await read { database in
             var used: Set<String> = []
-            for key in keys where try !database.rows("SELECT 1 FROM sessions WHERE dataset_key = ?", [key]).isEmpty { used.insert(key) }
+            for key in keys
+            where try !database.rows("SELECT 1 FROM sessions WHERE dataset_key = ? AND id IS NOT ? LIMIT 1", [key, sessionId]).isEmpty {
+                used.insert(key)
+            }
             return used
         }
     }

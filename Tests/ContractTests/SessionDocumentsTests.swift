@@ -325,4 +325,35 @@ struct SessionDocumentsTests {
             for server in servers { try await server.close() }
         }
     }
+
+    @Test("An upload is one session's own, or shared by the sessions of its owner that are trained on it", arguments: DocumentStore.all)
+    func uploads(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            var first = Session.sample(id: "a")
+            first.upload = ObjectReference(key: "k", sha256: "ab", bytes: 7)
+            try await documents.insert(first)
+            func another(_ id: String, owner: String = "ada") -> Session {
+                var session = Session.sample(id: id, owner: owner)
+                session.upload = first.upload
+                return session
+            }
+            await expectError(.conflict) { try await documents.insert(another("b")) }
+            // Nothing was made of it yet: it may be no CSV at all.
+            await expectError(.notFound) { try await documents.insert(another("b"), sharesUpload: true) }
+            var stored = try #require(try await documents.session(id: "a"))
+            stored.dataset = .sample
+            _ = try await documents.update(stored)
+            await expectError(.notFound) { try await documents.insert(another("b", owner: "bob"), sharesUpload: true) }
+            try await documents.insert(another("b"), sharesUpload: true)
+            await expectError(.conflict) { try await documents.insert(another("c")) }
+            #expect(try await documents.session(id: "c") == nil)
+            #expect(try await documents.usedUploads(of: ["k", "l"], besides: nil) == ["k"])
+            #expect(try await documents.usedUploads(of: ["k"], besides: "a") == ["k"])
+            try await documents.deleteSession(id: "a")
+            #expect(try await documents.usedUploads(of: ["k"], besides: nil) == ["k"])
+            #expect(try await documents.usedUploads(of: ["k"], besides: "b") == [])
+            await expectError(.notFound) { try await documents.insert(another("d"), sharesUpload: true) }
+            #expect(try await documents.session(id: "d") == nil)
+        }
+    }
 }

@@ -102,7 +102,12 @@ struct Importer {
         case .deletedPeer(let peer): try await documents.restore(peer)
         case .session(let recorded):
             let session = recorded.session
-            if try await documents.session(id: session.id) == nil { try await documents.insert(session) }
+            if try await documents.session(id: session.id) == nil {
+                // A file that several sessions share comes with the first of them.
+                let isThere =
+                    if let key = session.upload?.key { try await !documents.usedUploads(of: [key], besides: nil).isEmpty } else { false }
+                try await documents.insert(session, sharesUpload: isThere)
+            }
             func record(_ record: SessionRecord) async throws {
                 try await documents.record(record, sessionId: session.id, generation: session.generation)
             }

@@ -116,8 +116,10 @@ public struct PeerBeat: Hashable, Sendable {
 }
 
 public protocol SessionDocuments: Sendable {
-    /// - Throws: ``CohortError`` `conflict` when its id or its data set key is taken.
-    func insert(_ session: Session) async throws
+    /// - Parameter sharesUpload: its upload is that of another session of the owner's, which was trained on it.
+    /// - Throws: ``CohortError`` `conflict` when its id is taken, or the key of an upload that should be its own; `notFound` when there is no session
+    ///   any more that it could share an upload with.
+    func insert(_ session: Session, sharesUpload: Bool) async throws
     func session(id: String) async throws -> Session?
     /// Newest first.
     /// - Parameter before: the id of the last session of the page before; nil: from the newest on. Of one that is not there: none.
@@ -130,7 +132,8 @@ public protocol SessionDocuments: Sendable {
     /// How many sessions there are of each status.
     func sessionCounts() async throws -> [SessionStatus: Int]
     /// Those of the object keys that a session's upload has.
-    func usedUploads(of keys: [String]) async throws -> Set<String>
+    /// - Parameter besides: a session that does not count.
+    func usedUploads(of keys: [String], besides sessionId: String?) async throws -> Set<String>
     /// Removes a session, with what stands beside it. Idempotent. Its objects are its caller's to remove.
     func deleteSession(id: String) async throws
     /// Stores `session` if the stored revision and generation are the session's; the stored revision then is one more. Its lease and a wish to
@@ -155,6 +158,11 @@ public protocol SessionDocuments: Sendable {
     /// Notes that a person wants the session cancelled; whoever runs it carries it out. Idempotent.
     /// - Returns: the session as stored, as it was when it has ended already; nil when there is none.
     func requestCancel(sessionId: String) async throws -> Session?
+}
+
+extension SessionDocuments {
+    /// With an upload of its own.
+    public func insert(_ session: Session) async throws { try await insert(session, sharesUpload: false) }
 }
 
 /// What whoever renews a lease learns.

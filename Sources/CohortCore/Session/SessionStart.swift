@@ -8,6 +8,9 @@ public struct SessionStart: Sendable {
     private let share: PoolShare
     private let hearing: Hearing?
 
+    /// The session that had the upload was deleted meanwhile; nothing was started.
+    public struct UploadIsGone: Error {}
+
     /// Which peers were heard of since the server started: the others may be gone, although nobody has given them up yet.
     public struct Hearing: Sendable {
         let isHeard: @Sendable (Peer) -> Bool
@@ -32,14 +35,16 @@ public struct SessionStart: Sendable {
 
     /// - Parameters:
     ///   - upload: the CSV in the object store; the session's from here on, unless this throws.
+    ///   - sharesUpload: it is another session's of the owner too.
     ///   - module: the file that the settings' `module` means.
     ///   - traceparent: of the request.
+    /// - Throws: ``UploadIsGone``.
     /// - Returns: the session as stored, PENDING, with its peers by name, then id.
     /// - Throws: ``CohortError`` `notEnoughPeers` when too few peers are free; what the store throws, once what was done is undone as far as
     ///   possible: what is left of it is a session that says that it is starting, which a coordinator ends.
     public func start(
-        _ settings: SessionSettings, ownerId: String, upload: ObjectReference, filename: String, module: ObjectReference? = nil,
-        traceparent: String? = nil
+        _ settings: SessionSettings, ownerId: String, upload: ObjectReference, sharesUpload: Bool = false, filename: String,
+        module: ObjectReference? = nil, traceparent: String? = nil
     ) async throws -> Session {
         let (settings, model, isModule) = try await goingOn(settings, ownerId)
         try await wait(for: settings, ownerId, isModule)
@@ -49,7 +54,11 @@ public struct SessionStart: Sendable {
         session.moduleObject = module
         session.traceparent = traceparent
         session.isStarting = true
-        try await documents.insert(session)
+        do {
+            try await documents.insert(session, sharesUpload: sharesUpload)
+        } catch let error as CohortError where sharesUpload && error.code == .notFound {
+            throw UploadIsGone()
+        }
         do {
             var claimed: [Peer] = []
             for peer in try await candidates(settings, ownerId, isModule) where claimed.count < settings.peers {

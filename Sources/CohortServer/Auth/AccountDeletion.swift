@@ -1,19 +1,24 @@
 import CohortCore
 
-/// Removes a session that has ended, with its objects. The objects go first: what is left after a fault can be deleted again.
+/// Removes a session that has ended, with its objects. They go first: what is left after a fault can be deleted again. But for the upload, which other
+/// sessions may share: it goes once no document names it, so that one which begins to share it either finds it or is told that it is gone.
 struct SessionRemoval: Sendable {
     let documents: any Documents
     let objects: any ObjectStore
 
     func remove(_ session: Session) async throws {
         var keys = [
-            session.upload?.key, session.dataset?.object.key, session.dataset?.schemaObject?.key, session.weights?.key,
+            session.dataset?.schemaObject?.key, session.weights?.key,
             session.best?.weights.key, session.modelObject?.key, session.startWeights?.key,
         ].compactMap { $0 }
         keys += session.checkpoints.map(\.weights.key)
         keys += try await objects.list(prefix: session.updatePrefix)
         try await objects.delete(Set(keys).sorted())
         try await documents.deleteSession(id: session.id)
+        // Cut short here, it is an upload that no session names, which coordinators remove after a day.
+        let uploads = Set([session.upload?.key, session.dataset?.object.key].compactMap { $0 })
+        let used = try await documents.usedUploads(of: uploads.sorted(), besides: nil)
+        try await objects.delete(uploads.subtracting(used).sorted())
     }
 }
 

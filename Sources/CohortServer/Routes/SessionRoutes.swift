@@ -3,6 +3,7 @@ import CohortTracing
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
+import Logging
 import NIOCore
 
 /// Sessions: start, watch, cancel, results, model, predictions. A user sees only their own: another's is not there.
@@ -127,20 +128,17 @@ struct SessionRoutes: Sendable {
         if form.upload != nil, form.fields["sha256"] != nil {
             throw CohortError(.invalid, "sha256 stands for a file that was uploaded before: send that or the file, not both")
         }
-        let upload =
-            if let sent = form.upload { sent } else { try await uploadedBefore(form.fields["sha256"] ?? "", caller) }
         metrics.count("uploads")
-        let session: Session
+        let settings: SessionSettings
+        let moduleObject: ObjectReference?
         do {
-            let settings = try SettingsForm.settings(form.fields, strategies: strategies)
-            session = try await starts.start(
-                settings, ownerId: caller.userId, upload: upload, filename: form.filename, module: try await module(settings, caller),
-                traceparent: TraceParent.current?.text)
+            settings = try SettingsForm.settings(form.fields, strategies: strategies)
+            moduleObject = try await module(settings, caller)
         } catch {
-            // Nobody was told of it. What cannot be removed now is swept later; the first error is the one to report.
-            try? await parts.objects.delete(upload.key)
+            await forget(form.upload)
             throw error
         }
+        let session = try await start(settings, form, moduleObject, caller)
         await parts.runner.wake(sessionId: session.id)
         return try .json(API.SessionStarted(session), status: .created)
     }
@@ -174,28 +172,46 @@ struct SessionRoutes: Sendable {
         try await documents.sessions(ownerId: caller.userId, limit: 200).filter { $0.upload?.sha256 == sha256 && $0.dataset != nil }
     }
 
-    /// A copy of what an earlier session was trained on: each session has its own file.
-    private func uploadedBefore(_ sha256: String, _ caller: Caller) async throws -> ObjectReference {
-        for session in try await sessions(on: sha256, caller) {
-            guard let upload = session.upload else { continue }
-            do {
-                let bytes = try await parts.objects.read(upload.key, from: 0)
-                let writer = try await parts.objects.writer(key: Session.uploadKey(at: parts.time.date))
-                do {
-                    for try await chunk in bytes { try await writer.write(chunk) }
-                } catch {
-                    await writer.abort()
-                    throw error
-                }
-                return try await writer.finish()
-            } catch let error as CohortError where error.code == .notFound {
-                // It was deleted since; another session may have one.
-            }
+    /// On the file that was sent, or the one of earlier sessions with the same bytes, which is stored once.
+    private func start(
+        _ settings: SessionSettings, _ form: UploadReceiver.Form, _ module: ObjectReference?, _ caller: Caller
+    ) async throws -> Session {
+        func start(on upload: ObjectReference, isShared: Bool) async throws -> Session {
+            try await starts.start(
+                settings, ownerId: caller.userId, upload: upload, sharesUpload: isShared, filename: form.filename, module: module,
+                traceparent: TraceParent.current?.text)
         }
-        throw CohortError(.notFound, "none of your sessions has a file with this sha256: send the file")
+        do {
+            var tried: Set<String> = []
+            for earlier in try await sessions(on: form.upload?.sha256 ?? form.fields["sha256"] ?? "", caller) {
+                guard let upload = earlier.upload, tried.insert(upload.key).inserted, try await parts.objects.size(of: upload.key) != nil
+                else {
+                    continue
+                }
+                do {
+                    let session = try await start(on: upload, isShared: true)
+                    await forget(form.upload)
+                    return session
+                } catch is SessionStart.UploadIsGone {
+                    // It was deleted since; another session may have one.
+                }
+            }
+            guard let sent = form.upload else {
+                throw CohortError(.notFound, "none of your sessions has a file with this sha256: send the file")
+            }
+            return try await start(on: sent, isShared: false)
+        } catch {
+            await forget(form.upload)
+            throw error
+        }
     }
 
-    /// Its objects first: what is left after a fault can be deleted again.
+    /// An upload that no session has. What cannot be removed now is swept later; the first error is the one to report.
+    private func forget(_ upload: ObjectReference?) async {
+        guard let upload else { return }
+        do { try await parts.objects.delete(upload.key) } catch { parts.logger.warning("the upload \(upload.key) is left over: \(error)") }
+    }
+
     private func remove(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
         var session = try await session(context, caller)
         guard session.status.isFinal else {

@@ -54,3 +54,13 @@ extension MetricPoint {
             samplesPerSecond: 1000, time: moment(seconds))
     }
 }
+
+extension DatasetInfo {
+    static let sample = DatasetInfo(
+        filename: "f.csv", csvLink: "s3://b/k", object: ObjectReference(key: "k", sha256: "ab", bytes: 7),
+        schema: TableSchema(
+            hasHeader: true, delimiter: ",", columns: [.init(name: "x", kind: .numeric, mean: 0, std: 1), .init(name: "y", kind: .target)],
+            target: "y", task: .classification, classes: ["a", "b"], validation: 0.2, splitSeed: 1, trainingRows: 90, validationRows: 30,
+            droppedRows: 0),
+        schemaObject: ObjectReference(key: "schemas/s.json", sha256: "", bytes: 1), warnings: [])
+}
