@@ -98,7 +98,8 @@ let package = Package(
         .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
         room("CohortStrategies", ["CohortCore", "CKernels"]),
         // What several rooms need of the machine.
-        room("CohortSystem", ["CohortCore"]),
+        .target(name: "CInflate", linkerSettings: [.linkedLibrary("z")]),
+        room("CohortSystem", ["CohortCore", "CInflate"]),
         room("CohortTraining", ["CohortCore", "CohortSystem", "CKernels", .crypto, .system]),
 
         // Opens the plugin of Plugins/Torch at run time; libtorch is not needed to build.
@@ -214,7 +215,7 @@ let package = Package(
                 .asyncHTTPClient,
                 .crypto, .logging,
                 .nioCore, .nioEmbedded,
-                .nioHTTPCompression, .nioHTTP1, .nioPosix, .serviceLifecycle,
+                .nioHTTPCompression, .nioHTTP1, .nioPosix, .serviceLifecycle, .subprocess,
             ])
         + tests(
             "CohortPeerTests",

@@ -159,7 +159,7 @@ final class MongoConnection: Sendable {
             return CohortError(.unavailable, "\(place) refuses the user or the password of COHORT_DATABASE_URL (\(said))")
         case COHORT_MONGO_AWAY:
             return CohortError(.unavailable, "\(place) cannot be reached: \(said)")
-        case COHORT_MONGO_SERVER where error.code == MongoFault.duplicate:
+        case COHORT_MONGO_SERVER where error.code == MongoFault.duplicate || MongoFault.nothingToDrop.contains(Int(error.code)):
             return MongoFault(code: Int(error.code), message: said)
         case COHORT_MONGO_SERVER where [13, 8000].contains(error.code):
             return CohortError(.unavailable, "\(place) does not allow it (\(said)): the user needs the role readWrite on the database")

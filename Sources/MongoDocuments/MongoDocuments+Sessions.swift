@@ -52,7 +52,7 @@ extension MongoDocuments {
         guard sharesUpload, let key = session.upload?.key else { return }
         // Looked for once this session is stored: whoever removes the other one finds it, and leaves the file.
         let other: MongoJSON =
-            "{\"upload.key\":\(key),\"owner_id\":\(session.ownerId),\"dataset\":{\"$ne\":null},\"_id\":{\"$ne\":\(session.id)}}"
+            "{\"upload.key\":\(key),\"owner_id\":\(session.ownerId),\"dataset\":{\"$exists\":true},\"_id\":{\"$ne\":\(session.id)}}"
         struct Named: Decodable { var id: String }
         guard try await one(Named.self, "sessions", other, fields: "{\"id\":1}") == nil else { return }
         try await deleteSession(id: session.id)

@@ -39,16 +39,16 @@ struct ServerWorld: Sendable {
     }
 
     func call(
-        _ method: String, _ path: String, _ body: String? = nil, token: String? = nil, type: String = "application/json",
-        headers: [(String, String)] = []
+        _ method: String, _ path: String, _ body: String? = nil, bytes given: [UInt8]? = nil, token: String? = nil,
+        type: String = "application/json", headers: [(String, String)] = []
     ) async throws -> Answer {
         var request = HTTPClientRequest(url: url + path)
         request.headers.add(contentsOf: headers)
         request.method = .RAW(value: method)
         if let token { request.headers.add(name: "Authorization", value: "Bearer \(token)") }
-        if let body {
+        if let body = given ?? body.map({ [UInt8]($0.utf8) }) {
             request.headers.add(name: "Content-Type", value: type)
-            request.body = .bytes(ByteBuffer(string: body))
+            request.body = .bytes(ByteBuffer(bytes: body))
         }
         let response = try await http.execute(request, timeout: .seconds(20))
         let bytes = try await response.body.collect(upTo: 10 << 20)

@@ -36,27 +36,44 @@ final class TrainingData: Sendable {
         if isTemporary { try? FileManager.default.removeItem(atPath: path) }  // The system clears what is left there.
     }
 
-    /// A file is read more than once: what comes through a pipe (`-`, /dev/stdin, a FIFO) is copied first.
+    /// A file is read more than once: what comes through a pipe (`-`, /dev/stdin, a FIFO) is copied first, and what is packed (.gz, .zip) unpacked.
     private static func readable(_ file: String) throws -> (path: String, isTemporary: Bool) {
         var isFolder = false
         guard file == "-" || FileManager.default.fileExists(atPath: file, isDirectory: &isFolder) else { return (file, false) }
         let isPipe = file == "-" || file.hasPrefix("/dev/") || file.hasPrefix("/proc/self/fd/")
-        guard isPipe || FileStatus(of: file)?.kind == .fifo, !isFolder else { return (file, false) }
+        guard !isFolder, isPipe || FileStatus(of: file)?.kind == .fifo || isPacked(file) else { return (file, false) }
         let place = FileManager.default.temporaryDirectory.appending(path: "cohort-data-\(newIdentifier()).csv").path
         do {
             let source = file == "-" ? FileDescriptor.standardInput : try FileDescriptor.open(file, .readOnly, options: [.closeOnExec])
             let copy = try FileDescriptor.open(
                 place, .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec], permissions: [.ownerReadWrite])
             var block = [UInt8](repeating: 0, count: 1 << 20)
+            let unpacker = Unpacker()
             while case let count = try block.withUnsafeMutableBytes({ try source.read(into: $0) }), count > 0 {
-                try copy.writeAll(block[..<count])
+                unpacker.feed(block[..<count])
+                while let bytes = try unpacker.next() { try copy.writeAll(bytes) }
             }
+            unpacker.finish()
+            while let bytes = try unpacker.next() { try copy.writeAll(bytes) }
+            try unpacker.checkWhole()
             try copy.close()
             if file != "-" { try source.close() }
         } catch let error as Errno {
             try? FileManager.default.removeItem(atPath: place)  // The first error is the one to tell.
             throw CohortError(error == .noSpace ? .storageFull : .invalid, "\(file) cannot be read: \(error)")
+        } catch let error as CohortError {
+            try? FileManager.default.removeItem(atPath: place)  // The first error is the one to tell.
+            throw CohortError(error.code, "\(file): \(error.message)")
         }
         return (place, true)
+    }
+
+    /// One that cannot be read is for whoever reads it to tell of.
+    private static func isPacked(_ file: String) -> Bool {
+        guard let descriptor = try? FileDescriptor.open(file, .readOnly, options: [.closeOnExec]) else { return false }
+        defer { try? descriptor.close() }  // Only read from.
+        var head = [UInt8](repeating: 0, count: 9)
+        let count = (try? head.withUnsafeMutableBytes { try descriptor.read(into: $0) }) ?? 0
+        return Unpacker.isPacked(head[..<count])
     }
 }

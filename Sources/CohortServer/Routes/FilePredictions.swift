@@ -29,7 +29,7 @@ final class FilePredictions: Sendable {
         var isAnswered = false
         defer { if !isAnswered { BodyFile.remove(made) } }
         let given = try await BodyFile(
-            request, at: "\(stem).csv", limit: Self.limit,
+            request, at: "\(stem).csv", limit: Self.limit, isUnpacked: true,
             tooLarge: CohortError(
                 .tooLarge, "the CSV is too large; it must have at most \(Self.limit >> 20) MiB: `cohort predict` takes any"),
             what: "a CSV")

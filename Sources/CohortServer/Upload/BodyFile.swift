@@ -15,21 +15,37 @@ final class BodyFile: Sendable {
 
     /// - Parameters:
     ///   - path: of a file that is not there yet.
+    ///   - isUnpacked: it is taken out of the gzip or ZIP that it may be packed in; `limit`, `bytes` and `sha256` are of what comes out.
     ///   - tooLarge: thrown for more than `limit` bytes.
     ///   - what: what the body must be.
     /// - Throws: ``CohortError`` `invalid` for an empty body and one that breaks off, `storageFull`.
-    init(_ request: Request, at path: String, limit: Int, tooLarge: CohortError, what: String) async throws {
+    init(_ request: Request, at path: String, limit: Int, isUnpacked: Bool = false, tooLarge: CohortError, what: String) async throws {
         if let length = request.contentLength, length > limit { throw tooLarge }
         let file = try Self.open(path)
         var count = 0
         var digest = SHA256()
         do {
-            for try await chunk in request.body {
-                count += chunk.readableBytes
+            let unpacker = Unpacker()
+            func keep(_ bytes: ByteBufferView) throws {
+                count += bytes.count
                 guard count <= limit else { throw tooLarge }
-                chunk.withUnsafeReadableBytes { digest.update(bufferPointer: $0) }
-                _ = try file.writeAll(chunk.readableBytesView)
+                bytes.withUnsafeBytes { digest.update(bufferPointer: $0) }
+                _ = try file.writeAll(bytes)
             }
+            func keepUnpacked() throws {
+                while let bytes = try unpacker.next() { try keep(ByteBuffer(bytes: bytes).readableBytesView) }
+            }
+            for try await chunk in request.body {
+                guard isUnpacked, !unpacker.isPlain else {
+                    try keep(chunk.readableBytesView)
+                    continue
+                }
+                unpacker.feed(chunk.readableBytesView)
+                try keepUnpacked()
+            }
+            unpacker.finish()
+            try keepUnpacked()
+            try unpacker.checkWhole()
             guard count > 0 else { throw CohortError(.invalid, "the body is empty; it must be \(what)") }
             try file.close()
         } catch {

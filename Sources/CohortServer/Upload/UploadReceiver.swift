@@ -1,10 +1,11 @@
 import CohortCore
+import CohortSystem
 import Hummingbird
 import Logging
 import NIOCore
 
-/// Takes a form with one file: fields in memory, the file into the object store as it comes. Memory stays flat, and a slow store slows the
-/// sender down.
+/// Takes a form with one file: fields in memory, the file into the object store as it comes, out of the gzip or ZIP that it may be packed in. Memory
+/// stays flat, and a slow store slows the sender down.
 struct UploadReceiver: Sendable {
     struct Form: Sendable {
         var fields: [String: String]
@@ -30,7 +31,13 @@ struct UploadReceiver: Sendable {
         var fields: [String: String] = [:]
         var filename = ""
         var writer: (any ObjectWriter)?
+        let unpacker = Unpacker()
         var written = 0
+        func store(_ bytes: [UInt8], _ writer: any ObjectWriter) async throws {
+            written += bytes.count
+            guard written <= limit else { throw tooLarge }
+            try await writer.write(bytes)
+        }
         var current: MultipartParser.Part?
         var field = ByteBuffer()
         do {
@@ -48,13 +55,16 @@ struct UploadReceiver: Sendable {
                         }
                         guard writer == nil else { throw CohortError(.invalid, "the form has two files; send one CSV in the field 'file'") }
                         try await check(fields)
-                        filename = String((part.filename ?? "").prefix(200))
+                        filename = Unpacker.unpackedName(String((part.filename ?? "").prefix(200)))
                         writer = try await objects.writer(key: Session.uploadKey(at: time.date))
                     case .body(let bytes):
                         if current?.name == "file", let writer {
-                            written += bytes.readableBytes
-                            guard written <= limit else { throw tooLarge }
-                            try await writer.write([UInt8](bytes.readableBytesView))
+                            if unpacker.isPlain {
+                                try await store([UInt8](bytes.readableBytesView), writer)
+                            } else {
+                                unpacker.feed(bytes.readableBytesView)
+                                while let bytes = try unpacker.next() { try await store(bytes, writer) }
+                            }
                         } else {
                             field.writeImmutableBuffer(bytes)
                             guard field.readableBytes <= Self.longestField else {
@@ -63,7 +73,13 @@ struct UploadReceiver: Sendable {
                             }
                         }
                     case .ended:
-                        if let name = current?.name, name != "file" { fields[name] = String(buffer: field) }
+                        if let name = current?.name, name != "file" {
+                            fields[name] = String(buffer: field)
+                        } else if let writer {
+                            unpacker.finish()
+                            while let bytes = try unpacker.next() { try await store(bytes, writer) }
+                            try unpacker.checkWhole()
+                        }
                     }
                 }
             }
@@ -90,6 +106,7 @@ struct UploadReceiver: Sendable {
     }
 
     private var tooLarge: CohortError {
-        CohortError(.tooLarge, "the file is larger than \(limit) bytes; the server's COHORT_UPLOAD_LIMIT sets that")
+        CohortError(
+            .tooLarge, "the file is larger than \(limit) bytes (unpacked, where it is packed); the server's COHORT_UPLOAD_LIMIT sets that")
     }
 }

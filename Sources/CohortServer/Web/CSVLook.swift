@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import CohortTraining
 import FoundationEssentials
 
@@ -33,12 +34,13 @@ struct CSVLook: Encodable {
             throw CohortError(
                 .invalid, "tensors are trained on from the command line (`cohort train data.safetensors`) or Python; this page takes CSVs")
         }
-        var bytes = bytes[...]
-        if !isWhole, let end = bytes.lastIndex(of: 0x0a) { bytes = bytes[...end] }
-        guard !bytes.isEmpty else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
+        let (bytes, isWhole) = try unpacked(bytes, isWhole: isWhole)
+        var rows = bytes[...]
+        if !isWhole, let end = rows.lastIndex(of: 0x0a) { rows = rows[...end] }
+        guard !rows.isEmpty else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
         let path = "\(folder)/look-\(newIdentifier()).csv"
         do {
-            try Data(bytes).write(to: URL(filePath: path))
+            try Data(rows).write(to: URL(filePath: path))
         } catch {
             throw CohortError(.storageFull, "the look cannot be taken: \(folder) cannot be written to")
         }
@@ -54,5 +56,20 @@ struct CSVLook: Encodable {
             rows: finding.schema.trainingRows + finding.schema.validationRows + finding.schema.droppedRows, isWhole: isWhole,
             target: finding.schema.target, task: finding.schema.task, classes: finding.schema.classes, columns: columns,
             warnings: finding.warnings)
+    }
+
+    /// The first megabyte of what a packed file holds; a file that is not packed as it is.
+    private static func unpacked(_ bytes: [UInt8], isWhole: Bool) throws -> (bytes: [UInt8], isWhole: Bool) {
+        guard Unpacker.isPacked(bytes) else { return (bytes, isWhole) }
+        let unpacker = Unpacker()
+        unpacker.feed(bytes)
+        if isWhole { unpacker.finish() }
+        var unpacked: [UInt8] = []
+        while let next = try unpacker.next() {
+            unpacked += next
+            guard unpacked.count < 1 << 20 else { return (unpacked, false) }
+        }
+        if isWhole { try unpacker.checkWhole() }
+        return (unpacked, isWhole)
     }
 }

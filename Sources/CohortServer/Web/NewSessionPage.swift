@@ -34,7 +34,7 @@ struct NewSessionPage: Sendable {
         <fieldset><legend>Data</legend>
         <div class="drop" id="drop">
         <label for="file">Drop a CSV here, or choose one</label>
-        <input id="file" type="file" accept=".csv,.tsv,.txt,text/csv">
+        <input id="file" type="file" accept=".csv,.tsv,.txt,.gz,.zip,text/csv">
         <p class="help">It goes to this server and to the machines that train. Up to {{limit}}.</p>
         </div>
         <p class="problem" id="file-problem" role="alert" hidden></p>

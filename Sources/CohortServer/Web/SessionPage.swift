@@ -35,7 +35,7 @@ struct SessionPage: Sendable {
         <section aria-labelledby="peers-title"><h2 id="peers-title">Machines</h2><div id="peers"></div></section>
         <section id="outcome" aria-labelledby="outcome-title" hidden><h2 id="outcome-title">Results</h2><div id="results"></div></section>
         <section id="try" aria-labelledby="try-title" hidden><h2 id="try-title">Try it</h2><form id="try-form"><div id="try-fields" class="grid"></div><p><button>Predict</button></p></form><p id="prediction" role="status"></p>
-        <div class="row"><div><label for="whole">Predict a CSV file</label><input id="whole" type="file" accept=".csv,.tsv,.txt,text/csv" aria-describedby="whole-help"><p class="help" id="whole-help">You get the file back with the predictions added as columns.</p></div><button id="predict-whole" class="quiet" type="button">Predict the file</button></div>
+        <div class="row"><div><label for="whole">Predict a CSV file</label><input id="whole" type="file" accept=".csv,.tsv,.txt,.gz,.zip,text/csv" aria-describedby="whole-help"><p class="help" id="whole-help">You get the file back with the predictions added as columns.</p></div><button id="predict-whole" class="quiet" type="button">Predict the file</button></div>
         <p id="whole-said" role="status"></p></section>
         <section aria-labelledby="events-title"><h2 id="events-title">Events</h2><ol class="events" id="events" tabindex="0" aria-labelledby="events-title"></ol></section>
         <details><summary>Settings</summary><div id="settings"></div></details>

@@ -43,8 +43,13 @@ struct CSVFormat: Hashable {
     init(of path: String) throws {
         let head = try Self.head(path, CSVFormat(delimiter: 0x2c))
         guard !head.isEmpty else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
-        if head.starts(with: [0x50, 0x4b, 3, 4]) || head.starts(with: [0x1f, 0x8b]) || head.starts(with: [0xd0, 0xcf, 0x11, 0xe0]) {
-            throw CohortError(.invalid, "the file is a compressed file or a spreadsheet: save it as CSV in UTF-8")
+        // Of what is packed, gzip and ZIP are unpacked before this: see CohortSystem's Unpacker.
+        let packed: [[UInt8]] = [
+            [0x50, 0x4b, 3, 4], [0x1f, 0x8b], [0xd0, 0xcf, 0x11, 0xe0], Array("BZh".utf8), [0xfd] + Array("7zXZ".utf8),
+            [0x28, 0xb5, 0x2f, 0xfd], Array("7z".utf8) + [0xbc, 0xaf], Array("Rar!".utf8),
+        ]
+        guard !packed.contains(where: head.starts) else {
+            throw CohortError(.invalid, "the file is a spreadsheet, or packed in another way than gzip and ZIP: save it as CSV in UTF-8")
         }
         if head.starts(with: [0x93] + Array("NUMPY".utf8)) {
             throw CohortError(
