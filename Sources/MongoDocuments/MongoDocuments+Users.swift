@@ -81,10 +81,11 @@ extension MongoDocuments {
     }
 
     public func deleteSignIns(expiredBy date: Date) async throws {
-        struct Named: Decodable { var id: String }
-        // Dates are texts of one form and length, to the millisecond: their order is that of time.
-        let expired = try await connection.find(
-            "sign_ins", "{\"expires_at\":{\"$lt\":\(try MongoJSON(date.addingTimeInterval(0.001)))}}", "{\"projection\":{\"id\":1}}")
-        for signIn in expired { try await delete("sign_ins", "{\"_id\":\(try decode(Named.self, signIn).id)}") }
+        // Dates are texts of one form and length: their order is that of time. To the millisecond they are compared here.
+        let filter: MongoJSON = "{\"expires_at\":{\"$lt\":\(try MongoJSON(date.addingTimeInterval(1)))}}"
+        for stored in try await connection.find("sign_ins", filter, "{}") {
+            let signIn = try decode(SignIn.self, stored)
+            if signIn.expiresAt <= date { try await delete("sign_ins", "{\"_id\":\(signIn.id)}") }
+        }
     }
 }

@@ -141,4 +141,71 @@ import Testing
             }.joined()
         #expect(try !infer(incomes, target: "income").warnings.contains { $0.contains("far from") })
     }
+
+    // MARK: Hints
+
+    /// 40 schools, whose numbers tell nothing by their size.
+    private func schools(_ target: (Int, Int) -> String) -> String {
+        let effects = (0..<40).map { ($0 * 7_919 + 13) % 101 }
+        return "school,x,y\n"
+            + (0..<1_200).map { row in
+                let school = row * 31 % 40
+                return "\(100 + school),\(row * 37 % 53),\(target(effects[school], row))\n"
+            }.joined()
+    }
+
+    @Test func `whole numbers that are codes are hinted at, and quantities are not`() throws {
+        func hints(_ text: String) throws -> [String] { try infer(text).warnings.filter { $0.contains("if it is a code") } }
+        let number = try hints(schools { effect, row in "\(Double(effect) + Double(row % 11) / 3)" })
+        #expect(
+            number.count == 1 && number[0].contains("'school' has 40 different whole numbers") && number[0].contains("--category school"))
+        let label = try hints(schools { effect, row in (effect + row % 17) % 100 < 50 ? "pass" : "fail" })
+        #expect(label.count == 1, "\(label)")
+        // A quantity: its neighbours tell as much, whether the curve is straight or not; and noise tells nothing.
+        #expect(try hints(schools { effect, row in "\(Double(row % 29))" }).isEmpty)
+        let quantity =
+            "age,x,y\n"
+            + (0..<1_200).map { row in
+                let age = 18 + row * 31 % 50
+                let curve = Double((age - 40) * (age - 40))
+                return "\(age),\(row * 37 % 53),\(curve + Double(row * 13 % 97))\n"
+            }.joined()
+        #expect(try hints(quantity).isEmpty)
+        let steps = quantity.split(separator: "\n").map(String.init)
+        let classes =
+            ([steps[0]]
+            + steps.dropFirst().map { line in
+                let fields = line.split(separator: ",")
+                return "\(fields[0]),\(fields[1]),\((Int(fields[0]) ?? 0) < 40 ? "young" : "old")"
+            }).joined(separator: "\n")
+        #expect(try hints(classes + "\n").isEmpty)
+    }
+
+    @Test func `cells of several words are told of, and names with a slash are not`() throws {
+        let tags = ["toxic", "spam", "rude", "toxic|spam", "spam|rude", "toxic|rude", "toxic|spam|rude"]
+        let several = try infer("x,tags\n" + (0..<140).map { "\($0 * 7 % 31),\(tags[$0 % 7])\n" }.joined())
+        #expect(several.warnings.contains { $0.contains("cells of 'tags' hold several words ('spam|rude')") && $0.contains("7 of them") })
+        let units = ["km/h", "m/s", "l/min", "kg/m", "n/a?"]
+        let plain = try infer("unit,y\n" + (0..<100).map { "\(units[$0 % 5]),\($0 % 2 == 0 ? "a" : "b")\n" }.joined())
+        #expect(!plain.warnings.contains { $0.contains("several words") }, "\(plain.warnings)")
+    }
+
+    @Test(arguments: [1, 512, 10_000]) func `zeros at the end of a file are left out, and told of`(count: Int) throws {
+        let rows = "x,y\n" + (0..<60).map { "\($0 * 7 % 31),\($0 % 2 == 0 ? "a" : "b")\n" }.joined()
+        let found = try infer(rows + String(repeating: "\0", count: count))
+        #expect(found.schema.trainingRows + found.schema.validationRows == 60)
+        #expect(found.warnings.contains { $0.contains("the file ends with \(count) zero bytes") })
+        #expect(try infer(rows).warnings.allSatisfy { !$0.contains("zero bytes") })
+        #expect(throws: CohortError.self) { _ = try infer(rows + "\0\0" + "1,a\n") }
+    }
+
+    @Test func `comments above the header are told by their lines, however many fields they have`() throws {
+        let rows = "x,y\n" + (0..<60).map { "\($0 * 7 % 31),\($0 % 2 == 0 ? "a" : "b")\n" }.joined()
+        let error = #expect(throws: CohortError.self) { _ = try infer("# made by a logger, in May\n# units: m, s\n" + rows) }
+        #expect(error?.message.contains("lines 1 to 2 begin with '#'") == true && error?.message.contains("header on line 3") == true)
+        // A header that begins so, and values that do.
+        #expect(try column("#x", infer("#" + rows)).kind == .numeric)
+        let tickets = try infer("ticket,y\n" + (0..<60).map { "#\($0 % 5),\($0 % 2 == 0 ? "a" : "b")\n" }.joined())
+        #expect(try column("ticket", tickets).kind == .categorical)
+    }
 }

@@ -13,8 +13,10 @@ final class ByteSource {
 
     private let path: String
     private let file: Int32
-    /// Bytes of the file that are text: a Ctrl-Z at its end, as MS-DOS wrote it, is none.
+    /// Bytes of the file that are text: a Ctrl-Z at its end, as MS-DOS wrote it, is none, nor are zeros there, as a loss of power leaves them.
     private let size: Int
+    /// Zeros at the end of the file, which are left out.
+    let zerosAtEnd: Int
     private var position = 0
     private var transcoder: Transcoder?
     private var spaces: SpaceFilter?
@@ -34,13 +36,18 @@ final class ByteSource {
         guard file >= 0 else { throw Self.unreadable(path) }
         var about = stat()
         var size = Int.max
+        var zeros = 0
         if fstat(file, &about) == 0, about.st_mode & S_IFMT == S_IFREG, about.st_size > 0 {
-            var last: UInt8 = 0
             size = Int(about.st_size)
-            while size > 0, pread(file, &last, 1, off_t(size - 1)) == 1, last == 0x1a { size -= 1 }
+            // In UTF-16 a zero is half of a character.
+            let isWide = format.encoding == .utf16le || format.encoding == .utf16be
+            zeros = isWide || format.encoding == .safetensors ? 0 : Self.countAtEnd(file, of: 0, before: size)
+            size -= zeros
+            size -= Self.countAtEnd(file, of: 0x1a, before: size)
             if size == Int(about.st_size) { size = .max }
         }
         self.size = size
+        zerosAtEnd = zeros
         do {
             tensors = format.encoding == .safetensors ? try TensorText(path: path, descriptor: file) : nil
         } catch {
@@ -52,6 +59,20 @@ final class ByteSource {
     }
 
     deinit { close(file) }
+
+    /// How often the byte stands at the end of the file's first `end` bytes.
+    private static func countAtEnd(_ file: Int32, of byte: UInt8, before end: Int) -> Int {
+        var block = [UInt8](repeating: 0, count: 4_096)
+        var start = end
+        while start > 0 {
+            let count = min(block.count, start)
+            guard pread(file, &block, count, off_t(start - count)) == count else { break }
+            let same = block[..<count].reversed().prefix { $0 == byte }.count
+            start -= same
+            guard same == count else { break }
+        }
+        return end - start
+    }
 
     /// - Returns: how many bytes; 0 at the end of the file.
     func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {

@@ -15,6 +15,9 @@ struct CSVFormat: Hashable {
     /// The first text that is no UTF-8, and its line, where that is why it is read otherwise.
     var notUTF8: (text: String, line: Int)?
 
+    /// Zeros at the end of the file, which are left out.
+    var zerosAtEnd = 0
+
     var isSpaced: Bool { delimiter == Self.space }
     /// As the parser is given it.
     var separator: UInt8 { isSpaced ? 0x09 : delimiter }
@@ -72,6 +75,7 @@ struct CSVFormat: Hashable {
                 let line = head[..<zero].count(where: { $0 == 0x0a }) + 1
                 throw CohortError(.invalid, "line \(line): a zero byte; this is not a CSV in UTF-8")
             }
+            zerosAtEnd = try ByteSource(path: path, format: CSVFormat(delimiter: 0x2c)).zerosAtEnd
             notUTF8 = try Self.firstNotUTF8(path)
             if notUTF8 != nil { encoding = .windows1252 }
         }

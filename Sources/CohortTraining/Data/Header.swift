@@ -37,6 +37,16 @@ struct Header {
     /// Titles and comments that stand above the header.
     /// - Throws: ``CohortError`` `invalid` with the line that may be the header.
     private static func checkFirstLines(_ records: [[String]], _ lines: [Int]) throws {
+        // One line may be a header that begins with #; several are comments, however many fields they have.
+        let comments = records.prefix { $0.first?.hasPrefix("#") == true }.count
+        if comments > 1, comments <= 30, records.count >= comments + 2,
+            !records[comments...].contains(where: { $0.first?.hasPrefix("#") == true })
+        {
+            throw CohortError(
+                .invalid,
+                "lines \(lines[0]) to \(lines[comments - 1]) begin with '#': are they comments, and is the header on line \(lines[comments])? Remove the lines above it"
+            )
+        }
         guard records.count >= 4, let width = records.last?.count, width >= 2,
             let first = records.firstIndex(where: { $0.count == width }), first > 0, first <= 30,
             records[first...].allSatisfy({ $0.count == width }), records[..<first].allSatisfy({ $0.count < width })

@@ -12,7 +12,63 @@ enum SampleWarnings {
     static func of(_ schema: TableSchema, _ sample: RowSample, _ extremes: Extremes, _ moments: [Moments]) -> [String] {
         let placeholders = placeholders(schema, sample)
         return leaks(schema, sample) + placeholders + farTargets(schema, sample, extremes)
-            + farFeatures(schema, sample, moments, known: placeholders)
+            + farFeatures(schema, sample, moments, known: placeholders) + codes(schema, sample)
+    }
+
+    // MARK: Whole numbers that may be codes
+
+    /// Numbers of schools, communes or products: rows of one number are alike in the target, and those of the next number are as any others. Of a
+    /// quantity the numbers beside it tell as much as itself.
+    private static func codes(_ schema: TableSchema, _ sample: RowSample) -> [String] {
+        let found = sample.numbers.keys.sorted().compactMap { index -> String? in
+            guard schema.columns[index].kind == .numeric, let values = sample.numbers[index] else { return nil }
+            let known = values.indices.filter { $0 % 2 == 0 && !values[$0].isNaN }
+            guard known.count >= 100, known.allSatisfy({ values[$0].rounded() == values[$0] && abs(values[$0]) < 1e15 }) else { return nil }
+            let groups = Dictionary(grouping: known) { values[$0] }
+            guard (5...200).contains(groups.count), known.count >= 5 * groups.count else { return nil }
+            let ordered = groups.keys.sorted()
+            let places = Dictionary(uniqueKeysWithValues: ordered.enumerated().map { ($1, $0) })
+            let own = shrunkScore(values, sample.targets, schema.task) { places[$0].map { groups[ordered[$0]] ?? [] } }
+            let around = shrunkScore(values, sample.targets, schema.task) { value in
+                places[value].map { place in
+                    let others = max(0, place - 1)...min(ordered.count - 1, place + 1)
+                    return others.filter { $0 != place }.flatMap { groups[ordered[$0]] ?? [] }
+                }
+            }
+            guard own >= 0.04, own - max(0, around) >= max(0.03, own / 2) else { return nil }
+            let name = schema.columns[index].name
+            return
+                "'\(name)' has \(groups.count) different whole numbers, and rows of one are alike in '\(schema.target)' where those of the next are not: if it is a code, such as a school's, --category \(name) makes each number a category"
+        }
+        return found.count > 5 ? found.prefix(5) + ["… and \(found.count - 5) columns more have such numbers"] : found
+    }
+
+    /// How much better than guessing the odd rows are told by the mean of some of the even ones (of classes: by their shares), drawn towards the mean of
+    /// all where they are few. 0: no better, 1: perfect.
+    private static func shrunkScore(
+        _ values: [Double], _ targets: [Double], _ task: LearningTask, _ rows: (Double) -> [Int]?
+    ) -> Double {
+        let known = targets.indices.filter { $0 % 2 == 0 }
+        let weight = 5.0
+        func mean(_ rows: [Int], of target: (Int) -> Double, _ base: Double) -> Double {
+            (rows.reduce(0) { $0 + target($1) } + weight * base) / (Double(rows.count) + weight)
+        }
+        let classes: [Double?] = task == .classification ? Set(targets).sorted().map { $0 } : [nil]
+        // More classes than that cost time and tell nothing more.
+        guard classes.count <= 20 else { return 0 }
+        var (error, all) = (0.0, 0.0)
+        for label in classes {
+            let target = { (row: Int) in label.map { targets[row] == $0 ? 1 : 0 } ?? targets[row] }
+            let base = known.reduce(0) { $0 + target($1) } / Double(max(1, known.count))
+            var cached: [Double: Double] = [:]
+            for row in targets.indices where row % 2 == 1 && !values[row].isNaN {
+                let guess = cached[values[row]] ?? rows(values[row]).map { mean($0, of: target, base) } ?? base
+                cached[values[row]] = guess
+                error += (target(row) - guess) * (target(row) - guess)
+                all += (target(row) - base) * (target(row) - base)
+            }
+        }
+        return all > 0 ? 1 - error / all : 0
     }
 
     // MARK: Values far from all others

@@ -10,7 +10,7 @@ enum Warnings {
         warnings += notes.count > 50 ? notes.prefix(50) + ["… and \(notes.count - 50) columns more"] : notes
         warnings += groups(schema, look, options) + imbalance(schema) + lookalikes(schema)
         if schema.droppedRows > 0 { warnings.append("\(schema.droppedRows) rows have no '\(schema.target)' and are left out") }
-        warnings += marks(schema, look)
+        warnings += marks(schema, look) + severalInOne(schema)
         if let (text, line) = look.total {
             warnings.append(
                 "line \(line), the last, begins with '\(text.printable(max: 40))': is it a sum of the rows above? Remove it then")
@@ -30,6 +30,11 @@ enum Warnings {
         } else if let encoding = format.encoding, encoding != .safetensors {
             warnings.append("the file is in \(encoding.rawValue.uppercased())")
         }
+        if format.zerosAtEnd > 0 {
+            warnings.append(
+                "the file ends with \(format.zerosAtEnd) zero bytes, as after a loss of power: they are left out, and the last row may be cut short"
+            )
+        }
         if format.isSpaced { warnings.append("fields are separated by spaces") }
         if !header.isThere, options.header == nil {
             warnings.append(
@@ -47,6 +52,28 @@ enum Warnings {
             guard isWord, scan.texts > 0, scan.marks > 0, let mark = scan.mark else { return nil }
             let cells = scan.marks == 1 ? "1 cell of '\(column.name)' says" : "\(scan.marks) cells of '\(column.name)' say"
             return "\(cells) '\(mark)', which is taken for no value; if it is one, write it in another way, such as '\(mark)_'"
+        }
+    }
+
+    /// Cells such as `toxic|spam`, whose words come alone or in other company elsewhere.
+    private static func severalInOne(_ schema: TableSchema) -> [String] {
+        let columns =
+            [(schema.target, schema.classes)] + schema.columns.compactMap { column in column.categories.map { (column.name, $0) } }
+        return columns.compactMap { name, texts -> String? in
+            guard texts.count >= 4 else { return nil }
+            for separator in ["|", ";", ",", "/"] as [Character] {
+                let parts = texts.map { $0.split(separator: separator).map { String($0.filter { $0 != " " }) } }
+                let several = parts.filter { $0.count > 1 }
+                let words = Set(parts.joined())
+                // Each combination is made of words that make others too.
+                guard several.count * 2 >= texts.count, several.count >= 3, words.count < texts.count, let example = several.first,
+                    !words.contains(where: { $0.isEmpty || Double($0) != nil })
+                else { continue }
+                let text = example.joined(separator: String(separator)).printable(max: 40)
+                return
+                    "cells of '\(name)' hold several words ('\(text)'): each combination is a category of its own, \(texts.count) of them; a column for each of the \(words.count) words, with 0 and 1, tells more"
+            }
+            return nil
         }
     }
 
