@@ -157,8 +157,18 @@ struct BrokenConnection: Error {
             error = CohortError(.invalid, "the file changed while it was sent: send it again when nobody writes to it")
         case let cause as IOError where cause.errnoCode == Errno.connectionRefused.rawValue:
             error = unreachable()
-        case is HTTPClientError, is HTTPParserError, is IOError, is ChannelError:
-            error = CohortError(.unavailable, "the connection to \(server) broke: \(cause)")
+        case let cause as HTTPClientError where cause == .remoteConnectionClosed:
+            let tls = server.isPlain ? ": it may speak TLS, and then its URL begins with https://" : ""
+            error = CohortError(.unavailable, "\(server) closed the connection before it answered\(tls)")
+        case let cause as IOError:
+            error = CohortError(
+                .unavailable, "the connection to \(server) broke: \(Errno(rawValue: cause.errnoCode))")
+        case is HTTPParserError:
+            error = CohortError(.unavailable, "what answers at \(server) does not speak HTTP: is it a Cohort server?")
+        case is ChannelError:
+            error = CohortError(.unavailable, "the connection to \(server) ended before the answer was whole")
+        case let cause as HTTPClientError:
+            error = CohortError(.unavailable, "the connection to \(server) broke (\(cause.shortDescription.lowercased()))")
         case let cause as NIOConnectionError:
             // Every address refused, or there is none.
             error =

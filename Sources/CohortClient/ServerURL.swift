@@ -94,6 +94,14 @@ enum Remote: CustomStringConvertible, Sendable {
         }
     }
 
+    /// Whether it is asked without TLS.
+    var isPlain: Bool {
+        switch self {
+        case .server(let url): !url.isTLS
+        case .store(let origin): !origin.hasPrefix("https://")
+        }
+    }
+
     /// What to look at when it cannot be reached.
     var hint: String {
         switch self {

@@ -155,9 +155,17 @@ def test_from_nothing_to_a_prediction(server: Server, open_page: Callable[..., P
     picture(page, "session")
     accessible(page)
 
-    # The same after a reload, and on the dashboard.
+    # The same after a reload, and on the dashboard: what happened, and the colours of the machines, too.
+    happened = set(page.locator("#events li").all_inner_texts())
+    colours = page.locator("#loss-legend li").evaluate_all("items => items.map(item => item.innerText + item.querySelector('line').getAttribute('stroke')).sort()")
+    assert any("Training starts" in text for text in happened), happened
     page.reload()
     expect(page.locator("#loss-legend li")).to_have_count(4)
+    assert page.locator("#loss-legend li").evaluate_all("items => items.map(item => item.innerText + item.querySelector('line').getAttribute('stroke')).sort()") == colours
+    expect(page.locator("#events")).to_contain_text("Training starts")
+    # The status that a stream tells as its first word is of the moment.
+    words = lambda texts: {text.split(" ", 2)[2] if re.match(r"\d+:\d+:\d+ [AP]M ", text) else text.split(" ", 1)[1] for text in texts}
+    assert words(page.locator("#events li").all_inner_texts()) >= words(happened) - {"Training completed", "Training is being prepared"}
     expect(page.locator("#results")).to_contain_text("held-out rows")
     page.get_by_role("link", name="Dashboard").first.click()
     row = page.locator("#sessions tr", has_text="first")

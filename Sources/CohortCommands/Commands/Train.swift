@@ -4,6 +4,7 @@ import CohortCore
 import CohortStrategies
 import CohortTraining
 import FoundationEssentials
+import Synchronization
 import SystemPackage
 import UnixSignals
 
@@ -187,6 +188,11 @@ struct TrainingRun {
         }
     }
 
+    /// Whether the question after Ctrl-C stands, whose answer a thread waits for.
+    private final class Question: Sendable {
+        let stands = Mutex(false)
+    }
+
     private enum Happening {
         case notice(SessionNotice)
         case interrupt
@@ -201,6 +207,7 @@ struct TrainingRun {
         let blank = TrainingDisplay(
             peers: peers, rounds: rounds, localEpochs: settings.epochs,
             interactive: interactive)
+        let question = Question()
         let (happenings, source) = AsyncStream.makeStream(of: Happening.self, bufferingPolicy: .bufferingNewest(1_000))
         return try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
@@ -208,7 +215,15 @@ struct TrainingRun {
                 source.yield(.ended)
             }
             if interactive, asks {
-                group.addTask { for await _ in await UnixSignalsSequence(trapping: .sigint) { source.yield(.interrupt) } }
+                group.addTask {
+                    for await _ in await UnixSignalsSequence(trapping: .sigint) {
+                        if question.stands.withLock({ $0 }) {
+                            Terminal.say("\nThe session goes on: cohort watch \(id)")
+                            Terminal.end(130)
+                        }
+                        source.yield(.interrupt)
+                    }
+                }
             }
             group.addTask {
                 var display = blank
@@ -218,7 +233,9 @@ struct TrainingRun {
                         if json { try Terminal.say(json: notice) } else { Terminal.put(display.show(notice, width: Terminal.width)) }
                     case .interrupt:
                         Terminal.put(display.clear())
+                        question.stands.withLock { $0 = true }
                         if try await ask(id) { return }
+                        question.stands.withLock { $0 = false }
                     case .ended:
                         return
                     }
@@ -258,7 +275,7 @@ struct TrainingRun {
     /// Ctrl-C: cancel, leave it running, or go on.
     /// - Returns: whether to stop showing it.
     private func ask(_ id: String) async throws -> Bool {
-        Terminal.put("\nCancel the session (c), leave it running and go (l), or go on watching (Enter)? ")
+        Terminal.put("\nCancel the session (c), leave it running and go (l), or go on watching (Enter)? Ctrl-C leaves as well. ")
         switch readLine(strippingNewline: true)?.lowercased().first {
         case "c":
             try await client.cancel(id: id)

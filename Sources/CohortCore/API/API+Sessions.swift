@@ -153,6 +153,8 @@ extension API {
         public var peers: [SessionPeerView]
         /// Of one session: all closed rounds, oldest first; in a list of sessions absent.
         public var rounds: [RoundSummary]?
+        /// Of one session: what happened, oldest first; in a list of sessions absent.
+        public var events: [SessionEvent]?
         public init(_ session: Session, rounds: [RoundSummary]? = nil) {
             id = session.id
             status = session.status
@@ -169,6 +171,7 @@ extension API {
             error = session.error
             peers = session.peers.map(SessionPeerView.init)
             self.rounds = rounds?.map(\.short)
+            events = rounds == nil ? nil : session.events ?? []
         }
     }
 }

@@ -93,6 +93,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     /// The norms of accepted streams, newest last, by the stream's name: as ``PeerAnswer/streamNorms``.
     public var streamNorms: [String: [Double]]?
     public var waitingFor: String?
+    /// What happened, oldest first, for whoever looks later: the newest ``SessionEvent/most``. nil in sessions of versions without.
+    public var events: [SessionEvent]?
     /// Why it FAILED, for people.
     public var error: String?
     /// A person asked to cancel; whoever runs the session carries it out.

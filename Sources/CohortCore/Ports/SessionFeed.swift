@@ -56,3 +56,20 @@ public protocol SessionFeed: Sendable {
     /// document for the truth.
     func subscribe(sessionId: String) async -> AsyncStream<SessionNotice>
 }
+
+/// What is kept of a notice that people may want to read later: not epochs and rounds, whose figures are kept apart.
+public struct SessionEvent: Codable, Hashable, Sendable {
+    public var kind: SessionNotice.Kind
+    public var time: Date
+    public var message: String
+
+    /// Of one session, at the most.
+    public static let most = 100
+    private static let longestMessage = 500
+
+    public init(_ notice: SessionNotice) {
+        kind = notice.kind
+        time = notice.time
+        message = notice.message.count > Self.longestMessage ? "\(notice.message.prefix(Self.longestMessage))…" : notice.message
+    }
+}

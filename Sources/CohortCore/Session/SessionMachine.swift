@@ -213,11 +213,11 @@ public struct SessionMachine: Sendable {
 
     // MARK: Words
 
-    func notify(_ kind: SessionNotice.Kind, _ message: String, _ now: Moment, _ step: inout Step, peer: SessionPeer? = nil) {
+    mutating func notify(_ kind: SessionNotice.Kind, _ message: String, _ now: Moment, _ step: inout Step, peer: SessionPeer? = nil) {
         notify(SessionNotice(sessionId: session.id, kind: kind, time: now.date, message: message), &step, peer: peer)
     }
 
-    func notify(_ notice: SessionNotice, _ step: inout Step, peer: SessionPeer? = nil) {
+    mutating func notify(_ notice: SessionNotice, _ step: inout Step, peer: SessionPeer? = nil) {
         var notice = notice
         notice.status = session.status
         notice.round = notice.round ?? session.round
@@ -227,5 +227,10 @@ public struct SessionMachine: Sendable {
         notice.peerId = peer?.id
         notice.peerName = peer?.name
         step.notices.append(notice)
+        guard notice.kind != .epoch, notice.kind != .round else { return }
+        var events = session.events ?? []
+        events.append(SessionEvent(notice))
+        session.events = events.suffix(SessionEvent.most)
+        change(false)
     }
 }

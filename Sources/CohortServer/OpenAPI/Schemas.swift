@@ -108,6 +108,7 @@ extension Schema {
             optional: [
                 "started_at": date, "ended_at": date, "dataset": named("Dataset"), "model": named("ModelSpec"), "waiting_for": text,
                 "error": text, "rounds": list(named("RoundSummary")),
+                "events": list(record(["kind": one(of: ["status", "peer", "note"]), "time": date, "message": text])),
             ]),
         "Settings": record(
             [

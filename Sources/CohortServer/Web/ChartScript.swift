@@ -45,7 +45,7 @@ enum ChartScript {
         // Lines on a canvas, each a name and points [x, y], and a legend of them. `strong` is the name of one that is drawn last, and thicker.
         export class Chart {
             constructor(canvas, legend, {strong = null, from = null, to = null, isShare = false, along = 'round'} = {}) {
-                Object.assign(this, {canvas, legend, strong, from, to, isShare, along, lines: new Map()});
+                Object.assign(this, {canvas, legend, strong, from, to, isShare, along, lines: new Map(), order: []});
                 const redraw = () => requestAnimationFrame(() => this.draw());
                 addEventListener('resize', redraw);
                 isDark.addEventListener('change', redraw);
@@ -63,7 +63,9 @@ enum ChartScript {
             }
 
             style(name, index) {
-                const isStrong = name === this.strong;
+                const isStrong = name === this.strong, place = this.order.indexOf(name);
+                // Colours go by machine, in whatever order their points come.
+                if (place >= 0) index = place;
                 return {colour: isStrong ? getComputedStyle(document.body).color : `hsl(${hues[index % hues.length]} 70% ${isDark.matches ? 68 : 36}%)`,
                     dash: isStrong || this.lines.size > 25 ? [] : dashes[Math.floor(index / hues.length) % dashes.length], width: isStrong ? 2.5 : 1.25};
             }
@@ -118,7 +120,7 @@ enum ChartScript {
             }
 
             explain(lines) {
-                const names = lines.slice(0, 20).map(([name]) => name).join('|') + isDark.matches;
+                const names = lines.slice(0, 20).map(([name]) => name).join('|') + isDark.matches + this.order.join('|');
                 if (this.legend.dataset.names !== names) {
                     this.legend.dataset.names = names;
                     this.legend.replaceChildren(...lines.slice(0, 20).map(([name], index) => {

@@ -149,6 +149,8 @@ struct SessionPage: Sendable {
             for (const chart of Object.values(charts)) chart.along = isIndependent ? 'epoch' : 'round';
             if (session.dataset) $('subject').textContent = `predicting ${session.dataset.target}, ${whole(session.dataset.training_rows)} rows to train on, ${whole(session.dataset.validation_rows)} held out`;
             for (const peer of session.peers) lane(peer.id, peer);
+            for (const chart of Object.values(charts)) chart.order = session.peers.map(peer => peer.name);
+            for (const event of session.events ?? []) tell(event);
             for (const entry of session.rounds ?? []) {
                 const validation = entry.validation;
                 if (validation) { add('loss', GLOBAL, entry.round + 1, validation.loss); add('score', GLOBAL, entry.round + 1, isRegression ? validation.r2 : validation.accuracy); }

@@ -25,34 +25,52 @@ enum SampleWarnings {
             let known = values.indices.filter { $0 % 2 == 0 && !values[$0].isNaN }
             guard known.count >= 100, known.allSatisfy({ values[$0].rounded() == values[$0] && abs(values[$0]) < 1e15 }) else { return nil }
             let groups = Dictionary(grouping: known) { values[$0] }
-            guard (5...200).contains(groups.count), known.count >= 5 * groups.count else { return nil }
+            // Of few numbers, such as marks or children, neighbours are far from each other.
+            guard (15...200).contains(groups.count), known.count >= 5 * groups.count else { return nil }
             let ordered = groups.keys.sorted()
+            let rows = ordered.map { groups[$0] ?? [] }
             let places = Dictionary(uniqueKeysWithValues: ordered.enumerated().map { ($1, $0) })
-            let own = shrunkScore(values, sample.targets, schema.task) { places[$0].map { groups[ordered[$0]] ?? [] } }
+            let own = shrunkScore(values, sample.targets, schema.task) { value in places[value].map { [(rows[$0], 1)] } }
             let around = shrunkScore(values, sample.targets, schema.task) { value in
                 places[value].map { place in
-                    let others = max(0, place - 1)...min(ordered.count - 1, place + 1)
-                    return others.filter { $0 != place }.flatMap { groups[ordered[$0]] ?? [] }
+                    let (low, high) = (max(0, place - 1), min(ordered.count - 1, place + 1))
+                    guard low < place, place < high else { return [(rows[low < place ? low : high], 1)] }
+                    let share = (value - ordered[low]) / (ordered[high] - ordered[low])
+                    return [(rows[low], 1 - share), (rows[high], share)]
                 }
             }
-            guard own >= 0.04, own - max(0, around) >= max(0.03, own / 2) else { return nil }
+            guard own >= 0.04, own - max(0, around) >= max(0.03, own / 2), turns(rows, sample.targets, schema.task) >= 0.5 else {
+                return nil
+            }
             let name = schema.columns[index].name
             return
                 "'\(name)' has \(groups.count) different whole numbers, and rows of one are alike in '\(schema.target)' where those of the next are not: if it is a code, such as a school's, --category \(name) makes each number a category"
         }
+        // Where many columns are so, such as the points of a picture, it is the kind of the data.
+        guard found.count <= max(3, sample.numbers.count / 8) else { return [] }
         return found.count > 5 ? found.prefix(5) + ["… and \(found.count - 5) columns more have such numbers"] : found
     }
 
-    /// How much better than guessing the odd rows are told by the mean of some of the even ones (of classes: by their shares), drawn towards the mean of
-    /// all where they are few. 0: no better, 1: perfect.
+    /// How often the mean of the target (the share of the commonest class) turns from one number to the next: of a curve seldom, of codes, which are in
+    /// no order, two times in three.
+    private static func turns(_ groups: [[Int]], _ targets: [Double], _ task: LearningTask) -> Double {
+        let common = Dictionary(grouping: targets) { $0 }.max { ($0.value.count, $1.key) < ($1.value.count, $0.key) }?.key
+        let means = groups.filter { $0.count >= 3 }.map { rows in
+            rows.reduce(0.0) { $0 + (task == .regression ? targets[$1] : targets[$1] == common ? 1 : 0) } / Double(rows.count)
+        }
+        guard means.count >= 10 else { return 0 }
+        let steps = zip(means, means.dropFirst()).map { $1 - $0 }
+        let turns = zip(steps, steps.dropFirst()).count { $0 * $1 < 0 }
+        return Double(turns) / Double(steps.count - 1)
+    }
+
+    /// How much better than guessing the odd rows are told by means of some of the even ones, by their weights (of classes: by shares), drawn towards
+    /// the mean of all where they are few. 0: no better, 1: perfect.
     private static func shrunkScore(
-        _ values: [Double], _ targets: [Double], _ task: LearningTask, _ rows: (Double) -> [Int]?
+        _ values: [Double], _ targets: [Double], _ task: LearningTask, _ rows: (Double) -> [(rows: [Int], weight: Double)]?
     ) -> Double {
         let known = targets.indices.filter { $0 % 2 == 0 }
-        let weight = 5.0
-        func mean(_ rows: [Int], of target: (Int) -> Double, _ base: Double) -> Double {
-            (rows.reduce(0) { $0 + target($1) } + weight * base) / (Double(rows.count) + weight)
-        }
+        let prior = 5.0
         let classes: [Double?] = task == .classification ? Set(targets).sorted().map { $0 } : [nil]
         // More classes than that cost time and tell nothing more.
         guard classes.count <= 20 else { return 0 }
@@ -62,8 +80,14 @@ enum SampleWarnings {
             let base = known.reduce(0) { $0 + target($1) } / Double(max(1, known.count))
             var cached: [Double: Double] = [:]
             for row in targets.indices where row % 2 == 1 && !values[row].isNaN {
-                let guess = cached[values[row]] ?? rows(values[row]).map { mean($0, of: target, base) } ?? base
-                cached[values[row]] = guess
+                let value = values[row]
+                if cached[value] == nil {
+                    cached[value] = rows(value)?.reduce(0) { sum, part in
+                        let mean = (part.rows.reduce(0) { $0 + target($1) } + prior * base) / (Double(part.rows.count) + prior)
+                        return sum + part.weight * mean
+                    }
+                }
+                let guess = cached[value] ?? base
                 error += (target(row) - guess) * (target(row) - guess)
                 all += (target(row) - base) * (target(row) - base)
             }
