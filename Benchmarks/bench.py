@@ -198,7 +198,7 @@ class Bench:
 
     async def ten_thousand(self):
         """10,000 of them, with a beat every 20 s, so that this process is not what is measured."""
-        await self.many(10_000, idle_bar=25, seconds_bar=500, memory_bar=1_500, COHORT_HEARTBEAT_INTERVAL="20", COHORT_SUSPECT_AFTER="90", COHORT_DEAD_AFTER="180")
+        await self.many(10_000, idle_bar=25, seconds_bar=500, memory_bar=1_500, COHORT_MACHINES_PER_TOKEN="20000", COHORT_HEARTBEAT_INTERVAL="20", COHORT_SUSPECT_AFTER="90", COHORT_DEAD_AFTER="180")
 
     async def many(self, count, idle_bar, seconds_bar, memory_bar, **settings):
         raise_descriptor_limit()

@@ -1,4 +1,5 @@
 public import CohortCore
+import FoundationEssentials
 
 /// How a coordinator works. Times in seconds.
 public struct CoordinatorConfiguration: Sendable {
@@ -17,15 +18,21 @@ public struct CoordinatorConfiguration: Sendable {
     public var startSeconds: Double
     /// Of the machines that others share, what one account may hold at a time, 0 to 1.
     public var poolShare: Double
+    /// Bytes that averaging one session's updates may take.
+    public var modelMemory: Int
+    /// Three quarters of the machine's memory.
+    public static let standardModelMemory = Int(clamping: ProcessInfo.processInfo.physicalMemory / 4 * 3)
     /// For copies of data sets, where the object store is elsewhere; this process's alone. Made when it is needed.
     public var scratchFolder: String
 
     public init(
         owner: String, leaseSeconds: Double = 15, rules: SessionMachine.Rules = .init(), linkSeconds: Double = 900,
-        tickSeconds: Double = 0.5, maxFaults: Int = 20, startSeconds: Double = 60, poolShare: Double = 1, scratchFolder: String
+        tickSeconds: Double = 0.5, maxFaults: Int = 20, startSeconds: Double = 60, poolShare: Double = 1,
+        modelMemory: Int = standardModelMemory, scratchFolder: String
     ) {
         self.maxFaults = maxFaults
         self.poolShare = poolShare
+        self.modelMemory = modelMemory
         self.startSeconds = startSeconds
         self.owner = owner
         self.scratchFolder = scratchFolder

@@ -8,6 +8,8 @@ struct DatasetPreparation {
     let session: Session
     let objects: any ObjectStore
     let files: DataFileLoader
+    /// Bytes that averaging the session's updates may take.
+    let modelMemory: Int
 
     /// - Throws: ``CohortError`` `invalid` when the data cannot be trained on, with line and column; `notFound` when it is gone.
     /// - Returns: the weights that round 0 starts from as well; nil: fresh ones.
@@ -33,13 +35,11 @@ struct DatasetPreparation {
         if model.module != nil { (model.hidden, model.activation, model.dropout) = ([], .relu, 0) }
         if let given { try given.about.check(for: schema) }
         try model.check()
-        let (needed, memory) = (
-            model.aggregationBytes(streams: settings.optimizer.streamNames.count), ProcessInfo.processInfo.physicalMemory
-        )
-        guard UInt64(needed) < memory / 4 * 3 else {
+        let needed = model.aggregationBytes(streams: settings.optimizer.streamNames.count)
+        guard needed <= modelMemory else {
             throw CohortError(
                 .invalid,
-                "a model of \(model.parameterCount) parameters needs \(needed >> 20) MiB on the server, which has \(memory >> 20) MiB: choose smaller hidden layers"
+                "a model of \(model.parameterCount) parameters needs \(needed >> 20) MiB on the server, which gives a session \(modelMemory >> 20) MiB at most (COHORT_MODEL_MEMORY): choose smaller hidden layers"
             )
         }
         var weights: ObjectReference?

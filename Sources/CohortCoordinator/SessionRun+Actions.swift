@@ -261,9 +261,9 @@ extension SessionRun {
         }
         try await documents.freePeers(ofSession: id)
         try await coordinator.transport.close(session.eventQueue)
-        for prefix in [session.updatePrefix, "checkpoints/\(id)/", session.dataset?.object.key].compactMap({ $0 }) {
-            try await coordinator.objects.closeLinks(prefix: prefix)
-        }
+        for prefix in [session.updatePrefix, "checkpoints/\(id)/"] { try await coordinator.objects.closeLinks(prefix: prefix) }
+        // Other sessions may be trained on the same data set.
+        try await coordinator.objects.closeLinks(scope: id)
         if session.modelObject == nil, let weights = session.best?.weights ?? session.weights {
             do {
                 let metrics = session.best?.validation ?? session.checkpoints.last?.validation ?? Metrics(loss: nil, samples: 0)

@@ -182,7 +182,8 @@ final class SessionRun {
 
     /// Inspects the data set, with the lease kept; ends early when the session is cancelled meanwhile.
     private func prepare(_ session: Session) async throws -> SessionMachine.Event {
-        let preparation = DatasetPreparation(session: session, objects: coordinator.objects, files: files)
+        let preparation = DatasetPreparation(
+            session: session, objects: coordinator.objects, files: files, modelMemory: configuration.modelMemory)
         return try await withThrowingTaskGroup(of: SessionMachine.Event?.self) { tasks in
             tasks.addTask { [time] in
                 do {

@@ -48,7 +48,7 @@ struct TrainCommandBuilder {
         classWeights = try session.settings.classWeight?.weights(of: schema.schema)
         let byName = session.peers.sorted { ($0.name, $0.id) < ($1.name, $1.id) }
         places = Dictionary(byName.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
-        csvUrl = try await objects.presignedGet(dataset.object.key, expiry: expiry)
+        csvUrl = try await objects.presignedGet(dataset.object.key, scope: session.id, expiry: expiry)
         schemaUrl = try await objects.presignedGet(schema.reference.key, expiry: expiry)
         moduleUrl = model.module == nil ? nil : try await objects.presignedGet(DatasetPreparation.moduleKey(session.id), expiry: expiry)
         weightsUrl = if let weights = session.weights { try await objects.presignedGet(weights.key, expiry: expiry) } else { nil }

@@ -112,8 +112,8 @@ public final class DirectoryObjects: ServedObjectStore {
     }
 
     /// A path relative to the server's URL.
-    public func presignedGet(_ key: String, expiry: Date) async throws -> String {
-        links.link(method: "GET", key: try ObjectKey(key), expiry: expiry)
+    public func presignedGet(_ key: String, scope: String?, expiry: Date) async throws -> String {
+        links.link(method: "GET", key: try ObjectKey(key), scope: scope, expiry: expiry)
     }
 
     /// A path relative to the server's URL.
@@ -124,14 +124,20 @@ public final class DirectoryObjects: ServedObjectStore {
     /// Until this process ends: after a restart they end at their expiry.
     public func closeLinks(prefix: String) async throws { gate.close(prefix: prefix) }
 
+    /// Until this process ends, as ``closeLinks(prefix:)``.
+    public func closeLinks(scope: String) async throws { gate.close(scope: scope) }
+
     /// When the folder is opened what a dead process left is removed; the living remove their own.
     public func removeUnfinished(before date: Date) async throws {}
 
     public func close() async throws {}
 
-    public func verify(method: String, key: String, expires: Int, maxBytes: Int?, signature: String, now: Date) throws {
-        try links.verify(method: method, key: key, expires: expires, maxBytes: maxBytes, signature: signature, now: now)
-        try gate.check(key)
+    public func verify(
+        method: String, key: String, expires: Int, maxBytes: Int?, scope: String?, signature: String, now: Date
+    ) throws {
+        try links.verify(
+            method: method, key: key, expires: expires, maxBytes: maxBytes, scope: scope, signature: signature, now: now)
+        try gate.check(key, scope: scope)
     }
 
     public func beginLinkedPut(_ key: String) throws -> String? { try gate.begin(key) }

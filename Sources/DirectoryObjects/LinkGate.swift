@@ -13,6 +13,7 @@ final class LinkGate: Sendable {
         var puts: [String: Put] = [:]
         /// Newest last.
         var closed: [String] = []
+        var closedScopes: [String] = []
     }
 
     /// Of more, the oldest are forgotten: their links have long expired.
@@ -29,8 +30,19 @@ final class LinkGate: Sendable {
         }
     }
 
-    func check(_ key: String) throws {
-        guard state.withLock({ state in !state.closed.contains { key.hasPrefix($0) } }) else {
+    func close(scope: String) {
+        state.withLock { state in
+            guard !state.closedScopes.contains(scope) else { return }
+            state.closedScopes.append(scope)
+            if state.closedScopes.count > Self.maxClosed { state.closedScopes.removeFirst() }
+        }
+    }
+
+    func check(_ key: String, scope: String?) throws {
+        let isOpen = state.withLock { state in
+            !state.closed.contains { key.hasPrefix($0) } && scope.map { !state.closedScopes.contains($0) } ?? true
+        }
+        guard isOpen else {
             throw CohortError(.forbidden, "the link was closed: its round or its session is over")
         }
     }

@@ -245,11 +245,14 @@ public struct FaultyObjects: ObjectStore {
     }
     public func list(prefix: String) async throws -> [String] { try await plan.call("list") { try await base.list(prefix: prefix) } }
     public func delete(_ keys: [String]) async throws { try await plan.call("delete objects") { try await base.delete(keys) } }
-    public func presignedGet(_ key: String, expiry: Date) async throws -> String {
-        try await plan.call("presignedGet") { try await base.presignedGet(key, expiry: expiry) }
+    public func presignedGet(_ key: String, scope: String?, expiry: Date) async throws -> String {
+        try await plan.call("presignedGet") { try await base.presignedGet(key, scope: scope, expiry: expiry) }
     }
     public func presignedPut(_ key: String, maxBytes: Int, expiry: Date) async throws -> String {
         try await plan.call("presignedPut") { try await base.presignedPut(key, maxBytes: maxBytes, expiry: expiry) }
+    }
+    public func closeLinks(scope: String) async throws {
+        try await plan.call("closeLinks scope") { try await base.closeLinks(scope: scope) }
     }
     public func closeLinks(prefix: String) async throws {
         try await plan.call("closeLinks") { try await base.closeLinks(prefix: prefix) }

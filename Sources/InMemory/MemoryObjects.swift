@@ -70,11 +70,13 @@ public final class MemoryObjects: ObjectStore {
         }
     }
 
-    public func presignedGet(_ key: String, expiry: Date) async throws -> String { try link(key) }
+    public func presignedGet(_ key: String, scope: String?, expiry: Date) async throws -> String { try link(key) }
 
     public func presignedPut(_ key: String, maxBytes: Int, expiry: Date) async throws -> String { try link(key) }
 
     public func closeLinks(prefix: String) async throws {}
+
+    public func closeLinks(scope: String) async throws {}
 
     public func removeUnfinished(before date: Date) async throws {}
 

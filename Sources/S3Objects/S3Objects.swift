@@ -168,7 +168,7 @@ public final class S3Objects: ObjectStore {
         }
     }
 
-    public func presignedGet(_ key: String, expiry: Date) async throws -> String {
+    public func presignedGet(_ key: String, scope: String?, expiry: Date) async throws -> String {
         try await client.presigned("GET", try ObjectKey(key).text, expiry: expiry)
     }
 
@@ -178,6 +178,8 @@ public final class S3Objects: ObjectStore {
 
     /// They end at their expiry.
     public func closeLinks(prefix: String) async throws {}
+
+    public func closeLinks(scope: String) async throws {}
 
     public func removeUnfinished(before date: Date) async throws {
         for upload in try await unfinished() where upload.begun < date {

@@ -104,7 +104,10 @@ private final class WatchedObjects: ObjectStore {
     func localFile(of key: String) async throws -> String? { try await base.localFile(of: key) }
     func list(prefix: String) async throws -> [String] { try await base.list(prefix: prefix) }
     func delete(_ keys: [String]) async throws { try await base.delete(keys) }
-    func presignedGet(_ key: String, expiry: Date) async throws -> String { try await base.presignedGet(key, expiry: expiry) }
+    func presignedGet(_ key: String, scope: String?, expiry: Date) async throws -> String {
+        try await base.presignedGet(key, scope: scope, expiry: expiry)
+    }
+    func closeLinks(scope: String) async throws { try await base.closeLinks(scope: scope) }
     func presignedPut(_ key: String, maxBytes: Int, expiry: Date) async throws -> String {
         try await base.presignedPut(key, maxBytes: maxBytes, expiry: expiry)
     }

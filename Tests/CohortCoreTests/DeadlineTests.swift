@@ -96,6 +96,44 @@ import Testing
         #expect(stage.session.round == 8)
     }
 
+    @Test func `a machine that slept has its share back a few rounds after it wakes, and one that is slow has not`() throws {
+        for isSlow in [false, true] {
+            var stage = Stage(rounds: 200, change: { $0.batchSize = 1 })
+            stage = stage.started()
+            let speed = try #require(stage.place("c")).speed
+            func round(lateIs late: Bool) {
+                stage.now += 1
+                for name in late ? ["a", "b"] : ["a", "b", "c"] {
+                    // Too short to measure a machine by.
+                    var event = stage.doneEvent(name)
+                    event.results.seconds = 0.01
+                    stage.send(.done(event, norm: 1, measured: nil))
+                }
+                if late {
+                    stage.now += 20
+                    stage.send(.tick)
+                }
+                stage.aggregated()
+            }
+            round(lateIs: false)
+            for _ in 0..<6 { round(lateIs: true) }
+            #expect(try #require(stage.place("c")).speed <= speed / 60)
+            var rounds = 0
+            while rounds < 12, try #require(stage.place("c")).speed < speed {
+                // A slow one is in time with a sixteenth of the rows, and late with more.
+                let isLate = try isSlow && #require(stage.place("c")).speed > speed / 10
+                round(lateIs: isLate)
+                rounds += 1
+            }
+            if isSlow {
+                #expect(try #require(stage.place("c")).speed < speed / 2, "it is not given more again and again")
+            } else {
+                #expect(rounds <= 4, "\(rounds)")
+                #expect(stage.place("c")?.speedBeforeLate == nil && stage.place("c")?.isRegaining == nil)
+            }
+        }
+    }
+
     @Test func `the first fast answer closes no round`() {
         var stage = Stage(peers: ["a", "b", "c", "d", "e"])
         stage = stage.started()

@@ -12,7 +12,8 @@ struct ServedObjectStoreTests {
         var signature: String
 
         init(_ text: String) throws {
-            let parts = try #require(text.wholeMatch(of: /\/objects\/([^?]+)\?expires=([0-9]+)(?:&max=([0-9]+))?&signature=([0-9a-f]{64})/))
+            let parts = try #require(
+                text.wholeMatch(of: /\/objects\/([^?]+)\?expires=([0-9]+)(?:&max=([0-9]+))?(?:&for=[^&]+)?&signature=([0-9a-f]{64})/))
             key = try #require(String(parts.1).removingPercentEncoding)
             expires = try #require(Int(parts.2))
             maxBytes = parts.3.flatMap { Int($0) }
@@ -51,6 +52,31 @@ struct ServedObjectStoreTests {
                 #expect(bytes == (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) })
             }
             await expectError(.notFound) { _ = try await store.open("another") }
+        }
+    }
+
+    @Test("A link that is made for something ends with it, and no other link to the same object", arguments: ServedStoreKind.all)
+    func scopes(_ kind: ServedStoreKind) async throws {
+        try await kind.withEmpty { store, _ in
+            func get(_ scope: String?) async throws -> Link {
+                try Link(try await store.presignedGet("data.csv", scope: scope, expiry: moment(60)))
+            }
+            func verify(_ link: Link, _ scope: String?) throws {
+                try store.verify(
+                    method: "GET", key: link.key, expires: link.expires, maxBytes: nil, scope: scope, signature: link.signature,
+                    now: moment())
+            }
+            let (one, other, free) = (try await get("s1"), try await get("s2"), try await get(nil))
+            for (link, scope) in [(one, "s1"), (other, "s2"), (free, nil)] as [(Link, String?)] { try verify(link, scope) }
+            for (link, scope) in [(one, "s2"), (one, nil), (free, "s1"), (other, "s1"), (one, "")] as [(Link, String?)] {
+                let said = await expectError(.forbidden) { try verify(link, scope) }
+                #expect(said.contains("signature is wrong"))
+            }
+            try await store.closeLinks(scope: "s1")
+            #expect(await expectError(.forbidden) { try verify(one, "s1") }.contains("closed"))
+            for (link, scope) in [(other, "s2"), (free, nil)] as [(Link, String?)] { try verify(link, scope) }
+            let later = try await get("s3")
+            try verify(later, "s3")
         }
     }
 

@@ -57,6 +57,7 @@ struct CommonParts {
             secret: try secret.map { [UInt8]($0.utf8) } ?? folder.secret("messages.key"), isQuorum: isQuorum, logger: logger)
         coordination = CoordinatorConfiguration(
             owner: try folder.identity(), leaseSeconds: lease, rules: rules, poolShare: try settings.poolShare,
+            modelMemory: try settings.bytes("model_memory", default: CoordinatorConfiguration.standardModelMemory),
             scratchFolder: "\(path)/scratch")
         self.folder = folder
         self.logger = logger

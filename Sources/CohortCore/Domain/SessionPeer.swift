@@ -31,6 +31,10 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var speed: Double
     /// How far its answers are from its speed class, in octaves, smoothed; nil: nothing measured yet.
     public var drift: Double?
+    /// The speed that it had before it was late, as with its lid closed, and gets back; nil: it was not, or has it back.
+    public var speedBeforeLate: Double?
+    /// It has some of that speed back.
+    public var isRegaining: Bool?
     public var state: State
     public var epoch: Int
     /// Of this round, 0 … 1.

@@ -39,7 +39,8 @@ public protocol ObjectStore: Sendable {
     func delete(_ keys: [String]) async throws
 
     /// A link to GET the object with, without credentials, until `expiry`.
-    func presignedGet(_ key: String, expiry: Date) async throws -> String
+    /// - Parameter scope: what the link is made for, such as a session's id: ``closeLinks(scope:)`` ends it before that.
+    func presignedGet(_ key: String, scope: String?, expiry: Date) async throws -> String
 
     /// A link to PUT the object with, once, without credentials, until `expiry`. (Where the store can tell: the same bytes again are fine,
     /// other ones are refused.)
@@ -48,6 +49,9 @@ public protocol ObjectStore: Sendable {
 
     /// Ends the links to all keys that start with `prefix`, where the store can; those of others end at their expiry.
     func closeLinks(prefix: String) async throws
+
+    /// Ends the links that were made for `scope`, where the store can, and no others to the same objects.
+    func closeLinks(scope: String) async throws
 
     /// Removes what writes have left that were begun before `date` and cut short.
     func removeUnfinished(before date: Date) async throws
@@ -60,11 +64,19 @@ extension ObjectStore {
     public func delete(_ key: String) async throws { try await delete([key]) }
 }
 
+extension ObjectStore {
+    /// For no scope.
+    public func presignedGet(_ key: String, expiry: Date) async throws -> String {
+        try await presignedGet(key, scope: nil, expiry: expiry)
+    }
+}
+
 /// A store whose presigned links lead to this server, which then serves the bytes.
 public protocol ServedObjectStore: ObjectStore {
     /// Checks a presigned link. `method` is GET or PUT, `expires` in seconds since 1970, `maxBytes` of a PUT as the link says.
     /// - Throws: ``CohortError`` `forbidden`, saying whether the link has expired, was closed, or its signature is wrong.
-    func verify(method: String, key: String, expires: Int, maxBytes: Int?, signature: String, now: Date) throws
+    func verify(
+        method: String, key: String, expires: Int, maxBytes: Int?, scope: String?, signature: String, now: Date) throws
 
     /// Begins a PUT by a link.
     /// - Returns: the SHA-256 of what was put by it before: only the same bytes may be put again; nil: nothing yet.
@@ -90,4 +102,11 @@ public protocol ObjectWriter: Sendable {
     func finish() async throws -> ObjectReference
     /// Discards what was written. Idempotent; harmless after `finish`.
     func abort() async
+}
+
+extension ServedObjectStore {
+    /// Of a link for no scope.
+    public func verify(method: String, key: String, expires: Int, maxBytes: Int?, signature: String, now: Date) throws {
+        try verify(method: method, key: key, expires: expires, maxBytes: maxBytes, scope: nil, signature: signature, now: now)
+    }
 }

@@ -212,6 +212,7 @@ extension SessionMachine {
     /// Holds what the answers show against the speeds; one moves, up or down, when it is off by more for good. Short rounds
     /// measure nothing, so that a small session can be repeated bit by bit.
     private mutating func correctSpeeds(_ answers: [SessionPeer]) {
+        for peer in answers { regain(peer.id) }
         let measured = answers.compactMap { peer -> (id: String, ratio: Double)? in
             guard let results = peer.answer?.results, results.seconds >= Self.measurable, let rate = results.rate, peer.speed > 0 else {
                 return nil
@@ -231,6 +232,22 @@ extension SessionMachine {
             session.peers[index].speed = boundedSpeed(SessionPeer.speedClass(of: session.peers[index].speed * SessionPeer.power(drift)))
             session.peers[index].drift = nil
         }
+    }
+
+    /// One that was late and answers in time again, awake by now, has its speed back after a few rounds: what it trained meanwhile is too little to
+    /// measure it by.
+    private mutating func regain(_ id: String) {
+        guard let index = index(id), let before = session.peers[index].speedBeforeLate else { return }
+        // More than that was measured already.
+        if session.peers[index].speed < before {
+            let speed = min(before, 4 * session.peers[index].speed)
+            session.peers[index].speed = boundedSpeed(SessionPeer.speedClass(of: speed))
+            session.peers[index].drift = nil
+            session.peers[index].isRegaining = true
+        }
+        guard session.peers[index].speed >= before else { return }
+        session.peers[index].speedBeforeLate = nil
+        session.peers[index].isRegaining = nil
     }
 
     /// log2, within ±10.

@@ -81,6 +81,9 @@ extension SessionMachine {
             return
         }
         session.peers[index].state = peer.state == .locked ? .locked : .ready
+        // Late again with more rows: it is as slow as it was taken for.
+        session.peers[index].speedBeforeLate = peer.isRegaining == true ? nil : peer.speedBeforeLate ?? peer.speed
+        session.peers[index].isRegaining = nil
         session.peers[index].speed = boundedSpeed(peer.speed / 2)
         session.peers[index].drift = nil
         // A lid that is closed is told of once, until the peer has answered again.

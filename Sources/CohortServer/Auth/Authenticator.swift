@@ -43,7 +43,10 @@ final class Authenticator: Sendable {
     func caller(of request: Request, scope: Claims.Scope) async throws -> Caller {
         do {
             let claims = try await tokens.claims(of: try bearer(request, scope), now: time.date)
-            if let wait = requests.take(claims.peer ?? claims.jti ?? claims.sub) { throw AuthRoutes.tooMany("requests", wait) }
+            // A join token registers alone, which has a limit of its own.
+            if claims.scope != .peer, let wait = requests.take(claims.peer ?? claims.jti ?? claims.sub) {
+                throw AuthRoutes.tooMany("requests", wait)
+            }
             guard claims.scope == scope else {
                 throw CohortError(.forbidden, Self.wrong(claims.scope, for: scope))
             }

@@ -63,7 +63,7 @@ struct Operation: Sendable {
     ]
     private static let link = [
         Parameter(name: "expires", schema: .whole, isRequired: true), Parameter(name: "signature", schema: .text, isRequired: true),
-        Parameter(name: "max", schema: .whole),
+        Parameter(name: "max", schema: .whole), Parameter(name: "for", schema: .text),
     ]
 
     /// By method and path, as the table of routes has them.

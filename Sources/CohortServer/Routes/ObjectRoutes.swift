@@ -26,7 +26,7 @@ struct ObjectRoutes: Sendable {
         }
         try objects.verify(
             method: request.method == .head ? "GET" : request.method.rawValue, key: key, expires: expires,
-            maxBytes: request.query("max").flatMap { Int($0) },
+            maxBytes: request.query("max").flatMap { Int($0) }, scope: request.query("for"),
             signature: signature, now: time.date)
         return key
     }
