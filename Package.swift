@@ -197,7 +197,7 @@ let package = Package(
             "CohortTrainingTests", ["CohortTraining", "CohortCore", "CKernels"],
             resources: [.copy("Resources/reference.json")], exclude: ["Resources/make_reference.py"])
         + tests(
-            "TorchEngineTests", ["cohort", "TorchEngine", "CohortTraining", "CohortCore", .crypto, .subprocess, .system],
+            "TorchEngineTests", ["cohort", "TorchEngine", "CSandbox", "CohortTraining", "CohortCore", .crypto, .subprocess, .system],
             exclude: ["Resources/export_modules.py"])
         + tests(
             "CohortCoordinatorTests",

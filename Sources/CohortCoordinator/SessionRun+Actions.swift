@@ -40,7 +40,7 @@ extension SessionRun {
             let evaluation = await evaluation(of: weights, machine.session)
             let object = try await updates.conclude(
                 machine.session, weights: weights, metrics: metrics, evaluation: evaluation)
-            let version = try await documents.nextModelVersion(of: machine.session)
+            let version = try await documents.takeModelVersion(of: machine.session)
             return machine.handle(.concluded(object, metrics, evaluation, version: version), now: clock.now())
         }
     }
@@ -269,7 +269,7 @@ extension SessionRun {
                 let metrics = session.best?.validation ?? session.checkpoints.last?.validation ?? Metrics(loss: nil, samples: 0)
                 session.modelObject = try await updates.conclude(
                     session, weights: weights, metrics: metrics, evaluation: await evaluation(of: weights, session))
-                session.modelVersion = try await documents.nextModelVersion(of: session)
+                session.modelVersion = try await documents.takeModelVersion(of: session)
             } catch let error where givesUp || !Self.mayPass(error) {
                 logger.warning("the last checkpoint cannot be handed out: \(error)")
             }

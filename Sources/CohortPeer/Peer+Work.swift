@@ -47,8 +47,12 @@ extension Peer {
         } catch {
             guard ledger.finish(key, answer: nil), !(error is CancellationError) else { return }
             let failure = RunFailure(error)
-            configuration.report(.failed(session: key.sessionId, message: failure.message))
-            logger.error("\(key) failed: \(failure.message)")
+            if failure.isStale {
+                logger.info("\(key) was not begun: \(failure.message)")
+            } else {
+                configuration.report(.failed(session: key.sessionId, message: failure.message))
+                logger.error("\(key) failed: \(failure.message)")
+            }
             outbox.add(
                 .error(
                     ErrorEvent(
@@ -94,8 +98,11 @@ struct RunFailure: Error {
     let message: String
     /// Whether the same work may succeed on this peer when asked again.
     let retryable: Bool
+    /// The work is of a round that is over: nothing went wrong here.
+    let isStale: Bool
 
-    init(message: String, retryable: Bool) {
+    init(message: String, retryable: Bool, isStale: Bool = false) {
+        self.isStale = isStale
         // What ERROR may carry.
         self.message = message.printable(max: 1_000)
         self.retryable = retryable

@@ -248,7 +248,15 @@ actor Trainer {
     /// In the message, or behind the link.
     private func weightsFile(_ command: TrainCommand, at link: String) async throws -> [UInt8] {
         if let data = command.weights, SHA256.hash(data: data).hexadecimal == command.weightsSha256 { return [UInt8](data) }
-        return try await objects.get(link, sha256: command.weightsSha256, limit: Weights.maxBytes(command.layout))
+        do {
+            return try await objects.get(link, sha256: command.weightsSha256, limit: Weights.maxBytes(command.layout))
+        } catch let error as CohortError where error.code == .notFound || error.code == .forbidden {
+            // A command that waited while this machine slept, or its server was away.
+            throw RunFailure(
+                message: "the weights of round \(command.round + 1) are not there any more: the session has gone on meanwhile",
+                retryable: true,
+                isStale: true)
+        }
     }
 
     private func upload(

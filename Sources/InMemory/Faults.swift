@@ -168,6 +168,9 @@ public struct FaultyDocuments: Documents {
     public func sessionCounts() async throws -> [SessionStatus: Int] {
         try await plan.call("sessionCounts") { try await base.sessionCounts() }
     }
+    public func takeModelVersion(of session: Session) async throws -> Int {
+        try await plan.call("takeModelVersion") { try await base.takeModelVersion(of: session) }
+    }
     public func usedUploads(of keys: [String], besides sessionId: String?) async throws -> Set<String> {
         try await plan.call("usedUploads") { try await base.usedUploads(of: keys, besides: sessionId) }
     }

@@ -16,6 +16,7 @@ public final class MemoryDocuments: Documents {
         var points: [MetricPoint] = []
         var rounds: [String: [Int: RoundSummary]] = [:]
         var answers: [String: [String: RecordedAnswer]] = [:]
+        var versions: [String: (ownerId: String, title: String, version: Int)] = [:]
 
         func signIns(of userId: String) -> [SignIn] {
             signIns.filter { $0.userId == userId }.sorted { ($0.createdAt, $0.id) > ($1.createdAt, $1.id) }
@@ -271,8 +272,21 @@ public final class MemoryDocuments: Documents {
         return used.intersection(keys)
     }
 
+    public func takeModelVersion(of session: Session) async throws -> Int {
+        state.withLock { state in
+            if let taken = state.versions[session.id] { return taken.version }
+            let taken = state.versions.values.filter { $0.ownerId == session.ownerId && $0.title == session.title }.map(\.version)
+            let named = state.sessions.filter { $0.ownerId == session.ownerId && $0.title == session.title && $0.id != session.id }
+                .compactMap(\.modelVersion)
+            let version = ((taken + named).max() ?? 0) + 1
+            state.versions[session.id] = (session.ownerId, session.title, version)
+            return version
+        }
+    }
+
     public func deleteSession(id: String) async throws {
         state.withLock { state in
+            state.versions[id] = nil
             state.sessions.removeAll { $0.id == id }
             state.points.removeAll { $0.sessionId == id }
             state.rounds[id] = nil

@@ -126,7 +126,34 @@ extension MongoDocuments {
             .map { try decode(Used.self, $0).upload.key })
     }
 
+    private struct ModelVersion: Codable {
+        var ownerId: String
+        var title: String
+        var version: Int
+    }
+
+    public func takeModelVersion(of session: Session) async throws -> Int {
+        let named = try await highestModelVersion(besides: session)
+        // Each turn is lost to a session that has taken the version meanwhile.
+        for _ in 0..<1_000 {
+            if let taken = try await one(ModelVersion.self, "model_versions", "{\"_id\":\(session.id)}") { return taken.version }
+            let title: MongoJSON = "{\"owner_id\":\(session.ownerId),\"title\":\(session.title)}"
+            let highest = try await connection.find("model_versions", title, "{\"sort\":{\"version\":-1},\"limit\":1}").first
+                .map { try decode(ModelVersion.self, $0).version }
+            let next = ModelVersion(ownerId: session.ownerId, title: session.title, version: max(highest ?? 0, named) + 1)
+            do {
+                try await insert(try .document(session.id, next), into: "model_versions")
+                return next.version
+            } catch let fault as MongoFault where fault.code == MongoFault.duplicate {
+                continue
+            }
+        }
+        throw CohortError(
+            .unavailable, "versions of the model '\(session.title.printable(max: 60))' are being taken all the time: try again")
+    }
+
     public func deleteSession(id: String) async throws {
+        try await delete("model_versions", "{\"_id\":\(id)}")
         for collection in ["metrics", "rounds", "answers"] { try await delete(collection, "{\"session_id\":\(id)}") }
         try await delete("sessions", "{\"_id\":\(id)}")
     }

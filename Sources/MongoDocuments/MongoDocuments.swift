@@ -51,6 +51,10 @@ public final class MongoDocuments: Documents {
                  {"key":{"upload.key":1},"name":"upload_key","sparse":true}]
                 """
             ),
+            (
+                "model_versions",
+                "[{\"key\":{\"owner_id\":1,\"title\":1,\"version\":-1},\"name\":\"of_title\",\"unique\":true}]"
+            ),
             ("rounds", "[{\"key\":{\"session_id\":1,\"round\":1},\"name\":\"of_session\"}]"),
             ("answers", "[{\"key\":{\"session_id\":1,\"peer_id\":1},\"name\":\"of_session\"}]"),
             ("metrics", "[{\"key\":{\"session_id\":1,\"time\":1},\"name\":\"of_session\"}]"),

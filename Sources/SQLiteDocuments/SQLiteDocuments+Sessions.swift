@@ -117,9 +117,27 @@ extension SQLiteDocuments {
         }
     }
 
+    public func takeModelVersion(of session: Session) async throws -> Int {
+        try await write { database in
+            if let row = try database.row("SELECT version FROM model_versions WHERE session_id = ?", [session.id]) { return row["version"] }
+            let highest = try database.row(
+                """
+                SELECT max(coalesce((SELECT max(version) FROM model_versions WHERE owner_id = ?1 AND title = ?2), 0),
+                    coalesce((SELECT max(json_extract(document, '$.model_version')) FROM sessions
+                        WHERE owner_id = ?1 AND id <> ?3
+                            AND coalesce(json_extract(document, '$.settings.name'), json_extract(document, '$.filename')) = ?2), 0)) AS version
+                """, [session.ownerId, session.title, session.id])
+            let version = (highest?["version"] ?? 0) + 1
+            try database.run(
+                "INSERT INTO model_versions (session_id, owner_id, title, version) VALUES (?, ?, ?, ?)",
+                [session.id, session.ownerId, session.title, version])
+            return version
+        }
+    }
+
     public func deleteSession(id: String) async throws {
         try await write { database in
-            for table in ["metrics", "rounds", "answers"] {
+            for table in ["metrics", "rounds", "answers", "model_versions"] {
                 try database.run("DELETE FROM \(table) WHERE session_id = ?", [id])
             }
             try database.run("DELETE FROM sessions WHERE id = ?", [id])

@@ -141,6 +141,14 @@ enum Schema {
                     -- Whoever registers asks for few columns of those with its name.
                     CREATE INDEX peers_by_name ON peers (name, id, status, last_seen);
                     CREATE INDEX peers_of_token ON peers (token_id) WHERE status <> 'OFFLINE';
+                    -- Versions that models of one title were given.
+                    CREATE TABLE model_versions (
+                        session_id TEXT NOT NULL PRIMARY KEY,
+                        owner_id TEXT NOT NULL,
+                        title TEXT NOT NULL,
+                        version INTEGER NOT NULL,
+                        UNIQUE (owner_id, title, version)
+                    ) STRICT, WITHOUT ROWID;
                     -- Sessions of one owner on the same file share it.
                     DROP INDEX sessions_dataset_key;
                     CREATE INDEX sessions_dataset_key ON sessions (dataset_key) WHERE dataset_key IS NOT NULL;

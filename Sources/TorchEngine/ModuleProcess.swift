@@ -122,6 +122,8 @@ final class ModuleProcess {
         }
         let answer: ModuleAnswer
         var none: Int32 = -1
+        // A descriptor that somebody's code sends along is nothing that anybody asked for.
+        defer { if none >= 0 { close(none) } }
         do {
             answer = try socket.receive(ModuleAnswer.self, file: &none) { answer, count in
                 let memory = answer.fault == nil ? try room(answer) : .init(start: nil, count: 0)
@@ -138,7 +140,6 @@ final class ModuleProcess {
             kill(id, SIGKILL)
             throw error
         }
-        if none >= 0 { close(none) }
         if let fault = answer.fault { throw CohortError(fault.code, fault.message.printable(max: 1_000)) }
         return answer
     }

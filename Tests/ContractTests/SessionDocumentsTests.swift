@@ -356,4 +356,35 @@ struct SessionDocumentsTests {
             #expect(try await documents.session(id: "d") == nil)
         }
     }
+
+    @Test("Of sessions of one title that end at once, each model gets a version of its own, and keeps it", arguments: DocumentStore.all)
+    func modelVersions(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            func session(_ id: String, owner: String = "ada", name: String? = "penguins") -> Session {
+                var session = Session.sample(id: id, owner: owner)
+                session.settings.name = name
+                return session
+            }
+            // Of a version before, when documents alone said it.
+            var old = session("old")
+            old.modelVersion = 4
+            try await documents.insert(old)
+            for number in 0..<20 { try await documents.insert(session("s\(number)")) }
+            let versions = try await withThrowingTaskGroup(of: Int.self) { group in
+                for number in 0..<20 { group.addTask { try await documents.takeModelVersion(of: session("s\(number)")) } }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+            #expect(versions.sorted() == Array(5...24))
+            let again = try await documents.takeModelVersion(of: session("s3"))
+            #expect(versions.contains(again))
+            #expect(try await documents.takeModelVersion(of: session("s3")) == again)
+            #expect(try await documents.takeModelVersion(of: session("t", name: "other")) == 1)
+            #expect(try await documents.takeModelVersion(of: session("u", owner: "bob")) == 1)
+            // Without a name it is called by its file.
+            #expect(try await documents.takeModelVersion(of: session("v", name: nil)) == 1)
+            #expect(try await documents.takeModelVersion(of: session("w", name: "penguins.csv")) == 2)
+            try await documents.deleteSession(id: "t")
+            #expect(try await documents.takeModelVersion(of: session("x", name: "other")) == 1, "a session that is deleted leaves nothing")
+        }
+    }
 }

@@ -160,6 +160,25 @@ struct ModuleTests {
         #expect(try model.evaluate(on: prepared, rows: table.trainingRows[...], shouldContinue: { true }).samples == counts.samples)
     }
 
+    /// Batch normalization cannot train on one row: the last batch of a pass never has one, unless every batch has.
+    @Test(arguments: [(33, 32), (65, 32), (32, 32), (31, 32), (2, 32)]) func `no batch of an epoch has one row`(rows: Int, batch: Int)
+        async throws
+    {
+        let bytes = try await Self.folder.file("normalized")
+        let (spec, _) = try spec(bytes, inputs: 6, outputs: 3, task: .classification)
+        let engine = try apart()
+        let model = try engine.makeModel(spec, module: bytes)
+        let prepared = try engine.prepare(self.rows())
+        func train(_ batch: Int) throws -> Counts {
+            try model.train(
+                on: prepared, rows: (0..<UInt32(rows)).map { $0 }, options: TrainingOptions(batchSize: batch, learningRate: 0.01),
+                shouldContinue: { true })
+        }
+        #expect(try train(batch).samples == rows)
+        let error = try #require(throws: CohortError.self) { _ = try train(1) }
+        #expect(error.message.contains("more than 1 value per channel"), "\(error.message)")
+    }
+
     /// The plugin may have been copied into the folder of a peer's own data, as docs/engines.md says.
     @Test func `what lies beside the plugin is not readable, and it loads all the same`() throws {
         let folder = FileManager.default.temporaryDirectory.appending(path: "cohort-beside-\(UUID().uuidString)").path

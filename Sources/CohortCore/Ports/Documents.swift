@@ -155,6 +155,9 @@ public protocol SessionDocuments: Sendable {
     /// Renews the lease that is held under this generation, in a small step that does not touch the document.
     /// - Returns: nil when another has taken over.
     func renewLease(sessionId: String, owner: String, generation: Int, expiresAt: Date) async throws -> HeldLease?
+    /// The version of the session's model: one more than any other of its owner's models of its title has. The same again when it is asked again; two
+    /// sessions that end at once get two.
+    func takeModelVersion(of session: Session) async throws -> Int
     /// Notes that a person wants the session cancelled; whoever runs it carries it out. Idempotent.
     /// - Returns: the session as stored, as it was when it has ended already; nil when there is none.
     func requestCancel(sessionId: String) async throws -> Session?
@@ -182,11 +185,10 @@ extension SessionDocuments {
         try await sessions(ownerId: ownerId, limit: limit, before: id).map { API.SessionSummary($0) }
     }
 
-    /// One more than the highest version among the owner's models of the session's name, and among the newest thousand sessions.
-    public func nextModelVersion(of session: Session) async throws -> Int {
+    /// The highest version that documents name of the owner's models of the session's title, among the newest thousand sessions; 0: none.
+    public func highestModelVersion(besides session: Session) async throws -> Int {
         let others = try await sessionSummaries(ownerId: session.ownerId, limit: 1_000, before: nil)
-        let same = others.filter { $0.id != session.id && ($0.name ?? $0.filename) == session.title }
-        return (same.compactMap(\.version).max() ?? 0) + 1
+        return others.filter { $0.id != session.id && ($0.name ?? $0.filename) == session.title }.compactMap(\.version).max() ?? 0
     }
 
     public func update(_ session: Session) async throws -> Session { try await update(session, recording: SessionRecord()) }

@@ -133,12 +133,24 @@ class Exhausts(nn.Module):
         return self.layer(x)
 
 
+class Normalized(nn.Module):
+    """Cannot be trained on a batch of one row."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
 def main(folder):
     torch.manual_seed(3)
     modules = {
         "small": Small(), "convolution": Convolution(3), "regression": Convolution(1), "shared": Shared(), "none": NoParameters(),
         "throws": Throws(), "raises": Raises(), "pair": Pair(), "double": Small().double(),
         "line": nn.Sequential(nn.Linear(6, 1)), "reads": Reads(), "loops": Loops(), "exhausts": Exhausts(), "greedy": Greedy(),
+        "normalized": Normalized(),
     }
     for name, module in modules.items():
         torch.jit.save(torch.jit.script(module), f"{folder}/{name}.pt")
