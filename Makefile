@@ -24,7 +24,7 @@ demo: build ## a server and three peers train the penguins, and predict
 test: ## every test, the ones with real processes included
 	@scripts/setup.sh test
 	$(SWIFT) build --build-tests
-	$(SWIFT) test --skip-build
+	SWIFT=$(SWIFT) scripts/test.sh
 
 integration: setup ## sessions over a real RabbitMQ, S3 and MongoDB protocol, which it installs and starts
 	scripts/integration.sh
