@@ -50,6 +50,8 @@ struct HTTPCaller: Sendable {
         var request = server.request(server.url(call.path, query: call.query))
         request.method = call.method
         request.headers = call.headers
+        // By which a person tells one sign-in from another.
+        request.headers.replaceOrAdd(name: "User-Agent", value: "cohort/\(CohortVersion.current)")
         request.body = call.body
         if let token { request.headers.replaceOrAdd(name: "Authorization", value: "Bearer \(token)") }
         var backoff = Backoff(first: 0.1)

@@ -94,7 +94,12 @@ class Client:
         self.server = server
         self._token = token
         self._owns_sign_in = False
-        self._http = httpx.Client(base_url=server, verify=_trust(server), timeout=httpx.Timeout(60, connect=10))
+        self._http = httpx.Client(
+            base_url=server,
+            verify=_trust(server),
+            timeout=httpx.Timeout(60, connect=10),
+            headers={"User-Agent": f"cohort for Python, httpx/{httpx.__version__}"},
+        )
 
     def __enter__(self) -> Client:
         return self
