@@ -21,14 +21,14 @@ struct AccountPage: Sendable {
         <section class="card" aria-labelledby="tokens-title"><h2 id="tokens-title">Join tokens</h2>
         <p class="help">Each lets machines join your pool. Revoking a token disconnects its machines.</p>
         <div id="tokens"></div></section>
-        <section class="card" aria-labelledby="signins-title"><h2 id="signins-title">Sign-ins</h2>
-        <p class="help">Where you are signed in. End one that you do not recognize, and change your password.</p>
-        <div id="signins"></div></section>
         <section class="card" aria-labelledby="delete-title"><h2 id="delete-title">Delete the account</h2>
         <form id="delete"><p class="help" id="delete-help">Deletes your sessions, data sets, models, modules, join tokens and machines on this server. This cannot be undone.</p>
         <label for="delete-password">Current password</label><input id="delete-password" type="password" autocomplete="current-password" required aria-describedby="delete-help">
         <p><button class="quiet">Delete my account</button></p><p id="delete-problem" class="problem" role="alert" hidden></p></form></section>
         </div>
+        <section class="card" aria-labelledby="signins-title"><h2 id="signins-title">Sign-ins</h2>
+        <p class="help">Where you are signed in. End one that you do not recognize, and change your password.</p>
+        <div id="signins"></div></section>
         {{/main}}{{/layout}}
         """#
 
@@ -44,12 +44,18 @@ struct AccountPage: Sendable {
                 return [token.name, new Date(token.created_at).toLocaleDateString(), token.revoked_at ? 'revoked' : isExpired ? 'expired' : 'valid', token.revoked_at ? '' : button];
             })));
         };
+        // Browsers name one another; what is none names itself.
+        const program = text => {
+            const name = [[/Edg\//, 'Edge'], [/Firefox\//, 'Firefox'], [/Chrom(e|ium)\//, 'Chrome'], [/Safari\//, 'Safari']].find(([mark]) => mark.test(text))?.[1];
+            const system = [[/Android/, 'Android'], [/iPhone|iPad/, 'iOS'], [/Windows/, 'Windows'], [/Mac OS/, 'macOS'], [/Linux/, 'Linux']].find(([mark]) => mark.test(text))?.[1];
+            return name ? `${name}${system ? ` on ${system}` : ''}` : text;
+        };
         const lookAtSignIns = async () => {
             const signIns = await call('GET', '/auth/signins');
             $('signins').replaceChildren(table(['Program', 'Network', 'Since', 'Action'], signIns.map(signIn => {
-                const button = make('button', {className: 'quiet', type: 'button', textContent: 'End', 'aria-label': `end the sign-in of ${signIn.client}`});
+                const button = make('button', {className: 'quiet', type: 'button', textContent: 'End', 'aria-label': `end the sign-in of ${program(signIn.client)}`});
                 button.addEventListener('click', async () => { await call('DELETE', `/auth/signins/${signIn.id}`); await lookAtSignIns(); });
-                return [signIn.client, signIn.network, new Date(signIn.created_at).toLocaleString(), signIn.current ? 'this one' : button];
+                return [program(signIn.client), signIn.network, new Date(signIn.created_at).toLocaleString(), signIn.current ? 'this one' : button];
             })));
         };
         await Promise.all([look(), lookAtSignIns()]);
