@@ -140,5 +140,13 @@ import Testing
         let two = await #expect(throws: CohortError.self) { _ = try await begin(2) }
         #expect(two?.code == .notEnoughPeers)
         #expect(try await begin(1).peers.map(\.id) == ["living"])
+        // One whose registration is stored, and goes on: an account at the broker is made for it, which takes its time.
+        _ = try await documents.register(
+            Peer(
+                id: "new", name: "new", ownerId: "ada", tokenId: "t",
+                capabilities: PeerCapabilities(
+                    cores: 1, memoryBytes: 1 << 30, engine: "native", device: "cpu", samplesPerSecond: 1, platform: "", version: ""),
+                registeredAt: clock.date, lastSeen: clock.date))
+        #expect(try await begin(1).peers.map(\.id) == ["new"])
     }
 }

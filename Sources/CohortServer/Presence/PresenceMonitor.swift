@@ -100,8 +100,8 @@ final class PresenceMonitor: Service {
     /// Which peers were heard of since this server started.
     var hearing: SessionStart.Hearing {
         SessionStart.Hearing(until: startedAt + hearingTime) { [self] peer in
-            // One that this server does not know may have registered at another.
-            seen.withLock { $0[peer.id]?.isHeard } ?? (isShared && isSeeded.withLock { $0 })
+            // One that this server does not know yet is registering here just now, or has at another.
+            seen.withLock { $0[peer.id]?.isHeard } ?? isSeeded.withLock { $0 }
         }
     }
 
