@@ -63,7 +63,7 @@ extension MongoDocuments {
     public func peers(ofSession sessionId: String) async throws -> [Peer] { try await peers("{\"session_id\":\(sessionId)}") }
 
     public func peers(named name: String) async throws -> [NamedPeer] {
-        // '.' follows '-': the names that begin with the name and a hyphen.
+        // '.' follows '-': the names that begin with the name and a hyphen. A document that cannot be read hides no other.
         try await connection.find(
             "peers", "{\"$or\":[{\"name\":\(name)},{\"name\":{\"$gte\":\(name + "-"),\"$lt\":\(name + ".")}}]}",
             "{\"projection\":{\"id\":1,\"name\":1,\"status\":1,\"last_seen\":1}}"

@@ -48,6 +48,7 @@ extension SQLiteDocuments {
 
     public func peers(visibleTo ownerId: String) async throws -> [Peer] {
         try await read { database in
+            // A row that cannot be read hides no other.
             try database.rows("SELECT * FROM peers WHERE owner_id = ? OR serve = ? ORDER BY name, id", [ownerId, Pool.everyone.rawValue])
                 .compactMap { try? Peer(row: $0) }
         }

@@ -68,7 +68,7 @@ final class TrainingData: Sendable {
         return (place, true)
     }
 
-    /// One that cannot be read is for whoever reads it to tell of.
+    /// Whether the file is a gzip or a ZIP. Faults are left to the reading that follows, which reports them.
     private static func isPacked(_ file: String) -> Bool {
         guard let descriptor = try? FileDescriptor.open(file, .readOnly, options: [.closeOnExec]) else { return false }
         defer { try? descriptor.close() }  // Only read from.

@@ -38,10 +38,10 @@ public struct SessionStart: Sendable {
     ///   - sharesUpload: it is another session's of the owner too.
     ///   - module: the file that the settings' `module` means.
     ///   - traceparent: of the request.
-    /// - Throws: ``UploadIsGone``.
     /// - Returns: the session as stored, PENDING, with its peers by name, then id.
-    /// - Throws: ``CohortError`` `notEnoughPeers` when too few peers are free; what the store throws, once what was done is undone as far as
-    ///   possible: what is left of it is a session that says that it is starting, which a coordinator ends.
+    /// - Throws: ``UploadIsGone`` when a shared upload was deleted meanwhile; ``CohortError`` `notEnoughPeers` when too few peers are free; what the
+    ///   store throws, once what was done is undone as far as possible: what is left of it is a session that says that it is starting, which a
+    ///   coordinator ends.
     public func start(
         _ settings: SessionSettings, ownerId: String, upload: ObjectReference, sharesUpload: Bool = false, filename: String,
         module: ObjectReference? = nil, traceparent: String? = nil
