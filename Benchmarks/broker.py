@@ -2,15 +2,17 @@
 """Messages a second through a RabbitMQ on this machine, durable, persistent, each with a publisher confirm, consumed and acknowledged: Cohort's transport and
 aio-pika, in turns, over TLS and without. Needs aio-pika (PyPI).
 
-usage: broker.py BrokerBench            (COHORT_ONLY=BrokerBench swift build -c release builds it)
+    python3 Benchmarks/broker.py BrokerBench [--messages 10000] [--rounds 3]
+
+COHORT_ONLY=BrokerBench swift build -c release builds BrokerBench.
 """
+import argparse
 import asyncio
 import json
 import os
 import ssl
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,10 +20,10 @@ from pathlib import Path
 import aio_pika
 
 HERE = Path(__file__).resolve().parent
-MESSAGES, AT_ONCE, ROUNDS = 10_000, 64, 3
+AT_ONCE = 64
 
 
-async def theirs(url, size):
+async def theirs(url, size, messages):
     address, _, query = url.partition("?")
     context = ssl.create_default_context(cafile=query.split("=")[1]) if query else None
     connection = await aio_pika.connect(address, ssl_context=context)
@@ -36,33 +38,37 @@ async def theirs(url, size):
             nonlocal taken
             await message.ack()
             taken += 1
-            if taken == MESSAGES:
+            if taken == messages:
                 done.set()
 
         await queue.consume(take)
         start = time.monotonic()
 
         async def lane():
-            for _ in range(MESSAGES // AT_ONCE):
+            for _ in range(messages // AT_ONCE):
                 await publishing.default_exchange.publish(
                     aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, content_type="application/json",
                                      headers={"cohort-peer": "bench"}), "aio-pika-bench", mandatory=True)
 
-        await asyncio.gather(*(lane() for _ in range(AT_ONCE)), lane_rest(publishing, body))
+        await asyncio.gather(*(lane() for _ in range(AT_ONCE)), lane_rest(publishing, body, messages))
         await done.wait()
         seconds = time.monotonic() - start
         await queue.delete(if_unused=False, if_empty=False)
-        return MESSAGES / seconds
+        return messages / seconds
 
 
-async def lane_rest(channel, body):
-    for _ in range(MESSAGES % AT_ONCE):
+async def lane_rest(channel, body, messages):
+    for _ in range(messages % AT_ONCE):
         await channel.default_exchange.publish(
             aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT), "aio-pika-bench", mandatory=True)
 
 
 def main():
-    bench = sys.argv[1]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("bench", help="BrokerBench, as built")
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         place = f"{folder}/rabbitmq"
@@ -71,10 +77,10 @@ def main():
         try:
             for what, url in (("plain", env["COHORT_TEST_AMQP_URL"]), ("TLS", env["COHORT_TEST_AMQPS_URL"])):
                 a, b = [], []
-                for _ in range(ROUNDS):
-                    row = json.loads(subprocess.run([bench, url, str(MESSAGES), str(AT_ONCE)], check=True, capture_output=True, text=True).stdout)
+                for _ in range(arguments.rounds):
+                    row = json.loads(subprocess.run([arguments.bench, url, str(arguments.messages), str(AT_ONCE)], check=True, capture_output=True, text=True).stdout)
                     a.append(row["messages"] / row["seconds"])
-                    b.append(asyncio.run(theirs(url, row["bytes"])))
+                    b.append(asyncio.run(theirs(url, row["bytes"], arguments.messages)))
                 ours, others = statistics.median(a), statistics.median(b)
                 print(f"{what}: Cohort {ours:,.0f} messages/s, aio-pika {others:,.0f} messages/s, {ours / others:.2f} times as fast")
         finally:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Training steps of the native engine beside PyTorch's, eager, on the CPU: the two take turns in one run, and each net is a row.
 
-    python3 Benchmarks/engine.py [--venv DIR] [--out bench.json]
+    python3 Benchmarks/engine.py [--venv DIR] [--nets 4-16-3:16 …] [--out bench.json]
 
 The rows are added to those that the file has. Builds EngineBench (seconds: only the training room), makes a virtual environment with PyTorch once and keeps it. A row's `ratio` is how many
 times faster ours is, the median of `--turns` turns; `bar` is what it must be."""
@@ -32,6 +32,7 @@ def main():
     parser.add_argument("--out", default="bench.json")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--plugin", default=str(ROOT / ".build/torch/libcohort-torch.so"), help="what `make torch` built; its rows are left out where it is not")
+    parser.add_argument("--nets", nargs="*", choices=list(NETS), default=list(NETS))
     parser.add_argument("--only", choices=["native", "torch"])
     arguments = parser.parse_args()
     python = f"{arguments.venv}/bin/python"
@@ -54,7 +55,8 @@ def main():
         print(f"{name:52} {rows[-1]['ours']:10.1f} {unit:8} {rows[-1]['theirs']:10.1f} {peer:22} {ratio:8.2f} x, bar {bar}: "
               f"{'holds' if ratio >= bar else 'FALLS SHORT'}", flush=True)
 
-    for net, bar in NETS.items() if arguments.only != "torch" else []:
+    for net in arguments.nets if arguments.only != "torch" else []:
+        bar = NETS[net]
         one, two, torch, sgemm = [], [], [], []
         for _ in range(arguments.turns):
             step, product = lines([ours, "1", net, "sgemm"])
@@ -74,7 +76,8 @@ def main():
     has_plugin = os.path.exists(arguments.plugin) and arguments.only != "native"
     if not has_plugin and arguments.only != "native":
         print("the torch engine is left out: `make torch` builds its plugin", file=sys.stderr)
-    for net, bar in PLUGIN.items() if has_plugin else []:
+    for net in arguments.nets if has_plugin else []:
+        bar = PLUGIN[net]
         plugin, eager, compiled = [], [], []
         for _ in range(arguments.turns):
             plugin.append(lines([ours, f"1:{arguments.plugin}", net])[0]["microseconds"])
@@ -95,7 +98,7 @@ def main():
         done = subprocess.run([ours, "1", f"epochs={epochs}:{net}"], check=True, stderr=subprocess.PIPE, text=True, env={**os.environ, "LD_PRELOAD": library})
         return int(done.stderr.split()[-2])
 
-    for net in NETS:
+    for net in arguments.nets:
         count = (allocations(net, 30) - allocations(net, 10)) / 20
         rows.append({"name": f"allocations an epoch of 50 steps of {net}", "unit": "allocations", "ours": count, "peer": None, "theirs": None,
                      "ratio": None, "bar": 10, "holds": count <= 10})

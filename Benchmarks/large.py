@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains on a CSV that does not fit in memory, and holds the rate against that on one that does.
 
-    sudo python3 Benchmarks/large.py [--gigabytes 10] [--memory 2] [--scratch DIR]
+    sudo python3 Benchmarks/large.py [--gigabytes 10] [--memory 2] [--beside 0.4] [--scratch DIR]
 
 Makes a CSV of 100 columns of numbers and a class (50 MB of rows, repeated), starts a server, a peer and the client in one memory control
 group of `--memory` GiB, page cache included, and trains an epoch. The same first with a CSV of 0.4 GB and no limit. Needs root, for the
@@ -106,13 +106,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--gigabytes", type=float, default=10)
     parser.add_argument("--memory", type=float, default=2)
+    parser.add_argument("--beside", type=float, default=0.4, help="gigabytes of the CSV that fits in memory")
     parser.add_argument("--scratch", default=None)
-    parser.add_argument("--binary", default=str(ROOT / ".build-release/release/cohort"))
+    parser.add_argument("--binary", default=str(ROOT / ".build/release/cohort"))
     parser.add_argument("--out", default="bench.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         rates = {}
-        for name, gigabytes, memory in (("small", 0.4, None), ("large", arguments.gigabytes, int(arguments.memory * 2**30))):
+        for name, gigabytes, memory in (("small", arguments.beside, None), ("large", arguments.gigabytes, int(arguments.memory * 2**30))):
             data = f"{scratch}/{name}.csv"
             write_csv(data, gigabytes)
             limit = MemoryLimit(memory)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What pages cost: the first page, a session of 50 machines and 1,000 epochs drawn and followed live, and 500 who watch one session.
 
-    .build-tools/browser/bin/python Benchmarks/pages.py [--binary .build/release/cohort] [--out bench.json]
+    .build-tools/browser/bin/python Benchmarks/pages.py [--binary .build/release/cohort] [--machines 50] [--viewers 500] [--out bench.json]
 
 `make browser-test` makes that environment. Machines are simulated (docs/protocol.md in plain Python), server and Chromium are real. Frames and
 long tasks are Chromium's own figures (requestAnimationFrame and the Long Tasks API)."""
@@ -23,7 +23,7 @@ from playwright.async_api import async_playwright
 from simulated import Connection, Person, SimulatedPeer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MACHINES, EPOCHS, VIEWERS = 50, 100, 500
+EPOCHS = 100
 CSV = "a,b,y\n".encode() + "".join(f"{i % 17},{i % 5},c{i % 2}\n" for i in range(1_000)).encode()
 
 # In the page, before its own scripts: counts what comes, and how long frames and tasks take.
@@ -130,7 +130,7 @@ async def live(page, url, seconds=10):
     return seen["events"] / seconds, len(seen["frames"]) / seconds, max(seen["frames"]), max(seen["tasks"], default=0)
 
 
-async def watch(url, token, session, count):
+async def watch(url, token, session, count, viewers):
     async def one(ready):
         stream = Connection(url, token)
         async for line in stream.lines(f"/sessions/{session}/events"):
@@ -138,7 +138,7 @@ async def watch(url, token, session, count):
                 ready.set_result(True)
             count[0] += line.startswith("data:")
 
-    ready = [asyncio.get_running_loop().create_future() for _ in range(VIEWERS)]
+    ready = [asyncio.get_running_loop().create_future() for _ in range(viewers)]
     tasks = [asyncio.create_task(one(each)) for each in ready]
     await asyncio.gather(*ready)
     return tasks
@@ -154,18 +154,18 @@ async def cost(pool, session, seconds=10):
     return share, statistics.median(each["seconds"] for each in rounds) if rounds else math.nan
 
 
-async def viewers(pool, machines, pace, epochs):
+async def cost_of_viewers(pool, machines, pace, epochs, viewers):
     """Of a session: the server's share of a core without viewers and with them, and what a round takes."""
     pool.pace(pace)
     session = await pool.person.start(CSV, peers=machines, rounds=100_000, epochs=epochs, hidden="4", target="y")
     await pool.person.wait(session, until=lambda status: status["round"] > 0)
     alone, round_alone = await cost(pool, session)
     count = [0]
-    tasks = await watch(pool.url, pool.person.connection.token, session, count)
+    tasks = await watch(pool.url, pool.person.connection.token, session, count, viewers)
     await asyncio.sleep(2)
     count[0], began = 0, time.perf_counter()
     watched, round_watched = await cost(pool, session)
-    rate = count[0] / (time.perf_counter() - began) / VIEWERS
+    rate = count[0] / (time.perf_counter() - began) / viewers
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -173,7 +173,7 @@ async def viewers(pool, machines, pace, epochs):
     await pool.person.wait(session)
     await asyncio.sleep(1.5 * epochs * pace)  # Simulated machines finish what they were told to do.
     print(
-        f"  {machines} machines, {rate:.1f} events a second to each viewer: {alone:.1%} of a core without viewers, {watched:.1%} with {VIEWERS}; a round {round_alone * 1e3:.1f} ms, {round_watched * 1e3:.1f} ms",
+        f"  {machines} machines, {rate:.1f} events a second to each viewer: {alone:.1%} of a core without viewers, {watched:.1%} with {viewers}; a round {round_alone * 1e3:.1f} ms, {round_watched * 1e3:.1f} ms",
         flush=True)
     return watched - alone, round_watched / round_alone
 
@@ -182,7 +182,10 @@ async def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--binary", default=str(ROOT / ".build/release/cohort"))
     parser.add_argument("--out", default="bench.json")
+    parser.add_argument("--machines", type=int, default=50)
+    parser.add_argument("--viewers", type=int, default=500)
     arguments = parser.parse_args()
+    machines, viewers = arguments.machines, arguments.viewers
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         pool = Pool(arguments.binary, f"{scratch}/server")
@@ -190,18 +193,18 @@ async def main():
             browser = await playwright.chromium.launch(
                 executable_path=os.environ.get("COHORT_CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"])
             try:
-                await pool.join(MACHINES)
+                await pool.join(machines)
                 size, milliseconds = await first_page(browser, pool.url)
                 rows.append(row("first page, with all that it loads", "kB", size, 60, size <= 60))
                 rows.append(row("first page, from the server", "ms", milliseconds, 50, milliseconds <= 50))
                 # A thousand epochs of each machine at once, then an epoch now and then, as it would be.
-                session = await pool.person.start(CSV, peers=MACHINES, rounds=40, epochs=EPOCHS, hidden="4", target="y")
+                session = await pool.person.start(CSV, peers=machines, rounds=40, epochs=EPOCHS, hidden="4", target="y")
                 page = await browse(browser, pool.url)
                 await pool.person.wait(session, until=lambda status: status["round"] >= 10)
-                pool.pace(MACHINES / 64)
+                pool.pace(machines / 64)
                 await asyncio.sleep(2)
                 took = await drawn(page, f"{pool.url}/app/session/{session}")
-                rows.append(row(f"session page, {MACHINES} machines x 1,000 epochs, drawn", "ms", took, 300, took <= 300))
+                rows.append(row(f"session page, {machines} machines x 1,000 epochs, drawn", "ms", took, 300, took <= 300))
                 updates, frames, longest, task = await live(page, f"{pool.url}/app/session/{session}")
                 print(f"  {updates:.0f} updates a second, {frames:.0f} frames a second, the longest frame {longest:.0f} ms, the longest task {task:.0f} ms")
                 rows.append(row("session page, live: updates", "1/s", updates, 60, updates >= 60))
@@ -209,12 +212,12 @@ async def main():
                 await page.close()
                 await pool.leave()
                 pool = Pool(arguments.binary, f"{scratch}/other")
-                await pool.join(MACHINES)
-                for machines, pace, epochs in ((3, 1, 1), (MACHINES, MACHINES / 64, 1)):
-                    share, ratio = await viewers(pool, machines, pace, epochs)
+                await pool.join(machines)
+                for members, pace, epochs in ((3, 1, 1), (machines, machines / 64, 1)):
+                    share, ratio = await cost_of_viewers(pool, members, pace, epochs, viewers)
                     if pace == 1:
-                        rows.append(row(f"{VIEWERS} viewers of one session", "of a core", share, 0.1, share <= 0.1))
-                        rows.append(row(f"a round with {VIEWERS} viewers by one without", "x", ratio, 1.05, ratio <= 1.05))
+                        rows.append(row(f"{viewers} viewers of one session", "of a core", share, 0.1, share <= 0.1))
+                        rows.append(row(f"a round with {viewers} viewers by one without", "x", ratio, 1.05, ratio <= 1.05))
             finally:
                 await browser.close()
                 await pool.leave()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every script of Benchmarks/ once at its smallest size, so that none rots: a line a stage with its time. A stage that passed at this commit is
+# Runs every script and program of Benchmarks/ once at its smallest size, so that none rots: a line a stage with its time. A stage that passed at this commit is
 # not run again: --again runs all. Stages can be named: scripts/nightly.sh bench accuracy
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +23,9 @@ stage() {
         printf '%-14s passed before: %s s\n' "$name" "$(cat "$done")"
         return 0
     fi
-    if timeout "$limit" "$@" >"$log" 2>&1 </dev/null; then
+    local command=("$@")
+    [ "$(type -t "$1")" != function ] || command=(bash -c "$1")
+    if timeout "$limit" "${command[@]}" >"$log" 2>&1 </dev/null; then
         echo $((SECONDS - begun)) >"$done"
         printf '%-14s passed in %s s\n' "$name" $((SECONDS - begun))
     else
@@ -32,6 +34,32 @@ stage() {
         failed=$((failed + 1))
     fi
 }
+
+# skip NAME REASON: a stage that cannot run here, said rather than passed over.
+skip() {
+    [ "$wanted" = "  " ] || [[ "$wanted" == *" $1 "* ]] || return 0
+    printf '%-14s not run: %s\n' "$1" "$2"
+}
+
+# An environment of Python, made once, with what some scripts hold Cohort against.
+python=$PWD/.build-bench/python/bin/python
+others() {
+    "$python" -c 'import aio_pika, boto3, pandas, pyarrow' 2>/dev/null && return
+    python3 -m venv .build-bench/python && "$python" -m pip install --quiet --disable-pip-version-check aio-pika boto3 pandas pyarrow
+}
+
+# program NAME: one of the executables of Benchmarks/, optimized.
+program() { COHORT_ONLY=$1 swift build -c release --scratch-path .build-bench --product "$1"; }
+
+aggregation() {
+    local objects="$folder/objects" bench=.build-bench/release/AggregationBench
+    rm -rf "$objects" && program AggregationBench && "$bench" make "$objects" 3 1 && "$bench" mean "$objects" 3 1 && "$bench" median "$objects" 3 1
+}
+read_csv() { others && "$python" Benchmarks/read_csv.py --binary "$binary" --file Examples/penguins.csv --target species; }
+s3() { others && program StoreBench && "$python" Benchmarks/s3.py .build-bench/release/StoreBench --megabytes 10 --rounds 1; }
+broker() { others && program BrokerBench && "$python" Benchmarks/broker.py .build-bench/release/BrokerBench --messages 500 --rounds 1; }
+export -f others program aggregation read_csv s3 broker
+export python binary folder
 
 [ -x "$binary" ] || { echo "there is no $binary: make build" >&2; exit 1; }
 stage bench 300 python3 Benchmarks/bench.py --binary "$binary" --out "$folder/bench.json" --only ready rounds first_train hundred
@@ -42,5 +70,21 @@ stage kill_loop 300 python3 Benchmarks/kill_loop.py --binary "$binary" --session
 stage liars 600 python3 Benchmarks/liars.py --binary "$binary" --seeds 1 --only median --lies none
 stage strategies 600 python3 Benchmarks/strategies.py memory --binary "$binary" --seeds 1 --only digits --peers 1
 stage peers 600 python3 Benchmarks/peers.py --binary "$binary" --file Examples/penguins.csv --target species --out "$folder/peers.json"
+stage engine 900 python3 Benchmarks/engine.py --turns 1 --nets 4-16-3:16 --out "$folder/engine.json"
+stage aggregation 900 aggregation
+stage read_csv 300 read_csv
+stage s3 900 s3
+stage broker 900 broker
+browser=.build-tools/browser/bin/python
+if [ -x "$browser" ]; then
+    stage pages 300 "$browser" Benchmarks/pages.py --binary "$binary" --machines 4 --viewers 10 --out "$folder/pages.json"
+else
+    skip pages "make browser-test makes its environment"
+fi
+if [ "$(id -u)" = 0 ]; then
+    stage large 300 python3 Benchmarks/large.py --binary "$binary" --gigabytes 0.1 --beside 0.05 --memory 1 --out "$folder/large.json"
+else
+    skip large "it makes a control group, for root alone"
+fi
 echo "$failed failed"
 [ "$failed" -eq 0 ]

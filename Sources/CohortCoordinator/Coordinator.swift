@@ -44,7 +44,7 @@ public final class Coordinator: SessionRunner, Service {
         executors[nextExecutor.add(1, ordering: .relaxed).oldValue % executors.count]
     }
 
-    public func wake(sessionId: String) async {
+    public func wake(sessionId: String) {
         if let mailbox = runs.withLock({ $0[sessionId] }) { mailbox.put(.look) } else { start.yield(sessionId) }
     }
 
@@ -127,7 +127,7 @@ public final class Coordinator: SessionRunner, Service {
         await sweepUploads()
         while !Task.isCancelled {
             do {
-                for id in try await documents.unfinishedSessions() { await wake(sessionId: id) }
+                for id in try await documents.unfinishedSessions() { wake(sessionId: id) }
                 let strays = try await documents.freeStrayPeers()
                 if !strays.isEmpty {
                     logger.notice("freed \(strays.count) peers of sessions that are over", metadata: ["peers": "\(strays.prefix(10))"])

@@ -32,7 +32,7 @@ struct CohortServer: Service {
         let presence = PresenceMonitor(
             documents: parts.documents, transport: parts.transport, runner: parts.runner, configuration: configuration, time: parts.time,
             logger: parts.logger)
-        removeLeftovers()
+        TemporaryFiles.removeAll(in: configuration.dataDirectory, parts.logger)
         let router = try await router(metrics: metrics, presence: presence)
         let limits = configuration.limits
         let plain = HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [ConnectionSetup(limits)]))
@@ -76,25 +76,6 @@ struct CohortServer: Service {
         case EACCES: "this needs more rights: ports below 1024 are the system's"
         case EADDRNOTAVAIL: "this is not an address of this machine"
         default: String(cString: strerror(error.errnoCode))
-        }
-    }
-
-    /// Removes copies of uploads that a server which was killed has left in the data folder: no request needs them any more.
-    private func removeLeftovers() {
-        let folder = configuration.dataDirectory
-        let names: [String]
-        do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
-            return parts.logger.warning("\(folder) cannot be searched for files that an earlier server left: \(error)")
-        }
-        for name in names {
-            let isPrediction = name.hasPrefix("predict-") && (name.hasSuffix(".csv") || name.hasSuffix(".out"))
-            guard isPrediction || name.hasPrefix("module-") && name.hasSuffix(".part") else { continue }
-            do {
-                try FileManager.default.removeItem(atPath: "\(folder)/\(name)")
-                parts.logger.notice("removed \(name), which an earlier server left")
-            } catch {
-                parts.logger.warning("\(folder)/\(name) is left over: \(error)")
-            }
         }
     }
 

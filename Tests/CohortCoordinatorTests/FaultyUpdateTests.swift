@@ -135,7 +135,7 @@ private struct TrainingWorld {
                 let upload = try await objects.put([UInt8](Self.csv.utf8), key: Session.uploadKey(at: time.date))
                 let session = try await SessionStart(documents: documents, time: time).start(
                     settings, ownerId: "owner", upload: upload, filename: "f.csv")
-                await coordinator.wake(sessionId: session.id)
+                coordinator.wake(sessionId: session.id)
                 try await eventually("the session has ended") {
                     try await documents.unfinishedSessions().isEmpty
                 }

@@ -111,7 +111,7 @@ struct SessionWorld: Sendable {
                         do {
                             let session = try await SessionStart(documents: faultyDocuments, time: time).start(
                                 settings, ownerId: "owner", upload: upload, filename: "f.csv")
-                            await coordinator.wake(sessionId: session.id)
+                            coordinator.wake(sessionId: session.id)
                             break
                         } catch is FaultPlan.Dead {
                             return false

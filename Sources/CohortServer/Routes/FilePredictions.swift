@@ -24,7 +24,7 @@ final class FilePredictions: Sendable {
 
     /// - Throws: ``CohortError`` `invalid` for a CSV that cannot be predicted, with line and column; `tooLarge`; `storageFull`.
     func answer(_ request: Request, allowMissing: Bool, with object: ObjectReference, filename: String) async throws -> Response {
-        let stem = "\(folder)/predict-\(newIdentifier())"
+        let stem = TemporaryFiles.path("predict", in: folder)
         let made = "\(stem).out"
         var isAnswered = false
         defer { if !isAnswered { BodyFile.remove(made) } }

@@ -35,7 +35,7 @@ struct ModuleRoutes: Sendable {
         // A body that was not read to its end would be taken for the next request.
         defer { if !isAnswered { context.closeSoon() } }
         let file = try await BodyFile(
-            request, at: "\(folder)/module-\(newIdentifier()).part", limit: min(limit, ModuleFile.maxBytes),
+            request, at: TemporaryFiles.path("module", in: folder), limit: min(limit, ModuleFile.maxBytes),
             tooLarge: CohortError(.tooLarge, "the module's file is larger than \(min(limit, ModuleFile.maxBytes)) bytes"),
             what: "a module's file, as `cohort train --model` and Python's cohort.save_module make it")
         isAnswered = true

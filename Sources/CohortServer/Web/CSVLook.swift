@@ -38,7 +38,7 @@ struct CSVLook: Encodable {
         var rows = bytes[...]
         if !isWhole, let end = rows.lastIndex(of: 0x0a) { rows = rows[...end] }
         guard !rows.isEmpty else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
-        let path = "\(folder)/look-\(newIdentifier()).csv"
+        let path = TemporaryFiles.path("look", in: folder) + ".csv"
         do {
             try Data(rows).write(to: URL(filePath: path))
         } catch {

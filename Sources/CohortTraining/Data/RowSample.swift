@@ -13,18 +13,23 @@ struct RowSample {
     private(set) var targets: [Double] = []
     /// Of each numeric column; NaN: missing.
     private(set) var numbers: [Int: [Double]]
+    /// Of each column that is left out as an id and has numbers; NaN: none.
+    private(set) var ids: [Int: [Double]]
     /// Of each text column, a number for each different text; 0: missing.
     private(set) var texts: [Int: [UInt64]]
     private let comma: Bool
 
-    /// - Parameter total: training rows there are, about.
-    init(_ schema: TableSchema, total: Int) {
+    /// - Parameters:
+    ///   - total: training rows there are, about.
+    ///   - ids: columns that are left out as ids and have numbers.
+    init(_ schema: TableSchema, total: Int, ids: [Int]) {
         func columns(_ kind: TableSchema.ColumnKind) -> [Int] { schema.columns.indices.filter { schema.columns[$0].kind == kind } }
         let (numeric, categorical) = (columns(.numeric), columns(.categorical))
         wanted = min(4_096, max(64, Self.cells / max(1, numeric.count + categorical.count)))
         self.total = max(1, total)
         comma = schema.takesComma
         numbers = Dictionary(uniqueKeysWithValues: numeric.map { ($0, []) })
+        self.ids = Dictionary(uniqueKeysWithValues: ids.map { ($0, []) })
         texts = Dictionary(uniqueKeysWithValues: categorical.map { ($0, []) })
     }
 
@@ -35,6 +40,7 @@ struct RowSample {
         count += 1
         targets.append(target)
         for index in numbers.keys { numbers[index]?.append(Cell.number(record.trimmed(index), comma: comma) ?? .nan) }
+        for index in ids.keys { ids[index]?.append(Cell.number(record.trimmed(index), comma: comma) ?? .nan) }
         for index in texts.keys {
             let bytes = record.trimmed(index)
             let isMissing = Cell.isMissing(bytes, none: false)

@@ -24,7 +24,10 @@ extension SchemaInference {
         var dates = [[Moments]](repeating: DatePart.allCases.map { _ in Moments() }, count: dateColumns.count)
         var targetMoments = Moments()
         var extremes = Extremes()
-        var sample = RowSample(schema, total: schema.trainingRows)
+        let ids = columns.indices.filter { columns[$0].kind == .ignored && scans[$0].varies && scans[$0].isNumeric && scans[$0].isWhole }
+        var sample = RowSample(
+            schema, total: schema.trainingRows,
+            ids: ids.filter { !options.ignore.contains(columns[$0].name) && columns[$0].name != options.group })
         var classCounts = [Int](repeating: 0, count: schema.classes.count)
         var heldOutCounts = classCounts
         var categories = [CategoryScan](repeating: CategoryScan(), count: columns.count)
@@ -83,7 +86,7 @@ extension SchemaInference {
             }
         }
         let said = ScalingRules.apply(options.scaling, to: &schema, moments.all, sample)
-        return said + SampleWarnings.of(schema, sample, extremes, moments.all)
+        return said + SampleWarnings.of(schema, sample, extremes, moments.all) + TimeWarnings.of(schema, sample)
     }
 
     private static func fit(_ column: inout TableSchema.Column, _ moments: Moments, keepsConstant: Bool) {
