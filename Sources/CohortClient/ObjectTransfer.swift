@@ -1,5 +1,5 @@
 public import AsyncHTTPClient
-import CohortCore
+public import CohortCore
 import CohortSystem
 import Crypto
 public import Logging
@@ -14,11 +14,16 @@ public struct ObjectTransfer: Sendable {
     private let server: ServerURL
     private let logger: Logger
     private let patience: Duration
+    private let time: any TimeSource
 
     /// - Parameters:
-    ///   - server: paths are resolved against it.
-    ///   - patience: how long a transfer may go without a single byte of progress before it is given up.
-    public init(http: HTTPClient, server: ServerURL, logger: Logger, patience: Duration = .seconds(60)) {
+    ///   - server: relative links are resolved against it.
+    ///   - patience: the longest time without a byte of progress before a transfer fails.
+    ///   - time: measures the time between attempts and pauses between them.
+    public init(
+        http: HTTPClient, server: ServerURL, logger: Logger, patience: Duration = .seconds(60), time: any TimeSource = SystemTime()
+    ) {
+        self.time = time
         self.http = http
         self.server = server
         self.logger = logger
@@ -91,7 +96,7 @@ public struct ObjectTransfer: Sendable {
     /// - Throws: `unavailable` when nothing goes through for longer than the patience.
     public func upload(_ bytes: [UInt8], to link: String, onProgress: @escaping @Sendable (Double) -> Void = { _ in }) async throws {
         let url = try server.resolve(link)
-        let sent = UploadProgress()
+        let sent = UploadProgress(time)
         let total = Double(max(bytes.count, 1))
         try await persistently("putting \(address(url))", waitsForSpace: true, since: { sent.movedAt }) {
             var request = server.request(url)
@@ -140,7 +145,7 @@ public struct ObjectTransfer: Sendable {
         }
         var hash = try await FileDownload.hash(handle, length: offset)
         var backoff = Backoff()
-        var progressAt = ContinuousClock.now
+        var progressAt = time.monotonic
         while offset < bytes {
             let before = offset
             do {
@@ -163,12 +168,12 @@ public struct ObjectTransfer: Sendable {
                 }
             } catch let error as CohortError where error.code == .unavailable || error.code == .internal {
                 if offset > before {
-                    progressAt = .now
+                    progressAt = time.monotonic
                     backoff.reset()
                 }
-                guard ContinuousClock.now - progressAt < patience else { throw error }
+                guard .seconds(time.monotonic - progressAt) < patience else { throw error }
                 logger.info("the download broke after \(offset) of \(bytes) bytes, going on from there: \(error)")
-                try await Task.sleep(for: backoff.next())
+                try await time.sleep(seconds: backoff.next() / .seconds(1))
             }
         }
         return hash.finalize().hexadecimal
@@ -193,10 +198,10 @@ public struct ObjectTransfer: Sendable {
     ///   - waitsForSpace: whether a full disk of the server is waited out, however long that takes.
     ///   - since: when something last went further than ever before; nil: never.
     private func persistently<Value: Sendable>(
-        _ what: String, waitsForSpace: Bool = false, since: () -> ContinuousClock.Instant? = { nil }, _ attempt: () async throws -> Value
+        _ what: String, waitsForSpace: Bool = false, since: () -> Double? = { nil }, _ attempt: () async throws -> Value
     ) async throws -> Value {
         var backoff = Backoff()
-        let start = ContinuousClock.now
+        let start = time.monotonic
         var isFirst = true
         while true {
             do {
@@ -204,12 +209,12 @@ public struct ObjectTransfer: Sendable {
             } catch let error as CohortError where error.code == .storageFull && waitsForSpace {
                 logger.log(level: isFirst ? .warning : .debug, "\(what): the server has no room just now, trying until it has: \(error)")
                 isFirst = false
-                try await Task.sleep(for: backoff.next())
+                try await time.sleep(seconds: backoff.next() / .seconds(1))
             } catch let error as CohortError where error.code == .unavailable || error.code == .internal {
-                guard ContinuousClock.now - max(start, since() ?? start) < patience else { throw error }
+                guard .seconds(time.monotonic - max(start, since() ?? start)) < patience else { throw error }
                 logger.log(level: isFirst ? .info : .debug, "\(what) failed, trying again: \(error)")
                 isFirst = false
-                try await Task.sleep(for: backoff.next())
+                try await time.sleep(seconds: backoff.next() / .seconds(1))
             }
         }
     }
@@ -222,26 +227,28 @@ public struct ObjectTransfer: Sendable {
 private final class UploadProgress: Sendable {
     private struct State {
         var furthest = 0
-        var movedAt: ContinuousClock.Instant?
+        var movedAt: Double?
         var attemptMovedAt = ContinuousClock.now
     }
 
     private let state = Mutex(State())
+    private let time: any TimeSource
+
+    init(_ time: any TimeSource) { self.time = time }
 
     func begin() { state.withLock { $0.attemptMovedAt = .now } }
 
     func reached(_ count: Int) {
         state.withLock { state in
-            let now = ContinuousClock.now
-            state.attemptMovedAt = now
+            state.attemptMovedAt = .now
             guard count > state.furthest else { return }
             state.furthest = count
-            state.movedAt = now
+            state.movedAt = time.monotonic
         }
     }
 
-    /// When it last came further than any attempt before.
-    var movedAt: ContinuousClock.Instant? { state.withLock { $0.movedAt } }
+    /// When it last came further than any attempt before, in seconds of `time`.
+    var movedAt: Double? { state.withLock { $0.movedAt } }
     /// When this attempt last moved.
     var attemptMovedAt: ContinuousClock.Instant { state.withLock { $0.attemptMovedAt } }
 }

@@ -18,7 +18,7 @@ struct ColumnImportance {
     private let schema: TableSchema
     private let seed: UInt64
 
-    init(_ model: any TrainableModel, _ table: FeatureTable, _ schema: TableSchema, seed: UInt64) {
+    init(_ model: any TrainableModel, on table: FeatureTable, schema: TableSchema, seed: UInt64) {
         self.model = model
         self.table = table
         self.schema = schema

@@ -74,7 +74,7 @@ actor Evaluator {
             }
         }
         var evaluation = tally.evaluation
-        evaluation?.importance = try ColumnImportance(model, table, schema, seed: session.settings.seed).all()
+        evaluation?.importance = try ColumnImportance(model, on: table, schema: schema, seed: session.settings.seed).all()
         return evaluation
     }
 

@@ -8,7 +8,7 @@ import Tracing
 
 /// What the machine wants done.
 extension SessionRun {
-    func make(_ task: Step.ObjectTask, _ machine: inout SessionMachine) async throws -> Step {
+    func make(_ task: SessionActions.ObjectTask, _ machine: inout SessionMachine) async throws -> SessionActions {
         switch task {
         case .aggregate(let outcome):
             do {
@@ -16,8 +16,8 @@ extension SessionRun {
                 let began = time.date
                 let outer = try StrategyCatalogue.named(session.settings.strategy).outerOptimizer(session.settings)
                 var combined = try await updates.combine(outcome, of: session, outer: outer)
-                if let harm = try await harm(in: outcome, combined, outer, machine) {
-                    return machine.handle(.harmful(peerId: harm.peerId, why: harm.why), now: clock.now())
+                if let harm = try await harm(in: outcome, combined: combined, outer: outer, of: machine) {
+                    return machine.handle(.harmful(peerId: harm.peerId, reason: harm.reason), now: clock.now())
                 }
                 let aggregate = try await updates.finish(&combined, outer: outer)
                 let aggregated = time.date
@@ -29,26 +29,27 @@ extension SessionRun {
                 let counts = await measure(aggregate.parameters, of: session, isFinal: machine.hasOwnModels)
                 traceRound(session, aggregation: began, measurement: aggregated)
                 return machine.handle(
-                    .aggregated(aggregate.reference, measured: counts, outer: aggregate.outer, aggregate.contributions, of: outcome),
+                    .aggregated(
+                        aggregate.reference, measured: counts, outer: aggregate.outer, contributions: aggregate.contributions, of: outcome),
                     now: clock.now())
             } catch let diverged as UpdateReader.Diverged {
                 return machine.handle(.failed(diverged.message), now: clock.now())
             } catch let changed as UpdateReader.Changed {
-                return machine.handle(.aggregationFailed(peerId: changed.peerId, why: changed.why), now: clock.now())
+                return machine.handle(.aggregationFailed(peerId: changed.peerId, reason: changed.why), now: clock.now())
             }
         case .conclude(let weights, let metrics):
             let evaluation = await evaluation(of: weights, machine.session)
             let object = try await updates.conclude(
                 machine.session, weights: weights, metrics: metrics, evaluation: evaluation)
             let version = try await documents.takeModelVersion(of: machine.session)
-            return machine.handle(.concluded(object, metrics, evaluation, version: version), now: clock.now())
+            return machine.handle(.concluded(model: object, metrics: metrics, evaluation: evaluation, version: version), now: clock.now())
         }
     }
 
     /// Of the changes that stand out, the one without which the model is clearly better on held-out rows.
     private func harm(
-        in outcome: RoundOutcome, _ combined: UpdateReader.Combined, _ outer: OuterOptimizer?, _ machine: SessionMachine
-    ) async throws -> (peerId: String, why: String)? {
+        in outcome: RoundOutcome, combined: UpdateReader.Combined, outer: OuterOptimizer?, of machine: SessionMachine
+    ) async throws -> (peerId: String, reason: String)? {
         let suspects = machine.suspects(outcome, combined.contributions)
         let settings = machine.session.settings
         // A stream does its harm in the next round's first steps.
@@ -59,7 +60,7 @@ extension SessionRun {
         guard !suspects.isEmpty, let with = await measure(probe(combined), of: machine.session, isFinal: false)?.loss else {
             return nil
         }
-        var worst: (peerId: String, why: String)?
+        var worst: (peerId: String, reason: String)?
         var least = machine.harmlessLoss(with)
         for suspect in suspects {
             let others = try await updates.combine(outcome.without([suspect.peerId]), of: machine.session, outer: outer)
@@ -70,7 +71,7 @@ extension SessionRun {
             func rounded(_ loss: Double) -> Double { (loss * 1_000).rounded() / 1_000 }
             worst = (
                 suspect.peerId,
-                "\(suspect.hasLongStream ? "it" : "its change") \(suspect.why), and the held-out loss is \(rounded(with)) with it, \(rounded(without)) without it"
+                "\(suspect.hasLongStream ? "it" : "its change") \(suspect.reason), and the held-out loss is \(rounded(with)) with it, \(rounded(without)) without it"
             )
         }
         return worst
@@ -105,7 +106,7 @@ extension SessionRun {
     // MARK: Measuring
 
     /// What a peer's answer is to be held against: its own model (`independent`), or the final model on the slice that it measured.
-    func measured(_ event: DoneEvent, _ parameters: [Float]?, _ place: SessionPeer, _ machine: SessionMachine) async -> Counts? {
+    func measured(_ event: DoneEvent, parameters: [Float]?, of place: SessionPeer, in machine: SessionMachine) async -> Counts? {
         let session = machine.session
         if machine.hasOwnModels, let parameters { return await measure(parameters, of: session, isFinal: true) }
         guard machine.isEvaluation, let slice = place.validationRows else { return nil }
@@ -139,19 +140,19 @@ extension SessionRun {
         }
     }
 
-    func act(on effect: Step.Effect, _ machine: inout SessionMachine) async throws -> Step {
+    func act(on effect: SessionActions.Effect, _ machine: inout SessionMachine) async throws -> SessionActions {
         switch effect {
         case .claim(let count): return try await claim(count, &machine)
         case .free(let peerId):
             try await documents.free(peerId: peerId, sessionId: id)
-            return Step()
+            return SessionActions()
         }
     }
 
     // MARK: Commands
 
     /// A command that cannot be delivered makes its peer lost, never the session.
-    func send(_ commands: [Step.Command], _ machine: inout SessionMachine, _ step: inout Step) async throws {
+    func send(_ commands: [SessionActions.Command], of machine: inout SessionMachine, into actions: inout SessionActions) async throws {
         guard !commands.isEmpty else { return }
         var builder: TrainCommandBuilder?
         let session = machine.session
@@ -174,9 +175,9 @@ extension SessionRun {
                     for: peer, timeLimit: machine.timeLimit(at: clock.now()), tellsSchema: peer.trainedSamples == 0)
                 train.progressWithin = machine.progressWithin
                 message = .train(train)
-            case .refused(_, let round, let attempt, let why):
+            case .refused(_, let round, let attempt, let reason):
                 message = .refused(
-                    RefusedCommand(sessionId: id, generation: session.generation, round: round, attempt: attempt, reason: why))
+                    RefusedCommand(sessionId: id, generation: session.generation, round: round, attempt: attempt, reason: reason))
             case .stop(_, let reason):
                 message = .stop(StopCommand(sessionId: id, reason: reason))
             }
@@ -184,10 +185,10 @@ extension SessionRun {
                 try await coordinator.transport.send(message, to: command.peerId)
             } catch let error as CohortError where error.code == .notFound || error.code == .conflict {
                 isAnyLost = true
-                step += machine.apply(.peerLost(peerId: command.peerId, why: "cannot be reached: \(error.message)"), now: clock.now())
+                actions += machine.apply(.peerLost(peerId: command.peerId, reason: "cannot be reached: \(error.message)"), now: clock.now())
             }
         }
-        if isAnyLost { machine.advance(now: clock.now(), &step) }
+        if isAnyLost { machine.advance(&actions, now: clock.now()) }
     }
 
     /// The schema travels as an object, by its hash, beside the message; read once a run.
@@ -208,7 +209,7 @@ extension SessionRun {
     // MARK: Peers
 
     /// Peers that are back come first, then the owner's, then the fastest.
-    private func claim(_ count: Int, _ machine: inout SessionMachine) async throws -> Step {
+    private func claim(_ count: Int, _ machine: inout SessionMachine) async throws -> SessionActions {
         let session = machine.session
         let share = PoolShare(configuration.poolShare, documents: documents)
         var lent = try await share.left(ownerId: session.ownerId, pool: session.settings.pool ?? .mine)
@@ -225,7 +226,7 @@ extension SessionRun {
             }
             return (rank(a), b.capabilities.samplesPerSecond, a.id) < (rank(b), a.capabilities.samplesPerSecond, b.id)
         }
-        var step = Step()
+        var actions = SessionActions()
         var left = count
         for peer in candidates where left > 0 {
             let isLent = peer.ownerId != session.ownerId
@@ -233,10 +234,10 @@ extension SessionRun {
             guard try await documents.claim(peerId: peer.id, sessionId: id) else { continue }
             left -= 1
             if isLent { lent -= 1 }
-            step += machine.apply(.joined(peer), now: clock.now())
+            actions += machine.apply(.joined(peer), now: clock.now())
         }
-        machine.advance(now: clock.now(), &step)
-        return step
+        machine.advance(&actions, now: clock.now())
+        return actions
     }
 
     // MARK: The end

@@ -27,7 +27,8 @@ extension SessionRun {
             tasks.addTask { [id, documents, configuration, generation = machine.session.generation] in
                 do {
                     let seconds = configuration.leaseSeconds / 3
-                    try await Self.keepLease(id, generation, every: seconds, documents, configuration, time)
+                    try await Self.keepLease(
+                        of: id, generation: generation, every: seconds, documents: documents, configuration: configuration, time: time)
                     mailbox.put(.look)
                 } catch is LeaseLost {
                     mailbox.put(.leaseLost)
@@ -36,7 +37,7 @@ extension SessionRun {
                 }
             }
             defer { tasks.cancelAll() }
-            try await carryOut(machine.handle(first, now: clock.now()), &machine, [])
+            try await carryOut(machine.handle(first, now: clock.now()), of: &machine, settling: [])
             mailbox.put(.look)
             while !machine.session.status.isFinal {
                 let items = await mailbox.take()
@@ -48,41 +49,41 @@ extension SessionRun {
     }
 
     private func handle(_ items: [Mailbox.Item], _ machine: inout SessionMachine) async throws {
-        var step = Step()
+        var actions = SessionActions()
         var taken: [ReceivedEvent] = []
         for item in items {
             switch item {
             case .event(let received):
                 if let more = try await hear(received, &machine) {
-                    step += more
+                    actions += more
                     taken.append(received)
                 }
             case .look:
                 try await lookAtLease(&machine)
-                step += try await look(&machine)
+                actions += try await look(&machine)
             case .tick:
-                if time.monotonic - peersSeenAt > 2 { step += try await look(&machine) }
+                if time.monotonic - peersSeenAt > 2 { actions += try await look(&machine) }
             case .leaseLost:
                 throw LeaseLost()
             case .queueEnded(let why):
                 throw CohortError(.unavailable, why)
             }
         }
-        machine.advance(now: clock.now(), &step)
-        try await carryOut(step, &machine, taken)
+        machine.advance(&actions, now: clock.now())
+        try await carryOut(actions, of: &machine, settling: taken)
     }
 
     /// - Returns: nil when the event is dealt with already (refused).
-    private func hear(_ received: ReceivedEvent, _ machine: inout SessionMachine) async throws -> Step? {
+    private func hear(_ received: ReceivedEvent, _ machine: inout SessionMachine) async throws -> SessionActions? {
         let event: PeerEvent
         do {
             event = try CohortJSON.decode(PeerEvent.self, from: received.body)
         } catch let unknown as UnknownMessageType {
             logger.debug("\(unknown)")
-            return Step()
+            return SessionActions()
         } catch let error as CohortError {
             logger.warning("a malformed event of peer \(received.sender.printable(max: 64)) is refused: \(error)")
-            try await refuse(received, error, round: machine.session.round, attempt: 0, machine)
+            try await refuse(received, because: error, round: machine.session.round, attempt: 0, in: machine)
             return nil
         }
         let stale = event.work
@@ -91,12 +92,12 @@ extension SessionRun {
         guard event.peerId == received.sender else {
             let why = "peer_id is '\(event.peerId.printable(max: 64))', but peer \(received.sender.printable(max: 64)) sent it"
             logger.warning("an event is refused: \(why)")
-            try await refuse(received, CohortError(.invalid, why), round: stale.round, attempt: stale.attempt, machine)
+            try await refuse(received, because: CohortError(.invalid, why), round: stale.round, attempt: stale.attempt, in: machine)
             return nil
         }
         guard event.sessionId == id, let place = machine.place(of: event.peerId) else {
             let error = CohortError(.conflict, "this is not an event of a peer of session \(id)")
-            try await refuse(received, error, round: stale.round, attempt: stale.attempt, machine)
+            try await refuse(received, because: error, round: stale.round, attempt: stale.attempt, in: machine)
             return nil
         }
         switch event {
@@ -109,17 +110,17 @@ extension SessionRun {
             return machine.apply(.heartbeat(event), now: clock.now())
         case .done(let event):
             // A repeat of what is stored is fine, and changes nothing.
-            if machine.isRepeat(event) { return Step() }
+            if machine.isRepeat(event) { return SessionActions() }
             guard machine.awaits(event) else { break }
-            if let why = machine.implausibility(of: event) { return machine.apply(.refused(event, why: why), now: clock.now()) }
+            if let why = machine.implausibility(of: event) { return machine.apply(.refused(event, reason: why), now: clock.now()) }
             do {
                 let inspected = try await updates.inspect(
                     event, attempt: place.attempt ?? 0, of: machine.session, collects: machine.hasOwnModels)
-                let measured = await measured(event, inspected?.parameters, place, machine)
+                let measured = await measured(event, parameters: inspected?.parameters, of: place, in: machine)
                 return machine.apply(
                     .done(event, norm: inspected?.norm, streamNorms: inspected?.streamNorms, measured: measured), now: clock.now())
             } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
-                return machine.apply(.refused(event, why: error.message), now: clock.now())
+                return machine.apply(.refused(event, reason: error.message), now: clock.now())
             }
         }
         let error = CohortError(
@@ -130,14 +131,14 @@ extension SessionRun {
             // Nobody waits for what becomes of a report.
             try await received.settle(.refused(error))
         } else {
-            try await refuse(received, error, round: stale.round, attempt: stale.attempt, machine)
+            try await refuse(received, because: error, round: stale.round, attempt: stale.attempt, in: machine)
         }
         return nil
     }
 
     /// Takes the event out of its queue, and tells its sender why.
     private func refuse(
-        _ received: ReceivedEvent, _ error: CohortError, round: Int, attempt: Int, _ machine: SessionMachine
+        _ received: ReceivedEvent, because error: CohortError, round: Int, attempt: Int, in machine: SessionMachine
     ) async throws {
         let command = RefusedCommand(
             sessionId: id, generation: machine.session.generation, round: round, attempt: attempt, reason: error.message)
@@ -150,23 +151,23 @@ extension SessionRun {
     }
 
     /// What the documents say of the session's peers.
-    private func look(_ machine: inout SessionMachine) async throws -> Step {
+    private func look(_ machine: inout SessionMachine) async throws -> SessionActions {
         if machine.session.cancelRequested { return machine.apply(.cancelled, now: clock.now()) }
         peersSeenAt = time.monotonic
-        var step = Step()
+        var actions = SessionActions()
         let known = Dictionary(try await documents.peers(ofSession: id).map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         for place in machine.session.peers where place.isAlive {
             guard let peer = known[place.id] else {
-                step += machine.apply(
-                    .peerLost(peerId: place.id, why: "it is no longer locked to this session"), now: clock.now())
+                actions += machine.apply(
+                    .peerLost(peerId: place.id, reason: "it is no longer locked to this session"), now: clock.now())
                 continue
             }
             if peer.status == .offline {
-                step += machine.apply(
-                    peer.offlineReason == .left ? .peerLeft(peerId: place.id) : .peerLost(peerId: place.id, why: "silent too long"),
+                actions += machine.apply(
+                    peer.offlineReason == .left ? .peerLeft(peerId: place.id) : .peerLost(peerId: place.id, reason: "silent too long"),
                     now: clock.now())
             } else if peer.registration != place.registration {
-                step += machine.apply(.peerRegistered(peer), now: clock.now())
+                actions += machine.apply(.peerRegistered(peer), now: clock.now())
             }
         }
         if machine.session.status == .running, let since = machine.session.startedAt,
@@ -174,9 +175,9 @@ extension SessionRun {
         {
             for peer in try await documents.availablePeers()
             where peer.ownerId == machine.session.ownerId && peer.registeredAt > since && machine.place(of: peer.id) == nil {
-                step += machine.apply(.passedOver(peer), now: clock.now())
+                actions += machine.apply(.notNeeded(peer), now: clock.now())
             }
         }
-        return step
+        return actions
     }
 }

@@ -137,8 +137,8 @@ final class SessionRun {
     /// Renews the lease for as long as it runs, beside whatever else is done.
     /// - Returns: when a person wants the session cancelled.
     static func keepLease(
-        _ id: String, _ generation: Int, every seconds: Double, _ documents: any Documents, _ configuration: CoordinatorConfiguration,
-        _ time: any TimeSource
+        of id: String, generation: Int, every seconds: Double, documents: any Documents, configuration: CoordinatorConfiguration,
+        time: any TimeSource
     ) async throws {
         while true {
             try await time.sleep(seconds: seconds)
@@ -163,12 +163,12 @@ final class SessionRun {
             if session.lastRound != nil { machine.restore(try await documents.rounds(sessionId: id).last) }
         }
         if let fatal {
-            try await carryOut(machine.handle(.failed(fatal), now: clock.now()), &machine, [])
+            try await carryOut(machine.handle(.failed(fatal), now: clock.now()), of: &machine, settling: [])
         } else if session.isStarting == true {
             let why = "the server stopped while the session was being started: start it again"
-            try await carryOut(machine.handle(.failed(why), now: clock.now()), &machine, [])
+            try await carryOut(machine.handle(.failed(why), now: clock.now()), of: &machine, settling: [])
         } else if session.cancelRequested {
-            try await carryOut(machine.handle(.cancelled, now: clock.now()), &machine, [])
+            try await carryOut(machine.handle(.cancelled, now: clock.now()), of: &machine, settling: [])
         } else if session.status == .pending {
             let prepared = try await prepare(session)
             // Cancelled, or the lease renewed, while the data was inspected.
@@ -199,7 +199,8 @@ final class SessionRun {
             }
             tasks.addTask { [id, documents, configuration, time] in
                 let seconds = min(configuration.leaseSeconds / 3, 1)
-                try await Self.keepLease(id, session.generation, every: seconds, documents, configuration, time)
+                try await Self.keepLease(
+                    of: id, generation: session.generation, every: seconds, documents: documents, configuration: configuration, time: time)
                 return nil
             }
             defer { tasks.cancelAll() }
@@ -212,30 +213,30 @@ final class SessionRun {
 
     /// Makes the objects, stores what came of it, then carries out the rest, and what comes of that in turn. Objects are made before the
     /// document that names them, so a round that closes is stored once, together with the next one's beginning.
-    func carryOut(_ first: Step, _ machine: inout SessionMachine, _ events: [ReceivedEvent]) async throws {
-        var step = first
+    func carryOut(_ first: SessionActions, of machine: inout SessionMachine, settling events: [ReceivedEvent]) async throws {
+        var actions = first
         var events = events
         while true {
-            while !step.objects.isEmpty {
-                let task = step.objects.removeFirst()
-                step += try await make(task, &machine)
+            while !actions.objects.isEmpty {
+                let task = actions.objects.removeFirst()
+                actions += try await make(task, &machine)
             }
-            try await store(&machine, recording: step.records)
+            try await store(&machine, recording: actions.records)
             for event in events { try await event.settle(.accepted) }
             events = []
-            var next = Step()
-            try await send(step.commands, &machine, &next)
-            for effect in step.effects { next += try await act(on: effect, &machine) }
-            for notice in step.notices {
+            var next = SessionActions()
+            try await send(actions.commands, of: &machine, into: &next)
+            for effect in actions.effects { next += try await act(on: effect, &machine) }
+            for notice in actions.notices {
                 logger.info("\(notice.message)")
                 await coordinator.feed.publish(notice)
             }
             // Nobody waits for these; the next round goes out first.
-            let discarded = step.discarded + next.discarded
+            let discarded = actions.discarded + next.discarded
             next.discarded = []
             guard next.isEmpty, !machine.mustStore else {
-                step = next
-                step.discarded = discarded
+                actions = next
+                actions.discarded = discarded
                 continue
             }
             return await discard(discarded, machine.session)

@@ -39,7 +39,7 @@ extension UpdateReader {
         // A large model that the round began with is read along: two would be in memory else.
         if layout.count > maxKept { known = nil }
         let hasCenter = outer == nil && !outcome.rule.slots.isEmpty && session.outer?.slots != nil
-        let round = Round(outcome, session, layout, startLayout, hasCenter: hasCenter)
+        let round = Round(outcome, of: session, layout: layout, startLayout: startLayout, hasCenter: hasCenter)
         try await checkSlots(outer?.slots ?? outcome.rule.slots, round)
         let (values, parts) = try await combined(round, try await combination(round))
         return Combined(values: values, round: round, contributions: parts.map { $0.named(session) })
@@ -55,7 +55,7 @@ extension UpdateReader {
         swap(&values, &combined.values)
         // The generation is in its name: a coordinator that was fenced off writes none of its successor's.
         let key = "checkpoints/\(session.id)/g\(session.generation)-r\(session.round)"
-        let state = try await step(outer, &values, round, key: "\(key)-slots.safetensors")
+        let state = try await step(by: outer, on: &values, of: round, key: "\(key)-slots.safetensors")
         let weights = try await store(values, try Weights.header(layout), key: "\(key).safetensors")
         known = (weights.sha256, values)
         kept = [:]
@@ -85,7 +85,7 @@ extension UpdateReader {
         var sharedCount: Int { layout == startLayout ? layout.count : modelCount }
 
         init(
-            _ outcome: RoundOutcome, _ session: Session, _ layout: WeightsLayout, _ startLayout: WeightsLayout, hasCenter: Bool
+            _ outcome: RoundOutcome, of session: Session, layout: WeightsLayout, startLayout: WeightsLayout, hasCenter: Bool
         ) {
             self.outcome = outcome
             self.session = session
@@ -236,7 +236,7 @@ extension UpdateReader {
                         for index in 0..<count {
                             var row = mixture.mixing?[index] ?? (0..<count).map { $0 == index ? 1 : 0 }
                             if isModel || hasStart { row = zip(row, round.shares).map { $0 * $1.scale } }
-                            Self.mix(rows, by: row, start, &sum)
+                            Self.mix(rows, by: row, start: start, into: &sum)
                             sum.store(in: UnsafeMutableBufferPointer(rebasing: mixed[(index * some)..<((index + 1) * some)]))
                         }
                         columns?.reduce(
@@ -244,7 +244,7 @@ extension UpdateReader {
                     }
                 } else {
                     let scale = isTrained || inner <= 0 ? 1 : 1 / inner
-                    Self.mix(rows, by: region.weights.map { $0 * scale }, start, &sum)
+                    Self.mix(rows, by: region.weights.map { $0 * scale }, start: start, into: &sum)
                     if isTrained, usesCenter { sum.add(walk.row(read.count + 1), weight: mixture.combination.center) }
                     sum.store(in: result)
                 }
@@ -271,7 +271,7 @@ extension UpdateReader {
 
     /// start + Σ weight · (row − start), without what belongs to a center.
     private static func mix(
-        _ rows: [UnsafeBufferPointer<Float>], by weights: [Double], _ start: UnsafeBufferPointer<Float>, _ sum: inout SliceSum
+        _ rows: [UnsafeBufferPointer<Float>], by weights: [Double], start: UnsafeBufferPointer<Float>, into sum: inout SliceSum
     ) {
         sum.begin(start.count)
         let rest = 1 - weights.reduce(0, +)

@@ -10,7 +10,7 @@ extension UpdateReader {
     /// the first of it.
     /// - Parameter key: of what is remembered from here on.
     /// - Returns: nil where nothing is remembered.
-    func step(_ outer: OuterOptimizer?, _ values: inout [Float], _ round: Round, key: String) async throws -> OuterState? {
+    func step(by outer: OuterOptimizer?, on values: inout [Float], of round: Round, key: String) async throws -> OuterState? {
         let names = outer?.slots ?? round.outcome.rule.slots
         guard !names.isEmpty else { return nil }
         let size = outer?.needsSize(round.session.outer) == true ? try await size(of: values, round) : 0
@@ -89,7 +89,7 @@ extension UpdateReader {
         guard !names.isEmpty, let reference = round.session.outer?.slots, knownSlots?.sha256 != reference.sha256 else { return }
         knownSlots = nil
         if names.count * round.modelCount <= maxKept {
-            let slots = try SlotsFile.decode(try await objects.get(reference.key), round.layout.model, names)
+            let slots = try SlotsFile.decode(try await objects.get(reference.key), model: round.layout.model, names: names)
             knownSlots = (reference.sha256, slots)
             return
         }

@@ -86,7 +86,7 @@ package actor UpdateReader {
             return [UInt8](data)
         }
         var position = 0
-        let found = try await feed(update.key, inline, layout) { values, isChange in
+        let found = try await feed(update.key, inline: inline, layout: layout) { values, isChange in
             var values = values
             if isChange { UpdateFile.add(start, to: &values, at: position, upTo: layout.model.parameterCount) }
             position += values.count
@@ -104,7 +104,7 @@ package actor UpdateReader {
     /// Streams an update's values.
     /// - Returns: the SHA-256 of its bytes.
     private func feed(
-        _ key: String, _ inline: [UInt8]?, _ layout: WeightsLayout, _ body: ([Float], _ isChange: Bool) throws -> Void
+        _ key: String, inline: [UInt8]?, layout: WeightsLayout, _ body: ([Float], _ isChange: Bool) throws -> Void
     ) async throws -> String {
         var digest = SHA256()
         var stream = WeightsStream(layout, allowsChange: true)

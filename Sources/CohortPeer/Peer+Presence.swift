@@ -5,13 +5,13 @@ import Logging
 
 /// Being there: registered, beating, listening, answering.
 extension Peer {
-    func stayRegistered(_ client: CohortClient, _ folder: PeerFolder, _ record: PeerRecord, _ trainer: Trainer) async throws {
+    func stayRegistered(with client: CohortClient, folder: PeerFolder, record: PeerRecord, trainer: Trainer) async throws {
         var record = record
-        let capabilities = try await measured(&record, folder, trainer)
+        let capabilities = try await measured(&record, folder: folder, trainer: trainer)
         self.capabilities = capabilities
         var backoff = Backoff()
         while true {
-            let registered = try await register(client, &record, capabilities)
+            let registered = try await register(client, record: &record, capabilities: capabilities)
             try folder.save(record)
             self.registered = registered
             // From here on it says goodbye when it ends.
@@ -32,7 +32,7 @@ extension Peer {
         }
     }
 
-    private func measured(_ record: inout PeerRecord, _ folder: PeerFolder, _ trainer: Trainer) async throws -> PeerCapabilities {
+    private func measured(_ record: inout PeerRecord, folder: PeerFolder, trainer: Trainer) async throws -> PeerCapabilities {
         let identity = try await trainer.engineIdentity()
         let known = record.measurement.flatMap {
             $0.engine == identity.name && $0.device == identity.device && $0.threads == configuration.threads ? $0 : nil
@@ -53,7 +53,7 @@ extension Peer {
 
     /// Tries for as long as the server is away.
     private func register(
-        _ client: CohortClient, _ record: inout PeerRecord, _ capabilities: PeerCapabilities
+        _ client: CohortClient, record: inout PeerRecord, capabilities: PeerCapabilities
     ) async throws -> API.Registered {
         var backoff = Backoff()
         var isWaiting = false

@@ -67,7 +67,7 @@ public actor Peer: Service {
         do {
             try await cancelWhenGracefulShutdown { [self] in
                 try await withThrowingTaskGroup(of: Void.self) { group in
-                    group.addTask { try await self.stayRegistered(client, folder, record, trainer) }
+                    group.addTask { try await self.stayRegistered(with: client, folder: folder, record: record, trainer: trainer) }
                     group.addTask { await self.carryOut(with: trainer) }
                     defer { group.cancelAll() }
                     try await group.next()

@@ -75,7 +75,7 @@ actor Trainer {
     /// Loads a data set, so that the first work on it begins at once.
     func prepare(_ links: DatasetLinks, control: RunControl, progress: ProgressReporter) async throws {
         limiter.begin()
-        _ = try await dataset(links, control, progress)
+        _ = try await dataset(links, control: control, progress: progress)
     }
 
     /// - Parameters:
@@ -105,7 +105,9 @@ actor Trainer {
         checkPoint?(command.checkPoint(.enabled, epoch: 0))
         try control.check()
         limiter.begin()
-        let dataset = try await withSpan("load the data set") { _ in try await self.dataset(command.dataset, control, progress) }
+        let dataset = try await withSpan("load the data set") { _ in
+            try await self.dataset(command.dataset, control: control, progress: progress)
+        }
         try dataset.fits(command.model)
         let (model, values) = try await preparedModel(command, ownerId)
         let start = command.layout.parameters(of: values)
@@ -126,9 +128,11 @@ actor Trainer {
         let evaluated = try dataset.validationRows(command.validationRows)
         var evaluation: Counts?
         if command.weightsUrl != nil, command.validationRows != nil {
-            evaluation = try model.evaluate(ahead: evaluated, of: dataset.prepared) { goesOn(control, progress, .evaluating) }
+            evaluation = try model.evaluate(ahead: evaluated, of: dataset.prepared) {
+                shouldContinue(control, progress: progress, phase: .evaluating)
+            }
             try control.check()
-            try Self.checkFinite(evaluation, "the weights that round \(command.round + 1) starts from give", command)
+            try Self.checkFinite(evaluation, named: "the weights that round \(command.round + 1) starts from give", for: command)
         }
 
         var training = TrainingRun(
@@ -139,14 +143,16 @@ actor Trainer {
 
         var ownEvaluation: Counts?
         if command.evaluateAfter {
-            ownEvaluation = try model.evaluate(ahead: evaluated, of: dataset.prepared) { goesOn(control, progress, .evaluating) }
+            ownEvaluation = try model.evaluate(ahead: evaluated, of: dataset.prepared) {
+                shouldContinue(control, progress: progress, phase: .evaluating)
+            }
             try control.check()
-            try Self.checkFinite(ownEvaluation, "the model of round \(command.round + 1) gives", command)
+            try Self.checkFinite(ownEvaluation, named: "the model of round \(command.round + 1) gives", for: command)
         }
         checkPoint?(command.checkPoint(.upload, epoch: training.epochs))
         try control.check()
         let update = try await withSpan("send the update") { _ in
-            try await upload(model, from: start, command, variates, rates: training.rates, progress)
+            try await upload(model, from: start, command: command, variates: variates, rates: training.rates, progress: progress)
         }
         checkPoint?(command.checkPoint(.done, epoch: training.epochs))
         try control.check()
@@ -158,7 +164,7 @@ actor Trainer {
     }
 
     /// - Throws: ``RunFailure`` for sums that are not finite: the messages cannot carry them, and they say that the model is of no use.
-    private static func checkFinite(_ counts: Counts?, _ what: String, _ command: TrainCommand) throws {
+    private static func checkFinite(_ counts: Counts?, named what: String, for command: TrainCommand) throws {
         guard let counts, ![counts.lossSum, counts.targetSum, counts.targetSquareSum].allSatisfy(\.isFinite) else { return }
         throw RunFailure(
             message: "\(what) a loss of \(counts.lossSum) on the held-out rows: lower the learning rate (lr is \(command.lr))",
@@ -166,7 +172,7 @@ actor Trainer {
     }
 
     /// Between two pieces of work: pauses as the load limit asks; false once the work is not wanted any more.
-    private func goesOn(_ control: RunControl, _ progress: ProgressReporter, _ phase: ProgressEvent.Phase) -> Bool {
+    private func shouldContinue(_ control: RunControl, progress: ProgressReporter, phase: ProgressEvent.Phase) -> Bool {
         progress.sign(phase)
         limiter.pause {
             progress.sign(phase)
@@ -260,8 +266,8 @@ actor Trainer {
     }
 
     private func upload(
-        _ model: any TrainableModel, from start: [Float], _ command: TrainCommand, _ variates: ControlVariates?, rates: Double,
-        _ progress: ProgressReporter
+        _ model: any TrainableModel, from start: [Float], command: TrainCommand, variates: ControlVariates?, rates: Double,
+        progress: ProgressReporter
     ) async throws -> Update? {
         guard let link = command.updateUrl, let key = command.updateKey else { return nil }
         let layout = command.updateLayout
@@ -276,7 +282,7 @@ actor Trainer {
         let bytes: [UInt8]
         if let compression = command.updateCompression, compression != .none {
             var rest = feedback.counted(for: command, WeightsLayout(command.model)) ?? []
-            bytes = try UpdateFile.encode(layout, parameters, start: start, compression, rest: &rest)
+            bytes = try UpdateFile.encode(layout, values: parameters, start: start, compression: compression, rest: &rest)
             if !rest.isEmpty { feedback.keep(rest, of: command, WeightsLayout(command.model)) }
         } else {
             bytes = try Weights.encode(layout, parameters)
@@ -297,7 +303,7 @@ actor Trainer {
     // MARK: Data
 
     /// The data set of the command: the one that is open, one from the cache, or one that is downloaded first.
-    private func dataset(_ command: DatasetLinks, _ control: RunControl, _ progress: ProgressReporter) async throws -> Dataset {
+    private func dataset(_ command: DatasetLinks, control: RunControl, progress: ProgressReporter) async throws -> Dataset {
         let inline = try command.schemaSha256 == nil ? command.schema.map { try CohortJSON.encode($0) } : nil
         guard let schemaHash = command.schemaSha256 ?? inline.map({ SHA256.hash(data: $0).hexadecimal }) else {
             throw CohortError(.invalid, "TRAIN has neither a schema nor a schema_sha256")
@@ -323,10 +329,10 @@ actor Trainer {
             return cached
         }
         do {
-            try await makeTable(table, csv: csv, schema: schema, command, control, progress, inUse: inUse)
+            try await makeTable(table, csv: csv, schema: schema, for: command, control: control, progress: progress, inUse: inUse)
         } catch let error as CohortError where error.code == .storageFull && cache.clear(keeping: inUse) {
             // Other data sets go before this one fails.
-            try await makeTable(table, csv: csv, schema: schema, command, control, progress, inUse: inUse)
+            try await makeTable(table, csv: csv, schema: schema, for: command, control: control, progress: progress, inUse: inUse)
         }
         cache.makeRoom(for: 0, keeping: inUse)
         let made = try opened()
@@ -335,7 +341,7 @@ actor Trainer {
     }
 
     private func makeTable(
-        _ table: String, csv: String, schema: TableSchema, _ command: DatasetLinks, _ control: RunControl, _ progress: ProgressReporter,
+        _ table: String, csv: String, schema: TableSchema, for command: DatasetLinks, control: RunControl, progress: ProgressReporter,
         inUse: Set<String>
     ) async throws {
         do {
@@ -349,7 +355,7 @@ actor Trainer {
             }
             limiter.begin()
             try TableLoader.build(csvAt: csv, schema: schema, cacheAt: table) {
-                goesOn(control, progress, .loading)
+                shouldContinue(control, progress: progress, phase: .loading)
             }
         } catch let error as CohortError where error.code == .storageFull {
             // A full disk is not kept full for a download that cannot end.

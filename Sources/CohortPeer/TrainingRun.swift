@@ -108,7 +108,7 @@ struct TrainingRun {
                 }
                 try control.check()
             }
-            trace(epoch, spent, counts)
+            trace(epoch: epoch, spent: spent, counts: counts)
             tell(counts, spent: spent, epoch: epoch, validation: validation)
             if let loss = validation?.loss, try stopping?.shouldStop(after: loss, weights: model.parameters) == true { break }
             if let deadline, clock.now >= deadline { break }
@@ -116,7 +116,7 @@ struct TrainingRun {
         if let best = stopping?.weights { try model.load(parameters: best) }
     }
 
-    private func trace(_ epoch: Int, _ spent: Double, _ counts: Counts) {
+    private func trace(epoch: Int, spent: Double, counts: Counts) {
         guard let context = ServiceContext.current, context.traceParent != nil else { return }
         let end = Date()
         var attributes: SpanAttributes = ["cohort.epoch": .int64(Int64(epoch)), "cohort.samples": .int64(Int64(counts.samples))]

@@ -15,9 +15,9 @@ struct FileFailure: Error {
     let number: Int32
 
     /// By `errno`, so before anything else can set it.
-    init(_ doing: String, _ path: String) { self.init(doing, path, errno) }
+    init(_ doing: String, _ path: String) { self.init(doing, path: path, errno: errno) }
 
-    init(_ doing: String, _ path: String, _ number: Int32) {
+    init(_ doing: String, path: String, errno number: Int32) {
         self.number = number
         self.doing = doing
         self.path = path
@@ -53,7 +53,7 @@ final class OpenFile: Sendable {
     deinit { _ = close(descriptor) }
 
     static func reading(_ path: String) throws(FileFailure) -> OpenFile {
-        guard let file = try readingIfThere(path) else { throw FileFailure("opened", path, ENOENT) }
+        guard let file = try readingIfThere(path) else { throw FileFailure("opened", path: path, errno: ENOENT) }
         return file
     }
 

@@ -17,7 +17,8 @@ struct SignedLinks: Sendable {
     /// `/objects/KEY?expires=SECONDS&signature=HEX`, relative to the server.
     func link(method: String, key: ObjectKey, maxBytes: Int? = nil, scope: String? = nil, expiry: Date) -> String {
         let expires = Int(exactly: expiry.timeIntervalSince1970.rounded(.up)) ?? 0
-        let signature = HMAC<SHA256>.authenticationCode(for: message(method, key.text, expires, maxBytes, scope), using: secret)
+        let signature = HMAC<SHA256>.authenticationCode(
+            for: message(method, key: key.text, expires: expires, maxBytes: maxBytes, scope: scope), using: secret)
         return
             "/objects/\(key.text.percentEncoded(keepsSlashes: true))?expires=\(expires)\(maxBytes.map { "&max=\($0)" } ?? "")\(scope.map { "&for=\($0.percentEncoded(keepsSlashes: false))" } ?? "")&signature=\(signature.hexadecimal)"
     }
@@ -25,7 +26,8 @@ struct SignedLinks: Sendable {
     /// The signature comes first: who cannot sign learns nothing else, and the comparison takes the same time wherever they differ.
     func verify(method: String, key: String, expires: Int, maxBytes: Int?, scope: String?, signature: String, now: Date) throws {
         guard let code = bytes(hex: signature),
-            HMAC<SHA256>.isValidAuthenticationCode(code, authenticating: message(method, key, expires, maxBytes, scope), using: secret)
+            HMAC<SHA256>.isValidAuthenticationCode(
+                code, authenticating: message(method, key: key, expires: expires, maxBytes: maxBytes, scope: scope), using: secret)
         else { throw CohortError(.forbidden, "the link's signature is wrong: it is for another method, object or time, or was altered") }
         guard now.timeIntervalSince1970 < Double(expires) else {
             let expiry = Date(timeIntervalSince1970: Double(expires)).formatted(.iso8601)
@@ -33,7 +35,7 @@ struct SignedLinks: Sendable {
         }
     }
 
-    private func message(_ method: String, _ key: String, _ expires: Int, _ maxBytes: Int?, _ scope: String?) -> [UInt8] {
+    private func message(_ method: String, key: String, expires: Int, maxBytes: Int?, scope: String?) -> [UInt8] {
         // A scope comes last, and with it there is a line for the bytes in any case.
         if let scope { return [UInt8]("\(method)\n\(key)\n\(expires)\n\(maxBytes.map(String.init) ?? "")\n\(scope)".utf8) }
         // No part but the last can hold a line feed that would shift the others: methods are GET and PUT, and keys are checked.

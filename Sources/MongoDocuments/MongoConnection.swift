@@ -81,7 +81,7 @@ final class MongoConnection: Sendable {
     func read(_ command: MongoJSON) async throws -> [UInt8] { try await run(command, cohort_mongo_read) }
 
     /// Every document that `filter` finds, in the form that ``BSONSafe`` has read.
-    func find(_ collection: String, _ filter: MongoJSON, _ options: MongoJSON = "{}") async throws -> [[UInt8]] {
+    func find(in collection: String, where filter: MongoJSON, options: MongoJSON = "{}") async throws -> [[UInt8]] {
         let database = database
         return try await call { pool, error in
             let found = Documents()

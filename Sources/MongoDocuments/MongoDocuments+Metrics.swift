@@ -26,8 +26,10 @@ extension MongoDocuments {
     }
 
     public func metrics(sessionId: String) async throws -> [MetricPoint] {
-        try await connection.find("metrics", "{\"session_id\":\(sessionId)}", "{\"sort\":{\"time\":1,\"_store.number\":1}}")
-            .map { try decode(MetricPoint.self, $0) }
+        try await connection.find(
+            in: "metrics", where: "{\"session_id\":\(sessionId)}", options: "{\"sort\":{\"time\":1,\"_store.number\":1}}"
+        )
+        .map { try decode(MetricPoint.self, $0) }
     }
 }
 

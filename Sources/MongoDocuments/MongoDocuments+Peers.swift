@@ -22,9 +22,9 @@ extension MongoDocuments {
                 stored.registration = earlier.registration + 1
                 let filter: MongoJSON =
                     "{\"_id\":\(peer.id),\"registration\":\(earlier.registration),\"session_id\":\(earlier.sessionId)}"
-                guard try await update("peers", filter, try .document(stored.id, stored)) == 1 else { continue }
+                guard try await update(in: "peers", where: filter, change: try .document(stored.id, stored)) == 1 else { continue }
             } else {
-                let deleted = try await one(Deleted.self, "deleted_peers", "{\"_id\":\(peer.id)}")
+                let deleted = try await one(Deleted.self, in: "deleted_peers", where: "{\"_id\":\(peer.id)}")
                 stored.registration = deleted.map { $0.registration + 1 } ?? peer.registration
                 do {
                     try await insert(try .document(stored.id, stored), into: "peers")
@@ -38,7 +38,7 @@ extension MongoDocuments {
         throw CohortError(.unavailable, "the peer \(peer.id) is being changed by others all the time: try again")
     }
 
-    public func peer(id: String) async throws -> Peer? { try await one(Peer.self, "peers", "{\"_id\":\(id)}") }
+    public func peer(id: String) async throws -> Peer? { try await one(Peer.self, in: "peers", where: "{\"_id\":\(id)}") }
 
     public func peers() async throws -> [Peer] { try await peers("{}") }
 
@@ -65,8 +65,8 @@ extension MongoDocuments {
     public func peers(named name: String) async throws -> [NamedPeer] {
         // '.' follows '-': the names that begin with the name and a hyphen. A document that cannot be read hides no other.
         try await connection.find(
-            "peers", "{\"$or\":[{\"name\":\(name)},{\"name\":{\"$gte\":\(name + "-"),\"$lt\":\(name + ".")}}]}",
-            "{\"projection\":{\"id\":1,\"name\":1,\"status\":1,\"last_seen\":1}}"
+            in: "peers", where: "{\"$or\":[{\"name\":\(name)},{\"name\":{\"$gte\":\(name + "-"),\"$lt\":\(name + ".")}}]}",
+            options: "{\"projection\":{\"id\":1,\"name\":1,\"status\":1,\"last_seen\":1}}"
         ).compactMap { try? decode(NamedPeer.self, $0) }.filter { NamedPeer.isMade($0.name, from: name) }
     }
 
@@ -78,7 +78,9 @@ extension MongoDocuments {
 
     /// One that cannot be read keeps no other from being found.
     private func peers(_ filter: MongoJSON) async throws -> [Peer] {
-        try await connection.find("peers", filter, "{\"sort\":{\"name\":1,\"_id\":1}}").compactMap { try? decode(Peer.self, $0) }
+        try await connection.find(in: "peers", where: filter, options: "{\"sort\":{\"name\":1,\"_id\":1}}").compactMap {
+            try? decode(Peer.self, $0)
+        }
     }
 
     public func freeStrayPeers() async throws -> [String] {
@@ -88,13 +90,15 @@ extension MongoDocuments {
         }
         struct Named: Decodable { var id: String }
         // In this order: a session is stored before its first peer is claimed.
-        let locked = try await connection.find("peers", "{\"session_id\":{\"$gt\":\"\"}}", "{\"projection\":{\"id\":1,\"session_id\":1}}")
-            .map { try decode(Locked.self, $0) }
+        let locked = try await connection.find(
+            in: "peers", where: "{\"session_id\":{\"$gt\":\"\"}}", options: "{\"projection\":{\"id\":1,\"session_id\":1}}"
+        )
+        .map { try decode(Locked.self, $0) }
         let sessions = Array(Set(locked.map(\.sessionId))).sorted()
         guard !sessions.isEmpty else { return [] }
         let alive = Set(
             try await connection.find(
-                "sessions", "{\"_id\":{\"$in\":\(sessions)},\"_store.unfinished\":true}", "{\"projection\":{\"id\":1}}"
+                in: "sessions", where: "{\"_id\":{\"$in\":\(sessions)},\"_store.unfinished\":true}", options: "{\"projection\":{\"id\":1}}"
             ).map { try decode(Named.self, $0).id })
         let strays = locked.filter { !alive.contains($0.sessionId) }
         for stray in strays { try await free(peerId: stray.id, sessionId: stray.sessionId) }
@@ -118,8 +122,8 @@ extension MongoDocuments {
 
     public func claim(peerId: String, sessionId: String) async throws -> Bool {
         try await update(
-            "peers", "{\"_id\":\(peerId),\"status\":\"ONLINE\",\"session_id\":null}",
-            "{\"$set\":{\"session_id\":\(sessionId),\"status\":\"TRAINING\"}}") == 1
+            in: "peers", where: "{\"_id\":\(peerId),\"status\":\"ONLINE\",\"session_id\":null}",
+            change: "{\"$set\":{\"session_id\":\(sessionId),\"status\":\"TRAINING\"}}") == 1
     }
 
     public func free(peerId: String, sessionId: String) async throws {
@@ -131,28 +135,32 @@ extension MongoDocuments {
     /// In two steps: whom the second finds still locked to the session is not training.
     private func free(_ filter: MongoJSON) async throws {
         try await update(
-            "peers", "{\(filter),\"status\":\"TRAINING\"}", "{\"$set\":{\"status\":\"ONLINE\"},\"$unset\":{\"session_id\":\"\"}}",
+            in: "peers", where: "{\(filter),\"status\":\"TRAINING\"}",
+            change: "{\"$set\":{\"status\":\"ONLINE\"},\"$unset\":{\"session_id\":\"\"}}",
             many: true)
-        try await update("peers", "{\(filter)}", "{\"$unset\":{\"session_id\":\"\"}}", many: true)
+        try await update(in: "peers", where: "{\(filter)}", change: "{\"$unset\":{\"session_id\":\"\"}}", many: true)
     }
 
     public func setOffline(peerId: String, registration: Int?, hasLeft: Bool) async throws {
         let filter: MongoJSON =
             if let registration { "{\"_id\":\(peerId),\"registration\":\(registration)}" } else { "{\"_id\":\(peerId)}" }
         try await update(
-            "peers", filter, "{\"$set\":{\"status\":\"OFFLINE\",\"offline_reason\":\((hasLeft ? OfflineReason.left : .silent).rawValue)}}")
+            in: "peers", where: filter,
+            change: "{\"$set\":{\"status\":\"OFFLINE\",\"offline_reason\":\((hasLeft ? OfflineReason.left : .silent).rawValue)}}")
     }
 
     public func deletePeers(unseenSince date: Date) async throws -> Int {
         struct Named: Decodable { var id: String }
         let filter: MongoJSON = "{\"status\":\"OFFLINE\",\"session_id\":null,\"last_seen\":{\"$lt\":\(try MongoJSON(date))}}"
-        let gone = try await connection.find("peers", filter, "{\"projection\":{\"id\":1}}").map { try decode(Named.self, $0).id }
+        let gone = try await connection.find(in: "peers", where: filter, options: "{\"projection\":{\"id\":1}}").map {
+            try decode(Named.self, $0).id
+        }
         for id in gone { try await deletePeer(id: id) }
         return gone.count
     }
 
     public func deletePeer(id: String) async throws {
-        guard let peer = try await one(Deleted.self, "peers", "{\"_id\":\(id)}", fields: "{\"registration\":1}") else { return }
+        guard let peer = try await one(Deleted.self, in: "peers", where: "{\"_id\":\(id)}", fields: "{\"registration\":1}") else { return }
         // Its number first: it is not forgotten, whatever happens between.
         _ = try await write(
             """

@@ -54,12 +54,12 @@ extension MongoDocuments {
         let other: MongoJSON =
             "{\"upload.key\":\(key),\"owner_id\":\(session.ownerId),\"dataset\":{\"$exists\":true},\"_id\":{\"$ne\":\(session.id)}}"
         struct Named: Decodable { var id: String }
-        guard try await one(Named.self, "sessions", other, fields: "{\"id\":1}") == nil else { return }
+        guard try await one(Named.self, in: "sessions", where: other, fields: "{\"id\":1}") == nil else { return }
         try await deleteSession(id: session.id)
         throw CohortError(.notFound, "no session has the upload \(key) any more")
     }
 
-    public func session(id: String) async throws -> Session? { try await one(Session.self, "sessions", "{\"_id\":\(id)}") }
+    public func session(id: String) async throws -> Session? { try await one(Session.self, in: "sessions", where: "{\"_id\":\(id)}") }
 
     public func sessions(ownerId: String, limit: Int, before id: String?) async throws -> [Session] {
         struct Place: Decodable {
@@ -76,22 +76,22 @@ extension MongoDocuments {
         guard limit > 0 else { return [] }
         var older: MongoJSON = "\"owner_id\":\(ownerId)"
         if let id {
-            guard let place = try await one(Place.self, "sessions", "{\"_id\":\(id)}") else { return [] }
+            guard let place = try await one(Place.self, in: "sessions", where: "{\"_id\":\(id)}") else { return [] }
             let date = try MongoJSON(place.createdAt)
             older = """
                 \(older),"$or":[{"created_at":{"$lt":\(date)}},{"created_at":\(date),"_store.number":{"$lt":\(place.store.number)}}]
                 """
         }
         return try await connection.find(
-            "sessions", "{\(older)}", "{\"sort\":{\"created_at\":-1,\"_store.number\":-1},\"limit\":\(limit)}"
+            in: "sessions", where: "{\(older)}", options: "{\"sort\":{\"created_at\":-1,\"_store.number\":-1},\"limit\":\(limit)}"
         ).compactMap { try? decode(Session.self, $0) }  // One that cannot be read hides no other.
     }
 
     public func unfinishedSessions() async throws -> [String] {
         struct Named: Decodable { var id: String }
         return try await connection.find(
-            "sessions", "{\"_store.unfinished\":true}",
-            "{\"sort\":{\"created_at\":1,\"_store.number\":1},\"projection\":{\"id\":1}}"
+            in: "sessions", where: "{\"_store.unfinished\":true}",
+            options: "{\"sort\":{\"created_at\":1,\"_store.number\":1},\"projection\":{\"id\":1}}"
         ).map { try decode(Named.self, $0).id }
     }
 
@@ -121,7 +121,8 @@ extension MongoDocuments {
         guard !keys.isEmpty else { return [] }
         return Set(
             try await connection.find(
-                "sessions", "{\"upload.key\":{\"$in\":\(keys)},\"_id\":{\"$ne\":\(sessionId ?? "")}}", "{\"projection\":{\"upload\":1}}"
+                in: "sessions", where: "{\"upload.key\":{\"$in\":\(keys)},\"_id\":{\"$ne\":\(sessionId ?? "")}}",
+                options: "{\"projection\":{\"upload\":1}}"
             )
             .map { try decode(Used.self, $0).upload.key })
     }
@@ -136,9 +137,10 @@ extension MongoDocuments {
         let named = try await highestModelVersion(besides: session)
         // Each turn is lost to a session that has taken the version meanwhile.
         for _ in 0..<1_000 {
-            if let taken = try await one(ModelVersion.self, "model_versions", "{\"_id\":\(session.id)}") { return taken.version }
+            if let taken = try await one(ModelVersion.self, in: "model_versions", where: "{\"_id\":\(session.id)}") { return taken.version }
             let title: MongoJSON = "{\"owner_id\":\(session.ownerId),\"title\":\(session.title)}"
-            let highest = try await connection.find("model_versions", title, "{\"sort\":{\"version\":-1},\"limit\":1}").first
+            let highest = try await connection.find(in: "model_versions", where: title, options: "{\"sort\":{\"version\":-1},\"limit\":1}")
+                .first
                 .map { try decode(ModelVersion.self, $0).version }
             let next = ModelVersion(ownerId: session.ownerId, title: session.title, version: max(highest ?? 0, named) + 1)
             do {
@@ -165,7 +167,7 @@ extension MongoDocuments {
 
     private func keptIfThere(_ id: String) async throws -> Kept? {
         let fields: MongoJSON = "{\"revision\":1,\"generation\":1,\"lease\":1,\"cancel_requested\":1,\"_store\":1}"
-        return try await one(Kept.self, "sessions", "{\"_id\":\(id)}", fields: fields)
+        return try await one(Kept.self, in: "sessions", where: "{\"_id\":\(id)}", fields: fields)
     }
 
     /// What is recorded is stored before the document: a crash between leaves what the document's next try makes again.
@@ -215,15 +217,16 @@ extension MongoDocuments {
         try await append(record.points)
         let mine: MongoJSON = "\"session_id\":\(sessionId),\"_store\":{\"generation\":\(generation)}"
         try await put(
-            "rounds", try record.rounds.map { ("\(sessionId)/\($0.round)", try .document("\(sessionId)/\($0.round)", $0, fields: mine)) },
-            generation)
+            into: "rounds",
+            try record.rounds.map { ("\(sessionId)/\($0.round)", try .document("\(sessionId)/\($0.round)", $0, fields: mine)) },
+            generation: generation)
         try await put(
-            "answers",
+            into: "answers",
             try record.answers.map { ("\(sessionId)/\($0.peerId)", try .document("\(sessionId)/\($0.peerId)", $0, fields: mine)) },
-            generation)
+            generation: generation)
     }
 
-    private func put(_ collection: String, _ documents: [(id: String, document: MongoJSON)], _ generation: Int) async throws {
+    private func put(into collection: String, _ documents: [(id: String, document: MongoJSON)], generation: Int) async throws {
         guard !documents.isEmpty else { return }
         let updates = documents.map { id, document -> MongoJSON in
             "{\"q\":{\"_id\":\(id),\"_store.generation\":{\"$lte\":\(generation)}},\"u\":\(document),\"upsert\":true}"
@@ -238,22 +241,22 @@ extension MongoDocuments {
     public func answers(sessionId: String) async throws -> [RecordedAnswer] {
         // What a crash has left behind a session's end is nobody's answer.
         guard try await session(id: sessionId)?.status.isFinal == false else { return [] }
-        return try await connection.find("answers", "{\"session_id\":\(sessionId)}", "{\"sort\":{\"peer_id\":1}}")
+        return try await connection.find(in: "answers", where: "{\"session_id\":\(sessionId)}", options: "{\"sort\":{\"peer_id\":1}}")
             .map { try decode(RecordedAnswer.self, $0) }
     }
 
     public func rounds(sessionId: String) async throws -> [RoundSummary] {
-        try await connection.find("rounds", "{\"session_id\":\(sessionId)}", "{\"sort\":{\"round\":1}}")
+        try await connection.find(in: "rounds", where: "{\"session_id\":\(sessionId)}", options: "{\"sort\":{\"round\":1}}")
             .map { try decode(RoundSummary.self, $0) }
     }
 
     public func takeLease(sessionId: String, owner: String, now: Date, expiresAt: Date) async throws -> Session? {
         let lease = try MongoJSON(Lease(owner: owner, expiresAt: expiresAt))
         let taken = try await findAndModify(
-            Session.self, "sessions",
-            """
-            {"_id":\(sessionId),"$or":[{"lease":null},{"lease.owner":\(owner)},{"lease.expires_at":{"$lte":\(try MongoJSON(now))}}]}
-            """, "{\"$set\":{\"lease\":\(lease)},\"$inc\":{\"generation\":1,\"_store.touched\":1}}")
+            Session.self, in: "sessions",
+            where: """
+                {"_id":\(sessionId),"$or":[{"lease":null},{"lease.owner":\(owner)},{"lease.expires_at":{"$lte":\(try MongoJSON(now))}}]}
+                """, change: "{\"$set\":{\"lease\":\(lease)},\"$inc\":{\"generation\":1,\"_store.touched\":1}}")
         if taken == nil, try await session(id: sessionId) == nil { throw CohortError(.notFound, "there is no session \(sessionId)") }
         return taken
     }
@@ -262,8 +265,8 @@ extension MongoDocuments {
     public func renewLease(sessionId: String, owner: String, generation: Int, expiresAt: Date) async throws -> HeldLease? {
         struct Wish: Decodable { var cancelRequested: Bool }
         return try await findAndModify(
-            Wish.self, "sessions", "{\"_id\":\(sessionId),\"lease.owner\":\(owner),\"generation\":\(generation)}",
-            "{\"$set\":{\"lease.expires_at\":\(try MongoJSON(expiresAt))},\"$inc\":{\"_store.touched\":1}}"
+            Wish.self, in: "sessions", where: "{\"_id\":\(sessionId),\"lease.owner\":\(owner),\"generation\":\(generation)}",
+            change: "{\"$set\":{\"lease.expires_at\":\(try MongoJSON(expiresAt))},\"$inc\":{\"_store.touched\":1}}"
         ).map { HeldLease(cancelRequested: $0.cancelRequested) }
     }
 
@@ -284,6 +287,6 @@ extension MongoDocuments {
             {"_id":\(session.id),"revision":\(kept.revision),"generation":\(kept.generation),"_store.touched":\(kept.store.touched)}
             """
         let document = try document(session, number: kept.store.number, touched: kept.store.touched + touched)
-        return try await update("sessions", filter, document) == 1
+        return try await update(in: "sessions", where: filter, change: document) == 1
     }
 }

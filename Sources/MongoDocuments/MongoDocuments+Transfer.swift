@@ -25,7 +25,7 @@ extension MongoDocuments {
         // To MongoDB, no limit is a limit of 0. Every id is more than the empty one.
         guard limit > 0 else { return [] }
         return try await connection.find(
-            collection, "{\"_id\":{\"$gt\":\(id ?? "")}}", "{\"sort\":{\"_id\":1},\"limit\":\(limit)}"
+            in: collection, where: "{\"_id\":{\"$gt\":\(id ?? "")}}", options: "{\"sort\":{\"_id\":1},\"limit\":\(limit)}"
         ).map { try decode(Value.self, $0) }
     }
 

@@ -12,14 +12,16 @@ extension MongoDocuments {
         }
     }
 
-    public func user(id: String) async throws -> User? { try await one(User.self, "users", "{\"_id\":\(id)}") }
+    public func user(id: String) async throws -> User? { try await one(User.self, in: "users", where: "{\"_id\":\(id)}") }
 
-    public func user(email: String) async throws -> User? { try await one(User.self, "users", "{\"email\":\(email.lowercased())}") }
+    public func user(email: String) async throws -> User? {
+        try await one(User.self, in: "users", where: "{\"email\":\(email.lowercased())}")
+    }
 
     public func setPassword(userId: String, hash: String, at date: Date) async throws -> Bool {
         try await update(
-            "users", "{\"_id\":\(userId)}",
-            "{\"$set\":{\"password_hash\":\(hash),\"password_changed_at\":\(try MongoJSON(date))}}") == 1
+            in: "users", where: "{\"_id\":\(userId)}",
+            change: "{\"$set\":{\"password_hash\":\(hash),\"password_changed_at\":\(try MongoJSON(date))}}") == 1
     }
 
     /// The tokens first: cut short between the two, the account is there and can be deleted again.
@@ -37,21 +39,25 @@ extension MongoDocuments {
         }
     }
 
-    public func joinToken(id: String) async throws -> JoinToken? { try await one(JoinToken.self, "join_tokens", "{\"_id\":\(id)}") }
+    public func joinToken(id: String) async throws -> JoinToken? {
+        try await one(JoinToken.self, in: "join_tokens", where: "{\"_id\":\(id)}")
+    }
 
     /// Oldest first.
     public func joinTokens(userId: String) async throws -> [JoinToken] {
-        try await connection.find("join_tokens", "{\"user_id\":\(userId)}", "{\"sort\":{\"created_at\":1,\"_id\":1}}")
+        try await connection.find(in: "join_tokens", where: "{\"user_id\":\(userId)}", options: "{\"sort\":{\"created_at\":1,\"_id\":1}}")
             .map { try decode(JoinToken.self, $0) }
     }
 
     /// A token that is revoked already keeps its first date.
     public func revokeJoinToken(id: String, userId: String, at date: Date) async throws -> Bool {
         let mine: MongoJSON = "\"_id\":\(id),\"user_id\":\(userId)"
-        if try await update("join_tokens", "{\(mine),\"revoked_at\":null}", "{\"$set\":{\"revoked_at\":\(try MongoJSON(date))}}") == 1 {
+        if try await update(
+            in: "join_tokens", where: "{\(mine),\"revoked_at\":null}", change: "{\"$set\":{\"revoked_at\":\(try MongoJSON(date))}}") == 1
+        {
             return true
         }
-        return try await one(JoinToken.self, "join_tokens", "{\(mine)}") != nil
+        return try await one(JoinToken.self, in: "join_tokens", where: "{\(mine)}") != nil
     }
 
     public func insert(_ signIn: SignIn) async throws {
@@ -65,10 +71,10 @@ extension MongoDocuments {
         }
     }
 
-    public func signIn(id: String) async throws -> SignIn? { try await one(SignIn.self, "sign_ins", "{\"_id\":\(id)}") }
+    public func signIn(id: String) async throws -> SignIn? { try await one(SignIn.self, in: "sign_ins", where: "{\"_id\":\(id)}") }
 
     public func signIns(userId: String) async throws -> [SignIn] {
-        try await connection.find("sign_ins", "{\"user_id\":\(userId)}", "{\"sort\":{\"created_at\":-1,\"_id\":-1}}")
+        try await connection.find(in: "sign_ins", where: "{\"user_id\":\(userId)}", options: "{\"sort\":{\"created_at\":-1,\"_id\":-1}}")
             .map { try decode(SignIn.self, $0) }
     }
 
@@ -83,7 +89,7 @@ extension MongoDocuments {
     public func deleteSignIns(expiredBy date: Date) async throws {
         // Dates are texts of one form and length: their order is that of time. To the millisecond they are compared here.
         let filter: MongoJSON = "{\"expires_at\":{\"$lt\":\(try MongoJSON(date.addingTimeInterval(1)))}}"
-        for stored in try await connection.find("sign_ins", filter, "{}") {
+        for stored in try await connection.find(in: "sign_ins", where: filter, options: "{}") {
             let signIn = try decode(SignIn.self, stored)
             if signIn.expiresAt <= date { try await delete("sign_ins", "{\"_id\":\(signIn.id)}") }
         }

@@ -101,7 +101,7 @@ public final class MongoDocuments: Documents {
 
     /// - Returns: how many documents the filter found.
     @discardableResult
-    func update(_ collection: String, _ filter: MongoJSON, _ change: MongoJSON, many: Bool = false) async throws -> Int {
+    func update(in collection: String, where filter: MongoJSON, change: MongoJSON, many: Bool = false) async throws -> Int {
         let written = try await write(
             "{\"update\":\(collection),\"updates\":[{\"q\":\(filter),\"u\":\(change),\"multi\":\(many)}]}")
         if let failure = written.writeErrors?.first { throw MongoFault(code: failure.code, message: failure.errmsg ?? "") }
@@ -126,17 +126,19 @@ public final class MongoDocuments: Documents {
 
     /// The document after the change; nil when the filter finds none.
     func findAndModify<Value: Decodable>(
-        _ type: Value.Type, _ collection: String, _ filter: MongoJSON, _ change: MongoJSON
+        _ type: Value.Type, in collection: String, where filter: MongoJSON, change: MongoJSON
     ) async throws -> Value? {
         let reply = try await connection.write(
             "{\"findAndModify\":\(collection),\"query\":\(filter),\"update\":\(change),\"new\":true}")
         return try decode(Reply<Value>.self, reply).value
     }
 
-    func one<Value: Decodable>(_ type: Value.Type, _ collection: String, _ filter: MongoJSON, fields: MongoJSON = "{}") async throws
+    func one<Value: Decodable>(_ type: Value.Type, in collection: String, where filter: MongoJSON, fields: MongoJSON = "{}") async throws
         -> Value?
     {
-        try await connection.find(collection, filter, "{\"limit\":1,\"projection\":\(fields)}").first.map { try decode(type, $0) }
+        try await connection.find(in: collection, where: filter, options: "{\"limit\":1,\"projection\":\(fields)}").first.map {
+            try decode(type, $0)
+        }
     }
 
     func decode<Value: Decodable>(_ type: Value.Type, _ json: [UInt8]) throws -> Value {

@@ -22,7 +22,8 @@ public struct OTLPTracer: Tracer {
         context.chosenSpan = nil
         return OTLPSpan(
             FinishedSpan(
-                own: own, parent: parent?.span, name: operationName, kind: kind, start: instant().nanosecondsSinceEpoch), context, ended)
+                own: own, parent: parent?.span, name: operationName, kind: kind, start: instant().nanosecondsSinceEpoch), in: context,
+            onEnd: ended)
     }
 
     public func forceFlush() {}
@@ -65,7 +66,7 @@ public final class OTLPSpan: Span {
     private let state: Mutex<FinishedSpan?>
     private let own: FinishedSpan
 
-    init(_ span: FinishedSpan, _ context: ServiceContext, _ ended: @escaping @Sendable (FinishedSpan) -> Void) {
+    init(_ span: FinishedSpan, in context: ServiceContext, onEnd ended: @escaping @Sendable (FinishedSpan) -> Void) {
         self.context = context
         self.ended = ended
         own = span

@@ -84,23 +84,23 @@ public final class PeerAccess: Sendable {
         guard let admin else { return address.url(user: address.user, password: address.password) }
         let account = Self.account(of: peerId)
         let password = (0..<32).map { _ in UInt8.random(in: 0...255) }.hexadecimal
-        try await call(admin, .PUT, ["users", account], #"{"password":"\#(password)","tags":""}"#)
+        try await call(admin, method: .PUT, path: ["users", account], body: #"{"password":"\#(password)","tags":""}"#)
         // Regular expressions. Ids are of letters, digits and hyphens.
         try await call(
-            admin, .PUT, ["permissions", address.vhost, account],
-            #"{"configure":"^$","write":"^cohort\\.events$","read":"^peer\\.\#(peerId)\\.command$"}"#)
+            admin, method: .PUT, path: ["permissions", address.vhost, account],
+            body: #"{"configure":"^$","write":"^cohort\\.events$","read":"^peer\\.\#(peerId)\\.command$"}"#)
         try await call(
-            admin, .PUT, ["topic-permissions", address.vhost, account],
-            #"{"exchange":"\#(RabbitMQTransport.eventExchange)","write":"^coordinator\\.[0-9a-zA-Z-]+\\.events$","read":"^$"}"#)
+            admin, method: .PUT, path: ["topic-permissions", address.vhost, account],
+            body: #"{"exchange":"\#(RabbitMQTransport.eventExchange)","write":"^coordinator\\.[0-9a-zA-Z-]+\\.events$","read":"^$"}"#)
         return address.url(user: account, password: password)
     }
 
     func revoke(peerId: String) async throws {
         guard let admin else { return }
-        try await call(admin, .DELETE, ["users", Self.account(of: peerId)], nil)
+        try await call(admin, method: .DELETE, path: ["users", Self.account(of: peerId)], body: nil)
     }
 
-    private func call(_ admin: Admin, _ method: HTTPMethod, _ path: [String], _ body: String?) async throws {
+    private func call(_ admin: Admin, method: HTTPMethod, path: [String], body: String?) async throws {
         var request = HTTPClientRequest(url: "\(admin.url)/api/\(path.map { $0.percentEncoded() }.joined(separator: "/"))")
         request.method = method
         request.headers = ["Authorization": admin.authorization, "Content-Type": "application/json"]

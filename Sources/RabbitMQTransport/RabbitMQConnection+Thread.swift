@@ -88,22 +88,22 @@ extension RabbitMQConnection {
             state.settlements = []
             return (state.consumers, state.number)
         }
-        for (name, consumer) in consumers { try resume(consumer, name, wire, number: number) }
+        for (name, consumer) in consumers { try resume(consumer, named: name, on: wire, number: number) }
         state.withLock { $0.isConnected = true }
         logger.log(level: isFirst ? .info : .notice, "connected to RabbitMQ at \(address)")
     }
 
     /// A queue that somebody else makes may be gone for good.
-    func resume(_ consumer: Consumer, _ name: String, _ wire: Wire, number: Int) throws(WireFault) {
+    func resume(_ consumer: Consumer, named name: String, on wire: Wire, number: Int) throws(WireFault) {
         do throws(WireFault) {
-            try Self.begin(consumer, name, wire, number: number)
+            try Self.begin(consumer, named: name, on: wire, number: number)
         } catch {
             guard consumer.kind == nil, error.kind == .channel, [403, 404].contains(error.code) else { throw error }
             state.withLock { $0.consumers.removeValue(forKey: name) }?.end()
         }
     }
 
-    static func begin(_ consumer: Consumer, _ name: String, _ wire: Wire, number: Int) throws(WireFault) {
+    static func begin(_ consumer: Consumer, named name: String, on wire: Wire, number: Int) throws(WireFault) {
         if let exchange = consumer.exchange {
             // Of another name each time: the server may not have noticed yet that the connection of the last one is gone.
             let queue = "\(consumer.queue).\(number)"
@@ -132,7 +132,7 @@ extension RabbitMQConnection {
                 return (state.jobs, state.settlements, state.isStopping, nil)
             }
             // Before the jobs: a consumer that is cancelled gives back what is not settled.
-            try settle(settlements, wire, &ledger)
+            try settle(settlements, on: wire, ledger: &ledger)
             for (index, job) in jobs.enumerated() {
                 do throws(WireFault) {
                     try job.run(wire, &ledger)
@@ -147,7 +147,7 @@ extension RabbitMQConnection {
             var count = 0
             while count < 1_000, let event = try wire.next() {
                 count += 1
-                try take(event, wire, &ledger)
+                try take(event, on: wire, ledger: &ledger)
             }
             isBusy = isBusy || count > 0
             guard !isBusy else { continue }
@@ -157,7 +157,7 @@ extension RabbitMQConnection {
         }
     }
 
-    private func take(_ event: WireEvent, _ wire: Wire, _ ledger: inout Ledger) throws(WireFault) {
+    private func take(_ event: WireEvent, on wire: Wire, ledger: inout Ledger) throws(WireFault) {
         switch event {
         case .delivered(let delivery):
             let (consumer, number) = state.withLock { ($0.consumers[delivery.consumer], $0.number) }
@@ -198,7 +198,7 @@ extension RabbitMQConnection {
     }
 
     /// What tasks have settled since the last look.
-    private func settle(_ settlements: [Settlement], _ wire: Wire, _ ledger: inout Ledger) throws(WireFault) {
+    private func settle(_ settlements: [Settlement], on wire: Wire, ledger: inout Ledger) throws(WireFault) {
         let number = state.withLock { $0.number }
         var acknowledged: [Int: Set<UInt64>] = [:]
         for settlement in settlements where settlement.connection == number {

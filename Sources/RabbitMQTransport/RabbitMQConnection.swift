@@ -190,7 +190,7 @@ final class RabbitMQConnection: Sendable {
         do {
             try await perform(Self.refusal) { wire throws(WireFault) in
                 self.state.withLock { $0.consumers[name] = consumer }
-                try Self.begin(consumer, name, wire, number: self.state.withLock { $0.number })
+                try Self.begin(consumer, named: name, on: wire, number: self.state.withLock { $0.number })
             }
         } catch {
             state.withLock { $0.consumers[name] = nil }
@@ -211,7 +211,7 @@ final class RabbitMQConnection: Sendable {
         if isConnected {
             add(
                 Job(deadline: .now + Self.patience) { (wire, _) throws(WireFault) in
-                    try self.resume(consumer, name, wire, number: self.state.withLock { $0.number })
+                    try self.resume(consumer, named: name, on: wire, number: self.state.withLock { $0.number })
                 } giveUp: { _ in
                 })
         }

@@ -136,11 +136,11 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
                 queue: queue.rawValue, kind: eventQueue, channel: RabbitMQConnection.Channel.events,
                 deliver: { [self] delivery, connection in
                     guard let sender = verifiedSender(delivery) else {
-                        return reject(delivery, connection, "its signature is not that of the peer it names")
+                        return reject(delivery, connection: connection, reason: "its signature is not that of the peer it names")
                     }
                     continuation.yield(
                         ReceivedEvent(body: delivery.body, sender: sender) { [self] settlement in
-                            self.settle(delivery, connection, settlement)
+                            self.settle(delivery, connection: connection, as: settlement)
                         })
                 }, end: { continuation.finish() }))
         let consumer = EventConsumer(name: name, finish: { continuation.finish() })
@@ -169,7 +169,7 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
         return delivery.sender
     }
 
-    private func settle(_ delivery: WireDelivery, _ number: Int, _ settlement: Settlement) {
+    private func settle(_ delivery: WireDelivery, connection number: Int, as settlement: Settlement) {
         let how: RabbitMQConnection.Settling =
             switch settlement {
             case .accepted: .acknowledge
@@ -181,7 +181,7 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
         connection.settle(delivery.tag, of: number, channel: delivery.channel, how)
     }
 
-    private func reject(_ delivery: WireDelivery, _ number: Int, _ why: String) {
+    private func reject(_ delivery: WireDelivery, connection number: Int, reason why: String) {
         logger.warning("a message is now in \(Self.deadLetters): \(why)", metadata: ["consumer": "\(delivery.consumer)"])
         connection.settle(delivery.tag, of: number, channel: delivery.channel, .drop)
     }
@@ -308,7 +308,7 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
                 .init(
                     queue: QueueName.command(peerId: peerId).rawValue, kind: commandQueue, channel: RabbitMQConnection.Channel.commands,
                     deliver: { [self] delivery, connection in
-                        held.add(QueuedCommand(id: newId(), body: delivery.body), delivery.tag, connection)
+                        held.add(QueuedCommand(id: newId(), body: delivery.body), tag: delivery.tag, connection: connection)
                     },
                     end: { [weak self] in
                         self?.letGo(peerId, held)
@@ -392,7 +392,7 @@ final class HeldCommands: Sendable {
         older?.finish()
     }
 
-    func add(_ command: QueuedCommand, _ tag: UInt64, _ connection: Int) {
+    func add(_ command: QueuedCommand, tag: UInt64, connection: Int) {
         state.withLock { state in
             // Those of an earlier connection come again by this one.
             if let last = state.entries.last, last.connection != connection { state.entries.removeAll() }

@@ -113,7 +113,8 @@ actor S3CredentialSource {
                 let headers = authorization.map {
                     [("Authorization", $0.trimmingPrefix { $0.isWhitespace }.split(separator: "\n").joined())]
                 }
-                return try Self.decode(try await fetch("GET", url, headers ?? []), from: "the container's credentials address")
+                return try Self.decode(
+                    try await fetch("GET", url: url, headers: headers ?? []), from: "the container's credentials address")
             }()
         case .instance(let endpoint): try await askInstance(endpoint)
         }
@@ -123,18 +124,19 @@ actor S3CredentialSource {
     private func askInstance(_ endpoint: String) async throws -> S3Credentials {
         let token: [UInt8]
         do {
-            token = try await fetch("PUT", "\(endpoint)/latest/api/token", [("X-aws-ec2-metadata-token-ttl-seconds", "21600")])
+            token = try await fetch(
+                "PUT", url: "\(endpoint)/latest/api/token", headers: [("X-aws-ec2-metadata-token-ttl-seconds", "21600")])
         } catch let error as CohortError where error.code == .unavailable {
             throw Self.none
         }
         let headers = [("X-aws-ec2-metadata-token", String(decoding: token, as: UTF8.self))]
         let roles = "\(endpoint)/latest/meta-data/iam/security-credentials/"
-        let role = String(decoding: try await fetch("GET", roles, headers), as: UTF8.self).split(separator: "\n").first ?? ""
+        let role = String(decoding: try await fetch("GET", url: roles, headers: headers), as: UTF8.self).split(separator: "\n").first ?? ""
         guard !role.isEmpty else { throw CohortError(.unavailable, "this instance has no role whose credentials could be used for S3") }
-        return try Self.decode(try await fetch("GET", roles + role, headers), from: "the instance's metadata")
+        return try Self.decode(try await fetch("GET", url: roles + role, headers: headers), from: "the instance's metadata")
     }
 
-    private func fetch(_ method: String, _ url: String, _ headers: [(String, String)]) async throws -> [UInt8] {
+    private func fetch(_ method: String, url: String, headers: [(String, String)]) async throws -> [UInt8] {
         var request = HTTPClientRequest(url: url)
         request.method = .init(rawValue: method)
         for (name, value) in headers { request.headers.add(name: name, value: value) }

@@ -28,7 +28,8 @@ extension SQLiteDocuments {
     public func metrics(sessionId: String) async throws -> [MetricPoint] {
         try await read { database in
             try MetricPoint.all(
-                database, "SELECT \(MetricPoint.columns) FROM metrics WHERE session_id = ? ORDER BY time, rowid", [sessionId], sessionId)
+                database, "SELECT \(MetricPoint.columns) FROM metrics WHERE session_id = ? ORDER BY time, rowid", arguments: [sessionId],
+                sessionId: sessionId)
         }
     }
 
@@ -53,7 +54,7 @@ extension SQLiteDocuments {
                 database,
                 """
                 SELECT \(MetricPoint.columns) FROM metrics WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY peer_id, round, epoch
-                """, ["[\(wanted.map { "\($0)" }.joined(separator: ","))]"], sessionId)
+                """, arguments: ["[\(wanted.map { "\($0)" }.joined(separator: ","))]"], sessionId: sessionId)
         }
     }
 }
@@ -67,7 +68,7 @@ extension MetricPoint {
 
     /// Without a copy of each row, and by the columns' places: there may be very many.
     fileprivate static func all(
-        _ database: Database, _ query: String, _ arguments: StatementArguments, _ sessionId: String
+        _ database: Database, _ query: String, arguments: StatementArguments, sessionId: String
     ) throws -> [MetricPoint] {
         var points: [MetricPoint] = []
         let rows = try Row.fetchCursor(try database.cachedStatement(sql: query), arguments: arguments)

@@ -50,7 +50,7 @@ final class ModuleProcess {
         interruption = try Interruption()
         defer { close(ends[1]) }
         let arguments = [host.executable, ModuleWorker.command, "\(host.newestLandlock)"] + Self.readable(plugin)
-        id = Self.spawn(host.executable, arguments, ends[1])
+        id = Self.spawn(host.executable, arguments: arguments, socket: ends[1])
         guard id > 0 else {
             throw CohortError(.unavailable, "a module's process cannot be started: \(String(cString: strerror(-id)))")
         }
@@ -169,7 +169,7 @@ final class ModuleProcess {
 
     // MARK: Starting
 
-    private static func spawn(_ executable: String, _ arguments: [String], _ socket: Int32) -> pid_t {
+    private static func spawn(_ executable: String, arguments: [String], socket: Int32) -> pid_t {
         // Tokens and keys of this process's environment are none of a module's business.
         let kept = ["PATH=", "LD_LIBRARY_PATH=", "LANG=", "LC_", "OMP_", "MKL_", "KMP_", "CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_"]
         var variables: [String] = []

@@ -32,7 +32,7 @@ final class RemoteModule: TrainableModel {
     var isUsable: Bool { !process.isGone }
     var interrupt: @Sendable () -> Void { process.interrupt }
 
-    func parameters() throws -> [Float] { try floats(count, .parameters) }
+    func parameters() throws -> [Float] { try floats(count, by: .parameters) }
 
     func load(parameters: [Float], keepsOptimizer: Bool) throws {
         process.forgetInterrupts()
@@ -68,7 +68,7 @@ final class RemoteModule: TrainableModel {
         try (correction ?? []).withUnsafeBytes { _ = try process.call(.correct, [$0]) }
     }
 
-    private func floats(_ count: Int, _ request: ModuleRequest, _ bytes: [UnsafeRawBufferPointer] = []) throws -> [Float] {
+    private func floats(_ count: Int, by request: ModuleRequest, sending bytes: [UnsafeRawBufferPointer] = []) throws -> [Float] {
         try [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
             try process.call(request, bytes, room: { _ in UnsafeMutableRawBufferPointer(buffer) })
             initialized = count
@@ -78,15 +78,15 @@ final class RemoteModule: TrainableModel {
     func train(on table: any PreparedTable, rows: [UInt32], options: TrainingOptions, shouldContinue: () -> Bool) throws -> Counts {
         try options.check(for: spec)
         try share(table.table)
-        return try rows.withUnsafeBytes { try pass(.train(options), $0, shouldContinue) }
+        return try rows.withUnsafeBytes { try pass(.train(options), over: $0, shouldContinue) }
     }
 
     func evaluate(on table: any PreparedTable, rows: ArraySlice<UInt32>, shouldContinue: () -> Bool) throws -> Counts {
         try share(table.table)
-        return try rows.withUnsafeBytes { try pass(.evaluate, $0, shouldContinue) }
+        return try rows.withUnsafeBytes { try pass(.evaluate, over: $0, shouldContinue) }
     }
 
-    private func pass(_ request: ModuleRequest, _ rows: UnsafeRawBufferPointer, _ shouldContinue: () -> Bool) throws -> Counts {
+    private func pass(_ request: ModuleRequest, over rows: UnsafeRawBufferPointer, _ shouldContinue: () -> Bool) throws -> Counts {
         var words = [UInt64](repeating: 0, count: 5)
         let answer = try words.withUnsafeMutableBytes { words in
             try process.call(request, [rows], room: { _ in words }, shouldContinue: shouldContinue)
@@ -99,7 +99,7 @@ final class RemoteModule: TrainableModel {
         guard features.count == rowCount * spec.inputs else {
             throw CohortError(.invalid, "\(features.count) features were given for \(rowCount) rows of \(spec.inputs)")
         }
-        return try features.withUnsafeBytes { try floats(rowCount * spec.outputs, .predict(rowCount: rowCount), [$0]) }
+        return try features.withUnsafeBytes { try floats(rowCount * spec.outputs, by: .predict(rowCount: rowCount), sending: [$0]) }
     }
 
     /// The module's file with its weights, as `torch.jit.load` takes it.

@@ -42,7 +42,7 @@ import Testing
                 memory.0.deallocate()
                 memory.1.deallocate()
             })
-        return try ColumnImportance(model, table, schema, seed: seed).all()
+        return try ColumnImportance(model, on: table, schema: schema, seed: seed).all()
     }
 
     @Test func `the column that decides comes first, and columns without weight lose nothing`() throws {

@@ -282,7 +282,7 @@ private actor TrainingPeer {
         }
         let bytes =
             if let compression = command.updateCompression, compression != .none {
-                try UpdateFile.encode(updateLayout, sent, start: start, compression, rest: &rest)
+                try UpdateFile.encode(updateLayout, values: sent, start: start, compression: compression, rest: &rest)
             } else {
                 try Weights.encode(updateLayout, sent)
             }

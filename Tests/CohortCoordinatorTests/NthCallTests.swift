@@ -26,7 +26,7 @@ private let strategies = ["fedavg", "median", "fedadam", "independent"]
         let world = try await SessionWorld(csv: csv, scratch: "\(folder)/scratch", parts: parts)
         let plan = FaultPlan(kind, at: number, time: world.time)
         do {
-            return try await outcome(world, plan, strategy)
+            return try await outcome(world, plan: plan, strategy: strategy)
         } catch {
             // What it was, and how far it came.
             var state = ["call \(number), \(plan.name), of \(kind.map { "\($0)" } ?? "none"): \(error)"]
@@ -40,7 +40,7 @@ private let strategies = ["fedavg", "median", "fedadam", "independent"]
         }
     }
 
-    private static func outcome(_ world: SessionWorld, _ plan: FaultPlan, _ strategy: String) async throws -> (
+    private static func outcome(_ world: SessionWorld, plan: FaultPlan, strategy: String) async throws -> (
         calls: Int, name: String, problems: [String]
     ) {
         var lives = try await world.live(plan, starting: SessionWorld.settings(strategy)) ? 1 : 2

@@ -30,7 +30,7 @@ enum SharedParts {
             ], logger: logger)
         do {
             try await objects.ready()
-            let value = try await body(parts(documents, objects, own))
+            let value = try await body(parts(documents, objects: objects, own: own))
             try await objects.close()
             try await documents.close()
             return value
@@ -41,7 +41,7 @@ enum SharedParts {
         }
     }
 
-    private static func parts(_ documents: any Documents, _ objects: any ObjectStore, _ own: String) throws -> SessionWorld.Parts {
+    private static func parts(_ documents: any Documents, objects: any ObjectStore, own: String) throws -> SessionWorld.Parts {
         let address = try RabbitMQAddress(rabbit ?? "", setting: "COHORT_TEST_AMQP_URL")
         return SessionWorld.Parts(
             documents: documents, objects: objects,

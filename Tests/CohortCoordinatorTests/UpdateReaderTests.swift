@@ -140,7 +140,8 @@ import Testing
                 var rest: [Float] = []
                 let values = weights + weights.map { $0 / 10 } + weights.map { $0 * $0 }
                 // One of them does not compress.
-                let bytes = try UpdateFile.encode(layout, values, start: start, index == 2 ? .none : compression, rest: &rest)
+                let bytes = try UpdateFile.encode(
+                    layout, values: values, start: start, compression: index == 2 ? .none : compression, rest: &rest)
                 read.append(try UpdateFile.decode(bytes, layout, start: start))
                 // One comes in the message, the others by the store.
                 var done = Self.done(name, update: try await objects.put(bytes, key: index == 0 ? "elsewhere" : Self.key(name)))
@@ -386,19 +387,19 @@ import Testing
                 #expect(layout.parameters(of: values) == made.parameters)
                 return values
             }
-            func near(_ values: [Float], _ expected: [Float], _ tolerance: Float = 1e-5) -> Bool {
+            func near(_ values: [Float], _ expected: [Float], tolerance: Float = 1e-5) -> Bool {
                 values.count == expected.count && zip(values, expected).allSatisfy { abs($0 - $1) <= tolerance }
             }
             // An update that is shortened counts less in what is remembered as well; nothing of zeros is mixed in.
             let sixth = try await aggregate(
                 round: 5, [flat(2, 10, 100), flat(2, 10, 100), flat(3, 10, 100)], scale: 0.5)
-            #expect(near(sixth, flat(rule == .mean ? 2 : 2, 10, 100), 1e-4))
+            #expect(near(sixth, flat(rule == .mean ? 2 : 2, 10, 100), tolerance: 1e-4))
             // Behind these weights stand streams that nobody's update has now.
             let seventh = try await aggregate(round: 6, [flat(4), flat(5), flat(6)], scale: 1)
-            #expect(near(seventh, flat(5), rule == .geometricMedian ? 1e-2 : 1e-5))
+            #expect(near(seventh, flat(5), tolerance: rule == .geometricMedian ? 1e-2 : 1e-5))
             let third = try await aggregate(round: 2, [flat(5, 1), flat(5, 2), flat(5, 3)], scale: 1)
-            #expect(near(Array(third.prefix(count)), flat(5), 1e-4))
-            #expect(near(Array(third.suffix(count)), flat(2), 1e-2))
+            #expect(near(Array(third.prefix(count)), flat(5), tolerance: 1e-4))
+            #expect(near(Array(third.suffix(count)), flat(2), tolerance: 1e-2))
         }
     }
 

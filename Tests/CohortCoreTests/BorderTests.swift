@@ -113,7 +113,7 @@ private enum Hostile {
         stage.now += 1e6
         stage.send(.tick)
         #expect(throws: Never.self) { try CohortJSON.encode(stage.session) }
-        for notice in stage.step.notices {
+        for notice in stage.actions.notices {
             #expect(throws: Never.self) { try CohortJSON.encode(notice) }
         }
         #expect(stage.session.peers.allSatisfy { $0.speed.isFinite && $0.speed > 0 })

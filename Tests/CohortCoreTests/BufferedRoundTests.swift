@@ -11,7 +11,7 @@ import Testing
     }
 
     private func outcome(_ stage: Stage) -> RoundOutcome? {
-        stage.step.objects.lazy.compactMap { if case .aggregate(let outcome) = $0 { outcome } else { nil } }.first
+        stage.actions.objects.lazy.compactMap { if case .aggregate(let outcome) = $0 { outcome } else { nil } }.first
     }
 
     @Test func `a round closes when enough have answered, and a late answer counts in a later one, for less`() throws {
@@ -63,7 +63,7 @@ import Testing
         stage.done("b")
         stage.aggregated()
         stage.send(.done(stage.doneEvent("c", round: 0), norm: 1, measured: nil))
-        let recorded = stage.step.records.answers
+        let recorded = stage.actions.records.answers
         #expect(recorded.map(\.answer.round) == [1] && recorded.map(\.answer.workRound) == [0])
         // As it was stored before that answer.
         var session = stage.session
@@ -92,7 +92,7 @@ import Testing
         stage.enable(["c"])
         // Its work of the older round is lost: it begins with the newest weights.
         #expect(stage.trained == ["c"] && stage.place("c")?.workRound == nil && stage.place("c")?.state == .training)
-        stage.send(.peerLost(peerId: "c", why: "silent"))
+        stage.send(.peerLost(peerId: "c", reason: "silent"))
         stage.done("a")
         stage.done("b")
         #expect(stage.aggregates)
@@ -102,7 +102,7 @@ import Testing
 
     @Test func `with fewer peers than answers to wait for, a round has those there are`() {
         var stage = stage(peers: ["a", "b"], size: 2)
-        stage.send(.peerLost(peerId: "b", why: "silent"))
+        stage.send(.peerLost(peerId: "b", reason: "silent"))
         stage.done("a")
         #expect(stage.aggregates)
     }

@@ -61,7 +61,7 @@ import Testing
         var stage = Stage(rounds: 3, change: { $0.batchSize = 32 })
         stage.prepare()
         stage.enable(["a", "b", "c"])
-        let notes = stage.step.notices.filter { $0.message.contains("batch_size") }
+        let notes = stage.actions.notices.filter { $0.message.contains("batch_size") }
         #expect(notes.count == 1 && notes[0].message.contains("a, b, c") && notes[0].message.contains("30 rows each"), "\(stage.words)")
     }
 

@@ -14,7 +14,7 @@ import Testing
         var stage = Stage(peers: ["a", "b", "c", "d"])
         stage = stage.started()
         func suspects(_ contributions: [Contribution], _ outcome: RoundOutcome) -> [String] {
-            stage.machine.suspects(outcome, contributions).map { "\($0.peerId): \($0.why)" }
+            stage.machine.suspects(outcome, contributions).map { "\($0.peerId): \($0.reason)" }
         }
         let usual = [
             contribution("a", norm: 1, cosine: 0.4), contribution("b", norm: 1.5, cosine: -0.1), contribution("c", norm: 0.7, cosine: 0.9),
@@ -40,23 +40,24 @@ import Testing
         stage = stage.started()
         for name in ["a", "b", "c", "d"] { stage.done(name) }
         #expect(stage.aggregates)
-        stage.send(.harmful(peerId: "d", why: "its change points away"))
+        stage.send(.harmful(peerId: "d", reason: "its change points away"))
         #expect(stage.place("d")?.state == .ready && stage.place("d")?.answer == nil && stage.place("d")?.trainedSamples == 0)
-        #expect(stage.step.commands.contains { if case .refused("d", 0, _, "its change points away") = $0 { true } else { false } })
+        #expect(stage.actions.commands.contains { if case .refused("d", 0, _, "its change points away") = $0 { true } else { false } })
         // The others' answers close the round at once.
-        let again = try #require(stage.step.objects.lazy.compactMap { if case .aggregate(let outcome) = $0 { outcome } else { nil } }.first)
+        let again = try #require(
+            stage.actions.objects.lazy.compactMap { if case .aggregate(let outcome) = $0 { outcome } else { nil } }.first)
         #expect(again.shares.map(\.peerId) == ["a", "b", "c"])
         stage.aggregated()
         #expect(stage.session.round == 1 && stage.place("d")?.state == .training, "it gets work again")
 
         for name in ["a", "b", "c", "d"] { stage.done(name) }
-        stage.send(.harmful(peerId: "d", why: "its change points away"))
+        stage.send(.harmful(peerId: "d", reason: "its change points away"))
         #expect(stage.place("d")?.state == .failed && stage.place("d")?.message == "quarantined: its change points away")
-        #expect(stage.step.effects.contains(.free(peerId: "d")))
+        #expect(stage.actions.effects.contains(.free(peerId: "d")))
         stage.aggregated()
         #expect(stage.session.round == 2)
         stage.send(.joined(Stage.peer("d")))
-        #expect(stage.step.commands.isEmpty || stage.place("d")?.state != .training)
+        #expect(stage.actions.commands.isEmpty || stage.place("d")?.state != .training)
     }
 
     @Test func `a difference counts by what guessing loses`() {
@@ -73,13 +74,13 @@ import Testing
         var stage = Stage(peers: ["a", "b", "c", "d"], rounds: 5)
         stage = stage.started()
         for name in ["a", "b", "c", "d"] { stage.done(name) }
-        stage.send(.harmful(peerId: "d", why: "x"))
+        stage.send(.harmful(peerId: "d", reason: "x"))
         stage.aggregated()
         for name in ["a", "b", "c", "d"] { stage.done(name) }
         stage.aggregated()
         #expect(stage.place("d")?.strikes == nil && stage.place("d")?.countedRound == 1)
         for name in ["a", "b", "c", "d"] { stage.done(name) }
-        stage.send(.harmful(peerId: "d", why: "x"))
+        stage.send(.harmful(peerId: "d", reason: "x"))
         #expect(stage.place("d")?.state == .ready)
     }
 
@@ -91,8 +92,10 @@ import Testing
             for name in ["a", "b", "c", "d"] { stage.done(name) }
             let contributions = [contribution("a", norm: 1, cosine: 0.4)]
             stage.send(
-                .aggregated(ObjectReference(key: "w0", sha256: "aa", bytes: 1), measured: nil, outer: nil, contributions, of: outcome))
-            let recorded = try #require(stage.step.records.rounds.last)
+                .aggregated(
+                    ObjectReference(key: "w0", sha256: "aa", bytes: 1), measured: nil, outer: nil, contributions: contributions, of: outcome
+                ))
+            let recorded = try #require(stage.actions.records.rounds.last)
             #expect(recorded.contributions == contributions && recorded.outcome == outcome && recorded.weightsSha256 == "aa")
             #expect(stage.session.lastRound == recorded.short && recorded.short.contributions == nil)
             if restarts {
@@ -103,7 +106,7 @@ import Testing
             }
             for name in ["a", "b", "c", "d"] { stage.done(name) }
             stage.aggregated()
-            let again = try #require(stage.step.records.rounds.first { $0.round == 0 })
+            let again = try #require(stage.actions.records.rounds.first { $0.round == 0 })
             #expect(again.validation != nil && again.contributions == contributions && again.outcome == outcome)
         }
     }

@@ -74,7 +74,7 @@ import Testing
         #expect(stage.machine.implausibility(of: done("b", samples: 315, epochs: 7)) == nil)
         stage.send(.done(done("a", samples: 53, epochs: 1), norm: 1, measured: nil))
         stage.send(.done(done("b", samples: 135, epochs: 3), norm: 1, measured: nil))
-        let outcome = stage.step.objects.lazy.compactMap { if case .aggregate(let outcome) = $0 { outcome } else { nil } }.first
+        let outcome = stage.actions.objects.lazy.compactMap { if case .aggregate(let outcome) = $0 { outcome } else { nil } }.first
         #expect(try #require(outcome).shares.map { ($0.weight * 10).rounded() } == [7, 3])
     }
 
@@ -87,6 +87,6 @@ import Testing
                     sessionId: "s", peerId: "a", generation: 1, round: 0, epoch: 2, loss: 0.5, accuracy: 0.5, samplesPerSecond: 1,
                     progress: 1)))
         #expect(stage.place("a")?.epoch == 2)
-        #expect(stage.step.notices.first { $0.kind == .epoch }?.epochs == 2)
+        #expect(stage.actions.notices.first { $0.kind == .epoch }?.epochs == 2)
     }
 }

@@ -13,7 +13,7 @@ import Testing
             stage.done("b", norm: 1)
             stage.done("c", norm: 20)
             let outcome = try #require(
-                stage.step.objects.lazy.compactMap { if case .aggregate(let outcome) = $0 { outcome } else { nil } }.first)
+                stage.actions.objects.lazy.compactMap { if case .aggregate(let outcome) = $0 { outcome } else { nil } }.first)
             let shares = outcome.shares
             #expect(outcome.rule == .mean)
             #expect(shares.map(\.peerId) == (isRefused ? ["a", "b"] : ["a", "b", "c"]), "\(limit ?? 0)")
@@ -45,7 +45,7 @@ import Testing
         for name in ["a", "b"] { stage.done(name) }
         stage.aggregated()
         stage.done("a")
-        stage.send(.peerLost(peerId: "b", why: "silent"))
+        stage.send(.peerLost(peerId: "b", reason: "silent"))
         #expect(stage.trained == ["a"] && stage.place("a")?.validationRows == RowRange(start: 0, end: 30))
         stage.done("a")
         #expect(stage.concludes?.1.samples == 30)
@@ -105,7 +105,7 @@ import Testing
             stage.send(.done(event, norm: 1, measured: Counts(samples: 30, lossSum: measured * 30, correct: 20)))
             #expect(stage.words.contains("the server measured") == (name == "a"), "\(stage.words)")
         }
-        #expect(stage.step.objects == [.aggregate(.select(peerId: "b"))])
+        #expect(stage.actions.objects == [.aggregate(.select(peerId: "b"))])
     }
 
     @Test func `a slice that a peer measured wrong counts as it was measured by the server`() throws {
@@ -119,7 +119,7 @@ import Testing
         }
         let metrics = try #require(stage.concludes?.1)
         #expect(metrics.loss == 1 && metrics.accuracy == 1 / 3 && metrics.samples == 30)
-        stage.send(.concluded(ObjectReference(key: "m", sha256: "", bytes: 1), metrics, nil))
+        stage.send(.concluded(model: ObjectReference(key: "m", sha256: "", bytes: 1), metrics: metrics, evaluation: nil))
         #expect(stage.session.results?.reported?.loss == 0.5, "what the peers said is there as well")
     }
 
@@ -127,8 +127,8 @@ import Testing
         var stage = Stage(peers: ["a", "b"])
         stage = stage.started()
         for name in ["a", "b"] { stage.done(name) }
-        stage.send(.aggregationFailed(peerId: "b", why: "its bytes changed"))
-        let outcome = try #require(stage.step.objects.first)
+        stage.send(.aggregationFailed(peerId: "b", reason: "its bytes changed"))
+        let outcome = try #require(stage.actions.objects.first)
         #expect(outcome == .aggregate(.average([Share(peerId: "a", weight: 1)])))
         stage.aggregated()
         #expect(stage.trained == ["a", "b"] && stage.session.lastRound?.dropped["b"] == "its bytes changed")

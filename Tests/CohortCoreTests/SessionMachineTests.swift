@@ -29,7 +29,7 @@ import Testing
         for name in ["a", "b", "c"] { stage.done(name) }
         let concluded = try #require(stage.concludes)
         #expect(concluded.0.key == "w1" && concluded.1 == Metrics(loss: 0.5, accuracy: 0.5, samples: 30))
-        stage.send(.concluded(ObjectReference(key: "m", sha256: "", bytes: 1), concluded.1, nil))
+        stage.send(.concluded(model: ObjectReference(key: "m", sha256: "", bytes: 1), metrics: concluded.1, evaluation: nil))
         #expect(stage.session.status == .completed && stage.ends && stage.session.progress == 1)
         #expect(stage.session.results?.rows == RowUse(rows: 90, least: 2, most: 2, mean: 2))
     }
@@ -42,7 +42,7 @@ import Testing
         let before = stage.session
         #expect(stage.machine.isRepeat(event))
         stage.send(.done(event, norm: 1, measured: nil))
-        #expect(stage.session == before && stage.step.isEmpty)
+        #expect(stage.session == before && stage.actions.isEmpty)
     }
 
     @Test func `an older generation, another round, a stranger are fenced off`() {
@@ -57,7 +57,7 @@ import Testing
                     HeartbeatEvent(
                         sessionId: "s", peerId: event.peerId, generation: event.generation, round: event.round, epoch: 1, loss: 1,
                         accuracy: nil, samplesPerSecond: nil, progress: nil)))
-            #expect(stage.session == before && stage.step.isEmpty)
+            #expect(stage.session == before && stage.actions.isEmpty)
         }
     }
 
@@ -67,7 +67,7 @@ import Testing
         let stored = stage.session
         stage.machine.stored(stored)
         stage.done("a")
-        let accepted = stage.step.records.answers
+        let accepted = stage.actions.records.answers
         #expect(accepted.map(\.peerId) == ["a"] && accepted.first?.generation == 1)
         #expect(!stage.machine.mustStore, "the answer is recorded without the document")
 
@@ -126,13 +126,13 @@ import Testing
         stage = stage.started()
         var attempts = [stage.place("a")?.attempt]
         for _ in 0..<2 {
-            stage.send(.refused(stage.doneEvent("a"), why: "NaN"))
+            stage.send(.refused(stage.doneEvent("a"), reason: "NaN"))
             #expect(stage.trained == ["a"] && stage.place("a")?.state == .training)
-            #expect(stage.step.commands.contains { if case .refused("a", 0, _, "NaN") = $0 { true } else { false } }, "it is told why")
+            #expect(stage.actions.commands.contains { if case .refused("a", 0, _, "NaN") = $0 { true } else { false } }, "it is told why")
             attempts.append(stage.place("a")?.attempt)
         }
         #expect(Set(attempts).count == 3, "three attempts: \(attempts)")
-        stage.send(.refused(stage.doneEvent("a"), why: "NaN"))
+        stage.send(.refused(stage.doneEvent("a"), reason: "NaN"))
         #expect(stage.place("a")?.state == .ready && stage.place("a")?.message == "NaN")
         stage.done("b")
         #expect(stage.aggregates)
@@ -171,7 +171,7 @@ import Testing
         stage = stage.started()
         stage.done("a")
         stage.aggregated()
-        stage.send(.peerLost(peerId: "a", why: "silent"))
+        stage.send(.peerLost(peerId: "a", reason: "silent"))
         #expect(stage.concludes?.0.key == "w0")
     }
 
@@ -205,13 +205,14 @@ import Testing
             .heartbeat(
                 HeartbeatEvent(
                     sessionId: "s", peerId: "a", generation: 1, round: 0, epoch: 1, loss: 1, accuracy: 1, samplesPerSecond: 1, progress: 1)),
-            .done(done, norm: 1, measured: nil), .refused(done, why: ""),
+            .done(done, norm: 1, measured: nil), .refused(done, reason: ""),
             .error(ErrorEvent(sessionId: "s", peerId: "a", generation: 1, round: 0, message: "", retryable: true)),
-            .aggregated(reference, measured: nil), .concluded(reference, Metrics(loss: 1, samples: 1), nil), .tick,
+            .aggregated(reference, measured: nil), .concluded(model: reference, metrics: Metrics(loss: 1, samples: 1), evaluation: nil),
+            .tick,
         ]
         if status.isFinal {
             events += [
-                .enabled(EnabledEvent(sessionId: "s", peerId: "a", generation: 1, capabilities: nil)), .peerLost(peerId: "a", why: ""),
+                .enabled(EnabledEvent(sessionId: "s", peerId: "a", generation: 1, capabilities: nil)), .peerLost(peerId: "a", reason: ""),
                 .peerRegistered(Stage.peer("a", registration: 9)), .joined(Stage.peer("z")), .cancelled, .failed("x"),
             ]
             if let dataset { events.append(.prepared(dataset, ModelSpec(inputs: 1, hidden: [], outputs: 2, task: .classification))) }

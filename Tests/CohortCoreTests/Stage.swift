@@ -8,7 +8,7 @@ struct Stage: CustomTestStringConvertible {
     var testDescription: String { "stage" }
     var machine: SessionMachine
     var now = 1_000.0
-    var step = Step()
+    var actions = SessionActions()
 
     static let schema = TableSchema(
         hasHeader: true, delimiter: ",", columns: [.init(name: "x", kind: .numeric, mean: 0, std: 1), .init(name: "y", kind: .target)],
@@ -42,9 +42,9 @@ struct Stage: CustomTestStringConvertible {
 
     var moment: Moment { Moment(date: Date(timeIntervalSince1970: 1_000_000 + now), seconds: now) }
 
-    @discardableResult mutating func send(_ event: SessionMachine.Event) -> Step {
-        step = machine.handle(event, now: moment)
-        return step
+    @discardableResult mutating func send(_ event: SessionMachine.Event) -> SessionActions {
+        actions = machine.handle(event, now: moment)
+        return actions
     }
 
     mutating func prepare() {
@@ -82,14 +82,14 @@ struct Stage: CustomTestStringConvertible {
 
     mutating func aggregated() { send(.aggregated(ObjectReference(key: "w\(session.round)", sha256: "", bytes: 1), measured: nil)) }
 
-    var trained: [String] { step.commands.compactMap { if case .train(let id) = $0 { id } else { nil } } }
-    var enabled: [String] { step.commands.compactMap { if case .enable(let id, _) = $0 { id } else { nil } } }
-    var stopped: [String] { step.commands.compactMap { if case .stop(let id, _) = $0 { id } else { nil } } }
-    var aggregates: Bool { step.objects.contains { if case .aggregate = $0 { true } else { false } } }
+    var trained: [String] { actions.commands.compactMap { if case .train(let id) = $0 { id } else { nil } } }
+    var enabled: [String] { actions.commands.compactMap { if case .enable(let id, _) = $0 { id } else { nil } } }
+    var stopped: [String] { actions.commands.compactMap { if case .stop(let id, _) = $0 { id } else { nil } } }
+    var aggregates: Bool { actions.objects.contains { if case .aggregate = $0 { true } else { false } } }
     var ends: Bool { session.status.isFinal && session.isEnding == true }
-    var claims: Int? { step.effects.lazy.compactMap { if case .claim(let count) = $0 { count } else { nil } }.first }
-    var words: String { step.notices.map(\.message).joined(separator: "\n") }
+    var claims: Int? { actions.effects.lazy.compactMap { if case .claim(let count) = $0 { count } else { nil } }.first }
+    var words: String { actions.notices.map(\.message).joined(separator: "\n") }
     var concludes: (ObjectReference, Metrics)? {
-        step.objects.lazy.compactMap { if case .conclude(let weights, let metrics) = $0 { (weights, metrics) } else { nil } }.first
+        actions.objects.lazy.compactMap { if case .conclude(let weights, let metrics) = $0 { (weights, metrics) } else { nil } }.first
     }
 }

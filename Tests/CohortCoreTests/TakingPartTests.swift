@@ -18,7 +18,7 @@ import Testing
         // Long after, a loss begins nothing twice.
         stage.now += 100
         stage.done("a")
-        stage.send(.peerLost(peerId: "b", why: "silent"))
+        stage.send(.peerLost(peerId: "b", reason: "silent"))
         stage.aggregated()
         #expect(stage.trained == ["a"])
     }
@@ -28,7 +28,7 @@ import Testing
         stage = stage.started()
         stage.done("a")
         stage.done("b")
-        stage.send(.peerLost(peerId: "c", why: "silent"))
+        stage.send(.peerLost(peerId: "c", reason: "silent"))
         #expect(stage.aggregates, "the round closes with those who answered")
         stage.aggregated()
         #expect(stage.trained == ["a", "b"])
@@ -40,22 +40,22 @@ import Testing
     @Test func `a goodbye is no loss, and a newcomer who is not needed is told of once`() {
         var stage = Stage()
         stage = stage.started()
-        stage.send(.passedOver(Stage.peer("d")))
+        stage.send(.notNeeded(Stage.peer("d")))
         #expect(
-            stage.step.notices.map(\.message).count == 1
+            stage.actions.notices.map(\.message).count == 1
                 && stage.words.contains("d has come, and is not used: the session has the 3 peers"), "\(stage.words)")
-        stage.send(.passedOver(Stage.peer("d")))
-        stage.send(.passedOver(Stage.peer("a")))
-        #expect(stage.step.notices.map(\.message).isEmpty)
+        stage.send(.notNeeded(Stage.peer("d")))
+        stage.send(.notNeeded(Stage.peer("a")))
+        #expect(stage.actions.notices.map(\.message).isEmpty)
         stage.send(.peerLeft(peerId: "c"))
-        #expect(stage.step.notices.map(\.message) == ["c has left; its 30 rows go to the others"])
+        #expect(stage.actions.notices.map(\.message) == ["c has left; its 30 rows go to the others"])
         #expect(stage.place("c")?.state == .lost)
     }
 
     @Test func `a newcomer is enabled at once and trains from the next round`() {
         var stage = Stage()
         stage = stage.started()
-        stage.send(.peerLost(peerId: "c", why: "silent"))
+        stage.send(.peerLost(peerId: "c", reason: "silent"))
         stage.send(.joined(Stage.peer("d")))
         stage.enable(["d"])
         #expect(stage.trained.isEmpty && stage.place("d")?.state == .ready)
@@ -77,7 +77,7 @@ import Testing
     @Test func `with too few peers it says what it waits for, takes others, and fails after a while`() {
         var stage = Stage(peers: ["a", "b"], change: { $0.minPeers = 2 })
         stage = stage.started()
-        stage.send(.peerLost(peerId: "a", why: "silent"))
+        stage.send(.peerLost(peerId: "a", reason: "silent"))
         stage.done("b")
         stage.aggregated()
         #expect(stage.session.waitingFor?.contains("1 more peer") == true && stage.claims == 1)
@@ -94,7 +94,7 @@ import Testing
         stage = stage.started()
         var early = stage.doneEvent("a")
         early.attempt = stage.place("a")?.attempt
-        stage.send(.peerLost(peerId: "a", why: "silent"))
+        stage.send(.peerLost(peerId: "a", reason: "silent"))
         stage.send(.joined(Stage.peer("a", registration: 2)))
         stage.enable(["a"])
         #expect(stage.trained == ["a"] && stage.session.round == 0 && stage.place("a")?.rows.first?.count == 90)
@@ -128,9 +128,9 @@ import Testing
     @Test func `a joiner that has to load the data set makes nobody wait, and is dealt rows once it is READY`() {
         var stage = Stage(rounds: 9)
         stage = stage.started()
-        stage.send(.peerLost(peerId: "c", why: "silent"))
+        stage.send(.peerLost(peerId: "c", reason: "silent"))
         stage.send(.joined(Stage.peer("d")))
-        #expect(stage.step.commands == [.enable(peerId: "d", prepares: true)], "it is told what to load")
+        #expect(stage.actions.commands == [.enable(peerId: "d", prepares: true)], "it is told what to load")
         stage.send(.enabled(EnabledEvent(sessionId: "s", peerId: "d", generation: 1, capabilities: nil, ready: false)))
         for _ in 0..<3 {
             stage.done("a")
@@ -151,22 +151,22 @@ import Testing
     @Test func `a loader whose links have expired is given new ones; at the third failure in a row it is given up`() {
         var stage = Stage(rounds: 9)
         stage = stage.started()
-        stage.send(.peerLost(peerId: "c", why: "silent"))
+        stage.send(.peerLost(peerId: "c", reason: "silent"))
         stage.send(.joined(Stage.peer("d")))
         stage.send(.enabled(EnabledEvent(sessionId: "s", peerId: "d", generation: 1, capabilities: nil, ready: false)))
         let failure = ErrorEvent(sessionId: "s", peerId: "d", generation: 1, round: 0, message: "the link has expired", retryable: true)
         for _ in 0..<2 {
             stage.send(.error(failure))
-            #expect(stage.step.commands == [.enable(peerId: "d", prepares: true)])
+            #expect(stage.actions.commands == [.enable(peerId: "d", prepares: true)])
         }
         stage.send(.ready(ReadyEvent(sessionId: "s", peerId: "d", generation: 1)))
         #expect(stage.place("d")?.state == .ready)
 
-        stage.send(.peerLost(peerId: "d", why: "silent"))
+        stage.send(.peerLost(peerId: "d", reason: "silent"))
         stage.send(.joined(Stage.peer("d")))
         stage.send(.enabled(EnabledEvent(sessionId: "s", peerId: "d", generation: 1, capabilities: nil, ready: false)))
         for _ in 0..<3 { stage.send(.error(failure)) }
-        #expect(stage.place("d")?.state == .failed && stage.step.commands == [.stop(peerId: "d", .failed)])
+        #expect(stage.place("d")?.state == .failed && stage.actions.commands == [.stop(peerId: "d", .failed)])
     }
 
     @Test func `a peer whose process ends three times in a row at the session's work gets no more of it`() {
@@ -181,7 +181,7 @@ import Testing
         stage.send(.peerRegistered(Stage.peer("b", registration: 4)))
         #expect(stage.place("b")?.state == .failed)
         #expect(stage.place("b")?.message == "its process ended 3 times while it worked on this session")
-        #expect(stage.step.effects.contains(.free(peerId: "b")))
+        #expect(stage.actions.effects.contains(.free(peerId: "b")))
     }
 
     @Test func `an answer in between, or a restart without work, is no reason`() {
@@ -203,7 +203,7 @@ import Testing
         var stage = Stage(peers: ["a", "b"], rounds: 3)
         stage = stage.started()
         for registration in 2...4 {
-            stage.send(.peerLost(peerId: "b", why: "silent too long"))
+            stage.send(.peerLost(peerId: "b", reason: "silent too long"))
             stage.send(.joined(Stage.peer("b", registration: registration)))
             stage.enable(["b"])
             if registration < 4 { #expect(stage.place("b")?.isAlive == true) }
@@ -233,7 +233,7 @@ import Testing
         let names = (1...1_000).map { "peer-\($0)" }
         var stage = Stage(peers: names) { $0.minPeers = 1 }
         stage = stage.started()
-        for name in names { stage.send(.peerLost(peerId: name, why: "silent too long")) }
+        for name in names { stage.send(.peerLost(peerId: name, reason: "silent too long")) }
         stage.now += 100
         stage.send(.tick)
         let error = stage.session.error ?? ""

@@ -24,11 +24,15 @@ import Testing
     }
 
     @Test func `rounds that close after some answers are more, for as many passes over the rows`() throws {
-        func rounds(_ peers: Int, _ answers: Int, _ rows: Int = 100_000) -> Int {
+        func rounds(peers: Int, answers: Int, rows: Int = 100_000) -> Int {
             WorkChoice(SessionSettings.unsaid(peers: peers, seed: 1), ofOwnModels: false, rows: rows, peers: peers, answers: answers).rounds
         }
-        #expect(rounds(8, 8) == 10 && rounds(8, 4) == 20 && rounds(8, 1) == 80 && rounds(3, 2) == 15)
-        #expect(rounds(8, 3) == 27 && rounds(8, 3, 120) == 267 && rounds(2, 9) == 10 && rounds(0, 0) == 10)
+        #expect(
+            rounds(peers: 8, answers: 8) == 10 && rounds(peers: 8, answers: 4) == 20 && rounds(peers: 8, answers: 1) == 80
+                && rounds(peers: 3, answers: 2) == 15)
+        #expect(
+            rounds(peers: 8, answers: 3) == 27 && rounds(peers: 8, answers: 3, rows: 120) == 267 && rounds(peers: 2, answers: 9) == 10
+                && rounds(peers: 0, answers: 0) == 10)
         var stage = Stage(peers: ["a", "b", "c", "d"], strategy: FedBuff()) { settings in
             settings = SessionSettings.unsaid(peers: 4, seed: 1)
             settings.strategy = "fedbuff"
@@ -61,7 +65,7 @@ import Testing
         stage.prepare()
         #expect(stage.words.contains("Chosen for 90 rows on 3 machines: rounds 100, epochs 1, batch_size 8"))
         #expect(stage.session.settings.rounds == 100 && stage.session.settings.batchSize == 8)
-        #expect(!stage.step.notices.isEmpty && stage.step.notices.allSatisfy { $0.rounds == 100 && $0.epochs == 1 })
+        #expect(!stage.actions.notices.isEmpty && stage.actions.notices.allSatisfy { $0.rounds == 100 && $0.epochs == 1 })
         #expect(stage.session.settings.automatic == WorkChoice.names)
 
         var told = Stage(peers: ["a"]) { settings in

@@ -13,7 +13,7 @@ struct ClientTests {
     @Test("throws what the server's problem document says")
     func problem() async throws {
         try await withServer { _ in
-            try .problem(.notFound, "not_found", "there is no session 'x'")
+            try .problem(.notFound, code: "not_found", detail: "there is no session 'x'")
         } _: { server, http in
             await #expect(throws: CohortError(.notFound, "there is no session 'x'")) {
                 try await CohortClient(server: server, http: http).session(id: "x")
@@ -72,7 +72,7 @@ struct ClientTests {
                 let bytes = try await request.bytes()
                 received.withLock { $0 = bytes }
                 contentType.withLock { $0 = request.headers[.contentType] ?? "" }
-                return try .problem(.badRequest, "invalid", "2 peers are ONLINE, 3 were asked for")
+                return try .problem(.badRequest, code: "invalid", detail: "2 peers are ONLINE, 3 were asked for")
             } _: { server, http in
                 var settings = SessionSettings(peers: 3, hidden: [], task: .regression, target: "y", earlyStopping: 4, maxNormRatio: 5)
                 settings.data = DataOptions(header: false, use: ["a b"], ignore: ["c", "d"], group: "g", scaling: .range)

@@ -172,24 +172,24 @@ struct FaultyEngineTests {
                     server: url, token: "join", name: "laptop", dataDirectory: "\(folder)/peer", threads: 1, version: "test")
                 let peer = try Peer(
                     configuration: configuration, http: http, transport: overHTTP, logger: silent, engine: { Engine(plan: plan) })
-                try await Self.spoilEveryCall(peer, scripted, plan, work)
+                try await Self.spoilEveryCall(of: peer, by: scripted, plan: plan, work: work)
             }
         }
     }
 
-    private static func spoilEveryCall(_ peer: any Service, _ scripted: ScriptedServer, _ plan: Plan, _ work: Work) async throws {
+    private static func spoilEveryCall(of peer: any Service, by scripted: ScriptedServer, plan: Plan, work: Work) async throws {
         let services = ServiceGroup(configuration: ServiceGroupConfiguration(services: [peer], logger: silent))
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await services.run() }
             let outcome: Result<Void, any Error>
-            do { outcome = .success(try await spoilEachCall(scripted, plan, work)) } catch { outcome = .failure(error) }
+            do { outcome = .success(try await spoilEachCall(scripted, plan: plan, work: work)) } catch { outcome = .failure(error) }
             await services.triggerGracefulShutdown()
             try await group.waitForAll()
             try outcome.get()
         }
     }
 
-    private static func spoilEachCall(_ scripted: ScriptedServer, _ plan: Plan, _ work: Work) async throws {
+    private static func spoilEachCall(_ scripted: ScriptedServer, plan: Plan, work: Work) async throws {
         try await eventually("it listens") { await !scripted.openings.isEmpty }
         plan.begin(at: nil, .givesNaN)
         try await scripted.send(work.command(0))

@@ -113,7 +113,7 @@ struct ObjectTransferTests {
         try await withFolder { folder in
             try await withServer { _ in
                 requests.withLock { $0 += 1 }
-                return try .problem(.forbidden, "forbidden", "the link has expired")
+                return try .problem(.forbidden, code: "forbidden", detail: "the link has expired")
             } _: { server, http in
                 await #expect(throws: CohortError(.forbidden, "the link has expired")) {
                     try await ObjectTransfer(http: http, server: server, logger: silent).download(
@@ -134,35 +134,57 @@ struct ObjectTransferTests {
                 $0.append(bytes)
                 return $0.count
             }
-            return count < 3 ? try .problem(.serviceUnavailable, "unavailable", "starting") : .bytes([], status: .created)
+            return count < 3 ? try .problem(.serviceUnavailable, code: "unavailable", detail: "starting") : .bytes([], status: .created)
         } _: { server, http in
             try await ObjectTransfer(http: http, server: server, logger: silent).upload([1, 2, 3], to: "/objects/u")
         }
         #expect(requests.withLock { $0 } == [[1, 2, 3], [1, 2, 3], [1, 2, 3]])
     }
 
+    /// Each pause between attempts counts as a minute; attempts take no time.
+    private final class MinutePauses: TimeSource {
+        private let seconds = Mutex(0.0)
+        var date: Date { Date(timeIntervalSince1970: monotonic) }
+        var monotonic: Double { seconds.withLock { $0 } }
+        func sleep(seconds: Double) async throws { self.seconds.withLock { $0 += 60 } }
+    }
+
     @Test("waits out a full disk of the server, however short its patience with an absent one")
     func serverFull() async throws {
-        // A try has this long on a slow machine; the disk is full for longer.
-        let patience = Duration.seconds(10)
         let tries = Mutex(0)
         let signs = Mutex(0)
-        let began = Mutex<ContinuousClock.Instant?>(nil)
+        let time = MinutePauses()
+        let patience = Duration.seconds(90)
         try await withServer { request in
             _ = try await request.bytes()
-            tries.withLock { $0 += 1 }
-            let isFull = began.withLock { began in
-                let first = began ?? ContinuousClock.now
-                began = first
-                return ContinuousClock.now - first < patience + .seconds(1)
+            let count = tries.withLock { tries in
+                tries += 1
+                return tries
             }
-            return isFull
-                ? try .problem(HTTPResponse.Status(code: 507), "storage_full", "the disk is full") : .bytes([], status: .created)
+            return count < 5
+                ? try .problem(HTTPResponse.Status(code: 507), code: "storage_full", detail: "the disk is full")
+                : .bytes([], status: .created)
         } _: { server, http in
-            try await ObjectTransfer(http: http, server: server, logger: silent, patience: patience)
+            try await ObjectTransfer(http: http, server: server, logger: silent, patience: patience, time: time)
                 .upload([1, 2, 3], to: "/objects/u") { _ in signs.withLock { $0 += 1 } }
         }
-        let count = tries.withLock { $0 }
-        #expect(count >= 3 && signs.withLock { $0 } >= count, "each try is a sign of work")
+        #expect(time.monotonic == 240)
+        #expect(tries.withLock { $0 } == 5 && signs.withLock { $0 } >= 5, "each try is a sign of work")
+    }
+
+    @Test("fails when the server is away for longer than its patience")
+    func serverAway() async throws {
+        let time = MinutePauses()
+        try await withServer { request in
+            _ = try await request.bytes()
+            return try .problem(.serviceUnavailable, code: "unavailable", detail: "starting")
+        } _: { server, http in
+            let error = await #expect(throws: CohortError.self) {
+                try await ObjectTransfer(http: http, server: server, logger: silent, patience: .seconds(90), time: time)
+                    .upload([1, 2, 3], to: "/objects/u")
+            }
+            #expect(error?.code == .unavailable)
+        }
+        #expect(time.monotonic == 120)
     }
 }

@@ -186,10 +186,9 @@ struct PeerTests {
                 try await server.send(.train(world.train(epochs: 10_000_000)))
                 try await eventually("it trains") { await !server.heartbeats.isEmpty }
                 try await server.send(.stop(StopCommand(sessionId: "s", reason: .cancelled)))
-                let start = ContinuousClock.now
                 try await server.send(.train(world.train(session: "next", epochs: 1)))
+                // Ten million epochs would take longer than this waits.
                 try await eventually("the next session's work is done") { await server.dones.first?.sessionId == "next" }
-                #expect(ContinuousClock.now - start < .seconds(5))
                 #expect(await server.dones.count == 1)
                 #expect(await server.errors.isEmpty)
             }

@@ -7,7 +7,7 @@ import Testing
 
 /// Who may make an account, and how many machines a token brings.
 @Suite struct ComingInTests {
-    private func signUp(_ world: ServerWorld, _ email: String, _ invitation: String? = nil) async throws -> ServerWorld.Answer {
+    private func signUp(_ world: ServerWorld, email: String, invitation: String? = nil) async throws -> ServerWorld.Answer {
         let code = invitation.map { #","invitation":"\#($0)""# } ?? ""
         return try await world.call("POST", "/auth/signup", #"{"email":"\#(email)","password":"correct horse"\#(code)}"#)
     }
@@ -16,12 +16,12 @@ import Testing
         let rule = try SignUpRule.invited(by: ["K7QM2-XW9PD", "other code 42"])
         try await withServer(change: { $0.signUp = rule }) { world in
             for wrong in [nil, "", "K7QM2-XW9PE", "K7QM2", "K7QM2XW9PDX", String(repeating: "A", count: 5_000)] {
-                let answer = try await signUp(world, "ada@example.org", wrong)
+                let answer = try await signUp(world, email: "ada@example.org", invitation: wrong)
                 #expect(answer.status == 403 && answer.body.contains(#""code":"invitation_required""#), "\(answer)")
             }
             #expect(try await world.documents.user(email: "ada@example.org") == nil)
-            #expect(try await signUp(world, "ada@example.org", "k7qm2 xw9pd").status == 201)
-            #expect(try await signUp(world, "bob@example.org", "OTHERCODE42").status == 201)
+            #expect(try await signUp(world, email: "ada@example.org", invitation: "k7qm2 xw9pd").status == 201)
+            #expect(try await signUp(world, email: "bob@example.org", invitation: "OTHERCODE42").status == 201)
             #expect(try await world.call("GET", "/app/signin").body.contains(#"name="invitation""#))
         }
         #expect(throws: CohortError.self) { _ = try SignUpRule.invited(by: ["short"]) }
@@ -32,7 +32,7 @@ import Testing
 
     @Test func `a closed server makes no accounts, and those there are sign in`() async throws {
         try await withServer(change: { $0.signUp = .closed }) { world in
-            let answer = try await signUp(world, "ada@example.org", "anything")
+            let answer = try await signUp(world, email: "ada@example.org", invitation: "anything")
             #expect(answer.status == 403 && answer.detail == "this server takes no new accounts: ask whoever runs it")
             let page = try await world.call("GET", "/app/signin").body
             #expect(!page.contains("/app/signup") && page.contains("takes no new accounts"))

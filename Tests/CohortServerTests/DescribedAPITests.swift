@@ -19,12 +19,12 @@ enum DescribedAPI {
                 operation.problems.contains(answer.status) || [400, 401, 403, 408, 429, 500, 503].contains(answer.status)
                 || operation.body != nil && answer.status == 413
             guard isKnown, type == "application/problem+json" else { return ["no such answer is described"] }
-            return check(try CohortJSON.decode(JSONValue.self, from: answer.body.utf8), .named("Problem"), "")
+            return check(try CohortJSON.decode(JSONValue.self, from: answer.body.utf8), against: .named("Problem"), at: "")
         }
         guard !described.content.isEmpty else { return answer.body.isEmpty ? [] : ["there is a body"] }
         guard let content = described.content.first(where: { $0.type == type }) else { return ["its type is \(type)"] }
         guard type == "application/json", let schema = content.schema, method != "HEAD" else { return [] }
-        return check(try CohortJSON.decode(JSONValue.self, from: answer.body.utf8), schema, "")
+        return check(try CohortJSON.decode(JSONValue.self, from: answer.body.utf8), against: schema, at: "")
     }
 
     private static func operation(_ method: String, _ path: String) -> Operation? {
@@ -42,18 +42,20 @@ enum DescribedAPI {
     }
 
     /// What of JSON Schema the description uses; records are closed: a field that is not described is a fault.
-    static func check(_ value: JSONValue, _ schema: Schema, _ place: String) -> [String] { check(value, schema.json, place) }
+    static func check(_ value: JSONValue, against schema: Schema, at place: String) -> [String] {
+        check(value, against: schema.json, at: place)
+    }
 
-    private static func check(_ value: JSONValue, _ schema: [String: JSONValue], _ place: String) -> [String] {
+    private static func check(_ value: JSONValue, against schema: [String: JSONValue], at place: String) -> [String] {
         if case .text(let reference) = schema["$ref"] {
             guard let named = Schema.all[String(reference.dropFirst("#/components/schemas/".count))] else {
                 return ["\(place): there is no schema \(reference)"]
             }
-            return check(value, named.json, place)
+            return check(value, against: named.json, at: place)
         }
         if case .list(let choices) = schema["anyOf"] {
             let fits = choices.contains { choice in
-                if case .object(let choice) = choice { check(value, choice, place).isEmpty } else { false }
+                if case .object(let choice) = choice { check(value, against: choice, at: place).isEmpty } else { false }
             }
             return fits ? [] : ["\(place) fits none of the choices"]
         }
@@ -65,7 +67,7 @@ enum DescribedAPI {
         switch value {
         case .list(let items):
             guard case .object(let schema) = schema["items"] else { return [] }
-            return items.enumerated().flatMap { check($1, schema, "\(place)[\($0)]") }
+            return items.enumerated().flatMap { check($1, against: schema, at: "\(place)[\($0)]") }
         case .object(let fields):
             var faults: [String] = []
             if case .list(let required) = schema["required"] {
@@ -77,9 +79,9 @@ enum DescribedAPI {
                         faults.append("\(place).\(name) is not described")
                         continue
                     }
-                    faults += check(field, described, "\(place).\(name)")
+                    faults += check(field, against: described, at: "\(place).\(name)")
                 } else if case .object(let described) = schema["additionalProperties"] {
-                    faults += check(field, described, "\(place).\(name)")
+                    faults += check(field, against: described, at: "\(place).\(name)")
                 }
             }
             return faults
@@ -157,14 +159,14 @@ enum DescribedAPI {
     }
 
     @Test func `an answer that is not as described is found`() throws {
-        func faults(_ method: String, _ path: String, _ status: Int, _ body: String) throws -> [String] {
+        func faults(_ method: String, _ path: String, status: Int, body: String) throws -> [String] {
             try DescribedAPI.faults(method, path, .init(status: status, headers: ["content-type": "application/json"], body: body))
         }
-        #expect(try faults("GET", "/health/live", 200, #"{"status":"live"}"#) == [])
-        #expect(try faults("GET", "/health/live", 200, #"{"status":"dead"}"#) != [])
-        #expect(try faults("GET", "/health/live", 200, #"{"status":"live","x":1}"#) == [".x is not described"])
-        #expect(try faults("GET", "/health/live", 200, "{}") == [".status is missing"])
-        #expect(try faults("GET", "/health/live", 201, #"{"status":"live"}"#) != [])
-        #expect(try faults("GET", "/sessions", 200, #"[{"id":1}]"#).contains("[0].id is whole(1), no text(\"string\")"))
+        #expect(try faults("GET", "/health/live", status: 200, body: #"{"status":"live"}"#) == [])
+        #expect(try faults("GET", "/health/live", status: 200, body: #"{"status":"dead"}"#) != [])
+        #expect(try faults("GET", "/health/live", status: 200, body: #"{"status":"live","x":1}"#) == [".x is not described"])
+        #expect(try faults("GET", "/health/live", status: 200, body: "{}") == [".status is missing"])
+        #expect(try faults("GET", "/health/live", status: 201, body: #"{"status":"live"}"#) != [])
+        #expect(try faults("GET", "/sessions", status: 200, body: #"[{"id":1}]"#).contains("[0].id is whole(1), no text(\"string\")"))
     }
 }

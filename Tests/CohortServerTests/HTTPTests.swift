@@ -238,7 +238,7 @@ import Testing
             let http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
             var request = HTTPClientRequest(url: world.url + "/openapi.json")
             request.headers.add(name: "Accept-Encoding", value: "gzip")
-            let response = try await http.execute(request, timeout: .seconds(20))
+            let response = try await http.execute(request, timeout: .seconds(120))
             let text = String(buffer: try await response.body.collect(upTo: 10 << 20))
             try await http.shutdown()
             #expect(response.headers.first(name: "Content-Encoding") == "gzip")

@@ -17,7 +17,7 @@ import Testing
     }
 
     /// As if it had trained on its file, or could not.
-    private func end(_ world: ServerWorld, _ session: Session, _ status: SessionStatus) async throws {
+    private func end(_ world: ServerWorld, of session: Session, as status: SessionStatus) async throws {
         var session = try #require(try await world.documents.session(id: session.id))
         session.status = status
         if status == .completed {
@@ -41,13 +41,13 @@ import Testing
             let ada = try await world.signup()
             _ = try await world.register("one", try await world.joinToken(ada))
             let first = try await session(world, try await world.start([("peers", "1")], file: Self.csv, token: ada))
-            try await end(world, first, .completed)
+            try await end(world, of: first, as: .completed)
             let upload = try #require(first.upload)
             let second = try await session(
                 world, try await world.start([("peers", "1"), ("sha256", upload.sha256)], file: nil, token: ada))
-            try await end(world, second, .completed)
+            try await end(world, of: second, as: .completed)
             let third = try await session(world, try await world.start([("peers", "1")], file: Self.csv, token: ada))
-            try await end(world, third, .failed)
+            try await end(world, of: third, as: .failed)
             #expect([second.upload, third.upload] == [upload, upload])
             #expect(try await uploads(world) == [upload.key])
             // Nobody else's.
@@ -73,7 +73,7 @@ import Testing
             let ada = try await world.signup()
             _ = try await world.register("one", try await world.joinToken(ada))
             let first = try await session(world, try await world.start([("peers", "1")], file: Self.csv, token: ada))
-            try await end(world, first, .completed)
+            try await end(world, of: first, as: .completed)
             let upload = try #require(first.upload)
             for fields in [
                 [("peers", "2")], [("peers", "1"), ("lr", "x")], [("peers", "1"), ("module", String(repeating: "0", count: 64))],

@@ -35,7 +35,7 @@ import Testing
                 request.headers.add(name: "Content-Type", value: type)
                 request.body = .bytes(ByteBuffer(string: body))
             }
-            let response = try await world.http.execute(request, timeout: .seconds(20))
+            let response = try await world.http.execute(request, timeout: .seconds(120))
             for cookie in response.headers["Set-Cookie"] {
                 set.append(cookie)
                 let pair = cookie.prefix { $0 != ";" }.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(

@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    private func agree(_ found: [Double], _ expected: [Double], _ tolerance: Double = 1e-6) -> Bool {
+    private func agree(_ found: [Double], _ expected: [Double], tolerance: Double = 1e-6) -> Bool {
         found.count == expected.count && zip(found, expected).allSatisfy { abs($0 - $1) <= tolerance * max(1, abs($1)) }
     }
 

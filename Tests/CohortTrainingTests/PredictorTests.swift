@@ -43,7 +43,7 @@ import Testing
         return (rows, columns, notes)
     }
 
-    private func refusal(_ predictor: Predictor, _ text: String, _ options: Predictor.Options = .init()) -> String {
+    private func refusal(_ predictor: Predictor, of text: String, options: Predictor.Options = .init()) -> String {
         let error = #expect(throws: CohortError.self) { try predict(predictor, text, options) }
         return error?.message ?? ""
     }
@@ -64,20 +64,20 @@ import Testing
     @Test func `columns that are missing are an error unless allowed; more than enough are passed over`() throws {
         let predictor = try model(of: table(row))
         let fewer = table(header: "size") { "\($0 % 13).5" }
-        #expect(refusal(predictor, fewer).contains("missing that the model predicts from: width (--allow-missing"))
+        #expect(refusal(predictor, of: fewer).contains("missing that the model predicts from: width (--allow-missing"))
         let allowed = try predict(predictor, fewer, .init(allowMissing: true))
         #expect(allowed.rows.count == 400 && allowed.notes.contains { $0.contains("count as missing: width") })
-        #expect(refusal(predictor, "kind\na\n", .init(allowMissing: true)).contains("no column that the model predicts from"))
-        #expect(refusal(predictor, "Size,width\n1,2\n").contains("it knows no 'Size'"))
+        #expect(refusal(predictor, of: "kind\na\n", options: .init(allowMissing: true)).contains("no column that the model predicts from"))
+        #expect(refusal(predictor, of: "Size,width\n1,2\n").contains("it knows no 'Size'"))
         let more = table(header: "size,note,width") { "\($0 % 13).5,x,\($0 % 7)" }
         #expect(try predict(predictor, more).notes.contains { $0.contains("passed over: note") })
-        #expect(refusal(predictor, "size,size,width\n1,2,3\n").contains("both named 'size'"))
+        #expect(refusal(predictor, of: "size,size,width\n1,2,3\n").contains("both named 'size'"))
     }
 
     @Test func `a bad cell is named by its line, and nothing is told before the first rows are good`() throws {
         let predictor = try model(of: table(row))
         let bad = table { $0 == 299 ? "1,oops,2,a" : row($0) }
-        #expect(refusal(predictor, bad).contains("line 301: 'oops' in 'size' is not a number"))
+        #expect(refusal(predictor, of: bad).contains("line 301: 'oops' in 'size' is not a number"))
         var begun = false
         #expect(throws: CohortError.self) {
             try withFile(table { $0 == 3 ? "1,oops,2,a" : row($0) }) { path in
@@ -85,7 +85,7 @@ import Testing
             }
         }
         #expect(!begun)
-        #expect(refusal(predictor, "size,width\n1,2\n1,2,3\n").contains("line 3: 3 fields where the header has 2"))
+        #expect(refusal(predictor, of: "size,width\n1,2\n1,2,3\n").contains("line 3: 3 fields where the header has 2"))
     }
 
     @Test func `a file without a header may lack the target`() throws {
@@ -95,7 +95,7 @@ import Testing
         let all = try predict(predictor, text).rows.map(\.0)
         let without = try predict(predictor, (0..<300).map { "\($0 % 13).5,\($0 * $0 % 17)" }.joined(separator: "\n"))
         #expect(without.rows.map(\.0) == all && without.rows.allSatisfy { $0.1.target == nil })
-        #expect(refusal(predictor, "1.5\n2.5\n").contains("line 1: 1 fields"))
+        #expect(refusal(predictor, of: "1.5\n2.5\n").contains("line 1: 1 fields"))
     }
 
     @Test func `a file with the target is measured, row by row as it is predicted`() throws {

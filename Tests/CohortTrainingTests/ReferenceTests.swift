@@ -83,7 +83,7 @@ struct ReferenceCase: Decodable, Sendable, CustomTestStringConvertible {
 }
 
 @Suite struct ReferenceTests {
-    private func check(_ vector: [Double], _ sketch: ReferenceCase.Sketch, within tolerance: Double, _ what: Comment) {
+    private func check(_ vector: [Double], _ sketch: ReferenceCase.Sketch, within tolerance: Double, comment what: Comment) {
         let norm = vector.reduce(0) { $0 + $1 * $1 }.squareRoot()
         #expect(abs(norm - sketch.norm) <= tolerance * sketch.norm, what)
         for (index, product) in sketch.products.enumerated() {
@@ -106,7 +106,7 @@ struct ReferenceCase: Decodable, Sendable, CustomTestStringConvertible {
             shouldContinue: { true })
         #expect(abs(try #require(counts.loss) - reference.loss) <= 1e-5 * max(1, reference.loss))
         let gradient = zip(start, try plain.parameters()).map { Double($0) - Double($1) }
-        check(gradient, reference.gradient, within: 1e-4, "the gradient")
+        check(gradient, reference.gradient, within: 1e-4, comment: "the gradient")
 
         let about = reference.optimizer
         let model = try engine.makeModel(reference.spec)
@@ -118,6 +118,8 @@ struct ReferenceCase: Decodable, Sendable, CustomTestStringConvertible {
         for _ in 0..<reference.steps {
             _ = try model.train(on: table, rows: table.trainingRows, options: options, shouldContinue: { true })
         }
-        check(try model.parameters().map(Double.init), reference.parameters, within: 1e-4, "the parameters after \(reference.steps) steps")
+        check(
+            try model.parameters().map(Double.init), reference.parameters, within: 1e-4,
+            comment: "the parameters after \(reference.steps) steps")
     }
 }

@@ -34,7 +34,7 @@ import Testing
         let (layout, start, values) = (Self.layout, Self.start, Self.values(1))
         let count = layout.model.parameterCount
         var rest: [Float] = []
-        let bytes = try UpdateFile.encode(layout, values, start: start, compression, rest: &rest)
+        let bytes = try UpdateFile.encode(layout, values: values, start: start, compression: compression, rest: &rest)
         let found = try UpdateFile.decode(bytes, layout, start: start)
         #expect(found.count == layout.count)
         let share: Float = compression == .fp16 ? 0x1p-11 : 0x1p-8
@@ -66,7 +66,7 @@ import Testing
         UpdateFile.add(start, to: &pieces, at: 0, upTo: count)
         #expect(pieces == found)
         var again: [Float] = []
-        #expect(try UpdateFile.encode(layout, values, start: start, compression, rest: &again) == bytes)
+        #expect(try UpdateFile.encode(layout, values: values, start: start, compression: compression, rest: &again) == bytes)
     }
 
     @Test func `int8 takes a quarter of the bytes, halves one half`() throws {
@@ -77,7 +77,7 @@ import Testing
             let plain = Double(try Weights.encode(layout, values).count)
             for (compression, most) in [(UpdateCompression.int8, 0.26), (.fp16, 0.505), (.bf16, 0.505)] {
                 var rest: [Float] = []
-                let bytes = try UpdateFile.encode(layout, values, start: values, compression, rest: &rest)
+                let bytes = try UpdateFile.encode(layout, values: values, start: values, compression: compression, rest: &rest)
                 #expect(Double(bytes.count) / plain < most)
             }
         }
@@ -86,7 +86,7 @@ import Testing
     @Test func `a change as it is leaves nothing`() throws {
         let (layout, start, values) = (Self.layout, Self.start, Self.values(1))
         var rest: [Float] = []
-        let bytes = try UpdateFile.encode(layout, values, start: start, .fp32, rest: &rest)
+        let bytes = try UpdateFile.encode(layout, values: values, start: start, compression: .fp32, rest: &rest)
         #expect(rest.isEmpty)
         let found = try UpdateFile.decode(bytes, layout, start: start)
         #expect(zip(found, values).allSatisfy { abs($0 - $1) <= 1e-6 * max(1, abs($1)) })
@@ -105,7 +105,7 @@ import Testing
         for round in 0..<20 as Range<UInt64> {
             // A large number in each block, beside which the others are rounded away.
             let change = Self.values(round).prefix(layout.count).enumerated().map { $0 % 1_024 == 0 ? 30 : abs($1) * 0.04 }
-            let bytes = try UpdateFile.encode(layout, change, start: start, compression, rest: &rest)
+            let bytes = try UpdateFile.encode(layout, values: change, start: start, compression: compression, rest: &rest)
             let found = try UpdateFile.decode(bytes, layout, start: start)
             for index in change.indices {
                 sent[index] += Double(found[index])
@@ -126,7 +126,7 @@ import Testing
                 var values = start
                 values[5] = value
                 var rest: [Float] = []
-                let bytes = try UpdateFile.encode(layout, values, start: start, compression, rest: &rest)
+                let bytes = try UpdateFile.encode(layout, values: values, start: start, compression: compression, rest: &rest)
                 let found = try UpdateFile.decode(bytes, layout, start: start)
                 #expect(found.allSatisfy { $0.isFinite } && rest.allSatisfy { $0.isFinite }, "\(compression) of \(value)")
                 #expect(found.enumerated().allSatisfy { $0 == 5 || $1 == 0 })
@@ -158,7 +158,7 @@ import Testing
     @Test func `a compressed file that is cut, too long, of another model or another kind is refused`() throws {
         let (layout, start) = (Self.layout, Self.start)
         var rest: [Float] = []
-        let good = try UpdateFile.encode(layout, Self.values(2), start: start, .int8, rest: &rest)
+        let good = try UpdateFile.encode(layout, values: Self.values(2), start: start, compression: .int8, rest: &rest)
         func refusal(_ bytes: [UInt8], _ layout: WeightsLayout = layout) -> String {
             do {
                 _ = try UpdateFile.decode(bytes, layout, start: start)

@@ -16,7 +16,7 @@ extension SystemSuite.OverRabbitMQ {
             "COHORT_SUSPECT_AFTER": "30", "COHORT_DEAD_AFTER": "60",
         ]
 
-        private static func peer(_ world: World, _ server: World.Server, _ person: CohortClient) async throws -> TestProcess {
+        private static func peer(_ world: World, of server: World.Server, for person: CohortClient) async throws -> TestProcess {
             let token = try #require(try await person.createToken(API.NewToken(name: "python")).token)
             let before = try await person.peers().count { $0.status == .online }
             let peer = world.start(
@@ -42,7 +42,7 @@ extension SystemSuite.OverRabbitMQ {
                 let server = try await world.server(environment: Self.server)
                 let person = try await world.person(server)
                 _ = try await world.peers(2, of: server, for: person)
-                let python = try await Self.peer(world, server, person)
+                let python = try await Self.peer(world, of: server, for: person)
                 var settings = Self.settings
                 settings.strategy = strategy
                 settings.updateCompression = compression
@@ -85,7 +85,7 @@ extension SystemSuite.OverRabbitMQ {
                 let server = try await world.server(environment: Self.server)
                 let person = try await world.person(server)
                 _ = try await world.peers(1, of: server, for: person)
-                let python = try await Self.peer(world, server, person)
+                let python = try await Self.peer(world, of: server, for: person)
                 var settings = Self.settings
                 (settings.peers, settings.rounds, settings.epochs, settings.localSteps) = (2, 8, 1, 20)
                 (settings.optimizerState, settings.keepUpdates) = (.keep, true)
@@ -129,11 +129,11 @@ extension SystemSuite.OverRabbitMQ {
                     name: try #require(OptimizerName(rawValue: optimizer)), momentum: optimizer == "sgd" ? 0.9 : 0)
                 settings.activation = .tanh
                 let ours = try await world.peers(1, of: server, for: person)
-                let a = try await model(world, person, settings, "ours")
+                let a = try await model(in: world, of: person, settings: settings, named: "ours")
                 try await ours[0].send(SIGTERM)
                 _ = try await ours[0].end()
-                _ = try await Self.peer(world, server, person)
-                let b = try await model(world, person, settings, "python")
+                _ = try await Self.peer(world, of: server, for: person)
+                let b = try await model(in: world, of: person, settings: settings, named: "python")
                 #expect(a.schema == b.schema && a.spec == b.spec)
                 let farthest = zip(a.parameters, b.parameters).map { abs($0 - $1) }.max() ?? .infinity
                 // 12 steps: the same rows, features, first weights and rule; sums in another order.
@@ -151,7 +151,9 @@ extension SystemSuite.OverRabbitMQ {
             }
         }
 
-        private func model(_ world: World, _ person: CohortClient, _ settings: SessionSettings, _ name: String) async throws -> ModelFile {
+        private func model(in world: World, of person: CohortClient, settings: SessionSettings, named name: String) async throws
+            -> ModelFile
+        {
             let started = try await person.startSession(settings, file: PythonPeer.file("Examples/penguins.csv"))
             let status = try await person.final(started.sessionId)
             #expect(status.status == .completed, "\(status.error ?? "")")

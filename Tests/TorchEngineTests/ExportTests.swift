@@ -45,7 +45,7 @@ private let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(sepa
             spec: spec, schema: schema, metrics: nil, sessionId: nil, parameters: initialParameters(spec, seed: 6).map { $0 * 3 })
     }
 
-    private func run(_ script: String, _ model: String, _ csv: String) async throws -> [Row] {
+    private func run(_ script: String, model: String, csv: String) async throws -> [Row] {
         let result = try await Subprocess.run(
             .path(FilePath(try #require(torchPython))), arguments: ["\(root)/Examples/python/\(script)", model, csv],
             output: .string(limit: 16 << 20), error: .string(limit: 1 << 20))
@@ -73,7 +73,7 @@ private let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(sepa
         }
         let target = try #require(file.schema.columns.first { $0.kind == .target })
         for (script, model) in [("load_in_pytorch.py", "model.safetensors"), ("predict_onnx.py", "model.onnx")] {
-            let rows = try await run(script, path(model), path("data.csv"))
+            let rows = try await run(script, model: path(model), csv: path("data.csv"))
             #expect(rows.count == 2_000 && expected.count == 2_000)
             for (index, (row, own)) in zip(rows, expected).enumerated() {
                 switch task {
@@ -146,7 +146,7 @@ private let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(sepa
         let values = parts.map { "\(known.part($0.part))" }.joined(separator: ",")
         try Data("\(header)\n\(values)\n\(String(repeating: ",", count: parts.count - 1))\n".utf8).write(
             to: URL(filePath: path("parts.csv")))
-        let rows = try await run("predict_onnx.py", path("model.onnx"), path("parts.csv"))
+        let rows = try await run("predict_onnx.py", model: path("model.onnx"), csv: path("parts.csv"))
         let expected = try Predictor(file).predict([["day": "2015-11-20"], ["day": nil]])
         #expect(rows.count == (parts.count > 1 ? 2 : 1))
         for (row, own) in zip(rows, expected) {

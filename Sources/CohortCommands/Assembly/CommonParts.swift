@@ -30,7 +30,7 @@ struct CommonParts {
             enableWait: try settings.deadAfter, peerWait: try settings.seconds("peer_wait", in: 0...604_800, default: 60),
             roundGrace: try settings.seconds("round_grace", in: 0.1...86_400, default: 5),
             progressWait: try settings.seconds("progress_wait", in: 1...604_800, default: 60),
-            longestRun: try settings.seconds("longest_run", in: 60...31_536_000, default: 86_400))
+            maxRunTime: try settings.seconds("longest_run", in: 60...31_536_000, default: 86_400))
         let lease = try settings.seconds("lease_seconds", in: 1...3_600, default: 15)
         let documentsChoice = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: path)
         let isQuorum = try settings.yesOrNo("broker_quorum", default: false)

@@ -28,7 +28,7 @@ enum DocumentsChoice: Equatable {
         } else if let path = url.pathOf(scheme: "sqlite") {
             self = .sqlite(path: path)
         } else {
-            throw unsupported("COHORT_DATABASE_URL", url, "sqlite:PATH, mongodb://… and mongodb+srv://…")
+            throw unsupported("COHORT_DATABASE_URL", value: url, expected: "sqlite:PATH, mongodb://… and mongodb+srv://…")
         }
     }
 
@@ -65,7 +65,7 @@ enum BrokerChoice: Equatable {
                 try peerURL.map { try RabbitMQAddress($0, setting: "COHORT_BROKER_PEER_URL") } ?? (adminURL == nil ? nil : address)
             self = .rabbitMQ(address, forPeers: forPeers, admin: adminURL)
         } else {
-            throw unsupported("COHORT_BROKER_URL", url, "embedded:, amqp://… and amqps://…")
+            throw unsupported("COHORT_BROKER_URL", value: url, expected: "embedded:, amqp://… and amqps://…")
         }
     }
 
@@ -88,7 +88,7 @@ struct PeerTransportChoice: Sendable {
     /// Of the authorities that signed a RabbitMQ's certificate; nil: the system's.
     var caFile: String?
 
-    @Sendable func make(_ client: CohortClient, _ registered: API.Registered, _ logger: Logger) throws -> any PeerTransport {
+    @Sendable func make(_ client: CohortClient, registered: API.Registered, logger: Logger) throws -> any PeerTransport {
         switch registered.broker.kind {
         case "http": return HTTPPeerTransport(client: client, registered: registered, logger: logger)
         case "amqp":
@@ -122,7 +122,7 @@ enum ObjectsChoice: Equatable {
         } else if let path = url.pathOf(scheme: "file") {
             self = .directory(path: path)
         } else {
-            throw unsupported("COHORT_OBJECTS_URL", url, "file:PATH and s3://BUCKET")
+            throw unsupported("COHORT_OBJECTS_URL", value: url, expected: "file:PATH and s3://BUCKET")
         }
     }
 
@@ -135,7 +135,7 @@ enum ObjectsChoice: Equatable {
     }
 }
 
-private func unsupported(_ setting: String, _ url: String, _ right: String) -> CohortError {
+private func unsupported(_ setting: String, value url: String, expected right: String) -> CohortError {
     // A URL may hold a password: only its scheme is shown.
     let scheme = url.split(separator: ":", maxSplits: 1).first.map { "\($0):" } ?? url
     return CohortError(.invalid, "\(setting) begins with '\(scheme)'; this version of Cohort understands \(right)")

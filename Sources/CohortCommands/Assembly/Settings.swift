@@ -138,25 +138,29 @@ struct Settings {
         if let flag {
             value = flag
         } else if let text = text(name) {
-            guard let parsed = Int(text) else { throw wrong(name, text, "a whole number from \(range.lowerBound) to \(range.upperBound)") }
+            guard let parsed = Int(text) else {
+                throw wrong(name, value: text, expected: "a whole number from \(range.lowerBound) to \(range.upperBound)")
+            }
             value = parsed
         } else {
             return standard
         }
-        guard range.contains(value) else { throw wrong(name, "\(value)", "a whole number from \(range.lowerBound) to \(range.upperBound)") }
+        guard range.contains(value) else {
+            throw wrong(name, value: "\(value)", expected: "a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
         return value
     }
 
     func yesOrNo(_ name: String, default standard: Bool) throws -> Bool {
         guard let text = text(name) else { return standard }
-        guard ["yes", "no"].contains(text) else { throw wrong(name, String(text.prefix(40)), "yes or no") }
+        guard ["yes", "no"].contains(text) else { throw wrong(name, value: String(text.prefix(40)), expected: "yes or no") }
         return text == "yes"
     }
 
     func seconds(_ name: String, in range: ClosedRange<Double>, default standard: Double) throws -> Double {
         guard let text = text(name) else { return standard }
         guard let value = Double(text), range.contains(value) else {
-            throw wrong(name, text, "seconds from \(range.lowerBound) to \(range.upperBound)")
+            throw wrong(name, value: text, expected: "seconds from \(range.lowerBound) to \(range.upperBound)")
         }
         return value
     }
@@ -168,19 +172,19 @@ struct Settings {
         let unit = text.last.flatMap { units[Character($0.uppercased())] }
         let digits = unit == nil ? text[...] : text.dropLast()
         guard let count = Int(digits), count > 0, case let (value, overflow) = count.multipliedReportingOverflow(by: unit ?? 1), !overflow
-        else { throw wrong(name, text, "bytes such as 1048576, 512M or 10G") }
+        else { throw wrong(name, value: text, expected: "bytes such as 1048576, 512M or 10G") }
         return value
     }
 
     func logLevel(flag: String?, standard: Logger.Level = .info) throws -> Logger.Level {
         let name = text("log_level", flag: flag, default: standard.rawValue)
         guard let level = Logger.Level(rawValue: name.lowercased()) else {
-            throw wrong("log_level", name, "one of \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
+            throw wrong("log_level", value: name, expected: "one of \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
         }
         return level
     }
 
-    private func wrong(_ name: String, _ value: String, _ right: String) -> CohortError {
+    private func wrong(_ name: String, value: String, expected right: String) -> CohortError {
         CohortError(.invalid, "COHORT_\(name.uppercased()) is '\(value)'; it must be \(right)")
     }
 }

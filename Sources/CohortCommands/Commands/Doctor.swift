@@ -40,8 +40,8 @@ struct Doctor: AsyncParsableCommand {
     func run() async throws {
         let settings = try await Settings(file: nil)
         var findings = [
-            machine, blas, library("RabbitMQ", "librabbitmq.so.4", "librabbitmq4"),
-            library("MongoDB", "libmongoc-1.0.so.0", "libmongoc-1.0-0"),
+            machine, blas, library("RabbitMQ", named: "librabbitmq.so.4", package: "librabbitmq4"),
+            library("MongoDB", named: "libmongoc-1.0.so.0", package: "libmongoc-1.0-0"),
         ]
         findings += [descriptors, try folder("configuration", StandardFolder.configuration(), least: 1 << 20)]
         findings.append(try folder("data", settings.text("data_dir", default: StandardFolder.data()), least: 1 << 30))
@@ -92,7 +92,7 @@ struct Doctor: AsyncParsableCommand {
             fix: "apt-get install libopenblas0")
     }
 
-    private func library(_ what: String, _ name: String, _ package: String) -> Finding {
+    private func library(_ what: String, named name: String, package: String) -> Finding {
         if let library = dlopen(name, RTLD_NOW | RTLD_LOCAL) {
             dlclose(library)
             return Finding(about: what, state: .fine, message: "\(name) is here")

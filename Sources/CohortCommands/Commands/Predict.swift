@@ -37,7 +37,7 @@ struct Predict: AsyncParsableCommand {
                 },
                 { prediction, row in
                     number += 1
-                    try writer.line(json ? Self.object(prediction, number, classes) : lines.line(prediction, row))
+                    try writer.line(json ? Self.object(prediction, number: number, classes: classes) : lines.line(prediction, row))
                     return true
                 })
             try writer.finish()
@@ -55,7 +55,7 @@ struct Predict: AsyncParsableCommand {
         var probabilities: [String: Double]?
     }
 
-    private static func object(_ prediction: Predictor.Prediction, _ number: Int, _ classes: [String]) throws -> String {
+    private static func object(_ prediction: Predictor.Prediction, number: Int, classes: [String]) throws -> String {
         let row = Row(
             row: number, prediction: prediction.label.map { .text($0) } ?? .number(prediction.value ?? 0),
             probabilities: classes.isEmpty ? nil : prediction.probabilities)

@@ -113,7 +113,7 @@ struct TrainingRun {
     func run(
         file: String, sha256: String, settings: SessionSettings, output: String? = nil, detach: Bool = false
     ) async throws -> API.SessionStarted {
-        let started = try await start(file, sha256, settings)
+        let started = try await start(file, sha256: sha256, settings: settings)
         if json {
             try Terminal.say(line: "started", started)
         } else {
@@ -124,7 +124,7 @@ struct TrainingRun {
     }
 
     /// Asks before it sends: a busy pool is no reason to send a long file.
-    private func start(_ file: String, _ sha256: String, _ settings: SessionSettings) async throws -> API.SessionStarted {
+    private func start(_ file: String, sha256: String, settings: SessionSettings) async throws -> API.SessionStarted {
         var backoff = Backoff(first: 0.5, longest: 4)
         var said: String?
         while true {

@@ -49,129 +49,133 @@ extension SessionSetting {
         }
     }
 
-    private static func problem(_ name: String, _ value: Any, _ right: String) -> CohortError {
+    private static func problem(_ name: String, value: Any, expected right: String) -> CohortError {
         CohortError(.invalid, "\(name) is \(value); it must be \(right)")
     }
 
-    private static func misread(_ name: String, _ text: String, _ right: String) -> CohortError {
-        problem(name, "'\(text.printable(max: 60))'", right)
+    private static func misread(_ name: String, text: String, expected right: String) -> CohortError {
+        problem(name, value: "'\(text.printable(max: 60))'", expected: right)
     }
 
     private static func flag(_ name: String, _ text: String) throws -> Bool {
         // Python writes True and False.
-        guard let value = Bool(text.lowercased()) else { throw misread(name, text, "true or false") }
+        guard let value = Bool(text.lowercased()) else { throw misread(name, text: text, expected: "true or false") }
         return value
     }
 
-    private static func whole(_ name: String, _ path: Path<Int>, in range: ClosedRange<Int>, _ help: String) -> SessionSetting {
+    private static func whole(_ name: String, _ path: Path<Int>, in range: ClosedRange<Int>, help: String) -> SessionSetting {
         let right = "a whole number from \(range.lowerBound) to \(range.upperBound)"
         return SessionSetting(
             name: name, kind: .whole(range), help: help, standard: "\(SessionSettings()[keyPath: path])", isOfModel: false,
             read: { "\($0[keyPath: path])" },
             write: { settings, text in
-                guard let value = Int(text) else { throw misread(name, text, "a whole number") }
+                guard let value = Int(text) else { throw misread(name, text: text, expected: "a whole number") }
                 settings[keyPath: path] = value
             },
-            check: { if !range.contains($0[keyPath: path]) { throw problem(name, $0[keyPath: path], right) } })
+            check: { if !range.contains($0[keyPath: path]) { throw problem(name, value: $0[keyPath: path], expected: right) } })
     }
 
     /// - Parameter range: a peer of one batch has as many epochs as steps, and they have the same limits.
-    private static func whole(_ name: String, _ path: Path<Int?>, in range: ClosedRange<Int>, _ help: String) -> SessionSetting {
-        var setting = whole(name, path, from: range.lowerBound, help)
+    private static func whole(_ name: String, _ path: Path<Int?>, in range: ClosedRange<Int>, help: String) -> SessionSetting {
+        var setting = whole(name, path, from: range.lowerBound, help: help)
         setting.kind = .whole(range)
         setting.check = { settings in
             guard let value = settings[keyPath: path], !range.contains(value) else { return }
-            throw problem(name, value, "a whole number from \(range.lowerBound) to \(range.upperBound), or absent")
+            throw problem(name, value: value, expected: "a whole number from \(range.lowerBound) to \(range.upperBound), or absent")
         }
         return setting
     }
 
     /// One that is chosen when training starts, unless it is said.
-    private static func chosen(_ name: String, _ path: Path<Int>, in range: ClosedRange<Int>, _ help: String) -> SessionSetting {
+    private static func chosen(_ name: String, _ path: Path<Int>, in range: ClosedRange<Int>, help: String) -> SessionSetting {
         let right = "a whole number from \(range.lowerBound) to \(range.upperBound)"
         return SessionSetting(
             name: name, kind: .whole(range), help: help, standard: nil, isOfModel: false,
             read: { $0.automatic?.contains(name) == true ? nil : "\($0[keyPath: path])" },
             write: { settings, text in
-                guard let value = Int(text) else { throw misread(name, text, "a whole number") }
+                guard let value = Int(text) else { throw misread(name, text: text, expected: "a whole number") }
                 settings[keyPath: path] = value
                 settings.automatic?.removeAll { $0 == name }
             },
-            check: { if !range.contains($0[keyPath: path]) { throw problem(name, $0[keyPath: path], right) } })
+            check: { if !range.contains($0[keyPath: path]) { throw problem(name, value: $0[keyPath: path], expected: right) } })
     }
 
     /// One that may be absent.
-    private static func whole(_ name: String, _ path: Path<Int?>, from least: Int, _ help: String) -> SessionSetting {
+    private static func whole(_ name: String, _ path: Path<Int?>, from least: Int, help: String) -> SessionSetting {
         SessionSetting(
             name: name, kind: .whole(least...Int(Int32.max)), help: help, standard: nil, isOfModel: false,
             read: { $0[keyPath: path].map { "\($0)" } },
             write: { settings, text in
-                guard let value = Int(text) else { throw misread(name, text, "a whole number") }
+                guard let value = Int(text) else { throw misread(name, text: text, expected: "a whole number") }
                 settings[keyPath: path] = value
             },
             check: { settings in
-                if let value = settings[keyPath: path], value < least { throw problem(name, value, "at least \(least), or absent") }
+                if let value = settings[keyPath: path], value < least {
+                    throw problem(name, value: value, expected: "at least \(least), or absent")
+                }
             })
     }
 
     /// - Parameter depends: what holds unless it is said follows from another setting.
     private static func number(
-        _ name: String, _ path: Path<Double>, _ range: Range, isOfModel: Bool = false, depends: Bool = false, _ help: String
+        _ name: String, _ path: Path<Double>, in range: Range, isOfModel: Bool = false, depends: Bool = false, help: String
     ) -> SessionSetting {
         SessionSetting(
             name: name, kind: .number, help: help, standard: depends ? nil : "\(SessionSettings()[keyPath: path])", isOfModel: isOfModel,
             read: { "\($0[keyPath: path])" },
             write: { settings, text in
-                guard let value = Double(text) else { throw misread(name, text, "a number") }
+                guard let value = Double(text) else { throw misread(name, text: text, expected: "a number") }
                 settings[keyPath: path] = value
             },
             check: { settings in
                 let value = settings[keyPath: path]
-                guard value.isFinite, range.holds(value) else { throw problem(name, value, range.right) }
+                guard value.isFinite, range.holds(value) else { throw problem(name, value: value, expected: range.right) }
             })
     }
 
-    private static func number(_ name: String, _ path: Path<Double?>, _ range: Range, _ help: String) -> SessionSetting {
+    private static func number(_ name: String, _ path: Path<Double?>, in range: Range, help: String) -> SessionSetting {
         SessionSetting(
             name: name, kind: .number, help: help, standard: nil, isOfModel: false,
             read: { $0[keyPath: path].map { "\($0)" } },
             write: { settings, text in
-                guard let value = Double(text) else { throw misread(name, text, "a number") }
+                guard let value = Double(text) else { throw misread(name, text: text, expected: "a number") }
                 settings[keyPath: path] = value
             },
             check: { settings in
                 guard let value = settings[keyPath: path] else { return }
-                guard value.isFinite, range.holds(value) else { throw problem(name, value, "\(range.right), or absent") }
+                guard value.isFinite, range.holds(value) else { throw problem(name, value: value, expected: "\(range.right), or absent") }
             })
     }
 
     private static func choice<Value: RawRepresentable<String> & CaseIterable & Sendable>(
-        _ name: String, standard: Value?, isOfModel: Bool = false, _ help: String, read: @escaping @Sendable (SessionSettings) -> Value?,
+        _ name: String, standard: Value?, isOfModel: Bool = false, help: String, read: @escaping @Sendable (SessionSettings) -> Value?,
         write: @escaping @Sendable (inout SessionSettings, Value) -> Void
     ) -> SessionSetting {
         let known = Value.allCases.map(\.rawValue)
         return SessionSetting(
             name: name, kind: .choice(known), help: help, standard: standard?.rawValue, isOfModel: isOfModel, read: { read($0)?.rawValue },
             write: { settings, text in
-                guard let value = Value(rawValue: text) else { throw misread(name, text, "one of \(known.joined(separator: ", "))") }
+                guard let value = Value(rawValue: text) else {
+                    throw misread(name, text: text, expected: "one of \(known.joined(separator: ", "))")
+                }
                 write(&settings, value)
             }, check: { _ in })
     }
 
-    private static func text(_ name: String, _ path: Path<String?>, most: Int? = nil, _ help: String) -> SessionSetting {
+    private static func text(_ name: String, _ path: Path<String?>, most: Int? = nil, help: String) -> SessionSetting {
         SessionSetting(
             name: name, kind: .text(most: most), help: help, standard: nil, isOfModel: false, read: { $0[keyPath: path] },
             write: { settings, text in settings[keyPath: path] = text },
             check: { settings in
                 guard let most, let text = settings[keyPath: path] else { return }
                 guard text.count <= most, !text.unicodeScalars.contains(where: { $0.value < 32 && $0 != "\n" }) else {
-                    throw misread(name, text, "text of at most \(most) characters")
+                    throw misread(name, text: text, expected: "text of at most \(most) characters")
                 }
             })
     }
 
     /// Names of columns: one, or JSON of several.
-    private static func columns(_ name: String, _ path: any WritableKeyPath<DataOptions, [String]> & Sendable, _ help: String)
+    private static func columns(_ name: String, _ path: any WritableKeyPath<DataOptions, [String]> & Sendable, help: String)
         -> SessionSetting
     {
         SessionSetting(
@@ -211,65 +215,74 @@ extension SessionSetting {
     public static func named(_ name: String) -> SessionSetting? { all.first { $0.name == name } }
 
     private static let training: [SessionSetting] = [
-        whole("peers", \.peers, in: 1...10_000, "How many peers."),
+        whole("peers", \.peers, in: 1...10_000, help: "How many peers."),
         SessionSetting(
             name: "strategy", kind: .text(most: nil),
             help: "How peers' work becomes one model.",
             standard: SessionSettings().strategy, isOfModel: false, read: { $0.strategy }, write: { $0.strategy = $1 }, check: { _ in }),
         chosen(
-            "rounds", \.rounds, in: 1...100_000, "Rounds; unless said, 10 to 100: the more, the fewer steps each has. independent has one."),
-        chosen("epochs", \.epochs, in: 1...100_000, "Local epochs a round; unless said 1, and with independent 10 to 100."),
+            "rounds", \.rounds, in: 1...100_000,
+            help: "Rounds; unless said, 10 to 100: the more, the fewer steps each has. independent has one."),
+        chosen("epochs", \.epochs, in: 1...100_000, help: "Local epochs a round; unless said 1, and with independent 10 to 100."),
         whole(
-            "local_steps", \.localSteps, in: 1...100_000, "Optimizer steps a round on each peer, in place of epochs; absent: epochs."),
-        chosen("batch_size", \.batchSize, in: 1...1_000_000, "Rows a step; unless said 32, and 8 or 16 where a peer has few rows."),
-        number("lr", \.lr, .above(0, atMost: 100, right: "a number above 0, at most 100"), "Learning rate."),
+            "local_steps", \.localSteps, in: 1...100_000, help: "Optimizer steps a round on each peer, in place of epochs; absent: epochs."),
+        chosen("batch_size", \.batchSize, in: 1...1_000_000, help: "Rows a step; unless said 32, and 8 or 16 where a peer has few rows."),
+        number("lr", \.lr, in: .above(0, atMost: 100, right: "a number above 0, at most 100"), help: "Learning rate."),
         choice(
             "lr_schedule", standard: LearningRateSchedule.decay,
-            "How the learning rate changes over the epochs: decay (over the last third), constant, linear or cosine.",
+            help: "How the learning rate changes over the epochs: decay (over the last third), constant, linear or cosine.",
             read: { $0.lrSchedule }, write: { $0.lrSchedule = $1 }),
         choice(
-            "optimizer", standard: OptimizerName.adam, "sgd, adam or adamw.", read: { $0.optimizer.name },
+            "optimizer", standard: OptimizerName.adam, help: "sgd, adam or adamw.", read: { $0.optimizer.name },
             // Its own weight decay, unless that is said as well.
             write: { $0.optimizer = OptimizerSpec(name: $1) }),
-        number("momentum", \.optimizer.momentum, .share, "SGD: momentum."),
+        number("momentum", \.optimizer.momentum, in: .share, help: "SGD: momentum."),
         SessionSetting(
             name: "nesterov", kind: .flag, help: "SGD: Nesterov's momentum.", standard: "false", isOfModel: false,
             read: { "\($0.optimizer.nesterov)" },
             write: { settings, text in settings.optimizer.nesterov = try flag("nesterov", text) },
-            check: { if $0.optimizer.nesterov, $0.optimizer.momentum == 0 { throw problem("nesterov", true, "false without momentum") } }),
+            check: {
+                if $0.optimizer.nesterov, $0.optimizer.momentum == 0 {
+                    throw problem("nesterov", value: true, expected: "false without momentum")
+                }
+            }),
         number(
-            "weight_decay", \.optimizer.weightDecay, Range(right: "0 or more") { $0 >= 0 }, depends: true,
-            "Weight decay; adamw: 0.01 unless said."),
-        number("beta1", \.optimizer.beta1, .share, "Adam: how slowly the mean of gradients changes."),
-        number("beta2", \.optimizer.beta2, .share, "Adam: how slowly the mean of their squares changes."),
-        number("epsilon", \.optimizer.epsilon, .above(0, right: "above 0"), "Adam: added to the root of the mean of squares."),
+            "weight_decay", \.optimizer.weightDecay, in: Range(right: "0 or more") { $0 >= 0 }, depends: true,
+            help: "Weight decay; adamw: 0.01 unless said."),
+        number("beta1", \.optimizer.beta1, in: .share, help: "Adam: how slowly the mean of gradients changes."),
+        number("beta2", \.optimizer.beta2, in: .share, help: "Adam: how slowly the mean of their squares changes."),
+        number("epsilon", \.optimizer.epsilon, in: .above(0, right: "above 0"), help: "Adam: added to the root of the mean of squares."),
         number(
-            "gradient_clip", \.optimizer.gradientClip, .above(0, right: "above 0"),
-            "Scale a step's gradient down to this norm (clip_grad_norm_); absent: never."),
+            "gradient_clip", \.optimizer.gradientClip, in: .above(0, right: "above 0"),
+            help: "Scale a step's gradient down to this norm (clip_grad_norm_); absent: never."),
         choice(
             "optimizer_state", standard: OptimizerMemory?.none,
-            "What becomes of the optimizer's moments when a round begins: average (as the weights are; unless said, up to 2 million parameters), keep (each peer goes on with its own; the first are averaged every third round, the second every sixth; unless said, above) or reset.",
+            help:
+                "What becomes of the optimizer's moments when a round begins: average (as the weights are; unless said, up to 2 million parameters), keep (each peer goes on with its own; the first are averaged every third round, the second every sixth; unless said, above) or reset.",
             read: { $0.optimizerState }, write: { $0.optimizerState = $1 }),
         number(
-            "proximal_mu", \.proximalMu, Range(right: "0 or more") { $0 >= 0 },
-            "How strongly each step is pulled toward the round's weights (FedProx); absent: 0.01 with fedprox, else not."),
+            "proximal_mu", \.proximalMu, in: Range(right: "0 or more") { $0 >= 0 },
+            help: "How strongly each step is pulled toward the round's weights (FedProx); absent: 0.01 with fedprox, else not."),
         number(
-            "server_lr", \.serverLr, .above(0, atMost: 100, right: "above 0, at most 100"),
-            "The server's own step: fedavgm 1 - server_momentum, diloco 0.7, fedadam, fedyogi and fedadagrad by the first round's change unless said."
+            "server_lr", \.serverLr, in: .above(0, atMost: 100, right: "above 0, at most 100"),
+            help:
+                "The server's own step: fedavgm 1 - server_momentum, diloco 0.7, fedadam, fedyogi and fedadagrad by the first round's change unless said."
         ),
         number(
-            "server_momentum", \.serverMomentum, .share,
-            "The server's own momentum: fedavgm, diloco, fedadam and fedyogi 0.9, fedadagrad 0 unless said."),
+            "server_momentum", \.serverMomentum, in: .share,
+            help: "The server's own momentum: fedavgm, diloco, fedadam and fedyogi 0.9, fedadagrad 0 unless said."),
         number(
-            "server_tau", \.serverTau, .above(0, right: "above 0"),
-            "What fedadam, fedyogi and fedadagrad add to the root they divide by; a tenth of the first round's change unless said."),
+            "server_tau", \.serverTau, in: .above(0, right: "above 0"),
+            help: "What fedadam, fedyogi and fedadagrad add to the root they divide by; a tenth of the first round's change unless said."),
         choice(
             "weighting", standard: Weighting?.none,
-            "By what a peer's answer counts in the mean: samples (rows trained on; unless said), uniform (all alike) or steps (of the optimizer).",
+            help:
+                "By what a peer's answer counts in the mean: samples (rows trained on; unless said), uniform (all alike) or steps (of the optimizer).",
             read: { $0.weighting }, write: { $0.weighting = $1 }),
         choice(
             "update_compression", standard: UpdateCompression?.none,
-            "How peers send what they learned: none (unless said), fp32 (as a change), fp16, bf16 (half the bytes) or int8 (a quarter); what rounding leaves goes with the next round.",
+            help:
+                "How peers send what they learned: none (unless said), fp32 (as a change), fp16, bf16 (half the bytes) or int8 (a quarter); what rounding leaves goes with the next round.",
             read: { $0.updateCompression }, write: { $0.updateCompression = $1 }),
         SessionSetting(
             name: "keep_updates", kind: .flag,
@@ -278,7 +291,7 @@ extension SessionSetting {
             write: { settings, text in settings.keepUpdates = try flag("keep_updates", text) }, check: { _ in }),
         whole(
             "malicious_peers", \.maliciousPeers, from: 0,
-            "How many peers a robust strategy stands that send nonsense or lies; unless said, as many as it can: (peers - 3) / 2."),
+            help: "How many peers a robust strategy stands that send nonsense or lies; unless said, as many as it can: (peers - 3) / 2."),
         SessionSetting(
             name: "nearest_neighbor_mixing", kind: .flag,
             help: "Robust strategies: replace each update by the mean of its nearest ones first, for peers whose rows differ.",
@@ -287,15 +300,17 @@ extension SessionSetting {
             check: { _ in }),
         whole(
             "buffer_size", \.bufferSize, from: 1,
-            "Answers that close a round with fedbuff: the others go on, and count in the round in which they come; half of the peers unless said."
+            help:
+                "Answers that close a round with fedbuff: the others go on, and count in the round in which they come; half of the peers unless said."
         ),
         choice(
             "loss", standard: LossName?.none,
-            "What is minimized: cross_entropy, of classes; of a number mse unless said, l1 or huber, by which far values count less. What is reported stays.",
+            help:
+                "What is minimized: cross_entropy, of classes; of a number mse unless said, l1 or huber, by which far values count less. What is reported stays.",
             read: { $0.loss }, write: { $0.loss = $1 }),
         number(
-            "label_smoothing", \.labelSmoothing, .share,
-            "Classification: share of each target that is spread over all classes (CrossEntropyLoss); absent: none."),
+            "label_smoothing", \.labelSmoothing, in: .share,
+            help: "Classification: share of each target that is spread over all classes (CrossEntropyLoss); absent: none."),
         SessionSetting(
             name: "class_weight", kind: .text(most: nil),
             help: "Let rare classes count more: balanced, or JSON such as {\"yes\": 5, \"no\": 1}; else all rows count alike.",
@@ -311,12 +326,12 @@ extension SessionSetting {
             check: { settings in
                 guard case .byLabel(let weights) = settings.classWeight else { return }
                 for (label, weight) in weights where !(weight > 0 && weight <= 1e6) {
-                    throw problem("class_weight.\(label.prefix(60))", weight, "a number above 0, at most 1000000")
+                    throw problem("class_weight.\(label.prefix(60))", value: weight, expected: "a number above 0, at most 1000000")
                 }
             }),
         whole(
             "early_stopping", \.earlyStopping, from: 1,
-            "Stop after so many rounds (independent: epochs) without a better validation loss; absent: never."),
+            help: "Stop after so many rounds (independent: epochs) without a better validation loss; absent: never."),
     ]
 
     private static let model: [SessionSetting] = [
@@ -330,51 +345,55 @@ extension SessionSetting {
                     ? []
                     : text.split(separator: ",", omittingEmptySubsequences: false).map { part in
                         guard let width = Int(part.filter { $0 != " " }) else {
-                            throw misread("hidden", text, "layer widths such as 128,64, or none")
+                            throw misread("hidden", text: text, expected: "layer widths such as 128,64, or none")
                         }
                         return width
                     }
             },
             check: { settings in
-                guard settings.hidden.count <= 32 else { throw problem("hidden", "\(settings.hidden.count) layers", "at most 32 layers") }
+                guard settings.hidden.count <= 32 else {
+                    throw problem("hidden", value: "\(settings.hidden.count) layers", expected: "at most 32 layers")
+                }
                 for width in settings.hidden where !(1...65_536).contains(width) {
-                    throw problem("hidden", width, "layer widths from 1 to 65536, such as 128,64")
+                    throw problem("hidden", value: width, expected: "layer widths from 1 to 65536, such as 128,64")
                 }
                 let weights = zip(settings.hidden, settings.hidden.dropFirst()).reduce(0) { $0 + $1.0 * $1.1 }
                 guard weights <= ModelSpec.maxParameters else {
-                    throw problem("hidden", "a net of more than \(weights) parameters", "at most \(ModelSpec.maxParameters) parameters")
+                    throw problem(
+                        "hidden", value: "a net of more than \(weights) parameters",
+                        expected: "at most \(ModelSpec.maxParameters) parameters")
                 }
             }),
         choice(
-            "activation", standard: Activation.relu, isOfModel: true, "relu, tanh or sigmoid.", read: { $0.activation },
+            "activation", standard: Activation.relu, isOfModel: true, help: "relu, tanh or sigmoid.", read: { $0.activation },
             write: { $0.activation = $1 }),
-        number("dropout", \.dropout, .share, isOfModel: true, "Probability that a hidden unit is dropped while training."),
+        number("dropout", \.dropout, in: .share, isOfModel: true, help: "Probability that a hidden unit is dropped while training."),
         choice(
-            "task", standard: LearningTask?.none, isOfModel: true, "classification or regression; else told from the target column.",
+            "task", standard: LearningTask?.none, isOfModel: true, help: "classification or regression; else told from the target column.",
             read: { $0.task }, write: { $0.task = $1 }),
     ]
 
     private static let columns: [SessionSetting] = [
-        text("target", \.target, "The column to predict; else the last."),
+        text("target", \.target, help: "The column to predict; else the last."),
         SessionSetting(
             name: "header", kind: .choice(["yes", "no", "auto"]),
             help: "Whether the first line names the columns: yes or no; else told by looking.", standard: "auto", isOfModel: false,
             read: { $0.data?.header.map { $0 ? "yes" : "no" } },
             write: { settings, text in
-                guard ["yes", "no", "auto"].contains(text) else { throw misread("header", text, "yes, no or auto") }
+                guard ["yes", "no", "auto"].contains(text) else { throw misread("header", text: text, expected: "yes, no or auto") }
                 if text != "auto" { settings.changeData { $0.header = text == "yes" } }
             }, check: { _ in }),
-        columns("use", \.use, "Take this column as a feature although it looks like an id."),
-        columns("ignore", \.ignore, "Leave this column out."),
-        columns("category", \.category, "Take this column's numbers as codes: each value is a category."),
-        columns("number", \.number, "Take this column as a quantity although its values are written as codes (007)."),
+        columns("use", \.use, help: "Take this column as a feature although it looks like an id."),
+        columns("ignore", \.ignore, help: "Leave this column out."),
+        columns("category", \.category, help: "Take this column's numbers as codes: each value is a category."),
+        columns("number", \.number, help: "Take this column as a quantity although its values are written as codes (007)."),
         SessionSetting(
             name: "group", kind: .text(most: nil),
             help: "Keep rows with one value of this column (a patient, a household) on one side of the split.", standard: nil,
             isOfModel: false, read: { $0.data?.group }, write: { settings, text in settings.changeData { $0.group = text } },
             check: { _ in }),
         choice(
-            "scaling", standard: Scaling.auto, isOfModel: true, "How numbers are scaled: auto, standard, range, robust or none.",
+            "scaling", standard: Scaling.auto, isOfModel: true, help: "How numbers are scaled: auto, standard, range, robust or none.",
             read: { $0.data?.scaling }, write: { settings, scaling in settings.changeData { $0.scaling = scaling } }),
     ]
 
@@ -384,23 +403,24 @@ extension SessionSetting {
             standard: nil, isOfModel: false, read: { "\($0.seed)" },
             write: { settings, text in
                 guard let value = UInt64(text), value < 1 << 53 else {
-                    throw misread("seed", text, "a whole number from 0 to 9007199254740991")
+                    throw misread("seed", text: text, expected: "a whole number from 0 to 9007199254740991")
                 }
                 settings.seed = value
             }, check: { _ in }),
         number(
-            "validation", \.validation, Range(right: "a share from 0 to 0.9") { $0 >= 0 && $0 <= 0.9 },
-            "Share of rows held out for validation."),
+            "validation", \.validation, in: Range(right: "a share from 0 to 0.9") { $0 >= 0 && $0 <= 0.9 },
+            help: "Share of rows held out for validation."),
         SessionSetting(
             name: "min_peers", kind: .whole(1...10_000), help: "Fewer living peers than this end the session.", standard: "1",
             isOfModel: false, read: { "\($0.minPeers)" },
             write: { settings, text in
-                guard let value = Int(text) else { throw misread("min_peers", text, "a whole number") }
+                guard let value = Int(text) else { throw misread("min_peers", text: text, expected: "a whole number") }
                 settings.minPeers = value
             },
             check: { settings in
                 guard settings.minPeers >= 1, settings.minPeers <= settings.peers else {
-                    throw problem("min_peers", settings.minPeers, "from 1 to the number of peers asked for (\(settings.peers))")
+                    throw problem(
+                        "min_peers", value: settings.minPeers, expected: "from 1 to the number of peers asked for (\(settings.peers))")
                 }
             }),
         SessionSetting(
@@ -422,11 +442,11 @@ extension SessionSetting {
                 }
             }),
         number(
-            "max_norm_ratio", \.maxNormRatio, .above(1, right: "above 1"),
-            "Refuse updates whose norm is so many times the running median; absent: only warn, past three times."),
+            "max_norm_ratio", \.maxNormRatio, in: .above(1, right: "above 1"),
+            help: "Refuse updates whose norm is so many times the running median; absent: only warn, past three times."),
         choice(
             "pool", standard: Pool.mine,
-            "Whose peers may take part, and so see the data: mine, or everyone (those started with --serve everyone).",
+            help: "Whose peers may take part, and so see the data: mine, or everyone (those started with --serve everyone).",
             read: { $0.pool }, write: { $0.pool = $1 }),
         SessionSetting(
             name: "module", kind: .text(most: 64),
@@ -435,12 +455,12 @@ extension SessionSetting {
             check: { settings in
                 guard let module = settings.module else { return }
                 guard ModuleSpec.isHash(module) else {
-                    throw problem("module", "'\(module.printable(max: 70))'", "a SHA-256: 64 hexadecimal digits")
+                    throw problem("module", value: "'\(module.printable(max: 70))'", expected: "a SHA-256: 64 hexadecimal digits")
                 }
             }),
-        text("from", \.from, "A session of yours, by its id: training goes on from its model."),
-        text("name", \.name, most: 80, "What to call the session."),
-        text("note", \.note, most: 2_000, "What to remember of it."),
+        text("from", \.from, help: "A session of yours, by its id: training goes on from its model."),
+        text("name", \.name, most: 80, help: "What to call the session."),
+        text("note", \.note, most: 2_000, help: "What to remember of it."),
     ]
 }
 

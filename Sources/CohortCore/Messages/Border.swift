@@ -17,13 +17,13 @@ enum Border {
 }
 
 extension KeyedDecodingContainer {
-    private func outOfRange(_ key: Key, _ value: some Any, _ range: String) -> DecodingError {
+    private func outOfRange(_ key: Key, value: some Any, range: String) -> DecodingError {
         DecodingError.dataCorruptedError(forKey: key, in: self, debugDescription: "\(value) is out of range; it must be from \(range)")
     }
 
     func whole(_ key: Key, in range: ClosedRange<Int>) throws -> Int {
         let value = try decode(Int.self, forKey: key)
-        guard range.contains(value) else { throw outOfRange(key, value, "\(range.lowerBound) to \(range.upperBound)") }
+        guard range.contains(value) else { throw outOfRange(key, value: value, range: "\(range.lowerBound) to \(range.upperBound)") }
         return value
     }
 
@@ -33,7 +33,7 @@ extension KeyedDecodingContainer {
 
     func number(_ key: Key, in range: ClosedRange<Double>) throws -> Double {
         let value = try decode(Double.self, forKey: key)
-        guard range.contains(value) else { throw outOfRange(key, value, "\(range.lowerBound) to \(range.upperBound)") }
+        guard range.contains(value) else { throw outOfRange(key, value: value, range: "\(range.lowerBound) to \(range.upperBound)") }
         return value
     }
 

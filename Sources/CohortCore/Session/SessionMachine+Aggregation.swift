@@ -7,7 +7,7 @@ extension SessionMachine {
 
     /// Holds the answers' norms against the median: of the round when three or more answered, else of those before.
     /// - Returns: how far each update that is too long is shortened, by peer.
-    mutating func judgeNorms(_ now: Moment, _ step: inout Step) -> [String: Double] {
+    mutating func judgeNorms(in turn: inout Turn) -> [String: Double] {
         guard strategy.comparesNorms else { return [:] }
         let norms = answered.compactMap(\.answer?.norm)
         let known = norms.count >= 3 ? norms : session.updateNorms.count >= 5 ? session.updateNorms : []
@@ -24,14 +24,14 @@ extension SessionMachine {
                 if let limit = session.settings.maxNormRatio, ratio > limit {
                     session.peers[index].answer = nil
                     session.peers[index].trainedSamples = max(0, peer.trainedSamples - max(0, answer.results.samples))
-                    let why = "\(words); max_norm_ratio is \(limit)"
-                    step.commands.append(.refused(peerId: peer.id, round: session.round, attempt: peer.attempt ?? 0, why: why))
-                    if peer.isAlive { leaveOut(index, why, now, &step) }
+                    let reason = "\(words); max_norm_ratio is \(limit)"
+                    turn.send(.refused(peerId: peer.id, round: session.round, attempt: peer.attempt ?? 0, reason: reason))
+                    if peer.isAlive { skipRound(index, reason: reason, in: &turn) }
                 } else if ratio > Self.clipRatio {
                     scales[peer.id] = Self.clipRatio / ratio
-                    notify(.note, "\(words): it is shortened to \(Int(Self.clipRatio)) times", now, &step, peer: peer)
+                    notify(.note, "\(words): it is shortened to \(Int(Self.clipRatio)) times", in: &turn, peer: peer)
                 } else if ratio > 3 {
-                    notify(.note, words, now, &step, peer: peer)
+                    notify(.note, words, in: &turn, peer: peer)
                 }
             }
         }
@@ -41,16 +41,15 @@ extension SessionMachine {
     }
 
     mutating func aggregated(
-        _ weights: ObjectReference, _ measured: Counts?, _ outer: OuterState?, _ contributions: [Contribution],
-        _ outcome: RoundOutcome?, _ now: Moment,
-        _ step: inout Step
+        weights: ObjectReference, measured: Counts?, outer: OuterState?, contributions: [Contribution], outcome: RoundOutcome?,
+        in turn: inout Turn
     ) {
-        guard isBusy, session.status == .running, let began = roundBegan, let task = session.model?.task else { return }
+        guard isBusy, session.status == .running, let began = roundBeganAt, let task = session.model?.task else { return }
         isBusy = false
         let answers = answered
         // A late one measured older weights.
         let evaluations = answers.compactMap { $0.answer?.workRound == nil ? $0.answer?.results.evaluation : nil }
-        note(evaluation: evaluations.reduce(Counts(), +), now, &step)
+        note(evaluation: evaluations.reduce(Counts(), +), in: &turn)
         for index in session.peers.indices where session.peers[index].answer?.round == session.round {
             session.peers[index].countedRound = session.peers[index].answer?.workRound ?? session.round
             session.peers[index].strikes = nil
@@ -64,27 +63,27 @@ extension SessionMachine {
         session.checkpoints.append(checkpoint)
         if !strategy.trainsOwnModels, let measured {
             if let loss = measured.loss, loss < session.best?.validation?.loss ?? .infinity { session.best = checkpoint }
-            step.records.points.append(
+            turn.record(
                 MetricPoint(
                     sessionId: session.id, peerId: nil, peerName: nil, round: session.round, epoch: 0, loss: checkpoint.validation?.loss,
-                    accuracy: checkpoint.validation?.accuracy, r2: checkpoint.validation?.r2, samplesPerSecond: nil, time: now.date))
+                    accuracy: checkpoint.validation?.accuracy, r2: checkpoint.validation?.r2, samplesPerSecond: nil, time: turn.now.date))
         }
         session.weights = weights
         if let rate = outer?.learningRate, session.outer == nil, session.settings.serverLr == nil, outer?.tau != nil {
             notify(
                 .note,
                 "The server's steps follow the first round's change: server_lr is \(Float(rate)), server_tau \(Float(outer?.tau ?? 0))",
-                now, &step)
+                in: &turn)
         }
         session.outer = outer
         session.optimizerSteps = session.updateLayout?.streams.isEmpty ?? true ? nil : optimizerSteps(of: answers)
         if strategy.dealsBySpeed { correctSpeeds(answers) }
-        discardOld(&step)
+        discardOld(in: &turn)
         let dropped = session.peers.filter {
             !$0.rows.isEmpty && $0.answer?.round != session.round && !(isBuffered && $0.state == .training)
         }
         var summary = RoundSummary(
-            round: session.round, seconds: now.seconds - began, training: trainingMetrics(answers),
+            round: session.round, seconds: turn.now.seconds - began, training: trainingMetrics(answers),
             validation: checkpoint.validation, answered: answers.map(\.name),
             dropped: Dictionary(dropped.map { ($0.name, $0.message ?? "too late") }, uniquingKeysWith: { first, _ in first }))
         summary.contributions = contributions.isEmpty ? nil : contributions
@@ -92,17 +91,17 @@ extension SessionMachine {
         summary.weightsSha256 = weights.sha256
         closedRound = summary
         session.lastRound = summary.short
-        step.records.rounds.append(summary)
-        finishRound(now, &step)
+        turn.record(summary)
+        finishRound(in: &turn)
     }
 
     /// The update is not what was accepted any more: the round closes without it.
-    mutating func aggregationFailed(_ peerId: String, _ why: String, _ now: Moment, _ step: inout Step) {
+    mutating func aggregationFailed(peerId: String, reason: String, in turn: inout Turn) {
         guard isBusy, session.status == .running, let index = index(peerId) else { return }
         isBusy = false
         session.peers[index].answer = nil
-        change(true)
-        if session.peers[index].isAlive { leaveOut(index, why, now, &step) }
+        change(.decision)
+        if session.peers[index].isAlive { skipRound(index, reason: reason, in: &turn) }
     }
 
     // MARK: Harm
@@ -119,15 +118,15 @@ extension SessionMachine {
     /// Past so many times the median's length, or below this cosine to the others' change, an answer is looked at.
     private static let (conspicuousRatio, conspicuousCosine) = (3.0, -0.2)
     /// Answers in a row that do harm until the peer is quarantined.
-    static let mostStrikes = 2
+    static let maxStrikes = 2
     /// Answers of a round that are looked at.
-    private static let mostSuspects = 5
+    private static let maxSuspects = 5
 
     /// A peer whose answer stands out.
     public struct Suspect: Hashable, Sendable {
         public var peerId: String
         /// How it stands out: the rest of a sentence that begins with "its change" or names the stream.
-        public var why: String
+        public var reason: String
         /// Its optimizer state or control variate stands out: the model is measured after the steps that these make.
         public var hasLongStream: Bool
     }
@@ -147,20 +146,20 @@ extension SessionMachine {
             if let longest = streams[each.peerId]?.max(by: { ($0.value, $0.key) < ($1.value, $1.key) }),
                 longest.value > max(ratio, Self.maxStreamRatio)
             {
-                let why = "has \(longest.key) \(Self.times(longest.value)) times as long as the median"
-                return (longest.value, Suspect(peerId: each.peerId, why: why, hasLongStream: true))
+                let reason = "has \(longest.key) \(Self.times(longest.value)) times as long as the median"
+                return (longest.value, Suspect(peerId: each.peerId, reason: reason, hasLongStream: true))
             }
             guard ratio > Self.conspicuousRatio || cosine < Self.conspicuousCosine else { return nil }
             let angle = "points against the others' (cosine \((cosine * 100).rounded() / 100))"
             let length = "is \(Int(min(ratio, 1e9))) times as long as the median"
-            let why = ratio <= Self.conspicuousRatio ? angle : cosine >= Self.conspicuousCosine ? length : "\(length) and \(angle)"
-            return (max(ratio, 1) * (1.5 - cosine), Suspect(peerId: each.peerId, why: why, hasLongStream: false))
+            let reason = ratio <= Self.conspicuousRatio ? angle : cosine >= Self.conspicuousCosine ? length : "\(length) and \(angle)"
+            return (max(ratio, 1) * (1.5 - cosine), Suspect(peerId: each.peerId, reason: reason, hasLongStream: false))
         }
-        return found.sorted { ($0.size, $1.suspect.peerId) > ($1.size, $0.suspect.peerId) }.prefix(Self.mostSuspects).map(\.suspect)
+        return found.sorted { ($0.size, $1.suspect.peerId) > ($1.size, $0.suspect.peerId) }.prefix(Self.maxSuspects).map(\.suspect)
     }
 
     /// The round closes without the answer; at the second in a row its peer is quarantined: the session goes on without it.
-    mutating func harmful(_ peerId: String, _ why: String, _ now: Moment, _ step: inout Step) {
+    mutating func harmful(peerId: String, reason: String, in turn: inout Turn) {
         guard isBusy, session.status == .running, let index = index(peerId) else { return }
         isBusy = false
         let peer = session.peers[index]
@@ -168,16 +167,16 @@ extension SessionMachine {
         session.peers[index].trainedSamples = max(0, peer.trainedSamples - max(0, peer.answer?.results.samples ?? 0))
         let strikes = (peer.strikes ?? 0) + 1
         session.peers[index].strikes = strikes
-        step.commands.append(.refused(peerId: peerId, round: session.round, attempt: peer.attempt ?? 0, why: why))
-        change(true)
+        turn.send(.refused(peerId: peerId, round: session.round, attempt: peer.attempt ?? 0, reason: reason))
+        change(.decision)
         guard peer.isAlive else { return }
-        guard strikes >= Self.mostStrikes else {
+        guard strikes >= Self.maxStrikes else {
             session.peers[index].state = .ready
-            session.peers[index].message = why
-            return notify(.peer, "\(peer.name) is left out of round \(session.round + 1): \(why)", now, &step, peer: peer)
+            session.peers[index].message = reason
+            return notify(.peer, "\(peer.name) is left out of round \(session.round + 1): \(reason)", in: &turn, peer: peer)
         }
-        notify(.peer, "\(peer.name) is quarantined after \(strikes) such rounds: \(why)", now, &step, peer: peer)
-        giveUp(index, "quarantined: \(why)", &step)
+        notify(.peer, "\(peer.name) is quarantined after \(strikes) such rounds: \(reason)", in: &turn, peer: peer)
+        exclude(index, reason: "quarantined: \(reason)", in: &turn)
     }
 
     /// The mean, by samples as the weights have it: peers make about as many, and one that lies moves it by its part.
@@ -207,7 +206,7 @@ extension SessionMachine {
     }
 
     /// Octaves, smoothed, by which a speed may be off: a third. Nearer than that a busy moment would move rows to and fro.
-    private static let mostDrift = 0.4
+    private static let maxDrift = 0.4
 
     /// Holds what the answers show against the speeds; one moves, up or down, when it is off by more for good. Short rounds
     /// measure nothing, so that a small session can be repeated bit by bit.
@@ -228,7 +227,7 @@ extension SessionMachine {
             let octaves = octaves(ratio / middle)
             let drift = session.peers[index].drift.map { 0.6 * $0 + 0.4 * octaves } ?? octaves
             session.peers[index].drift = drift
-            guard abs(drift) >= Self.mostDrift else { continue }
+            guard abs(drift) >= Self.maxDrift else { continue }
             session.peers[index].speed = boundedSpeed(SessionPeer.speedClass(of: session.peers[index].speed * SessionPeer.power(drift)))
             session.peers[index].drift = nil
         }
@@ -272,7 +271,7 @@ extension SessionMachine {
     // MARK: After a round
 
     /// The newest five checkpoints and the best are kept.
-    private mutating func discardOld(_ step: inout Step) {
+    private mutating func discardOld(in turn: inout Turn) {
         var discarded = session.settings.keepUpdates == true ? [] : session.peers.compactMap { $0.answer?.update?.key }
         while session.checkpoints.count > 5 {
             let key = session.checkpoints.removeFirst().weights.key
@@ -282,14 +281,14 @@ extension SessionMachine {
             discarded.append(best)
         }
         outdatedBest = session.best?.weights.key
-        step.discarded += discarded
+        turn.discard(discarded)
     }
 
-    private mutating func finishRound(_ now: Moment, _ step: inout Step) {
+    private mutating func finishRound(in turn: inout Turn) {
         let closed = session.round
         session.round += 1
         session.roundStartedAt = nil
-        roundBegan = nil
+        roundBeganAt = nil
         for index in session.peers.indices {
             if session.peers[index].state == .done { session.peers[index].state = .ready }
             if isBuffered, session.peers[index].state == .training {
@@ -302,10 +301,10 @@ extension SessionMachine {
             }
             session.peers[index].progress = 0
         }
-        change(true)
+        change(.decision)
         let training = session.lastRound?.training
         var notice = SessionNotice(
-            sessionId: session.id, kind: .round, time: now.date, message: "Round \(closed + 1) of \(session.settings.rounds) is done")
+            sessionId: session.id, kind: .round, time: turn.now.date, message: "Round \(closed + 1) of \(session.settings.rounds) is done")
         // The one that is done, not the one that follows: from 0, as everywhere.
         notice.round = closed
         notice.loss = training?.loss
@@ -317,26 +316,25 @@ extension SessionMachine {
             notice.validationR2 = validation.r2
             if let std = session.dataset?.targetStd, let loss = validation.loss { notice.validationRmse = loss.squareRoot() * std }
         }
-        notify(notice, &step)
+        notify(notice, in: &turn)
         if let patience = session.settings.earlyStopping, !strategy.trainsOwnModels, let best = session.best,
             (session.checkpoints.last?.isMeasured == true ? closed : closed - 1) - best.round >= patience
         {
             notify(
-                .note, "No better validation loss for \(patience) rounds: stopping with the weights of round \(best.round + 1)", now,
-                &step)
-            return conclude(best.weights, best.validation ?? Metrics(loss: nil, samples: 0), &step)
+                .note, "No better validation loss for \(patience) rounds: stopping with the weights of round \(best.round + 1)", in: &turn)
+            return conclude(best.weights, metrics: best.validation ?? Metrics(loss: nil, samples: 0), in: &turn)
         }
-        if runTime(now) >= rules.longestRun, !isEvaluation {
-            notify(.note, "\(longestRunWords): it ends after round \(closed + 1) of \(session.settings.rounds)", now, &step)
+        if runTime(at: turn.now) >= rules.maxRunTime, !isEvaluation {
+            notify(.note, "\(runLimitReached): it ends after round \(closed + 1) of \(session.settings.rounds)", in: &turn)
             if !strategy.trainsOwnModels, let best = session.best {
-                return conclude(best.weights, best.validation ?? Metrics(loss: nil, samples: 0), &step)
+                return conclude(best.weights, metrics: best.validation ?? Metrics(loss: nil, samples: 0), in: &turn)
             }
             // What follows measures the model that there is.
             session.settings.rounds = session.round
-            change(true)
+            change(.decision)
         }
         let living = session.peers.count(where: \.isAlive)
-        if living < session.settings.peers, !isEvaluation { step.effects.append(.claim(session.settings.peers - living)) }
+        if living < session.settings.peers, !isEvaluation { turn.perform(.claim(session.settings.peers - living)) }
     }
 
     private func trainingMetrics(_ answers: [SessionPeer]) -> Metrics {
@@ -360,16 +358,14 @@ extension SessionMachine {
             .min { ($0.loss ?? .infinity) < ($1.loss ?? .infinity) }?.metrics(task)
     }
 
-    mutating func conclude(_ weights: ObjectReference, _ metrics: Metrics, _ step: inout Step) {
+    mutating func conclude(_ weights: ObjectReference, metrics: Metrics, in turn: inout Turn) {
         isBusy = true
         session.waitingFor = nil
-        change(true)
-        step.objects.append(.conclude(weights, metrics))
+        change(.decision)
+        turn.make(.conclude(weights: weights, metrics: metrics))
     }
 
-    mutating func concluded(
-        _ object: ObjectReference, _ metrics: Metrics, _ evaluation: Evaluation?, _ now: Moment, _ step: inout Step
-    ) {
+    mutating func concluded(model object: ObjectReference, metrics: Metrics, evaluation: Evaluation?, in turn: inout Turn) {
         guard session.status == .running, let task = session.model?.task else { return }
         session.modelObject = object
         let hasOwn = strategy.trainsOwnModels
@@ -386,28 +382,28 @@ extension SessionMachine {
                     samplesPerSecond: peer.samplesPerSecond, trainedSamples: peer.trainedSamples, message: peer.message,
                     workedSeconds: peer.workedSeconds, sentBytes: peer.sentBytes)
             }, rounds: min(session.round, session.settings.rounds),
-            seconds: max(0, now.date.timeIntervalSince(session.startedAt ?? session.createdAt)),
+            seconds: max(0, turn.now.date.timeIntervalSince(session.startedAt ?? session.createdAt)),
             rows: session.ledger?.use, bestPeer: best?.name,
             reported: hasOwn ? best?.answer?.results.ownEvaluation?.metrics(task) : session.reported,
             evaluation: evaluation)
-        end(.completed, nil, now, &step)
+        end(.completed, in: &turn)
     }
 
     /// The final status. Stopping and freeing peers and removing leftovers is the shell's, which takes it up again until it is done.
-    mutating func end(_ status: SessionStatus, _ why: String?, _ now: Moment, _ step: inout Step) {
+    mutating func end(_ status: SessionStatus, reason: String? = nil, in turn: inout Turn) {
         session.status = status
-        session.error = why
+        session.error = reason
         session.waitingFor = nil
-        session.endedAt = now.date
+        session.endedAt = turn.now.date
         session.isStarting = nil
         session.isEnding = true
-        change(true)
+        change(.decision)
         let words =
             switch status {
             case .completed: "Training completed"
             case .cancelled: "Training cancelled"
-            default: "Training failed: \(why ?? "")"
+            default: "Training failed: \(reason ?? "")"
             }
-        notify(.status, words, now, &step)
+        notify(.status, words, in: &turn)
     }
 }

@@ -8,19 +8,19 @@ extension SessionMachine {
     /// Those who were given work this round and have answered: also one that is gone since.
     var answered: [SessionPeer] { session.peers.filter { $0.answer?.round == session.round } }
 
-    mutating func closeIfDue(_ now: Moment, _ step: inout Step) {
-        guard let began = roundBegan else { return }
+    mutating func closeIfDue(in turn: inout Turn) {
+        guard let began = roundBeganAt else { return }
         // Who gives no sign of work is left out, in whatever phase.
         for index in session.peers.indices {
             let peer = session.peers[index]
             if peer.state == .locked, peer.isAlive, peer.hasWork {
-                let since = lockedSince[peer.id] ?? now.seconds
+                let since = lockedSince[peer.id] ?? turn.now.seconds
                 lockedSince[peer.id] = since
-                if now.seconds - since >= rules.enableWait { loseUnanswering(peer.id, now, &step) }
+                if turn.now.seconds - since >= rules.enableWait { loseUnanswering(peer.id, in: &turn) }
             } else if peer.state == .training {
-                let silence = watch.silence(of: peer.id, at: now.seconds)
+                let silence = watch.silence(of: peer.id, at: turn.now.seconds)
                 if silence >= watch.patience(speed: peer.speed) {
-                    leaveOut(index, "it gave no sign of work for \(Int(min(silence, 1e9))) s", now, &step)
+                    skipRound(index, reason: "it gave no sign of work for \(Int(min(silence, 1e9))) s", in: &turn)
                 }
             }
         }
@@ -39,22 +39,22 @@ extension SessionMachine {
                 due += peer.rowCount
             }
         }
-        guard !pending.isEmpty else { return answers == 0 ? reopen(now, &step) : close(now, &step) }
+        guard !pending.isEmpty else { return answers == 0 ? reopen(in: &turn) : close(in: &turn) }
         if !isEvaluation, let size = strategy.bufferSize(session.settings, peers: session.peers.count(where: \.isAlive)), answers >= size {
-            return close(now, &step)
+            return close(in: &turn)
         }
-        sayWhatIsAwaited(pending, now, began)
+        updateWaitingFor(pending, at: turn.now)
         guard strategy.leavesOutLate, !isEvaluation,
             answers >= RoundDeadline.answersNeeded(of: answers + pending.count, minPeers: session.settings.minPeers)
         else { return }
         let quorum = Double(arrived) >= RoundDeadline.quorum * Double(arrived + due)
-        guard let closesAt = deadline.closesAt(quorumAt: quorum ? lastAnswer : nil), now.seconds - began >= closesAt else { return }
-        for index in pending { late(index, now, &step) }
-        close(now, &step)
+        guard let closesAt = deadline.closesAt(quorumAt: quorum ? lastAnswer : nil), turn.now.seconds - began >= closesAt else { return }
+        for index in pending { markLate(index, in: &turn) }
+        close(in: &turn)
     }
 
     /// Says whom an open round waits for once that is more than a moment.
-    private mutating func sayWhatIsAwaited(_ pending: [Int], _ now: Moment, _ began: Double) {
+    private mutating func updateWaitingFor(_ pending: [Int], at now: Moment) {
         let silent = pending.filter { watch.silence(of: session.peers[$0].id, at: now.seconds) >= min(10, rules.progressWait / 2) }
         guard !silent.isEmpty else { return wait(for: nil) }
         let what = isEvaluation ? "the measurement" : "the answer to round \(session.round + 1)"
@@ -65,7 +65,7 @@ extension SessionMachine {
         )
     }
 
-    private mutating func late(_ index: Int, _ now: Moment, _ step: inout Step) {
+    private mutating func markLate(_ index: Int, in turn: inout Turn) {
         let peer = session.peers[index]
         let reason = "too late in round \(session.round + 1)"
         session.peers[index].message = reason
@@ -73,10 +73,10 @@ extension SessionMachine {
         // It has never trained here: it is still loading, and gets rows once it has loaded.
         if peer.state == .training, peer.trainedSamples == 0, peer.epoch == 0 {
             session.peers[index].state = .loading
-            watch.begin(peer.id, at: now.seconds)
-            step.commands.append(.enable(peerId: peer.id, prepares: true))
+            watch.begin(peer.id, at: turn.now.seconds)
+            turn.send(.enable(peerId: peer.id, prepares: true))
             notify(
-                .peer, "\(peer.name) was too late for round \(session.round + 1): it gets rows once it has loaded the data set", now, &step,
+                .peer, "\(peer.name) was too late for round \(session.round + 1): it gets rows once it has loaded the data set", in: &turn,
                 peer: peer)
             return
         }
@@ -91,45 +91,45 @@ extension SessionMachine {
         notify(
             .peer,
             "\(peer.name) was too late for round \(session.round + 1): its work is left out, and it gets a smaller share until it is faster",
-            now, &step, peer: peer)
+            in: &turn, peer: peer)
     }
 
     /// A peer that loads the data set makes nobody wait, but must go on loading.
-    mutating func leaveBehindLoaders(_ now: Moment, _ step: inout Step) {
+    mutating func excludeStalledLoaders(in turn: inout Turn) {
         for index in session.peers.indices where session.peers[index].state == .loading {
-            let silence = watch.silence(of: session.peers[index].id, at: now.seconds)
+            let silence = watch.silence(of: session.peers[index].id, at: turn.now.seconds)
             guard silence >= watch.patience(speed: session.peers[index].speed) else { continue }
-            let why = "it gave no sign of loading the data set for \(Int(min(silence, 1e9))) s"
-            notify(.peer, "\(session.peers[index].name) is left out: \(why)", now, &step, peer: session.peers[index])
-            giveUp(index, why, &step)
+            let reason = "it gave no sign of loading the data set for \(Int(min(silence, 1e9))) s"
+            notify(.peer, "\(session.peers[index].name) is left out: \(reason)", in: &turn, peer: session.peers[index])
+            exclude(index, reason: reason, in: &turn)
         }
     }
 
     /// Nobody is left who works on the round: it begins anew, as new attempts, so that answers to the earlier ones are fenced off.
-    mutating func reopen(_ now: Moment, _ step: inout Step) {
+    mutating func reopen(in turn: inout Turn) {
         clearRound()
         session.roundStartedAt = nil
-        roundBegan = nil
-        change(true)
-        notify(.round, "Round \(min(session.round + 1, session.settings.rounds)) begins anew", now, &step)
+        roundBeganAt = nil
+        change(.decision)
+        notify(.round, "Round \(min(session.round + 1, session.settings.rounds)) begins anew", in: &turn)
     }
 
-    private mutating func close(_ now: Moment, _ step: inout Step) {
+    private mutating func close(in turn: inout Turn) {
         wait(for: nil)
-        if isEvaluation { return closeEvaluation(now, &step) }
-        let scales = judgeNorms(now, &step)
+        if isEvaluation { return closeEvaluation(in: &turn) }
+        let scales = judgeNorms(in: &turn)
         let answers = answered
-        guard !answers.isEmpty else { return reopen(now, &step) }
+        guard !answers.isEmpty else { return reopen(in: &turn) }
         let needed = strategy.answersNeeded(session.settings)
         guard answers.count >= needed else {
-            notify(.note, "\(answers.count) answers are too few for \(strategy.name), which needs \(needed)", now, &step)
-            return reopen(now, &step)
+            notify(.note, "\(answers.count) answers are too few for \(strategy.name), which needs \(needed)", in: &turn)
+            return reopen(in: &turn)
         }
         isBusy = true
         var outcome = strategy.outcome(of: answers.map(strategyAnswer), session.settings)
         for index in outcome.shares.indices { outcome.shares[index].scale *= scales[outcome.shares[index].peerId] ?? 1 }
-        limitStreams(in: &outcome, now, &step)
-        step.objects.append(.aggregate(outcome))
+        limitStreams(in: &outcome, in: &turn)
+        turn.make(.aggregate(outcome))
     }
 
     private func strategyAnswer(_ peer: SessionPeer) -> StrategyAnswer {
@@ -147,7 +147,7 @@ extension SessionMachine {
 
     // MARK: The last measurement
 
-    private mutating func closeEvaluation(_ now: Moment, _ step: inout Step) {
+    private mutating func closeEvaluation(in turn: inout Turn) {
         guard let dataset = session.dataset, let weights = session.weights else { return }
         let said = answered.compactMap(\.answer?.results.evaluation).reduce(Counts(), +)
         // Measured here where every row was; else what the peers say, unless that was found wrong.
@@ -161,29 +161,29 @@ extension SessionMachine {
         // A slice is missing: its peer died, or did not measure. The living share the whole out again, once or twice.
         if counts.samples < dataset.validationRows, evaluationTries < 2 {
             evaluationTries += 1
-            return reopen(now, &step)
+            return reopen(in: &turn)
         }
         if counts.samples < dataset.validationRows {
             notify(
-                .note, "the peers measured \(counts.samples) of \(dataset.validationRows) held-out rows: the metrics are of those", now,
-                &step)
+                .note, "the peers measured \(counts.samples) of \(dataset.validationRows) held-out rows: the metrics are of those",
+                in: &turn)
         }
         session.reported = said.samples > 0 ? said.metrics(dataset.task) : nil
-        note(evaluation: counts, now, &step)
-        conclude(weights, counts.metrics(dataset.task), &step)
+        note(evaluation: counts, in: &turn)
+        conclude(weights, metrics: counts.metrics(dataset.task), in: &turn)
     }
 
-    mutating func concludeUnmeasured(_ weights: ObjectReference, _ now: Moment, _ step: inout Step) {
+    mutating func concludeUnmeasured(_ weights: ObjectReference, in turn: inout Turn) {
         let known = session.checkpoints.last?.validation
         notify(
             .note,
             "nobody is left to measure the model on all held-out rows: the metrics are \(known == nil ? "missing" : "of the last round")",
-            now, &step)
-        conclude(weights, known ?? Metrics(loss: nil, samples: 0), &step)
+            in: &turn)
+        conclude(weights, metrics: known ?? Metrics(loss: nil, samples: 0), in: &turn)
     }
 
     /// The global weights that the round began with, measured.
-    mutating func note(evaluation counts: Counts, _ now: Moment, _ step: inout Step) {
+    mutating func note(evaluation counts: Counts, in turn: inout Turn) {
         guard counts.samples > 0, let task = session.model?.task, let last = session.checkpoints.indices.last else { return }
         let metrics = counts.metrics(task)
         // What this process measured decides; the peers' word is shown where it is of more rows and of the same size.
@@ -198,13 +198,13 @@ extension SessionMachine {
             summary.validation = metrics
             closedRound = summary
             session.lastRound = summary.short
-            step.records.rounds.append(summary)
+            turn.record(summary)
         }
         guard !isMeasured else { return }
         if let loss = metrics.loss, loss < session.best?.validation?.loss ?? .infinity { session.best = session.checkpoints[last] }
-        step.records.points.append(
+        turn.record(
             MetricPoint(
                 sessionId: session.id, peerId: nil, peerName: nil, round: session.checkpoints[last].round, epoch: 0, loss: metrics.loss,
-                accuracy: metrics.accuracy, r2: metrics.r2, samplesPerSecond: nil, time: now.date))
+                accuracy: metrics.accuracy, r2: metrics.r2, samplesPerSecond: nil, time: turn.now.date))
     }
 }

@@ -49,8 +49,8 @@ extension SessionMachine {
     public func timeLimit(at now: Moment) -> Double? {
         var limit: Double?
         if strategy.leavesOutLate, session.round > 0, let median = deadline.median { limit = max(rules.roundGrace, 2 * median) }
-        guard rules.longestRun < .infinity, !isEvaluation else { return limit }
-        return min(limit ?? .infinity, max(rules.longestRun - runTime(now), rules.roundGrace))
+        guard rules.maxRunTime < .infinity, !isEvaluation else { return limit }
+        return min(limit ?? .infinity, max(rules.maxRunTime - runTime(at: now), rules.roundGrace))
     }
 
     /// Seconds within which a peer must give a sign of work; half of its patience, so that a slow network does no harm.

@@ -9,7 +9,7 @@ extension SessionMachine {
 
     /// Compares each stream's norm with the median of the round's answers, or of earlier rounds when fewer than three answered, and sets
     /// ``Share/streamScales`` of the streams that are too long.
-    mutating func limitStreams(in outcome: inout RoundOutcome, _ now: Moment, _ step: inout Step) {
+    mutating func limitStreams(in outcome: inout RoundOutcome, in turn: inout Turn) {
         guard !strategy.trainsOwnModels else { return }
         let ratios = streamRatios(of: outcome.shares.map(\.peerId))
         for index in outcome.shares.indices {
@@ -26,7 +26,7 @@ extension SessionMachine {
             for (stream, ratio) in long.sorted(by: { $0.key < $1.key }) {
                 let change = ratio > Self.discardedStreamRatio ? "it is discarded" : "it is shortened to \(Int(Self.maxStreamRatio)) times"
                 notify(
-                    .note, "\(place.name)'s \(stream) is \(Self.times(ratio)) times as long as the median: \(change)", now, &step,
+                    .note, "\(place.name)'s \(stream) is \(Self.times(ratio)) times as long as the median: \(change)", in: &turn,
                     peer: place)
             }
         }

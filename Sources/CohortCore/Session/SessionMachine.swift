@@ -1,66 +1,67 @@
 import FoundationEssentials
 
-/// What a running session does next: a pure value. Events go in, the session's document changes, a ``Step`` comes out; whoever holds it
-/// stores the document first and then carries the step out. It knows no clock, no network and no disk.
+/// Decides what a running session does next. A pure value without clock, network or disk: an event changes the session's document and results in
+/// ``SessionActions``; the caller stores the document and then executes the actions.
 public struct SessionMachine: Sendable {
     public enum Event: Sendable {
         /// The data set is stored and inspected.
         case prepared(DatasetInfo, ModelSpec, from: ObjectReference? = nil)
-        /// This coordinator has taken the session over from another, or from its own last life: everybody is enabled anew.
+        /// This coordinator has taken the session over from another one or from its previous process: every peer is enabled again.
         case resumed
-        /// The same coordinator goes on after a fault of its own: peers work on, and are told again what they may not have heard.
+        /// The same coordinator continues after a fault: peers keep working, and commands that they may have missed are sent again.
         case recovered
         case enabled(EnabledEvent)
         case ready(ReadyEvent)
         case progress(ProgressEvent)
         case heartbeat(HeartbeatEvent)
-        /// A DONE whose update was inspected: whole, finite, of the right shape. `norm`: of the step from the round's weights; `streamNorms`: as
-        /// ``PeerAnswer/streamNorms``.
+        /// A DONE whose update is valid: complete, finite, of the right shape. `norm` is the L2 norm of the change from the round's weights;
+        /// `streamNorms` are as in ``PeerAnswer/streamNorms``.
         case done(DoneEvent, norm: Double?, streamNorms: [String: Double]? = nil, measured: Counts?)
         /// A DONE whose update is refused.
-        case refused(DoneEvent, why: String)
+        case refused(DoneEvent, reason: String)
         case error(ErrorEvent)
-        /// Silent too long, deleted, or not reachable.
-        case peerLost(peerId: String, why: String)
-        /// It said goodbye.
+        /// The peer was silent for too long, was deleted, or cannot be reached.
+        case peerLost(peerId: String, reason: String)
+        /// The peer ended its registration.
         case peerLeft(peerId: String)
-        /// Registered anew: it restarted, or was given up and is back. Its work is lost.
+        /// The peer registered again, after a restart or after it was lost. Its unfinished work is lost.
         case peerRegistered(Peer)
-        /// Claimed for this session: it joins at the next round.
+        /// The peer was claimed for this session: it joins at the next round.
         case joined(Peer)
-        /// Free, and came to the pool after the start, while the session has all the peers that it asked for.
-        case passedOver(Peer)
-        /// The round's answers are in one model now. `measured`: by the coordinator itself, on held-out rows; `outer`: what the server's own optimizer
-        /// remembers from here on; then what became of each update.
-        case aggregated(ObjectReference, measured: Counts?, outer: OuterState? = nil, [Contribution] = [], of: RoundOutcome? = nil)
-        /// The round's answers cannot be made into a model, because of this peer's.
-        case aggregationFailed(peerId: String, why: String)
+        /// The peer came online after the start, while the session has as many peers as it asked for.
+        case notNeeded(Peer)
+        /// The round's answers were aggregated. `measured` is the server's own measurement on held-out rows, `outer` the new state of the server's
+        /// optimizer, `contributions` what each update added.
+        case aggregated(
+            ObjectReference, measured: Counts?, outer: OuterState? = nil, contributions: [Contribution] = [], of: RoundOutcome? = nil)
+        /// This peer's answer prevents the aggregation of the round.
+        case aggregationFailed(peerId: String, reason: String)
         /// Without this peer's answer the round's model is clearly better.
-        case harmful(peerId: String, why: String)
-        /// The model file is stored, and the model measured in detail, where that could be done.
-        case concluded(ObjectReference, Metrics, Evaluation?, version: Int? = nil)
+        case harmful(peerId: String, reason: String)
+        /// The model file is stored. `evaluation` is the detailed measurement, where it was possible.
+        case concluded(model: ObjectReference, metrics: Metrics, evaluation: Evaluation?, version: Int? = nil)
         case cancelled
         case failed(String)
         case tick
     }
 
     public struct Rules: Sendable {
-        /// Seconds that a peer may take to answer ENABLE before the round begins without it.
+        /// Seconds in which a peer must answer ENABLE before the round begins without it.
         public var enableWait: Double
-        /// Seconds to wait for others when fewer than `min_peers` are there.
+        /// Seconds to wait for other peers when fewer than `min_peers` are available.
         public var peerWait: Double
-        /// Seconds; the shortest grace that a round gives those who have not answered.
+        /// The minimum time, in seconds, that a round leaves to peers that have not answered.
         public var roundGrace: Double
-        /// Seconds; the shortest time without a sign of work after which a peer is left out.
+        /// The minimum time without progress, in seconds, after which a peer is skipped.
         public var progressWait: Double
-        /// Seconds that a session may train: then it ends with the best weights so far.
-        public var longestRun: Double
+        /// The maximum training time of a session, in seconds: then it ends with the best weights so far.
+        public var maxRunTime: Double
 
         public init(
             enableWait: Double = 30, peerWait: Double = 60, roundGrace: Double = 5, progressWait: Double = 60,
-            longestRun: Double = .infinity
+            maxRunTime: Double = .infinity
         ) {
-            self.longestRun = longestRun
+            self.maxRunTime = maxRunTime
             self.enableWait = enableWait
             self.peerWait = peerWait
             self.roundGrace = roundGrace
@@ -71,35 +72,35 @@ public struct SessionMachine: Sendable {
     public internal(set) var session: Session
     let strategy: any Strategy
     let rules: Rules
-    /// Round times seen.
+    /// The round times so far.
     var deadline: RoundDeadline
     var watch: WorkWatch
-    /// When the round's TRAIN went out, on the run's clock.
-    var roundBegan: Double?
-    /// Who the next round waits for: those enabled at the start or at a takeover, not those who join.
+    /// When the round's TRAIN was sent, in monotonic seconds of this process.
+    var roundBeganAt: Double?
+    /// The peers whose ENABLED the next round waits for: those of the start or of a takeover, not those that join later.
     var awaited: Set<String> = []
     var awaitedSince: Double?
     var waitingSince: Double?
-    /// Peers that were told again what to do in mid-round, and since when they owe ENABLED.
+    /// When ENABLE was sent to a peer in the middle of a round.
     var lockedSince: [String: Double] = [:]
-    /// When work was given that is of an earlier round by now.
+    /// When a peer's current work was assigned; also work of an earlier round.
     var workBegan: [String: Double] = [:]
-    /// Aggregating or concluding: nothing begins until that is reported done.
+    /// Aggregating or concluding: nothing else begins before the result is reported.
     var isBusy = false
-    /// Refused answers and retryable errors of this round, by peer.
+    /// The refused answers and retryable errors of this round, by peer.
     var retries: [String: Int] = [:]
-    /// Failures to load the data set, by peer, until it has it.
+    /// The failed loads of the data set, by peer, until one succeeds.
     var loadFailures: [String: Int] = [:]
     var evaluationTries = 0
     /// The best checkpoint when old ones were last discarded.
     var outdatedBest: String?
-    /// Things that were noted once for each peer.
+    /// What was reported once per peer and is not repeated.
     var noted: Set<String> = []
-    /// The document differs from what is stored.
+    /// The document differs from the stored one.
     public internal(set) var isChanged = false
-    /// It differs in something that must be stored before anything else is done (not only in progress).
+    /// The document differs in more than progress: it must be stored before the actions are executed.
     public internal(set) var mustStore = false
-    /// Where a peer stands in the document.
+    /// The index of each peer in the document, by id.
     var places: [String: Int]
 
     public init(_ session: Session, strategy: any Strategy, rules: Rules) {
@@ -119,81 +120,87 @@ public struct SessionMachine: Sendable {
         mustStore = false
     }
 
-    /// One event, and what is due after it.
-    public mutating func handle(_ event: Event, now: Moment) -> Step {
-        var step = apply(event, now: now)
-        advance(now: now, &step)
-        return step
+    /// Handles one event and everything that is due after it.
+    public mutating func handle(_ event: Event, now: Moment) -> SessionActions {
+        var actions = apply(event, now: now)
+        advance(&actions, now: now)
+        return actions
     }
 
-    /// The newest closed round with what its receipt has: beside the document, which has it in short.
+    /// The last closed round in full, as its receipt needs it; the document has a short form.
     var closedRound: RoundSummary?
 
-    /// Takes over the newest closed round from where rounds are recorded.
+    /// Restores the last closed round from the recorded ones.
     public mutating func restore(_ round: RoundSummary?) {
         if round?.round == session.lastRound?.round { closedRound = round }
     }
 
-    /// What the event itself changes, in constant time for what peers report: thousands of events may be applied before
-    /// ``advance(now:_:)`` looks once at what they amount to.
-    public mutating func apply(_ event: Event, now: Moment) -> Step {
-        var step = Step()
-        guard !session.status.isFinal else { return step }
+    /// Applies one event without what follows from it, in constant time for a peer's events: thousands of events may be applied before one call of
+    /// ``advance(_:now:)``.
+    public mutating func apply(_ event: Event, now: Moment) -> SessionActions {
+        var turn = Turn(at: now)
+        if !session.status.isFinal { apply(event, in: &turn) }
+        return turn.actions
+    }
+
+    private mutating func apply(_ event: Event, in turn: inout Turn) {
         switch event {
-        case .prepared(let dataset, let model, let weights): prepared(dataset, model, weights, now, &step)
-        case .resumed: resumed(now, &step)
-        case .recovered: recovered(now, &step)
-        case .enabled(let event): enabled(event, now, &step)
-        case .ready(let event): ready(event, now, &step)
-        case .progress(let event): progress(event, now, &step)
-        case .heartbeat(let event): heartbeat(event, now, &step)
+        case .prepared(let dataset, let model, let weights): prepared(dataset: dataset, model: model, weights: weights, in: &turn)
+        case .resumed: resumed(in: &turn)
+        case .recovered: recovered(in: &turn)
+        case .enabled(let event): enabled(event, in: &turn)
+        case .ready(let event): ready(event, in: &turn)
+        case .progress(let event): progress(event, in: &turn)
+        case .heartbeat(let event): heartbeat(event, in: &turn)
         case .done(let event, let norm, let streamNorms, let measured):
-            done(event, norm: norm, streamNorms: streamNorms, measured: measured, now, &step)
-        case .refused(let event, let why): refused(event, why, now, &step)
-        case .error(let event): error(event, now, &step)
-        case .peerLost(let id, let why): lost(id, why, "is lost (\(why))", now, &step)
-        case .peerLeft(let id): lost(id, "it left", "has left", now, &step)
-        case .peerRegistered(let peer): registered(peer, now, &step)
-        case .joined(let peer): joined(peer, now, &step)
-        case .passedOver(let peer): passedOver(peer, now, &step)
+            done(event, norm: norm, streamNorms: streamNorms, measured: measured, in: &turn)
+        case .refused(let event, let reason): refused(event, reason: reason, in: &turn)
+        case .error(let event): error(event, in: &turn)
+        case .peerLost(let id, let reason): lost(id, reason: reason, phrase: "is lost (\(reason))", in: &turn)
+        case .peerLeft(let id): lost(id, reason: "it left", phrase: "has left", in: &turn)
+        case .peerRegistered(let peer): registered(peer, in: &turn)
+        case .joined(let peer): joined(peer, in: &turn)
+        case .notNeeded(let peer): notNeeded(peer, in: &turn)
         case .aggregated(let weights, let measured, let outer, let contributions, let outcome):
             let old = session.outer?.slots
-            aggregated(weights, measured, outer, contributions, outcome, now, &step)
-            if let old, session.outer == outer, old.key != outer?.slots?.key { step.discarded.append(old.key) }
-        case .aggregationFailed(let id, let why): aggregationFailed(id, why, now, &step)
-        case .harmful(let id, let why): harmful(id, why, now, &step)
+            aggregated(weights: weights, measured: measured, outer: outer, contributions: contributions, outcome: outcome, in: &turn)
+            if let old, session.outer == outer, old.key != outer?.slots?.key { turn.discard([old.key]) }
+        case .aggregationFailed(let id, let reason): aggregationFailed(peerId: id, reason: reason, in: &turn)
+        case .harmful(let id, let reason): harmful(peerId: id, reason: reason, in: &turn)
         case .concluded(let object, let metrics, let evaluation, let version):
             session.modelVersion = version
-            concluded(object, metrics, evaluation, now, &step)
-        case .cancelled: end(.cancelled, nil, now, &step)
-        case .failed(let why): end(.failed, why, now, &step)
+            concluded(model: object, metrics: metrics, evaluation: evaluation, in: &turn)
+        case .cancelled: end(.cancelled, in: &turn)
+        case .failed(let reason): end(.failed, reason: reason, in: &turn)
         case .tick: break
         }
-        return step
     }
 
-    /// Begins, closes and ends what is due after the events that made `step`, and says in its notices how far the session is. Walks all
-    /// peers.
-    public mutating func advance(now: Moment, _ step: inout Step) {
-        if !session.status.isFinal { advance(now, &step) }
-        guard step.notices.contains(where: { $0.progress == nil }) else { return }
+    /// Begins, closes and ends what is due after the applied events, and adds the session's progress to the notices. Linear in the number of peers.
+    public mutating func advance(_ actions: inout SessionActions, now: Moment) {
+        if !session.status.isFinal {
+            var turn = Turn(at: now)
+            advanceRounds(in: &turn)
+            actions += turn.actions
+        }
+        guard actions.notices.contains(where: { $0.progress == nil }) else { return }
         let progress = session.progress
-        for index in step.notices.indices where step.notices[index].progress == nil { step.notices[index].progress = progress }
+        for index in actions.notices.indices where actions.notices[index].progress == nil { actions.notices[index].progress = progress }
     }
 
-    /// Whether each peer trains a model of its own, which is measured by itself.
+    /// Each peer trains and measures a separate model.
     public var hasOwnModels: Bool { strategy.trainsOwnModels }
 
-    // MARK: Who is who
+    // MARK: Peers
 
-    /// Constant time: thousands of peers report every epoch.
+    /// The peer's index in the document, in constant time.
     func index(_ peerId: String) -> Int? { places[peerId] }
 
     private static func places(_ peers: [SessionPeer]) -> [String: Int] {
         Dictionary(peers.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
     }
 
-    /// Of the peer's round and the session's generation; a message of another is fenced off.
+    /// Returns whether a message belongs to the session's generation and to the peer's round; any other is discarded.
     public func accepts(generation: Int, round: Int, peerId: String) -> Bool {
         guard let index = index(peerId) else { return false }
         return generation == session.generation && round == session.peers[index].workRound ?? session.round && session.status == .running
@@ -201,9 +208,17 @@ public struct SessionMachine: Sendable {
 
     // MARK: The document
 
-    mutating func change(_ must: Bool) {
+    /// How soon a change of the document must be stored.
+    enum Change {
+        /// With the next change that must be stored, or after a while.
+        case progress
+        /// Before anything else is done.
+        case decision
+    }
+
+    mutating func change(_ change: Change) {
         isChanged = true
-        if must { mustStore = true }
+        if change == .decision { mustStore = true }
     }
 
     mutating func newAttempt() -> Int {
@@ -213,11 +228,11 @@ public struct SessionMachine: Sendable {
 
     // MARK: Words
 
-    mutating func notify(_ kind: SessionNotice.Kind, _ message: String, _ now: Moment, _ step: inout Step, peer: SessionPeer? = nil) {
-        notify(SessionNotice(sessionId: session.id, kind: kind, time: now.date, message: message), &step, peer: peer)
+    mutating func notify(_ kind: SessionNotice.Kind, _ message: String, in turn: inout Turn, peer: SessionPeer? = nil) {
+        notify(SessionNotice(sessionId: session.id, kind: kind, time: turn.now.date, message: message), in: &turn, peer: peer)
     }
 
-    mutating func notify(_ notice: SessionNotice, _ step: inout Step, peer: SessionPeer? = nil) {
+    mutating func notify(_ notice: SessionNotice, in turn: inout Turn, peer: SessionPeer? = nil) {
         var notice = notice
         notice.status = session.status
         notice.round = notice.round ?? session.round
@@ -226,11 +241,11 @@ public struct SessionMachine: Sendable {
             session.settings.localSteps == nil ? session.settings.epochs : peer.map { session.settings.hyperparameters(of: $0).epochs }
         notice.peerId = peer?.id
         notice.peerName = peer?.name
-        step.notices.append(notice)
+        turn.publish(notice)
         guard notice.kind != .epoch, notice.kind != .round else { return }
         var events = session.events ?? []
         events.append(SessionEvent(notice))
         session.events = events.suffix(SessionEvent.most)
-        change(false)
+        change(.progress)
     }
 }

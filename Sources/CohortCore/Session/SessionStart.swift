@@ -46,8 +46,8 @@ public struct SessionStart: Sendable {
         _ settings: SessionSettings, ownerId: String, upload: ObjectReference, sharesUpload: Bool = false, filename: String,
         module: ObjectReference? = nil, traceparent: String? = nil
     ) async throws -> Session {
-        let (settings, model, isModule) = try await goingOn(settings, ownerId)
-        try await wait(for: settings, ownerId, isModule)
+        let (settings, model, isModule) = try await resolveStartingModel(settings, ownerId: ownerId)
+        try await wait(for: settings, ownerId: ownerId, isModule: isModule)
         var session = Session(
             id: newIdentifier(), ownerId: ownerId, createdAt: time.date, settings: settings, peers: [], upload: upload, filename: filename)
         session.startModel = model
@@ -61,11 +61,11 @@ public struct SessionStart: Sendable {
         }
         do {
             var claimed: [Peer] = []
-            for peer in try await candidates(settings, ownerId, isModule) where claimed.count < settings.peers {
+            for peer in try await candidates(for: settings, ownerId: ownerId, isModule: isModule) where claimed.count < settings.peers {
                 if try await documents.claim(peerId: peer.id, sessionId: session.id) { claimed.append(peer) }
             }
-            try await enough(settings, claimed.count, ownerId, isModule)
-            try allNamed(settings, claimed)
+            try await requireEnoughPeers(for: settings, free: claimed.count, ownerId: ownerId, isModule: isModule)
+            try validateOverrides(of: settings, in: claimed)
             session.peers = claimed.sorted { ($0.name, $0.id) < ($1.name, $1.id) }.map { SessionPeer($0) }
             session.isStarting = nil
             return try await documents.update(session)
@@ -82,13 +82,13 @@ public struct SessionStart: Sendable {
     /// - Throws: ``CohortError`` `unavailable` when they are too few, with who has the others; `notFound` and `invalid` for a model that it
     ///   cannot go on from.
     public func check(_ settings: SessionSettings, ownerId: String) async throws -> Int {
-        let going = try await goingOn(settings, ownerId)
-        return try await wait(for: going.settings, ownerId, going.isModule)
+        let going = try await resolveStartingModel(settings, ownerId: ownerId)
+        return try await wait(for: going.settings, ownerId: ownerId, isModule: going.isModule)
     }
 
     /// What a session that goes on from a model has of it.
-    private func goingOn(
-        _ settings: SessionSettings, _ ownerId: String
+    private func resolveStartingModel(
+        _ settings: SessionSettings, ownerId: String
     ) async throws -> (settings: SessionSettings, model: ObjectReference?, isModule: Bool) {
         guard let from = settings.from else { return (settings, nil, settings.module != nil) }
         guard let source = try await documents.session(id: from), source.ownerId == ownerId else {
@@ -107,23 +107,23 @@ public struct SessionStart: Sendable {
     }
 
     @discardableResult
-    private func wait(for settings: SessionSettings, _ ownerId: String, _ isModule: Bool) async throws -> Int {
+    private func wait(for settings: SessionSettings, ownerId: String, isModule: Bool) async throws -> Int {
         let deadline = time.monotonic + Self.patience
         while true {
-            let free = try await candidates(settings, ownerId, isModule).count
+            let free = try await candidates(for: settings, ownerId: ownerId, isModule: isModule).count
             if free < settings.peers {
                 // Whose session has ended, which its owner has seen, is free in a moment; and after a start of the server, whoever is there is heard.
                 var isWaiting = false
-                if time.monotonic < deadline { isWaiting = try await anyIsBeingFreed(settings, ownerId, isModule) }
+                if time.monotonic < deadline { isWaiting = try await anyIsBeingFreed(for: settings, ownerId: ownerId, isModule: isModule) }
                 if !isWaiting, let hearing, time.monotonic < hearing.until {
-                    isWaiting = try await available(settings, ownerId, isModule).contains { !hearing.isHeard($0) }
+                    isWaiting = try await available(for: settings, ownerId: ownerId, isModule: isModule).contains { !hearing.isHeard($0) }
                 }
                 if isWaiting {
                     try await time.sleep(seconds: Self.interval)
                     continue
                 }
             }
-            try await enough(settings, free, ownerId, isModule)
+            try await requireEnoughPeers(for: settings, free: free, ownerId: ownerId, isModule: isModule)
             return free
         }
     }
@@ -132,21 +132,21 @@ public struct SessionStart: Sendable {
     static let patience = 3.0
     static let interval = 0.05
 
-    private func anyIsBeingFreed(_ settings: SessionSettings, _ ownerId: String, _ isModule: Bool) async throws -> Bool {
-        for id in Set(try await busy(settings, ownerId, isModule).compactMap(\.sessionId)) {
+    private func anyIsBeingFreed(for settings: SessionSettings, ownerId: String, isModule: Bool) async throws -> Bool {
+        for id in Set(try await busy(for: settings, ownerId: ownerId, isModule: isModule).compactMap(\.sessionId)) {
             if try await documents.session(id: id)?.status.isFinal ?? true { return true }
         }
         return false
     }
 
-    private func busy(_ settings: SessionSettings, _ ownerId: String, _ isModule: Bool) async throws -> [Peer] {
+    private func busy(for settings: SessionSettings, ownerId: String, isModule: Bool) async throws -> [Peer] {
         try await documents.peers().filter {
             $0.sessionId != nil && $0.status != .offline && $0.canTrain(settings, ownerId: ownerId, isModule: isModule)
         }
     }
 
     /// An override of somebody who does not take part would be passed over in silence.
-    private func allNamed(_ settings: SessionSettings, _ peers: [Peer]) throws {
+    private func validateOverrides(of settings: SessionSettings, in peers: [Peer]) throws {
         let names = peers.map(\.name).sorted()
         guard let stranger = settings.perPeer.keys.filter({ key in !peers.contains { $0.id == key || $0.name == key } }).min() else {
             return
@@ -159,8 +159,9 @@ public struct SessionStart: Sendable {
     }
 
     /// Those that the settings name first, then the user's own, then the fastest; of other people's as many as the account may use.
-    private func candidates(_ settings: SessionSettings, _ owner: String, _ isModule: Bool) async throws -> [Peer] {
-        let free = try await available(settings, owner, isModule).filter { hearing?.isHeard($0) ?? true }.sorted { a, b in
+    private func candidates(for settings: SessionSettings, ownerId owner: String, isModule: Bool) async throws -> [Peer] {
+        let free = try await available(for: settings, ownerId: owner, isModule: isModule).filter { hearing?.isHeard($0) ?? true }.sorted {
+            a, b in
             let (isNamed, isOtherNamed) = (settings.names(a), settings.names(b))
             guard isNamed == isOtherNamed else { return isNamed }
             let (mine, others) = (a.ownerId == owner, b.ownerId == owner)
@@ -176,14 +177,14 @@ public struct SessionStart: Sendable {
     }
 
     /// ONLINE, free, and allowed to train for the session.
-    private func available(_ settings: SessionSettings, _ owner: String, _ isModule: Bool) async throws -> [Peer] {
+    private func available(for settings: SessionSettings, ownerId owner: String, isModule: Bool) async throws -> [Peer] {
         try await documents.availablePeers().filter { $0.canTrain(settings, ownerId: owner, isModule: isModule) }
     }
 
-    private func enough(_ settings: SessionSettings, _ there: Int, _ ownerId: String, _ isModule: Bool) async throws {
+    private func requireEnoughPeers(for settings: SessionSettings, free there: Int, ownerId: String, isModule: Bool) async throws {
         let count = settings.peers
         guard there < count else { return }
-        let busy = try await busy(settings, ownerId, isModule)
+        let busy = try await busy(for: settings, ownerId: ownerId, isModule: isModule)
         var others = settings.pool == .everyone ? "" : ". Only your own count, unless the session says pool=everyone"
         if settings.pool == .everyone, let words = try await share.words(ownerId: ownerId) { others += "; \(words)" }
         if isModule {

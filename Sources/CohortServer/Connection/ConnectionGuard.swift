@@ -65,12 +65,14 @@ final class ConnectionGuard: ChannelDuplexHandler {
             guard isWaiting else { return window = (now, 0) }
             guard now - window.since >= limits.body else { return }
             guard window.bytes < limits.bodyBytes else { return window = (now, 0) }
-            return refuse(.requestTimeout, .invalid, "the request's body does not come: send it again, over a better connection", context)
+            return refuse(
+                .requestTimeout, code: .invalid, detail: "the request's body does not come: send it again, over a better connection",
+                in: context)
         }
         guard open == 0 else { return }
         if let headSince {
             guard now - headSince >= limits.head else { return }
-            return refuse(.requestTimeout, .invalid, "the request's headers took too long: send it again", context)
+            return refuse(.requestTimeout, code: .invalid, detail: "the request's headers took too long: send it again", in: context)
         }
         if now - idleSince >= (isUsed ? limits.idle : limits.silence) { context.close(promise: nil) }
     }
@@ -101,13 +103,14 @@ final class ConnectionGuard: ChannelDuplexHandler {
             let hosts = head.headers["host"]
             guard head.version == .http1_0 || hosts.count == 1 else {
                 return refuse(
-                    .badRequest, .invalid, "the request has \(hosts.count) Host headers; HTTP/1.1 wants one (RFC 9112, 3.2)", context)
+                    .badRequest, code: .invalid, detail: "the request has \(hosts.count) Host headers; HTTP/1.1 wants one (RFC 9112, 3.2)",
+                    in: context)
             }
             guard head.uri.utf8.count <= limits.target else {
                 return refuse(
-                    .uriTooLong, .invalid,
-                    "the request's path and query have \(head.uri.utf8.count) bytes; at most \(limits.target) are taken",
-                    context)
+                    .uriTooLong, code: .invalid,
+                    detail: "the request's path and query have \(head.uri.utf8.count) bytes; at most \(limits.target) are taken",
+                    in: context)
             }
             // As RFC 9112, 9.3, has it for clients of before.
             if !head.isKeepAlive { head.headers.replaceOrAdd(name: "connection", value: "close") }
@@ -144,9 +147,10 @@ final class ConnectionGuard: ChannelDuplexHandler {
         guard !isRefused, open == 0, let error = error as? HTTPParserError else { return context.fireErrorCaught(error) }
         switch error {
         case .headerOverflow:
-            refuse(.requestHeaderFieldsTooLarge, .invalid, "the request's path and headers are larger than 80 KiB", context)
+            refuse(
+                .requestHeaderFieldsTooLarge, code: .invalid, detail: "the request's path and headers are larger than 80 KiB", in: context)
         case .closedConnection, .invalidEOFState: context.fireErrorCaught(error)
-        default: refuse(.badRequest, .invalid, "this is not HTTP/1.1: \(error)", context)
+        default: refuse(.badRequest, code: .invalid, detail: "this is not HTTP/1.1: \(error)", in: context)
         }
     }
 
@@ -172,7 +176,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
     }
 
     /// An answer in place of the route's, where none has begun; nothing more is read.
-    private func refuse(_ status: HTTPResponse.Status, _ code: CohortError.Code, _ detail: String, _ context: ChannelHandlerContext) {
+    private func refuse(_ status: HTTPResponse.Status, code: CohortError.Code, detail: String, in context: ChannelHandlerContext) {
         isRefused = true
         // The answer to an earlier request is on its way, or one to this: what would come now would be taken for a part of it.
         guard open == 0 || (isInBody && open == 1 && !hasBegun) else { return context.close(promise: nil) }

@@ -11,18 +11,20 @@ struct ServerCertificate {
 
     /// - Throws: ``CohortError`` `invalid` when a file cannot be read, holds no such thing, or the two do not belong together.
     init(_ files: (certificate: String, key: String), logger: Logger) throws {
-        func wrong(_ setting: String, _ path: String, _ what: String, _ error: any Error) -> CohortError {
+        func wrong(setting: String, path: String, what: String, error: any Error) -> CohortError {
             CohortError(.invalid, "\(setting) is '\(path.printable(max: 200))': \(what) (\(error))")
         }
         do {
             _ = try NIOSSLCertificate.fromPEMFile(files.certificate)
         } catch {
-            throw wrong("COHORT_TLS_CERTIFICATE", files.certificate, "no PEM file of certificates that can be read", error)
+            throw wrong(
+                setting: "COHORT_TLS_CERTIFICATE", path: files.certificate, what: "no PEM file of certificates that can be read",
+                error: error)
         }
         do {
             _ = try NIOSSLPrivateKey(file: files.key, format: .pem)
         } catch {
-            throw wrong("COHORT_TLS_KEY", files.key, "no PEM file of a private key that can be read", error)
+            throw wrong(setting: "COHORT_TLS_KEY", path: files.key, what: "no PEM file of a private key that can be read", error: error)
         }
         do {
             reloader = try TimedCertificateReloader.makeReloaderValidatingSources(

@@ -10,7 +10,7 @@ struct RequestMiddleware: RouterMiddleware {
 
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {
         let start = ContinuousClock.now
-        var response = try await traced(request, context, next)
+        var response = try await traced(request, context: context, next: next)
         // Its headers alone, those of problems too.
         if request.method == .head { response = response.createHeadResponse() }
         // No browser guesses another type than the one that is said, and nothing that needed a sign-in is kept by a cache.
@@ -36,7 +36,7 @@ struct RequestMiddleware: RouterMiddleware {
     ]
 
     private func traced(
-        _ request: Request, _ context: Context, _ next: (Request, Context) async throws -> Response
+        _ request: Request, context: Context, next: (Request, Context) async throws -> Response
     ) async throws -> Response {
         guard let route = context.endpointPath, !Self.untraced.contains(route) else { return try await next(request, context) }
         var parent = ServiceContext.topLevel

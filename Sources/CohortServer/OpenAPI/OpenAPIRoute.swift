@@ -17,7 +17,7 @@ struct OpenAPIRoute: Sendable {
     var route: Route { Self.route(document) }
 
     private static func route(_ document: [UInt8]) -> Route {
-        .open(.get, "/openapi.json", "This description") { _, _ in
+        .open(.get, "/openapi.json", summary: "This description") { _, _ in
             .text(String(decoding: document, as: UTF8.self), type: "application/json; charset=utf-8")
         }
     }
@@ -79,7 +79,8 @@ extension Operation {
             "summary": .text(route.summary), "operationId": .text(id), "tags": .list([.text(tag)]),
             "responses": .object(answers(of: route)),
         ]
-        let parameters = pathParameters(of: route) + query.map { Self.parameter($0.name, "query", $0.schema, isRequired: $0.isRequired) }
+        let parameters =
+            pathParameters(of: route) + query.map { Self.parameter($0.name, in: "query", schema: $0.schema, isRequired: $0.isRequired) }
         if !parameters.isEmpty { operation["parameters"] = .list(parameters) }
         if let body {
             operation["requestBody"] = .object([
@@ -96,14 +97,15 @@ extension Operation {
         return .object(operation)
     }
 
-    private static func parameter(_ name: String, _ place: String, _ schema: Schema, isRequired: Bool) -> JSONValue {
+    private static func parameter(_ name: String, in place: String, schema: Schema, isRequired: Bool) -> JSONValue {
         .object(["name": .text(name), "in": .text(place), "required": .flag(isRequired), "schema": .object(schema.json)])
     }
 
     private func pathParameters(of route: Route) -> [JSONValue] {
         route.path.split(separator: "/").compactMap { part in
             part == "**" || part.hasPrefix("{")
-                ? Self.parameter(part == "**" ? "key" : String(part.dropFirst().dropLast()), "path", .text, isRequired: true) : nil
+                ? Self.parameter(part == "**" ? "key" : String(part.dropFirst().dropLast()), in: "path", schema: .text, isRequired: true)
+                : nil
         }
     }
 

@@ -37,7 +37,7 @@ struct Operation: Sendable {
     private static let binary = ("application/octet-stream", Schema.binary) as (String, Schema?)
 
     init(
-        _ id: String, _ tag: String, query: [Parameter] = [], json: String? = nil, body: Body? = nil, _ answers: [Answer],
+        _ id: String, tag: String, query: [Parameter] = [], json: String? = nil, body: Body? = nil, answers: [Answer],
         problems: [Int] = []
     ) {
         self.id = id
@@ -68,107 +68,115 @@ struct Operation: Sendable {
 
     /// By method and path, as the table of routes has them.
     static let all: [String: Operation] = [
-        "POST /auth/signup": Operation("sign_up", "accounts", json: "Signup", answer("AccessToken", 201), problems: [400, 403, 409]),
-        "POST /auth/signin": Operation("sign_in", "accounts", json: "Signin", answer("AccessToken"), problems: [400, 401, 429]),
-        "POST /auth/signout": Operation("sign_out", "accounts", nothing, problems: []),
-        "GET /auth/signins": Operation("list_sign_ins", "accounts", list(of: "SignIn")),
-        "DELETE /auth/signins/{id}": Operation("end_sign_in", "accounts", nothing, problems: [404]),
+        "POST /auth/signup": Operation(
+            "sign_up", tag: "accounts", json: "Signup", answers: answer("AccessToken", 201), problems: [400, 403, 409]),
+        "POST /auth/signin": Operation(
+            "sign_in", tag: "accounts", json: "Signin", answers: answer("AccessToken"), problems: [400, 401, 429]),
+        "POST /auth/signout": Operation("sign_out", tag: "accounts", answers: nothing, problems: []),
+        "GET /auth/signins": Operation("list_sign_ins", tag: "accounts", answers: list(of: "SignIn")),
+        "DELETE /auth/signins/{id}": Operation("end_sign_in", tag: "accounts", answers: nothing, problems: [404]),
         "DELETE /auth/me": Operation(
-            "delete_account", "accounts", json: "Confirmation", nothing, problems: [400, 403, 429, 503]),
+            "delete_account", tag: "accounts", json: "Confirmation", answers: nothing, problems: [400, 403, 429, 503]),
         "POST /auth/password": Operation(
-            "change_password", "accounts", json: "NewPassword", answer("AccessToken"), problems: [400, 403, 429]),
-        "GET /auth/me": Operation("me", "accounts", answer("Account")),
-        "POST /auth/tokens": Operation("create_token", "accounts", json: "NewToken", answer("Token", 201), problems: [400, 404]),
-        "GET /auth/tokens": Operation("list_tokens", "accounts", list(of: "Token")),
-        "DELETE /auth/tokens/{id}": Operation("revoke_token", "accounts", nothing, problems: [404]),
+            "change_password", tag: "accounts", json: "NewPassword", answers: answer("AccessToken"), problems: [400, 403, 429]),
+        "GET /auth/me": Operation("me", tag: "accounts", answers: answer("Account")),
+        "POST /auth/tokens": Operation(
+            "create_token", tag: "accounts", json: "NewToken", answers: answer("Token", 201), problems: [400, 404]),
+        "GET /auth/tokens": Operation("list_tokens", tag: "accounts", answers: list(of: "Token")),
+        "DELETE /auth/tokens/{id}": Operation("revoke_token", tag: "accounts", answers: nothing, problems: [404]),
 
-        "GET /peers": Operation("list_peers", "pool", list(of: "Peer")),
-        "POST /peers": Operation("register_peer", "peers", json: "Registration", answer("Registered", 201), problems: [400, 409]),
-        "POST /peers/{id}/heartbeat": Operation("beat", "peers", json: "Beat", nothing, problems: [400, 409]),
+        "GET /peers": Operation("list_peers", tag: "pool", answers: list(of: "Peer")),
+        "POST /peers": Operation(
+            "register_peer", tag: "peers", json: "Registration", answers: answer("Registered", 201), problems: [400, 409]),
+        "POST /peers/{id}/heartbeat": Operation("beat", tag: "peers", json: "Beat", answers: nothing, problems: [400, 409]),
         "DELETE /peers/{id}": Operation(
-            "leave", "peers", query: [Parameter(name: "registration", schema: .whole)], nothing, problems: [400, 409]),
+            "leave", tag: "peers", query: [Parameter(name: "registration", schema: .whole)], answers: nothing, problems: [400, 409]),
         "GET /peers/{id}/commands": Operation(
-            "commands", "peers", query: [Parameter(name: "registration", schema: .whole)], stream, problems: [400, 409]),
+            "commands", tag: "peers", query: [Parameter(name: "registration", schema: .whole)], answers: stream, problems: [400, 409]),
         "POST /peers/{id}/commands/ack": Operation(
-            "acknowledge_commands", "peers", json: "CommandAcknowledgement", nothing, problems: [400, 409]),
+            "acknowledge_commands", tag: "peers", json: "CommandAcknowledgement", answers: nothing, problems: [400, 409]),
         "POST /peers/{id}/events": Operation(
-            "send_events", "peers", query: [Parameter(name: "through", schema: .whole)],
+            "send_events", tag: "peers", query: [Parameter(name: "through", schema: .whole)],
             body: Body([
                 ("application/json", .map(.anything).about("One event, as docs/messages/messages.schema.json has it.")),
                 ("application/x-ndjson", .text.about("Up to 64 events of one session, a line each.")),
             ]),
-            nothing, problems: [400, 409, 413, 503]),
+            answers: nothing, problems: [400, 409, 413, 503]),
 
         "POST /modules": Operation(
-            "add_module", "sessions",
+            "add_module", tag: "sessions",
             body: Body(
                 type: "application/octet-stream",
                 schema: .binary.about("A module's file: docs/model-file.md has it; Python's cohort.save_module makes one.")),
-            answer("Module", 201), problems: [400, 409, 413, 507]),
-        "GET /modules": Operation("list_modules", "sessions", list(of: "Module")),
-        "DELETE /modules/{sha256}": Operation("delete_module", "sessions", nothing, problems: [404]),
+            answers: answer("Module", 201), problems: [400, 409, 413, 507]),
+        "GET /modules": Operation("list_modules", tag: "sessions", answers: list(of: "Module")),
+        "DELETE /modules/{sha256}": Operation("delete_module", tag: "sessions", answers: nothing, problems: [404]),
 
         "POST /sessions/check": Operation(
-            "check_session", "sessions",
+            "check_session", tag: "sessions",
             body: Body(
                 type: "application/json",
                 schema: .map(.cell).about("The fields of the form of POST /sessions/start, but for the file; sha256 of the file.")),
-            answer("SessionCheck"), problems: [400, 503]),
+            answers: answer("SessionCheck"), problems: [400, 503]),
         "POST /sessions/start": Operation(
-            "start_session", "sessions", body: Body(type: "multipart/form-data", schema: SettingsForm.schema),
-            answer("SessionStarted", 201),
+            "start_session", tag: "sessions", body: Body(type: "multipart/form-data", schema: SettingsForm.schema),
+            answers: answer("SessionStarted", 201),
             problems: [400, 404, 409, 413, 503, 507]),
         "GET /sessions": Operation(
-            "list_sessions", "sessions",
+            "list_sessions", tag: "sessions",
             query: [
                 Parameter(name: "limit", schema: .whole(1...1_000).standard(.whole(100))),
                 Parameter(name: "before", schema: .text.about("The id of the last session of the page before.")),
-            ], list(of: "SessionSummary"), problems: [400, 404]),
+            ], answers: list(of: "SessionSummary"), problems: [400, 404]),
         "GET /sessions/training-status": Operation(
-            "training_status", "sessions", query: [Parameter(name: "session_id", schema: .text.about("Absent: the newest."))],
-            answer("TrainingStatus"), problems: [404]),
-        "GET /sessions/{id}": Operation("get_session", "sessions", answer("Session"), problems: [404]),
-        "DELETE /sessions/{id}": Operation("delete_session", "sessions", nothing, problems: [404, 409, 503]),
-        "GET /sessions/{id}/events": Operation("session_events", "sessions", stream, problems: [404]),
-        "POST /sessions/{id}/cancel": Operation("cancel_session", "sessions", answer("TrainingStatus", 202), problems: [404, 409]),
-        "GET /sessions/{id}/results": Operation("get_results", "sessions", answer("Results"), problems: [404, 409]),
-        "GET /sessions/{id}/receipt": Operation("get_receipt", "sessions", answer("Receipt"), problems: [404, 409]),
+            "training_status", tag: "sessions", query: [Parameter(name: "session_id", schema: .text.about("Absent: the newest."))],
+            answers: answer("TrainingStatus"), problems: [404]),
+        "GET /sessions/{id}": Operation("get_session", tag: "sessions", answers: answer("Session"), problems: [404]),
+        "DELETE /sessions/{id}": Operation("delete_session", tag: "sessions", answers: nothing, problems: [404, 409, 503]),
+        "GET /sessions/{id}/events": Operation("session_events", tag: "sessions", answers: stream, problems: [404]),
+        "POST /sessions/{id}/cancel": Operation(
+            "cancel_session", tag: "sessions", answers: answer("TrainingStatus", 202), problems: [404, 409]),
+        "GET /sessions/{id}/results": Operation("get_results", tag: "sessions", answers: answer("Results"), problems: [404, 409]),
+        "GET /sessions/{id}/receipt": Operation("get_receipt", tag: "sessions", answers: answer("Receipt"), problems: [404, 409]),
         "GET /sessions/{id}/update": Operation(
-            "get_update", "sessions", query: [Parameter(name: "key", schema: .text.about("Of the receipt."), isRequired: true)], bytes,
+            "get_update", tag: "sessions", query: [Parameter(name: "key", schema: .text.about("Of the receipt."), isRequired: true)],
+            answers: bytes,
             problems: [400, 404, 416]),
         "GET /sessions/{id}/metrics": Operation(
-            "get_metrics", "sessions",
+            "get_metrics", tag: "sessions",
             query: [Parameter(name: "format", schema: .one(of: ["json", "csv"]).about("Else as Accept has it."))],
-            [
+            answers: [
                 Answer(
                     status: 200, words: "The points",
                     content: [("application/json", .list(.named("MetricPoint"))), ("text/csv", .text)])
             ], problems: [400, 404]),
         "GET /sessions/{id}/card": Operation(
-            "get_card", "sessions", [Answer(status: 200, words: "Markdown", content: [("text/markdown", .text)])], problems: [404, 409]),
-        "GET /sessions/{id}/model": Operation("get_model", "sessions", bytes, problems: [404, 409, 416]),
+            "get_card", tag: "sessions", answers: [Answer(status: 200, words: "Markdown", content: [("text/markdown", .text)])],
+            problems: [404, 409]),
+        "GET /sessions/{id}/model": Operation("get_model", tag: "sessions", answers: bytes, problems: [404, 409, 416]),
         "POST /sessions/{id}/predict": Operation(
-            "predict", "sessions", json: "PredictRequest", answer("Prediction"), problems: [400, 404, 409, 413]),
+            "predict", tag: "sessions", json: "PredictRequest", answers: answer("Prediction"), problems: [400, 404, 409, 413]),
 
         "POST /sessions/{id}/predictions": Operation(
-            "predict_file", "sessions", query: [Parameter(name: "allow_missing", schema: .flag)],
+            "predict_file", tag: "sessions", query: [Parameter(name: "allow_missing", schema: .flag)],
             body: Body(type: "text/csv", schema: .text.about("A CSV with a header; its target column may be absent.")),
-            [Answer(status: 200, words: "The CSV, with the predictions behind its columns", content: [("text/csv", .text)])],
+            answers: [Answer(status: 200, words: "The CSV, with the predictions behind its columns", content: [("text/csv", .text)])],
             problems: [400, 404, 409, 413, 503, 507]),
 
-        "GET /objects/**": Operation("get_object", "objects", query: link, bytes, problems: [403, 404, 416]),
+        "GET /objects/**": Operation("get_object", tag: "objects", query: link, answers: bytes, problems: [403, 404, 416]),
         "PUT /objects/**": Operation(
-            "put_object", "objects", query: link, body: Body(type: "application/octet-stream", schema: .binary),
-            answer("ObjectReference", 201) + answer("ObjectReference"), problems: [400, 403, 409, 413, 507]),
-        "GET /health/live": Operation("live", "health", answer("Health")),
-        "GET /health/ready": Operation("ready", "health", answer("Health"), problems: [503]),
+            "put_object", tag: "objects", query: link, body: Body(type: "application/octet-stream", schema: .binary),
+            answers: answer("ObjectReference", 201) + answer("ObjectReference"), problems: [400, 403, 409, 413, 507]),
+        "GET /health/live": Operation("live", tag: "health", answers: answer("Health")),
+        "GET /health/ready": Operation("ready", tag: "health", answers: answer("Health"), problems: [503]),
         "GET /metrics": Operation(
-            "server_metrics", "health", [Answer(status: 200, words: "Prometheus's text", content: [("text/plain", .text)])]),
+            "server_metrics", tag: "health", answers: [Answer(status: 200, words: "Prometheus's text", content: [("text/plain", .text)])]),
         "GET /join": Operation(
-            "join_script", "health", [Answer(status: 200, words: "A shell script", content: [("text/x-shellscript", .text)])],
+            "join_script", tag: "health", answers: [Answer(status: 200, words: "A shell script", content: [("text/x-shellscript", .text)])],
             problems: [400, 404, 503]),
-        "GET /join/archive": Operation("join_archive", "health", bytes, problems: [404, 416, 503]),
+        "GET /join/archive": Operation("join_archive", tag: "health", answers: bytes, problems: [404, 416, 503]),
         "GET /openapi.json": Operation(
-            "openapi", "health", [Answer(status: 200, words: "OpenAPI 3.1", content: [("application/json", .map(.anything))])]),
+            "openapi", tag: "health", answers: [Answer(status: 200, words: "OpenAPI 3.1", content: [("application/json", .map(.anything))])]
+        ),
     ]
 }

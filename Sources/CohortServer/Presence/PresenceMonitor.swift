@@ -79,11 +79,11 @@ final class PresenceMonitor: Service {
 
     /// - Returns: false when this registration is not (or no longer) a living one: the peer must register again.
     func beat(peerId: String, registration: Int, ownerId: String) async throws -> Bool {
-        if heard(peerId, registration, ownerId) { return true }
-        return try await adopt(peerId) && heard(peerId, registration, ownerId)
+        if heard(peerId, registration: registration, ownerId: ownerId) { return true }
+        return try await adopt(peerId) && heard(peerId, registration: registration, ownerId: ownerId)
     }
 
-    private func heard(_ peerId: String, _ registration: Int, _ ownerId: String) -> Bool {
+    private func heard(_ peerId: String, registration: Int, ownerId: String) -> Bool {
         seen.withLock { seen in
             guard var known = seen[peerId], known.registration == registration, known.ownerId == ownerId, !known.isGivenUp else {
                 return false
@@ -107,11 +107,11 @@ final class PresenceMonitor: Service {
 
     /// Whether it is a living peer of this owner.
     func knows(_ peerId: String, ownerId: String, registration: Int) async throws -> Bool {
-        if isLiving(peerId, ownerId, registration) { return true }
-        return try await adopt(peerId) && isLiving(peerId, ownerId, registration)
+        if isLiving(peerId, ownerId: ownerId, registration: registration) { return true }
+        return try await adopt(peerId) && isLiving(peerId, ownerId: ownerId, registration: registration)
     }
 
-    private func isLiving(_ peerId: String, _ ownerId: String, _ registration: Int) -> Bool {
+    private func isLiving(_ peerId: String, ownerId: String, registration: Int) -> Bool {
         seen.withLock { seen in
             guard let known = seen[peerId], known.ownerId == ownerId, !known.isGivenUp else { return false }
             return registration == known.registration

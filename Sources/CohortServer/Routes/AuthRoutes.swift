@@ -20,33 +20,35 @@ struct AuthRoutes: Sendable {
 
     var routes: [Route] {
         [
-            .open(.post, "/auth/signup", "Make an account", signup),
-            .open(.post, "/auth/signin", "Sign in", signin),
-            .user(.post, "/auth/signout", "Sign out: end the sign-in that the request is made with") { _, _, caller in
+            .open(.post, "/auth/signup", summary: "Make an account", signup),
+            .open(.post, "/auth/signin", summary: "Sign in", signin),
+            .user(.post, "/auth/signout", summary: "Sign out: end the sign-in that the request is made with") { _, _, caller in
                 if let id = caller.signInId { _ = try await endSignIn(id, of: caller.userId) }
                 return .noContent
             },
-            .user(.get, "/auth/signins", "List one's sign-ins") { _, _, caller in
+            .user(.get, "/auth/signins", summary: "List one's sign-ins") { _, _, caller in
                 let now = time.date
                 return try .json(
                     try await documents.signIns(userId: caller.userId).filter { $0.expiresAt > now }
                         .map { API.SignInView($0, current: $0.id == caller.signInId) })
             },
-            .user(.delete, "/auth/signins/{id}", "End one of one's sign-ins") { _, context, caller in
+            .user(.delete, "/auth/signins/{id}", summary: "End one of one's sign-ins") { _, context, caller in
                 let id = try context.parameters.require("id")
                 guard try await endSignIn(id, of: caller.userId) else {
                     throw CohortError(.notFound, "there is no sign-in '\(id.printable(max: 60))' of yours")
                 }
                 return .noContent
             },
-            .user(.post, "/auth/password", "Change one's password", changePassword),
-            .user(.get, "/auth/me", "Who is signed in", me),
-            .user(.delete, "/auth/me", "Delete one's account, with its sessions, models, modules, tokens and machines", deleteAccount),
-            .user(.post, "/auth/tokens", "Make a join token for peers", createToken),
-            .user(.get, "/auth/tokens", "List one's join tokens") { _, _, caller in
+            .user(.post, "/auth/password", summary: "Change one's password", changePassword),
+            .user(.get, "/auth/me", summary: "Who is signed in", me),
+            .user(
+                .delete, "/auth/me", summary: "Delete one's account, with its sessions, models, modules, tokens and machines", deleteAccount
+            ),
+            .user(.post, "/auth/tokens", summary: "Make a join token for peers", createToken),
+            .user(.get, "/auth/tokens", summary: "List one's join tokens") { _, _, caller in
                 try .json(try await documents.joinTokens(userId: caller.userId).map { API.Token($0) })
             },
-            .user(.delete, "/auth/tokens/{id}", "Revoke a join token", revoke),
+            .user(.delete, "/auth/tokens/{id}", summary: "Revoke a join token", revoke),
         ]
     }
 
@@ -149,7 +151,7 @@ struct AuthRoutes: Sendable {
     }
 
     /// Every other sign-in of the person ends with it.
-    private func changePassword(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func changePassword(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let body = try await request.json(API.NewPassword.self, fields: ["password", "new_password"])
         let origin = origin(of: request, context)
         let network = origin.network
@@ -173,7 +175,7 @@ struct AuthRoutes: Sendable {
         return user
     }
 
-    private func deleteAccount(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func deleteAccount(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let body = try await request.json(API.Confirmation.self, fields: ["password"])
         let user = try await confirmed(caller, password: body.password, clients.network(of: request, context))
         let tokens = try await documents.joinTokens(userId: user.id).map(\.id) + documents.signIns(userId: user.id).map(\.id)
@@ -195,7 +197,7 @@ struct AuthRoutes: Sendable {
         return API.AccessToken(accessToken: token, expiresIn: tokenLifetime)
     }
 
-    private func me(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func me(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         try .json(API.Account(try await account(caller)))
     }
 
@@ -207,7 +209,7 @@ struct AuthRoutes: Sendable {
     private static let gone = HTTPProblem(
         CohortError(.unauthenticated, "this account is gone: sign up again"), headers: [.wwwAuthenticate: "Bearer"])
 
-    private func createToken(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func createToken(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let body = try await request.json(API.NewToken.self, fields: ["name", "expires_in"])
         if let seconds = body.expiresIn, !(60...315_360_000).contains(seconds) {
             throw CohortError(.invalid, "expires_in is \(seconds); it must be seconds from 60 to 315360000, or absent")
@@ -227,7 +229,7 @@ struct AuthRoutes: Sendable {
         return try .json(API.Token(record, token: token), status: .created)
     }
 
-    private func revoke(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func revoke(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let id = try context.parameters.require("id")
         guard try await documents.revokeJoinToken(id: id, userId: caller.userId, at: time.date) else {
             throw CohortError(.notFound, "there is no join token '\(id.prefix(60))' of yours")

@@ -12,12 +12,12 @@ struct HealthRoutes: Sendable {
 
     var routes: [Route] {
         [
-            .open(.get, "/health/live", "Whether the process lives") { _, _ in try .json(Health(status: "live")) },
-            .open(.get, "/health/ready", "Whether requests can be served") { _, _ in
+            .open(.get, "/health/live", summary: "Whether the process lives") { _, _ in try .json(Health(status: "live")) },
+            .open(.get, "/health/ready", summary: "Whether requests can be served") { _, _ in
                 try await check()
                 return try .json(Health(status: "ready"))
             },
-            .open(.get, "/metrics", "Metrics for Prometheus") { _, _ in
+            .open(.get, "/metrics", summary: "Metrics for Prometheus") { _, _ in
                 .text(metrics.text(gauges: try await gauges()), type: "text/plain; version=0.0.4; charset=utf-8")
             },
         ]

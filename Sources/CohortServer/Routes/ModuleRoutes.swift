@@ -20,9 +20,9 @@ struct ModuleRoutes: Sendable {
 
     var routes: [Route] {
         [
-            .user(.post, "/modules", "Upload a module of your own", add),
-            .user(.get, "/modules", "List one's modules") { _, _, caller in try .json(try await shelf.all(of: caller.userId)) },
-            .user(.delete, "/modules/{sha256}", "Delete a module; sessions that train it keep theirs") { _, context, caller in
+            .user(.post, "/modules", summary: "Upload a module of your own", add),
+            .user(.get, "/modules", summary: "List one's modules") { _, _, caller in try .json(try await shelf.all(of: caller.userId)) },
+            .user(.delete, "/modules/{sha256}", summary: "Delete a module; sessions that train it keep theirs") { _, context, caller in
                 let hash = try context.parameters.require("sha256")
                 try await shelf.delete(try await shelf.object(hash, of: caller.userId, field: "sha256"))
                 return .noContent
@@ -30,7 +30,7 @@ struct ModuleRoutes: Sendable {
         ]
     }
 
-    private func add(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func add(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         var isAnswered = false
         // A body that was not read to its end would be taken for the next request.
         defer { if !isAnswered { context.closeSoon() } }

@@ -13,8 +13,8 @@ struct ObjectRoutes: Sendable {
 
     var routes: [Route] {
         [
-            .open(.get, "/objects/**", "Read an object by a presigned link", access: .link, read),
-            .open(.put, "/objects/**", "Write an object by a presigned link", access: .link, write),
+            .open(.get, "/objects/**", summary: "Read an object by a presigned link", access: .link, read),
+            .open(.put, "/objects/**", summary: "Write an object by a presigned link", access: .link, write),
         ]
     }
 
@@ -49,16 +49,16 @@ struct ObjectRoutes: Sendable {
             context.closeSoon()
             throw CohortError(.tooLarge, "the object has \(length) bytes; at most \(limit) are taken")
         }
-        if let known = try objects.beginLinkedPut(key) { return try await again(request, key, known, limit) }
+        if let known = try objects.beginLinkedPut(key) { return try await verifyRepeat(request, key: key, known: known, limit: limit) }
         var sha256: String?
         defer { objects.endLinkedPut(key, sha256: sha256) }
-        let reference = try await store(request, key, limit)
+        let reference = try await store(request, key: key, limit: limit)
         sha256 = reference.sha256
         return try .json(reference, status: .created)
     }
 
     /// A link is good for one object: a sender that did not hear the answer sends the same bytes again, and no others.
-    private func again(_ request: Request, _ key: String, _ known: String, _ limit: Int) async throws -> Response {
+    private func verifyRepeat(_ request: Request, key: String, known: String, limit: Int) async throws -> Response {
         var digest = SHA256()
         var count = 0
         do {
@@ -77,7 +77,7 @@ struct ObjectRoutes: Sendable {
         return try .json(reference)
     }
 
-    private func store(_ request: Request, _ key: String, _ limit: Int) async throws -> ObjectReference {
+    private func store(_ request: Request, key: String, limit: Int) async throws -> ObjectReference {
         // A small one is stored in one step.
         if let length = request.contentLength, length <= Self.smallObject {
             let bytes: ByteBuffer

@@ -33,11 +33,11 @@ struct PeerRoutes: Sendable {
 
     var routes: [Route] {
         [
-            .user(.get, "/peers", "List one's own peers, and those that serve everyone") { _, _, caller in
+            .user(.get, "/peers", summary: "List one's own peers, and those that serve everyone") { _, _, caller in
                 let peers = try await documents.peers(visibleTo: caller.userId).map { API.PeerView($0, mine: $0.ownerId == caller.userId) }
                 return try await .json(list: peers)
             },
-            .peer(.post, "/peers", "Register a peer", register),
+            .peer(.post, "/peers", summary: "Register a peer", register),
             .machine(.post, "/peers/{id}/heartbeat", "A presence beat", beat),
             .machine(.delete, "/peers/{id}", "Say goodbye", leave),
             .machine(.get, "/peers/{id}/commands", "Stream of commands") { request, _, caller, peer in
@@ -54,7 +54,7 @@ struct PeerRoutes: Sendable {
                 return .noContent
             },
             .machine(.post, "/peers/{id}/events", "Send events") { request, _, caller, peer in
-                try await events(request, caller, peer)
+                try await events(request, caller: caller, of: peer)
             },
         ]
     }
@@ -68,7 +68,7 @@ struct PeerRoutes: Sendable {
         }
     }
 
-    private func register(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func register(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let body = try await request.json(API.Registration.self)
         let about = body.capabilities
         guard (1...65_536).contains(about.cores), about.memoryBytes > 0, about.samplesPerSecond.isFinite, about.samplesPerSecond > 0 else {
@@ -84,7 +84,7 @@ struct PeerRoutes: Sendable {
         guard ["http", "amqp"].contains(transport) else {
             throw CohortError(.invalid, "transport is '\(transport.printable(max: 40))'; it must be http or amqp")
         }
-        let isBack = if let id = body.id { try await isKnown(id, body.credential, caller) } else { false }
+        let isBack = if let id = body.id { try await isKnown(id, credential: body.credential, caller: caller) } else { false }
         if !isBack { try await checkRoom(for: caller) }
         let now = time.date
         let peer = try await register(
@@ -169,7 +169,7 @@ struct PeerRoutes: Sendable {
 
     /// Whether the id is this machine's from before.
     /// - Throws: ``CohortError`` `conflict` for an id whose credential is missing or another's: a join token alone takes nobody's place.
-    private func isKnown(_ id: String, _ credential: String?, _ caller: Caller) async throws -> Bool {
+    private func isKnown(_ id: String, credential: String?, caller: Caller) async throws -> Bool {
         guard let credential, await authenticator.isCredential(credential, ofPeer: id, ownerId: caller.userId) else {
             throw CohortError(
                 .conflict,
@@ -180,7 +180,7 @@ struct PeerRoutes: Sendable {
     }
 
     private func beat(
-        _ request: Request, _ context: Context, _ caller: Caller, _ peer: (id: String, registration: Int)
+        _ request: Request, _ context: Context, caller: Caller, of peer: (id: String, registration: Int)
     ) async throws -> Response {
         let body = try await request.json(API.Beat.self)
         guard body.registration == peer.registration,
@@ -194,7 +194,7 @@ struct PeerRoutes: Sendable {
     }
 
     private func leave(
-        _ request: Request, _ context: Context, _ caller: Caller, _ peer: (id: String, registration: Int)
+        _ request: Request, _ context: Context, caller: Caller, of peer: (id: String, registration: Int)
     ) async throws -> Response {
         try await check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
         try await documents.setOffline(peerId: peer.id, registration: peer.registration, hasLeft: true)
@@ -204,7 +204,7 @@ struct PeerRoutes: Sendable {
 
     /// One event as JSON, or several of one session as a line each (`application/x-ndjson`).
     private func events(
-        _ request: Request, _ caller: Caller, _ peer: (id: String, registration: Int)
+        _ request: Request, caller: Caller, of peer: (id: String, registration: Int)
     ) async throws -> Response {
         try await check(peer, caller)
         let id = peer.id

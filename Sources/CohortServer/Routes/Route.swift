@@ -27,7 +27,7 @@ struct Route: Sendable {
     let respond: @Sendable (Request, Context, Authenticator) async throws -> Response
 
     static func open(
-        _ method: HTTPRequest.Method, _ path: String, _ summary: String, access: Access = .open,
+        _ method: HTTPRequest.Method, _ path: String, summary: String, access: Access = .open,
         _ respond: @escaping @Sendable (Request, Context) async throws -> Response
     ) -> Route {
         Route(method: method, path: path, access: access, summary: summary) { request, context, _ in
@@ -36,7 +36,7 @@ struct Route: Sendable {
     }
 
     static func user(
-        _ method: HTTPRequest.Method, _ path: String, _ summary: String,
+        _ method: HTTPRequest.Method, _ path: String, summary: String,
         _ respond: @escaping @Sendable (Request, Context, Caller) async throws -> Response
     ) -> Route {
         Route(method: method, path: path, access: .user, summary: summary) { request, context, authenticator in
@@ -45,7 +45,7 @@ struct Route: Sendable {
     }
 
     static func peer(
-        _ method: HTTPRequest.Method, _ path: String, _ summary: String,
+        _ method: HTTPRequest.Method, _ path: String, summary: String,
         _ respond: @escaping @Sendable (Request, Context, Caller) async throws -> Response
     ) -> Route {
         Route(method: method, path: path, access: .peer, summary: summary) { request, context, authenticator in

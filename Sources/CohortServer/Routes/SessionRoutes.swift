@@ -22,45 +22,46 @@ struct SessionRoutes: Sendable {
 
     var routes: [Route] {
         [
-            .user(.post, "/sessions/start", "Upload a CSV and start training", start),
-            .user(.post, "/sessions/check", "Whether a session could start now", check),
-            .user(.get, "/sessions", "List one's sessions, newest first") { request, _, caller in
+            .user(.post, "/sessions/start", summary: "Upload a CSV and start training", start),
+            .user(.post, "/sessions/check", summary: "Whether a session could start now", check),
+            .user(.get, "/sessions", summary: "List one's sessions, newest first") { request, _, caller in
                 let limit = try request.number("limit", in: 1...1_000) ?? 100
                 let before = request.query("before")
                 if let before { _ = try await session(id: before, caller) }
                 return try .json(
                     try await documents.sessionSummaries(ownerId: caller.userId, limit: limit, before: before))
             },
-            .user(.get, "/sessions/training-status", "How far a session is; without session_id the newest", status),
-            .user(.get, "/sessions/{id}", "One session") { _, context, caller in
+            .user(.get, "/sessions/training-status", summary: "How far a session is; without session_id the newest", status),
+            .user(.get, "/sessions/{id}", summary: "One session") { _, context, caller in
                 let session = try await session(context, caller)
                 return try .json(API.SessionView(try await withSchema(session), rounds: try await documents.rounds(sessionId: session.id)))
             },
-            .user(.delete, "/sessions/{id}", "Delete a session that has ended, with its data and its model", remove),
-            .user(.get, "/sessions/{id}/events", "Live events", events),
-            .user(.post, "/sessions/{id}/cancel", "Cancel", cancel),
-            .user(.get, "/sessions/{id}/results", "What came out") { _, context, caller in
+            .user(.delete, "/sessions/{id}", summary: "Delete a session that has ended, with its data and its model", remove),
+            .user(.get, "/sessions/{id}/events", summary: "Live events", events),
+            .user(.post, "/sessions/{id}/cancel", summary: "Cancel", cancel),
+            .user(.get, "/sessions/{id}/results", summary: "What came out") { _, context, caller in
                 let session = try await session(context, caller)
                 guard let results = session.results else { throw notThere(session, "results") }
                 return try .json(API.Results(session, results, history: try await documents.rounds(sessionId: session.id)))
             },
-            .user(.get, "/sessions/{id}/receipt", "What the model was made of: every round's updates and weights") { _, context, caller in
+            .user(.get, "/sessions/{id}/receipt", summary: "What the model was made of: every round's updates and weights") {
+                _, context, caller in
                 let session = try await session(context, caller)
                 guard let receipt = API.Receipt(session, rounds: try await documents.rounds(sessionId: session.id)) else {
                     throw notThere(session, "receipt")
                 }
                 return try .json(receipt)
             },
-            .user(.get, "/sessions/{id}/update", "One of the receipt's files, by its key", update),
-            .user(.get, "/sessions/{id}/card", "The model's card, as Markdown") { _, context, caller in
+            .user(.get, "/sessions/{id}/update", summary: "One of the receipt's files, by its key", update),
+            .user(.get, "/sessions/{id}/card", summary: "The model's card, as Markdown") { _, context, caller in
                 let session = try await session(context, caller)
                 guard session.modelObject != nil, let results = session.results else { throw notThere(session, "model card") }
                 return .text(ModelCard.text(try await withSchema(session), results), type: "text/markdown; charset=utf-8")
             },
-            .user(.get, "/sessions/{id}/metrics", "The time series, as JSON or CSV", series),
-            .user(.get, "/sessions/{id}/model", "The model file", model),
-            .user(.post, "/sessions/{id}/predict", "Predict rows", predict),
-            .user(.post, "/sessions/{id}/predictions", "Predict a whole CSV, which comes back with columns added") {
+            .user(.get, "/sessions/{id}/metrics", summary: "The time series, as JSON or CSV", series),
+            .user(.get, "/sessions/{id}/model", summary: "The model file", model),
+            .user(.post, "/sessions/{id}/predict", summary: "Predict rows", predict),
+            .user(.post, "/sessions/{id}/predictions", summary: "Predict a whole CSV, which comes back with columns added") {
                 request, context, caller in
                 var isAnswered = false
                 // A body that was not read to its end would be taken for the next request.
@@ -109,7 +110,7 @@ struct SessionRoutes: Sendable {
 
     // MARK: Start
 
-    private func start(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func start(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         var isAnswered = false
         // A body that was not read to its end would be taken for the next request.
         defer { if !isAnswered { context.closeSoon() } }
@@ -138,7 +139,7 @@ struct SessionRoutes: Sendable {
             await forget(form.upload)
             throw error
         }
-        let session = try await start(settings, form, moduleObject, caller)
+        let session = try await start(settings, form: form, module: moduleObject, caller: caller)
         await parts.runner.wake(sessionId: session.id)
         return try .json(API.SessionStarted(session), status: .created)
     }
@@ -153,7 +154,7 @@ struct SessionRoutes: Sendable {
     }
 
     /// What can be said before a file is sent: whether the settings can be, and the peers are free.
-    private func check(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func check(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         var fields: [String: String] = [:]
         for (name, value) in try await request.json([String: API.Value].self) {
             guard let text = value.cell else { continue }
@@ -174,7 +175,7 @@ struct SessionRoutes: Sendable {
 
     /// On the file that was sent, or the one of earlier sessions with the same bytes, which is stored once.
     private func start(
-        _ settings: SessionSettings, _ form: UploadReceiver.Form, _ module: ObjectReference?, _ caller: Caller
+        _ settings: SessionSettings, form: UploadReceiver.Form, module: ObjectReference?, caller: Caller
     ) async throws -> Session {
         func start(on upload: ObjectReference, isShared: Bool) async throws -> Session {
             try await starts.start(
@@ -212,7 +213,7 @@ struct SessionRoutes: Sendable {
         do { try await parts.objects.delete(upload.key) } catch { parts.logger.warning("the upload \(upload.key) is left over: \(error)") }
     }
 
-    private func remove(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func remove(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         var session = try await session(context, caller)
         guard session.status.isFinal else {
             throw CohortError(.conflict, "the session is \(session.status.rawValue): cancel it first, and delete it when it has ended")
@@ -232,7 +233,7 @@ struct SessionRoutes: Sendable {
 
     // MARK: Watch
 
-    private func status(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func status(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         if let id = request.query("session_id") { return try .json(API.TrainingStatus(try await session(id: id, caller))) }
         guard let newest = try await documents.sessions(ownerId: caller.userId, limit: 1).first else {
             throw CohortError(.notFound, "you have no sessions yet: start one with `cohort train FILE` (POST /sessions/start)")
@@ -240,7 +241,7 @@ struct SessionRoutes: Sendable {
         return try .json(API.TrainingStatus(newest))
     }
 
-    private func events(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func events(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         // Subscribed before the document is read: nothing falls between the two.
         let id = try context.parameters.require("id")
         let chunks = await broadcast.subscribe(sessionId: id)
@@ -298,7 +299,7 @@ struct SessionRoutes: Sendable {
         StreamedEvent(id: nil, name: notice.kind.rawValue, data: try CohortJSON.encode(notice)).buffer
     }
 
-    private func cancel(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func cancel(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let session = try await session(context, caller)
         guard !session.status.isFinal, let stored = try await documents.requestCancel(sessionId: session.id), !stored.status.isFinal else {
             throw CohortError(.conflict, "the session has ended already: it is \(session.status.rawValue)")
@@ -309,7 +310,7 @@ struct SessionRoutes: Sendable {
 
     // MARK: What came out
 
-    private func series(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func series(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let session = try await session(context, caller)
         let points = try await documents.metrics(sessionId: session.id)
         let format = request.query("format") ?? (request.headers[.accept]?.contains("text/csv") == true ? "csv" : "json")
@@ -331,14 +332,14 @@ struct SessionRoutes: Sendable {
         return text
     }
 
-    private func model(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func model(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let session = try await session(context, caller)
         guard let object = session.modelObject else { throw notThere(session, "model") }
         let headers: HTTPFields = [.contentDisposition: "attachment; filename=\"\(session.id).safetensors\""]
         return try await .download(request, object, headers: headers) { try await parts.objects.read(object.key, from: $0) }
     }
 
-    private func update(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func update(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let session = try await session(context, caller)
         let key = request.query("key") ?? ""
         var object = session.startWeights?.key == key ? session.startWeights : nil
@@ -354,7 +355,7 @@ struct SessionRoutes: Sendable {
         return try await .download(request, object) { try await parts.objects.read(key, from: $0) }
     }
 
-    private func predict(_ request: Request, _ context: Context, _ caller: Caller) async throws -> Response {
+    private func predict(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let session = try await session(context, caller)
         guard let object = session.modelObject else { throw notThere(session, "model") }
         let body = try await request.json(API.PredictRequest.self, fields: ["rows", "allow_missing"], upTo: 16 << 20)

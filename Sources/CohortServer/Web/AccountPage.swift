@@ -80,12 +80,13 @@ struct AccountPage: Sendable {
 
     var routes: [Route] {
         [
-            pages.route(.get, "/app/account", "The page of the account") { request, _ in
+            pages.route(.get, "/app/account", summary: "The page of the account") { request, _ in
                 guard let person = try await pages.person(request) else {
                     return pages.redirect(to: "/app/signin?next=/app/account")
                 }
                 return pages.page(
-                    request, "account", title: "Account", person: person.name, scripts: ["account.js"], ["email": person.email])
+                    request, template: "account", title: "Account", person: person.name, scripts: ["account.js"],
+                    values: ["email": person.email])
             }
         ]
     }

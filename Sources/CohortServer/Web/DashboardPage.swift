@@ -103,7 +103,7 @@ struct DashboardPage: Sendable {
 
     var routes: [Route] {
         [
-            pages.route(.get, "/", "The dashboard") { request, context in
+            pages.route(.get, "/", summary: "The dashboard") { request, context in
                 guard let person = try await pages.person(request) else { return pages.redirect(to: "/app/signin") }
                 let host = PageRoutes.host(request) ?? "SERVER"
                 let server = "\(isTLS || join.isBehindProxy ? "https" : "http")://\(host)\(pages.web.basePath)"
@@ -113,7 +113,8 @@ struct DashboardPage: Sendable {
                     let pinned = join.pins.map { " --insecure --pinnedpubkey 'sha256//\($0.publicKey)'" } ?? ""
                     values["install"] = "curl -fsS\(pinned) \(server)/join | sh -s -- TOKEN"
                 }
-                return pages.page(request, "dashboard", title: "Dashboard", person: person.name, scripts: ["dashboard.js"], values)
+                return pages.page(
+                    request, template: "dashboard", title: "Dashboard", person: person.name, scripts: ["dashboard.js"], values: values)
             }
         ]
     }

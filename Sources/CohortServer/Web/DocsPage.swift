@@ -145,9 +145,9 @@ struct DocsPage: Sendable {
         """#
 
     var route: Route {
-        pages.route(.get, "/docs", "This API, to read and to try") { request, _ in
+        pages.route(.get, "/docs", summary: "This API, to read and to try") { request, _ in
             pages.page(
-                request, "docs", title: "API", person: try await pages.person(request)?.name, scripts: ["docs.js"])
+                request, template: "docs", title: "API", person: try await pages.person(request)?.name, scripts: ["docs.js"])
         }
     }
 }

@@ -23,7 +23,8 @@ struct JoinRoutes: Sendable {
 
     var routes: [Route] {
         [
-            .open(.get, "/join", "A shell script that installs Cohort for who runs it, and starts a peer of this server") { request, _ in
+            .open(.get, "/join", summary: "A shell script that installs Cohort for who runs it, and starts a peer of this server") {
+                request, _ in
                 let archive = try await archive()
                 guard let host = PageRoutes.host(request) else {
                     throw CohortError(.invalid, "the Host header is no host name with a port: the script would not find this server")
@@ -32,7 +33,7 @@ struct JoinRoutes: Sendable {
                     server: "\(isTLS || offer.isBehindProxy ? "https" : "http")://\(host)\(basePath)", archive: archive, offer: offer)
                 return .text(script, type: "text/x-shellscript; charset=utf-8")
             },
-            .open(.get, "/join/archive", "The archive that the script installs; its ETag is the SHA-256") { request, _ in
+            .open(.get, "/join/archive", summary: "The archive that the script installs; its ETag is the SHA-256") { request, _ in
                 let archive = try await archive()
                 let path = FilePath(archive.path)
                 return try await .download(

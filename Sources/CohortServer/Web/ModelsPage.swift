@@ -27,9 +27,9 @@ struct ModelsPage: Sendable {
 
     var routes: [Route] {
         [
-            pages.route(.get, "/app/models", "The page of models") { request, _ in
+            pages.route(.get, "/app/models", summary: "The page of models") { request, _ in
                 guard let person = try await pages.person(request) else { return pages.redirect(to: "/app/signin?next=/app/models") }
-                return pages.page(request, "models", title: "Models", person: person.name, scripts: ["models.js"])
+                return pages.page(request, template: "models", title: "Models", person: person.name, scripts: ["models.js"])
             }
         ]
     }

@@ -307,17 +307,17 @@ struct NewSessionPage: Sendable {
 
     var routes: [Route] {
         [
-            pages.route(.get, "/app/new", "The page of a new session") { request, _ in
+            pages.route(.get, "/app/new", summary: "The page of a new session") { request, _ in
                 guard let person = try await pages.person(request) else { return pages.redirect(to: "/app/signin?next=/app/new") }
                 return pages.page(
-                    request, "new", title: "New session", person: person.name, scripts: ["new.js"],
-                    [
+                    request, template: "new", title: "New session", person: person.name, scripts: ["new.js"],
+                    values: [
                         "strategies": strategies.map { ["name": $0.name, "summary": $0.summary, "own": "\($0.trainsOwnModels)"] },
                         "settings": Self.furtherSettings,
                         "limit": uploadLimit >= 1 << 30 ? "\(uploadLimit >> 30) GiB" : "\(max(1, uploadLimit >> 20)) MiB",
                     ])
             },
-            pages.route(.post, "/app/look", "What a CSV's beginning looks like") { request, _ in
+            pages.route(.post, "/app/look", summary: "What a CSV's beginning looks like") { request, _ in
                 _ = try await pages.authenticator.caller(of: request, scope: .user)
                 let bytes = try await request.bytes(upTo: Self.most)
                 let isWhole = request.query("whole") == "true"

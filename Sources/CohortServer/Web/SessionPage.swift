@@ -350,7 +350,7 @@ struct SessionPage: Sendable {
 
     var routes: [Route] {
         [
-            pages.route(.get, "/app/curves/{id}", "The curves of a session's page") { request, context in
+            pages.route(.get, "/app/curves/{id}", summary: "The curves of a session's page") { request, context in
                 let caller = try await pages.authenticator.caller(of: request, scope: .user)
                 let id = try context.parameters.require("id")
                 guard let session = try await documents.session(id: id), session.ownerId == caller.userId else {
@@ -361,7 +361,7 @@ struct SessionPage: Sendable {
                 return try .json(
                     Self.curves(try await documents.metrics(sessionId: id, mostPerPeer: most), isRegression: task == .regression))
             },
-            pages.route(.get, "/app/session/{id}", "The page of a session") { request, context in
+            pages.route(.get, "/app/session/{id}", summary: "The page of a session") { request, context in
                 let id = try context.parameters.require("id")
                 guard let person = try await pages.person(request) else {
                     return pages.redirect(
@@ -369,12 +369,13 @@ struct SessionPage: Sendable {
                 }
                 guard let session = try await documents.session(id: id), session.ownerId == person.id else {
                     return pages.page(
-                        request, "problem", title: "Not found", person: person.name, status: .notFound,
-                        ["detail": "There is no session '\(id.printable(max: 60))' of yours."])
+                        request, template: "problem", title: "Not found", person: person.name, status: .notFound,
+                        values: ["detail": "There is no session '\(id.printable(max: 60))' of yours."])
                 }
                 return pages.page(
-                    request, "session", title: session.settings.name ?? session.filename, person: person.name, scripts: ["session.js"],
-                    [
+                    request, template: "session", title: session.settings.name ?? session.filename, person: person.name,
+                    scripts: ["session.js"],
+                    values: [
                         "id": session.id, "short": String(session.id.prefix(8)), "name": session.settings.name ?? session.filename,
                         "state": API.TrainingStatus(session).message, "progress": "\(session.progress)",
                         "own": "\(strategies.first { $0.name == session.settings.strategy }?.trainsOwnModels == true)",

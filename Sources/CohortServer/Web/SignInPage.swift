@@ -49,14 +49,14 @@ struct SignInPage: Sendable {
 
     var routes: [Route] {
         [
-            pages.route(.get, "/app/signin", "The page to sign in") { request, _ in
+            pages.route(.get, "/app/signin", summary: "The page to sign in") { request, _ in
                 pages.page(
-                    request, "signin", title: "Sign in", person: nil,
-                    signUpFields.merging(
+                    request, template: "signin", title: "Sign in", person: nil,
+                    values: signUpFields.merging(
                         ["next": Self.next(request.query("next")), "invitation": (request.query("invitation") ?? "").printable(max: 80)]
                     ) { $1 })
             },
-            pages.route(.post, "/app/signin", "Signs in from the page") { request, context in
+            pages.route(.post, "/app/signin", summary: "Signs in from the page") { request, context in
                 let form = try await form(request)
                 do {
                     return try await enter(
@@ -64,12 +64,12 @@ struct SignInPage: Sendable {
                         try await accounts.signIn(
                             email: form["email"], password: form["password"], from: accounts.origin(of: request, context)))
                 } catch let problem as HTTPProblem {
-                    return page(request, form, ["wrong": problem.detail], problem.status)
+                    return page(request, form: form, values: ["wrong": problem.detail], status: problem.status)
                 } catch let error as CohortError where error.code == .invalid {
-                    return page(request, form, ["wrong": error.message], .badRequest)
+                    return page(request, form: form, values: ["wrong": error.message], status: .badRequest)
                 }
             },
-            pages.route(.post, "/app/signup", "Makes an account from the page") { request, context in
+            pages.route(.post, "/app/signup", summary: "Makes an account from the page") { request, context in
                 let form = try await form(request)
                 do {
                     let name = form["name"].trimmed.isEmpty ? nil : form["name"]
@@ -80,12 +80,12 @@ struct SignInPage: Sendable {
                                 email: form["email"], password: form["password"], name: name, invitation: form["invitation"].trimmed),
                             from: accounts.origin(of: request, context)))
                 } catch let problem as HTTPProblem {
-                    return page(request, form, ["refused": problem.detail], problem.status)
+                    return page(request, form: form, values: ["refused": problem.detail], status: problem.status)
                 } catch let error as CohortError where [.invalid, .conflict, .forbidden, .invitationRequired].contains(error.code) {
-                    return page(request, form, ["refused": error.message], error.code.status)
+                    return page(request, form: form, values: ["refused": error.message], status: error.code.status)
                 }
             },
-            pages.route(.post, "/app/signout", "Signs out of the pages") { request, _ in
+            pages.route(.post, "/app/signout", summary: "Signs out of the pages") { request, _ in
                 _ = try await form(request)
                 try await accounts.signOut(request)
                 return pages.redirect(to: "/app/signin", cookie: pages.web.signingOut)
@@ -99,10 +99,10 @@ struct SignInPage: Sendable {
             cookie: pages.web.signingIn(token.accessToken, seconds: token.expiresIn))
     }
 
-    private func page(_ request: Request, _ form: Form, _ values: [String: Any], _ status: HTTPResponse.Status) -> Response {
+    private func page(_ request: Request, form: Form, values: [String: Any], status: HTTPResponse.Status) -> Response {
         pages.page(
-            request, "signin", title: "Sign in", person: nil, status: status,
-            values.merging([
+            request, template: "signin", title: "Sign in", person: nil, status: status,
+            values: values.merging([
                 "email": form["email"].printable(max: 254), "name": form["name"].printable(max: 64), "next": Self.next(form["next"]),
                 "invitation": form["invitation"].printable(max: 80),
             ]) { $1 }.merging(signUpFields) { $1 })

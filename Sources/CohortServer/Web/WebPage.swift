@@ -47,8 +47,8 @@ struct WebPages: Sendable {
     ///   - scripts: names of assets.
     ///   - values: what the template names.
     func page(
-        _ request: Request, _ template: String, title: String, person: String?, scripts: [String] = [], status: HTTPResponse.Status = .ok,
-        _ values: [String: Any] = [:]
+        _ request: Request, template: String, title: String, person: String?, scripts: [String] = [], status: HTTPResponse.Status = .ok,
+        values: [String: Any] = [:]
     ) -> Response {
         let csrf = web.csrf(request)
         var values = values
@@ -96,7 +96,7 @@ struct WebPages: Sendable {
 extension WebPages {
     var routes: [Route] {
         [
-            .page(.get, "/assets/{version}/{name}", "A file of the pages") { _, context in
+            .page(.get, "/assets/{version}/{name}", summary: "A file of the pages") { _, context in
                 try assets.answer(context.parameters.require("name"), version: context.parameters.require("version"))
             }
         ]
@@ -106,16 +106,17 @@ extension WebPages {
 extension WebPages {
     /// A page for people. What goes wrong is a page too, for who asks for pages.
     func route(
-        _ method: HTTPRequest.Method, _ path: String, _ summary: String,
+        _ method: HTTPRequest.Method, _ path: String, summary: String,
         _ respond: @escaping @Sendable (Request, Context) async throws -> Response
     ) -> Route {
-        .page(method, path, summary) { request, context in
+        .page(method, path, summary: summary) { request, context in
             do {
                 return try await respond(request, context)
             } catch let error as CohortError where request.headers[.accept]?.contains("text/html") == true {
                 if error.code == .internal { context.logger.error("\(request.method) \(request.uri.path): \(error)") }
                 return page(
-                    request, "problem", title: "This did not work", person: nil, status: error.code.status, ["detail": error.message])
+                    request, template: "problem", title: "This did not work", person: nil, status: error.code.status,
+                    values: ["detail": error.message])
             }
         }
     }
@@ -124,9 +125,9 @@ extension WebPages {
 extension Route {
     /// A page for people, which the API's description leaves out.
     static func page(
-        _ method: HTTPRequest.Method, _ path: String, _ summary: String,
+        _ method: HTTPRequest.Method, _ path: String, summary: String,
         _ respond: @escaping @Sendable (Request, Context) async throws -> Response
-    ) -> Route { .open(method, path, summary, access: .page, respond) }
+    ) -> Route { .open(method, path, summary: summary, access: .page, respond) }
 }
 
 /// Files that pages need: one URL a version, kept by browsers for ever.

@@ -2,8 +2,8 @@ import CohortCore
 
 /// What each column is, as far as the first pass can tell.
 enum ColumnRules {
-    static func columns(_ look: FirstLook, _ header: Header, _ options: DataOptions) -> [TableSchema.Column] {
-        let columns = look.scans.indices.map { column($0, look, header, options) }
+    static func columns(_ look: FirstLook, header: Header, options: DataOptions) -> [TableSchema.Column] {
+        let columns = look.scans.indices.map { column($0, look: look, header: header, options: options) }
         guard columns.allSatisfy({ $0.kind == .ignored || $0.kind == .target }) else { return columns }
         // Nothing else to learn from: then what counts is a quantity.
         let counting = columns.indices.filter {
@@ -17,7 +17,7 @@ enum ColumnRules {
         }
     }
 
-    private static func column(_ index: Int, _ look: FirstLook, _ header: Header, _ options: DataOptions) -> TableSchema.Column {
+    private static func column(_ index: Int, look: FirstLook, header: Header, options: DataOptions) -> TableSchema.Column {
         let scan = look.scans[index]
         let isUsed = options.use.contains(scan.name) || options.keepsIds == true && scan.isNumeric
         var column = TableSchema.Column(name: scan.name, kind: .ignored, missing: scan.missing)

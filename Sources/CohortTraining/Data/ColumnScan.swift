@@ -150,15 +150,15 @@ struct ColumnScans {
         try scans.withUnsafeMutableBufferPointer { scans in
             try columns.withUnsafeMutableBufferPointer { columns in
                 try parallel.divide(scans.count) { part, _ in
-                    for record in records { Self.add(record, part, scans, columns) }
+                    for record in records { Self.add(record, part: part, to: scans, columns: columns) }
                 }
             }
         }
     }
 
     private static func add(
-        _ record: CSVRecord, _ part: Range<Int>, _ scans: UnsafeMutableBufferPointer<ColumnScan>,
-        _ columns: UnsafeMutableBufferPointer<cohort_csv_column>
+        _ record: CSVRecord, part: Range<Int>, to scans: UnsafeMutableBufferPointer<ColumnScan>,
+        columns: UnsafeMutableBufferPointer<cohort_csv_column>
     ) {
         var index = part.lowerBound
         while index < part.upperBound {

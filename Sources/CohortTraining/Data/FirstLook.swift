@@ -16,8 +16,8 @@ struct FirstLook {
 
     /// - Throws: ``CohortError`` `invalid` for a record of another width.
     init(
-        _ reader: CSVReader, _ header: Header, target: String?, _ options: DataOptions, seed: UInt64, _ parallel: InParallel,
-        _ shouldContinue: () -> Bool
+        _ reader: CSVReader, header: Header, target: String?, options: DataOptions, seed: UInt64, parallel: InParallel,
+        shouldContinue: () -> Bool
     ) throws {
         let columns = header.names.count
         var scans = ColumnScans(names: header.names, comma: reader.takesComma)

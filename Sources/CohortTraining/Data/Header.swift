@@ -110,7 +110,7 @@ struct Header {
                 votes += 1
             }
         }
-        if steps(first, numbered, number), rows.count(where: { steps($0, numbered, number) }) * 4 <= rows.count {
+        if steps(first, at: numbered, number: number), rows.count(where: { steps($0, at: numbered, number: number) }) * 4 <= rows.count {
             votes += 2
         } else {
             votes -= numbered.count
@@ -126,7 +126,7 @@ struct Header {
     }
 
     /// Whether these cells, four or more, or three beside others, are numbers with a constant step.
-    private static func steps(_ record: [String], _ indices: [Int], _ number: (String) -> Double?) -> Bool {
+    private static func steps(_ record: [String], at indices: [Int], number: (String) -> Double?) -> Bool {
         let numbers = indices.compactMap { $0 < record.count ? number(record[$0]) : nil }
         guard numbers.count == indices.count, numbers.count >= (indices.count < record.count ? 3 : 4) else { return false }
         let step = numbers[1] - numbers[0]

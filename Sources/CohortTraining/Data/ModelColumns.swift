@@ -8,7 +8,7 @@ struct ModelColumns {
 
     /// - Returns: the file's columns, in its order, each as the model reads it; what the model does not read is ignored.
     /// - Throws: ``CohortError`` `invalid` for a column that is missing, or holds what the model cannot read.
-    func columns(_ look: FirstLook, _ header: Header, _ options: DataOptions) throws -> [TableSchema.Column] {
+    func columns(_ look: FirstLook, header: Header, options: DataOptions) throws -> [TableSchema.Column] {
         let missing = model.featureNames.filter { !header.names.contains($0) }
         guard missing.isEmpty else {
             throw CohortError(

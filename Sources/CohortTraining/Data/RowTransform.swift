@@ -64,7 +64,9 @@ public struct RowTransform: Sendable {
             var offset = 0
             for (column, encoder) in zip(schema.columns, encoders) {
                 let text = (row[column.name] ?? nil) ?? ""
-                offset = try text.withBytes { try encode($0.trimmed, encoder, column.name, line: nil, into: features, at: offset) }
+                offset = try text.withBytes {
+                    try encode($0.trimmed, by: encoder, column: column.name, line: nil, into: features, at: offset)
+                }
             }
         }
         return features
@@ -76,7 +78,7 @@ public struct RowTransform: Sendable {
         var offset = 0
         for (index, encoder) in encoders.enumerated() {
             let bytes = places[index].map(record.trimmed) ?? CellBytes(start: nil, count: 0)
-            offset = try encode(bytes, encoder, schema.columns[index].name, line: record.line, into: features, at: offset)
+            offset = try encode(bytes, by: encoder, column: schema.columns[index].name, line: record.line, into: features, at: offset)
         }
     }
 
@@ -115,11 +117,12 @@ public struct RowTransform: Sendable {
     private func encode(
         _ record: CSVRecord, _ index: Int, into features: UnsafeMutableBufferPointer<Float>, at offset: Int
     ) throws -> Int {
-        try encode(record.trimmed(index), encoders[index], schema.columns[index].name, line: record.line, into: features, at: offset)
+        try encode(
+            record.trimmed(index), by: encoders[index], column: schema.columns[index].name, line: record.line, into: features, at: offset)
     }
 
     private func encode(
-        _ bytes: CellBytes, _ encoder: Encoder, _ name: String, line: Int?, into features: UnsafeMutableBufferPointer<Float>,
+        _ bytes: CellBytes, by encoder: Encoder, column name: String, line: Int?, into features: UnsafeMutableBufferPointer<Float>,
         at offset: Int
     ) throws -> Int {
         func failure(_ what: String) -> CohortError {

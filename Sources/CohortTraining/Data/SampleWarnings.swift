@@ -9,10 +9,10 @@ enum SampleWarnings {
     /// - Parameters:
     ///   - extremes: the target's outermost values.
     ///   - moments: of each column.
-    static func of(_ schema: TableSchema, _ sample: RowSample, _ extremes: Extremes, _ moments: [Moments]) -> [String] {
+    static func of(_ schema: TableSchema, sample: RowSample, extremes: Extremes, moments: [Moments]) -> [String] {
         let placeholders = placeholders(schema, sample)
-        return leaks(schema, sample) + placeholders + farTargets(schema, sample, extremes)
-            + farFeatures(schema, sample, moments, known: placeholders) + codes(schema, sample)
+        return leaks(schema, sample) + placeholders + farTargets(schema, sample: sample, extremes: extremes)
+            + farFeatures(schema, sample: sample, moments: moments, known: placeholders) + codes(schema, sample)
     }
 
     // MARK: Whole numbers that may be codes
@@ -30,8 +30,8 @@ enum SampleWarnings {
             let ordered = groups.keys.sorted()
             let rows = ordered.map { groups[$0] ?? [] }
             let places = Dictionary(uniqueKeysWithValues: ordered.enumerated().map { ($1, $0) })
-            let own = shrunkScore(values, sample.targets, schema.task) { value in places[value].map { [(rows[$0], 1)] } }
-            let around = shrunkScore(values, sample.targets, schema.task) { value in
+            let own = shrunkScore(values, targets: sample.targets, task: schema.task) { value in places[value].map { [(rows[$0], 1)] } }
+            let around = shrunkScore(values, targets: sample.targets, task: schema.task) { value in
                 places[value].map { place in
                     let (low, high) = (max(0, place - 1), min(ordered.count - 1, place + 1))
                     guard low < place, place < high else { return [(rows[low < place ? low : high], 1)] }
@@ -39,7 +39,8 @@ enum SampleWarnings {
                     return [(rows[low], 1 - share), (rows[high], share)]
                 }
             }
-            guard own >= 0.04, own - max(0, around) >= max(0.03, own / 2), turns(rows, sample.targets, schema.task) >= 0.5 else {
+            guard own >= 0.04, own - max(0, around) >= max(0.03, own / 2), turns(rows, targets: sample.targets, task: schema.task) >= 0.5
+            else {
                 return nil
             }
             let name = schema.columns[index].name
@@ -53,7 +54,7 @@ enum SampleWarnings {
 
     /// How often the mean of the target (the share of the commonest class) turns from one number to the next: of a curve seldom, of codes, which are in
     /// no order, two times in three.
-    private static func turns(_ groups: [[Int]], _ targets: [Double], _ task: LearningTask) -> Double {
+    private static func turns(_ groups: [[Int]], targets: [Double], task: LearningTask) -> Double {
         let common = Dictionary(grouping: targets) { $0 }.max { ($0.value.count, $1.key) < ($1.value.count, $0.key) }?.key
         let means = groups.filter { $0.count >= 3 }.map { rows in
             rows.reduce(0.0) { $0 + (task == .regression ? targets[$1] : targets[$1] == common ? 1 : 0) } / Double(rows.count)
@@ -67,7 +68,7 @@ enum SampleWarnings {
     /// How much better than guessing the odd rows are told by means of some of the even ones, by their weights (of classes: by shares), drawn towards
     /// the mean of all where they are few. 0: no better, 1: perfect.
     private static func shrunkScore(
-        _ values: [Double], _ targets: [Double], _ task: LearningTask, _ rows: (Double) -> [(rows: [Int], weight: Double)]?
+        _ values: [Double], targets: [Double], task: LearningTask, _ rows: (Double) -> [(rows: [Int], weight: Double)]?
     ) -> Double {
         let known = targets.indices.filter { $0 % 2 == 0 }
         let prior = 5.0
@@ -97,7 +98,7 @@ enum SampleWarnings {
 
     // MARK: Values far from all others
 
-    private static func farTargets(_ schema: TableSchema, _ sample: RowSample, _ extremes: Extremes) -> [String] {
+    private static func farTargets(_ schema: TableSchema, sample: RowSample, extremes: Extremes) -> [String] {
         guard schema.task == .regression, let far = FarValues(sample.targets.sorted()) else { return [] }
         let found = (extremes.least + extremes.largest).filter { far.isFar($0.value) }
         guard !found.isEmpty else { return [] }
@@ -108,7 +109,7 @@ enum SampleWarnings {
         ]
     }
 
-    private static func farFeatures(_ schema: TableSchema, _ sample: RowSample, _ moments: [Moments], known: [String]) -> [String] {
+    private static func farFeatures(_ schema: TableSchema, sample: RowSample, moments: [Moments], known: [String]) -> [String] {
         let found = schema.columns.indices.compactMap { index -> String? in
             let column = schema.columns[index]
             guard column.kind == .numeric, !known.contains(where: { $0.contains("'\(column.name)'") }),
@@ -133,9 +134,9 @@ enum SampleWarnings {
         let telling = schema.columns.indices.compactMap { index -> (name: String, score: Double)? in
             let guesses =
                 sample.numbers[index].map { byNeighbour($0, targets) }
-                ?? sample.texts[index].map { byText($0, targets, schema.task) }
+                ?? sample.texts[index].map { byText($0, targets: targets, task: schema.task) }
             guard schema.columns[index].featureCount > 0, let guesses else { return nil }
-            return (schema.columns[index].name, score(guesses, targets, schema.task))
+            return (schema.columns[index].name, score(guesses, targets: targets, task: schema.task))
         }.filter { $0.score >= (schema.task == .classification ? tellsClass : tellsNumber) }
         return telling.prefix(5).map { name, score in
             let how =
@@ -163,7 +164,7 @@ enum SampleWarnings {
         }
     }
 
-    private static func byText(_ texts: [UInt64], _ targets: [Double], _ task: LearningTask) -> [Double?] {
+    private static func byText(_ texts: [UInt64], targets: [Double], task: LearningTask) -> [Double?] {
         var seen: [UInt64: [Double]] = [:]
         for index in texts.indices where index % 2 == 0 && texts[index] != 0 { seen[texts[index], default: []].append(targets[index]) }
         let guesses = seen.mapValues { values -> Double in
@@ -174,7 +175,7 @@ enum SampleWarnings {
     }
 
     /// 0: as good as guessing, 1: perfect. A row without a guess is guessed.
-    private static func score(_ guesses: [Double?], _ targets: [Double], _ task: LearningTask) -> Double {
+    private static func score(_ guesses: [Double?], targets: [Double], task: LearningTask) -> Double {
         let tested = guesses.indices.filter { $0 % 2 == 1 }
         let known = guesses.indices.filter { $0 % 2 == 0 }.map { targets[$0] }
         guard tested.count >= 20, !known.isEmpty else { return 0 }

@@ -8,10 +8,10 @@ enum ScalingRules {
 
     /// Sets shift and scale of the numeric columns.
     /// - Returns: what to say of it.
-    static func apply(_ scaling: Scaling, to schema: inout TableSchema, _ moments: [Moments], _ sample: RowSample) -> [String] {
+    static func apply(_ scaling: Scaling, to schema: inout TableSchema, moments: [Moments], sample: RowSample) -> [String] {
         let numeric = schema.columns.indices.filter { schema.columns[$0].kind == .numeric }
         guard scaling == .auto else {
-            for index in numeric { set(scaling, &schema.columns[index], moments[index], sample.sorted(index)) }
+            for index in numeric { set(scaling, of: &schema.columns[index], moments: moments[index], sorted: sample.sorted(index)) }
             return []
         }
         var said: [String] = []
@@ -28,7 +28,7 @@ enum ScalingRules {
             )
         }
         let rest = numeric.filter { pixels?.indices.contains($0) != true && isNearlyOneValue(moments[$0], sample.sorted($0)) }
-        for index in rest { set(.range, &schema.columns[index], moments[index], []) }
+        for index in rest { set(.range, of: &schema.columns[index], moments: moments[index], sorted: []) }
         if !rest.isEmpty {
             let names = rest.prefix(5).map { "'\(schema.columns[$0].name)'" }.joined(separator: ", ") + (rest.count > 5 ? ", …" : "")
             said.append(
@@ -39,7 +39,7 @@ enum ScalingRules {
     }
 
     private static func set(
-        _ scaling: Scaling, _ column: inout TableSchema.Column, _ moments: Moments, _ sorted: [Double]
+        _ scaling: Scaling, of column: inout TableSchema.Column, moments: Moments, sorted: [Double]
     ) {
         switch scaling {
         case .auto, .standard: return

@@ -8,8 +8,8 @@ extension SchemaInference {
     /// Second pass: means, deviations and categories, from the training rows alone. What turns out to be none is ignored.
     /// - Returns: what the rows show that a person should know.
     static func fit(
-        _ schema: inout TableSchema, _ reader: CSVReader, _ scans: [ColumnScan], _ options: DataOptions, _ parallel: InParallel,
-        _ shouldContinue: () -> Bool
+        _ schema: inout TableSchema, reader: CSVReader, scans: [ColumnScan], options: DataOptions, parallel: InParallel,
+        shouldContinue: () -> Bool
     ) throws -> [String] {
         let columns = schema.columns
         let textColumns = columns.indices.filter { columns[$0].kind == .categorical }
@@ -77,16 +77,18 @@ extension SchemaInference {
             switch schema.columns[index].kind {
             case .numeric: fit(&schema.columns[index], moments.all[index], keepsConstant: options.keepsConstant == true)
             case .categorical:
-                fit(&schema.columns[index], categories[index], scans[index])
-                if codes.contains(index) { fitCode(&schema.columns[index], moments.all[index], categories[index], scans[index]) }
+                fit(&schema.columns[index], scan: categories[index], first: scans[index])
+                if codes.contains(index) {
+                    fitCode(&schema.columns[index], moments: moments.all[index], scan: categories[index], first: scans[index])
+                }
             case .date:
                 if let place = dateColumns.firstIndex(of: index) { fit(&schema.columns[index], dates[place]) }
             case .target: if schema.task == .regression { try fitTarget(&schema.columns[index], targetMoments) }
             case .ignored: break
             }
         }
-        let said = ScalingRules.apply(options.scaling, to: &schema, moments.all, sample)
-        return said + SampleWarnings.of(schema, sample, extremes, moments.all) + TimeWarnings.of(schema, sample)
+        let said = ScalingRules.apply(options.scaling, to: &schema, moments: moments.all, sample: sample)
+        return said + SampleWarnings.of(schema, sample: sample, extremes: extremes, moments: moments.all) + TimeWarnings.of(schema, sample)
     }
 
     private static func fit(_ column: inout TableSchema.Column, _ moments: Moments, keepsConstant: Bool) {
@@ -105,7 +107,7 @@ extension SchemaInference {
 
     /// Numbers written as codes: categories, or a quantity when nearly each row has a number of its own.
     private static func fitCode(
-        _ column: inout TableSchema.Column, _ moments: Moments, _ scan: CategoryScan, _ first: ColumnScan
+        _ column: inout TableSchema.Column, moments: Moments, scan: CategoryScan, first: ColumnScan
     ) {
         let name = column.name.contains(" ") ? "'\(column.name)'" : column.name
         guard column.kind == .ignored, scan.values > 0 else {
@@ -148,7 +150,7 @@ extension SchemaInference {
         (column.mean, column.std) = (moments.mean, deviation)
     }
 
-    private static func fit(_ column: inout TableSchema.Column, _ scan: CategoryScan, _ first: ColumnScan) {
+    private static func fit(_ column: inout TableSchema.Column, scan: CategoryScan, first: ColumnScan) {
         let mixed = first.numbers > 0 ? first.example.map { "numbers and text, such as '\($0.text)' on line \($0.line), are mixed" } : nil
         let different = scan.counts?.count ?? 0
         if let counts = scan.counts, !counts.isEmpty, different * 2 <= scan.values || scan.values < 20 {
@@ -196,13 +198,13 @@ private struct ColumnMoments {
             try parallel.divide(all.count) { part, _ in
                 let runs = runs.map { $0.clamped(to: part) }.filter { !$0.isEmpty }
                 for record in records {
-                    for run in runs { Self.add(record, run, comma: comma, all) }
+                    for run in runs { Self.add(record, columns: run, comma: comma, to: all) }
                 }
             }
         }
     }
 
-    private static func add(_ record: CSVRecord, _ run: Range<Int>, comma: Bool, _ all: UnsafeMutableBufferPointer<Moments>) {
+    private static func add(_ record: CSVRecord, columns run: Range<Int>, comma: Bool, to all: UnsafeMutableBufferPointer<Moments>) {
         var index = run.lowerBound
         while index < run.upperBound {
             index = withUnsafePointer(to: record.fields) {

@@ -49,17 +49,18 @@ public enum SchemaInference {
             + (model?.featureNames ?? [])
         let header = try Header(reader, known: named, isThere: options.header)
         for (name, purpose) in [(target, "to predict"), (options.group, "to group the rows by")] {
-            if let name { try require(name, purpose, header) }
+            if let name { try require(name, purpose: purpose, in: header) }
         }
-        for name in options.use { try require(name, "to use", header) }
-        for name in options.ignore { try require(name, "to ignore", header) }
-        for name in options.category { try require(name, "to take as categories", header) }
-        for name in options.number { try require(name, "to take as a quantity", header) }
+        for name in options.use { try require(name, purpose: "to use", in: header) }
+        for name in options.ignore { try require(name, purpose: "to ignore", in: header) }
+        for name in options.category { try require(name, purpose: "to take as categories", in: header) }
+        for name in options.number { try require(name, purpose: "to take as a quantity", in: header) }
         guard header.names.count >= 2 else {
             throw CohortError(
                 .invalid, "the file has one column, '\(header.names[0])': a target and a column to predict it from are needed")
         }
-        let look = try FirstLook(reader, header, target: target, options, seed: seed, parallel, shouldContinue)
+        let look = try FirstLook(
+            reader, header: header, target: target, options: options, seed: seed, parallel: parallel, shouldContinue: shouldContinue)
         let found = look.scans[look.target]
         guard found.values > 0 else { throw CohortError(.invalid, "the target column '\(found.name)' has no values") }
         let byDefault = target == nil ? " (the last column was taken; --target chooses another)" : ""
@@ -69,7 +70,7 @@ public enum SchemaInference {
             task: task, classes: [], validation: validation, splitSeed: seed, trainingRows: 0, validationRows: 0, droppedRows: 0)
         schema.encoding = reader.format.encoding
         do {
-            try TargetRules.split(&schema, found, look, share: validation)
+            try TargetRules.split(&schema, target: found, look: look, share: validation)
         } catch let error as CohortError {
             throw CohortError(error.code, error.message + byDefault)
         }
@@ -78,18 +79,20 @@ public enum SchemaInference {
             schema.groupThreshold = look.groups?.threshold(share: validation)
         }
         if let model { try schema.takeClasses(of: model) }
-        let carried = try model.map { try ModelColumns($0).columns(look, header, options) }
-        schema.columns = carried ?? ColumnRules.columns(look, header, options)
-        var shown = try fit(&schema, reader, look.scans, options, parallel, shouldContinue)
+        let carried = try model.map { try ModelColumns($0).columns(look, header: header, options: options) }
+        schema.columns = carried ?? ColumnRules.columns(look, header: header, options: options)
+        var shown = try fit(
+            &schema, reader: reader, scans: look.scans, options: options, parallel: parallel, shouldContinue: shouldContinue)
         // What was fitted anew is not what the model's weights go with.
         if let carried { (schema.columns, shown) = (carried, []) }
         try check(schema)
-        return Finding(schema: schema, warnings: Warnings.of(schema, look, header, reader.format, options) + shown)
+        return Finding(
+            schema: schema, warnings: Warnings.of(schema, look: look, header: header, format: reader.format, options: options) + shown)
     }
 
     // MARK: What must hold
 
-    private static func require(_ name: String, _ purpose: String, _ header: Header) throws {
+    private static func require(_ name: String, purpose: String, in header: Header) throws {
         guard !header.names.contains(name) else { return }
         let hint = Spelling.nearest(to: name, in: header.names).map { ": did you mean '\($0)'?" } ?? ""
         throw CohortError(.invalid, "there is no column '\(name)' \(purpose)\(hint); the columns are \(list(header.names))")

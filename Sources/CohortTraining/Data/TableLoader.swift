@@ -105,7 +105,9 @@ public enum TableLoader {
         try targets.flush()
         try training.flush()
         try validation.flush()
-        try header(rows, features, training.count, validation.count).withUnsafeBytes { try output.write($0, at: 0) }
+        try header(rows: rows, features: features, training: training.count, validation: validation.count).withUnsafeBytes {
+            try output.write($0, at: 0)
+        }
         guard fsync(file) == 0, rename(temporary, cache) == 0 else { throw failure(cache) }
         done = true
     }
@@ -132,7 +134,7 @@ public enum TableLoader {
         let words = (0..<6).map { base.load(fromByteOffset: $0 * 8, as: UInt64.self) }
         let limit = UInt64(1) << 40
         guard words[0] == magic, words[1] < limit, words[2] < limit, words[3] <= words[1], words[4] <= words[1],
-            words == header(Int(words[1]), Int(words[2]), Int(words[3]), Int(words[4])),
+            words == header(rows: Int(words[1]), features: Int(words[2]), training: Int(words[3]), validation: Int(words[4])),
             case let (cells, overflow) = Int(words[1]).multipliedReportingOverflow(by: Int(words[2])), !overflow, cells < Int(limit),
             words[3] + words[4] == words[1], size == headerBytes + cells * 4 + Int(words[1]) * 8
         else { throw damaged }
@@ -154,7 +156,7 @@ public enum TableLoader {
             }, release: { _ = mapping })
     }
 
-    private static func header(_ rows: Int, _ features: Int, _ training: Int, _ validation: Int) -> [UInt64] {
+    private static func header(rows: Int, features: Int, training: Int, validation: Int) -> [UInt64] {
         let words = [magic] + [rows, features, training, validation].map { UInt64($0) }
         var mixer = SeededGenerator(seed: words.reduce(0) { ($0 ^ $1) &* 0x0000_0100_0000_01b3 })
         return words + [mixer.next()]

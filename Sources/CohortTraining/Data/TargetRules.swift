@@ -18,7 +18,7 @@ enum TargetRules {
 
     /// Sets the schema's classes and numbers of rows.
     /// - Throws: ``CohortError`` `invalid` for a target that cannot be learned.
-    static func split(_ schema: inout TableSchema, _ target: ColumnScan, _ look: FirstLook, share: Double) throws {
+    static func split(_ schema: inout TableSchema, target: ColumnScan, look: FirstLook, share: Double) throws {
         if schema.task == .regression {
             if let example = target.example {
                 let how = NumberHint.of(example.text, line: example.line).map { ": \($0)" } ?? ""

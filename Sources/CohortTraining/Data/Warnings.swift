@@ -3,12 +3,12 @@ import CohortCore
 /// What a person should know of their data before they believe what comes out.
 enum Warnings {
     static func of(
-        _ schema: TableSchema, _ look: FirstLook, _ header: Header, _ format: CSVFormat, _ options: DataOptions
+        _ schema: TableSchema, look: FirstLook, header: Header, format: CSVFormat, options: DataOptions
     ) -> [String] {
-        var warnings = reading(schema, header, format, options)
+        var warnings = reading(schema, header: header, format: format, options: options)
         let notes = schema.columns.compactMap { column in column.note.map { "column '\(column.name)' \($0)" } }
         warnings += notes.count > 50 ? notes.prefix(50) + ["… and \(notes.count - 50) columns more"] : notes
-        warnings += groups(schema, look, options) + imbalance(schema) + lookalikes(schema)
+        warnings += groups(schema, look: look, options: options) + imbalance(schema) + lookalikes(schema)
         if schema.droppedRows > 0 { warnings.append("\(schema.droppedRows) rows have no '\(schema.target)' and are left out") }
         warnings += marks(schema, look) + severalInOne(schema)
         if let (text, line) = look.total {
@@ -22,7 +22,7 @@ enum Warnings {
     }
 
     private static func reading(
-        _ schema: TableSchema, _ header: Header, _ format: CSVFormat, _ options: DataOptions
+        _ schema: TableSchema, header: Header, format: CSVFormat, options: DataOptions
     ) -> [String] {
         var warnings: [String] = []
         if let (text, line) = format.notUTF8 {
@@ -78,7 +78,7 @@ enum Warnings {
     }
 
     /// Ids of patients or households that come again.
-    private static func groups(_ schema: TableSchema, _ look: FirstLook, _ options: DataOptions) -> [String] {
+    private static func groups(_ schema: TableSchema, look: FirstLook, options: DataOptions) -> [String] {
         if let group = options.group, let groups = look.groups {
             let usable = schema.trainingRows + schema.validationRows
             return groups.groups < 2

@@ -90,7 +90,7 @@ public struct ONNXModel {
             }
             index += 1
         }
-        return blocks.count == 1 ? blocks[0] : node("Concat", blocks, [("axis", .whole(1))])
+        return blocks.count == 1 ? blocks[0] : node("Concat", inputs: blocks, attributes: [("axis", .whole(1))])
     }
 
     private struct Value {
@@ -100,33 +100,36 @@ public struct ONNXModel {
 
     /// (x − shift) / scale in doubles, as floats; NaN counts as `missing`.
     private mutating func standardized(_ values: [Value]) -> String {
-        for value in values { inputs.append(Self.value(value.input, .double, [nil, 1])) }
-        let raw = values.count == 1 ? values[0].input : node("Concat", values.map(\.input), [("axis", .whole(1))])
-        let known = node("Where", [node("IsNaN", [raw]), constant(values.map(\.missing)), raw])
-        let centered = node("Sub", [known, constant(values.map(\.shift))])
-        return node("Cast", [node("Div", [centered, constant(values.map(\.scale))])], [("to", .whole(ElementType.float.rawValue))])
+        for value in values { inputs.append(Self.value(value.input, type: .double, shape: [nil, 1])) }
+        let raw = values.count == 1 ? values[0].input : node("Concat", inputs: values.map(\.input), attributes: [("axis", .whole(1))])
+        let known = node("Where", inputs: [node("IsNaN", inputs: [raw]), constant(values.map(\.missing)), raw])
+        let centered = node("Sub", inputs: [known, constant(values.map(\.shift))])
+        return node(
+            "Cast", inputs: [node("Div", inputs: [centered, constant(values.map(\.scale))])],
+            attributes: [("to", .whole(ElementType.float.rawValue))])
     }
 
     private mutating func category(_ column: TableSchema.Column) -> String {
-        inputs.append(Self.value(column.name, .string, [nil, 1]))
+        inputs.append(Self.value(column.name, type: .string, shape: [nil, 1]))
         let own = column.categories ?? []
         var blocks: [String] = []
         if !own.isEmpty { blocks.append(oneHot(column.name, own)) }
         if column.hasOther == true {
             // Neither one of them nor missing.
             let known = ([oneHot(column.name, Self.missingTexts)] + blocks).map { block in
-                node("ReduceSum", [block, constant([1] as [Int])], [("keepdims", .whole(1))])
+                node("ReduceSum", inputs: [block, constant([1] as [Int])], attributes: [("keepdims", .whole(1))])
             }
-            let sum = known.count == 1 ? known[0] : node("Add", known)
-            blocks.append(node("Relu", [node("Sub", [constant([1] as [Float]), sum])]))
+            let sum = known.count == 1 ? known[0] : node("Add", inputs: known)
+            blocks.append(node("Relu", inputs: [node("Sub", inputs: [constant([1] as [Float]), sum])]))
         }
-        return blocks.count == 1 ? blocks[0] : node("Concat", blocks, [("axis", .whole(1))])
+        return blocks.count == 1 ? blocks[0] : node("Concat", inputs: blocks, attributes: [("axis", .whole(1))])
     }
 
     /// [rows, 1] of texts → [rows, texts].
     private mutating func oneHot(_ input: String, _ texts: [String]) -> String {
-        let encoded = node("OneHotEncoder", [input], [("cats_strings", .texts(texts)), ("zeros", .whole(1))], domain: "ai.onnx.ml")
-        return node("Reshape", [encoded, constant([0, texts.count] as [Int])])
+        let encoded = node(
+            "OneHotEncoder", inputs: [input], attributes: [("cats_strings", .texts(texts)), ("zeros", .whole(1))], domain: "ai.onnx.ml")
+        return node("Reshape", inputs: [encoded, constant([0, texts.count] as [Int])])
     }
 
     /// As ``Cell/isMissing(_:none:)`` has them, in the cases of letters that people write.
@@ -149,30 +152,36 @@ public struct ONNXModel {
         var offset = 0
         for tensor in spec.tensors {
             initializers.append(
-                Self.tensor(tensor.name, .float, tensor.shape, Self.littleEndian(file.parameters[offset..<(offset + tensor.count)])))
+                Self.tensor(
+                    tensor.name, type: .float, shape: tensor.shape,
+                    bytes: Self.littleEndian(file.parameters[offset..<(offset + tensor.count)])))
             offset += tensor.count
         }
         var x = features
         let layers = stride(from: 0, to: spec.tensors.count, by: 2)
         for index in layers {
-            x = node("Gemm", [x, spec.tensors[index].name, spec.tensors[index + 1].name], [("transB", .whole(1))])
-            if index + 2 < spec.tensors.count { x = node(activation, [x]) }
+            x = node("Gemm", inputs: [x, spec.tensors[index].name, spec.tensors[index + 1].name], attributes: [("transB", .whole(1))])
+            if index + 2 < spec.tensors.count { x = node(activation, inputs: [x]) }
         }
         switch spec.task {
         case .classification:
-            let place = node("ArgMax", [x], [("axis", .whole(1)), ("keepdims", .whole(0))])
-            node("Softmax", [x], [("axis", .whole(1))], output: "probabilities")
+            let place = node("ArgMax", inputs: [x], attributes: [("axis", .whole(1)), ("keepdims", .whole(0))])
+            node("Softmax", inputs: [x], attributes: [("axis", .whole(1))], output: "probabilities")
             node(
-                "LabelEncoder", [place],
-                [("keys_int64s", .wholes(Array(file.schema.classes.indices))), ("values_strings", .texts(file.schema.classes))],
+                "LabelEncoder", inputs: [place],
+                attributes: [
+                    ("keys_int64s", .wholes(Array(file.schema.classes.indices))), ("values_strings", .texts(file.schema.classes)),
+                ],
                 domain: "ai.onnx.ml", output: "label")
-            return [Self.value("label", .string, [nil]), Self.value("probabilities", .float, [nil, spec.outputs])]
+            return [
+                Self.value("label", type: .string, shape: [nil]), Self.value("probabilities", type: .float, shape: [nil, spec.outputs]),
+            ]
         case .regression:
             let target = file.schema.columns.first { $0.kind == .target }
-            let wide = node("Cast", [x], [("to", .whole(ElementType.double.rawValue))])
-            let scaled = node("Mul", [wide, constant([target?.std ?? 1])])
-            node("Add", [scaled, constant([target?.mean ?? 0])], output: "value")
-            return [Self.value("value", .double, [nil, 1])]
+            let wide = node("Cast", inputs: [x], attributes: [("to", .whole(ElementType.double.rawValue))])
+            let scaled = node("Mul", inputs: [wide, constant([target?.std ?? 1])])
+            node("Add", inputs: [scaled, constant([target?.mean ?? 0])], output: "value")
+            return [Self.value("value", type: .double, shape: [nil, 1])]
         }
     }
 
@@ -193,7 +202,7 @@ public struct ONNXModel {
 
     /// - Returns: the name of its output.
     @discardableResult private mutating func node(
-        _ kind: String, _ inputs: [String], _ attributes: [(String, Attribute)] = [], domain: String = "", output: String? = nil
+        _ kind: String, inputs: [String], attributes: [(String, Attribute)] = [], domain: String = "", output: String? = nil
     ) -> String {
         count += 1
         let output = output ?? "cohort/\(count)"
@@ -224,19 +233,21 @@ public struct ONNXModel {
     }
 
     private mutating func constant(_ values: [Double]) -> String {
-        constant(.double, values.count, Self.littleEndian(values.map(\.bitPattern)))
+        constant(.double, length: values.count, bytes: Self.littleEndian(values.map(\.bitPattern)))
     }
 
-    private mutating func constant(_ values: [Float]) -> String { constant(.float, values.count, Self.littleEndian(values[...])) }
+    private mutating func constant(_ values: [Float]) -> String {
+        constant(.float, length: values.count, bytes: Self.littleEndian(values[...]))
+    }
 
     private mutating func constant(_ values: [Int]) -> String {
-        constant(.int64, values.count, Self.littleEndian(values.map { UInt64(bitPattern: Int64($0)) }))
+        constant(.int64, length: values.count, bytes: Self.littleEndian(values.map { UInt64(bitPattern: Int64($0)) }))
     }
 
-    private mutating func constant(_ type: ElementType, _ length: Int, _ bytes: [UInt8]) -> String {
+    private mutating func constant(_ type: ElementType, length: Int, bytes: [UInt8]) -> String {
         count += 1
         let name = "cohort/constant_\(count)"
-        initializers.append(Self.tensor(name, type, [length], bytes))
+        initializers.append(Self.tensor(name, type: type, shape: [length], bytes: bytes))
         return name
     }
 
@@ -246,7 +257,7 @@ public struct ONNXModel {
         values.flatMap { value in withUnsafeBytes(of: value.littleEndian) { Array($0) } }
     }
 
-    private static func tensor(_ name: String, _ type: ElementType, _ shape: [Int], _ bytes: [UInt8]) -> ProtocolBuffer {
+    private static func tensor(_ name: String, type: ElementType, shape: [Int], bytes: [UInt8]) -> ProtocolBuffer {
         var tensor = ProtocolBuffer()
         for length in shape { tensor.add(1, length) }
         tensor.add(2, type.rawValue)
@@ -256,7 +267,7 @@ public struct ONNXModel {
     }
 
     /// - Parameter shape: nil: the number of rows.
-    private static func value(_ name: String, _ type: ElementType, _ shape: [Int?]) -> ProtocolBuffer {
+    private static func value(_ name: String, type: ElementType, shape: [Int?]) -> ProtocolBuffer {
         var dimensions = ProtocolBuffer()
         for length in shape {
             var dimension = ProtocolBuffer()

@@ -286,7 +286,7 @@ public enum SlotsFile {
     public static func header(_ model: ModelSpec, _ names: [String]) throws -> [UInt8] { try Safetensors.header(tensors(model, names)) }
 
     /// - Throws: ``CohortError`` `invalid` when the bytes are not whole, or of another model or optimizer.
-    public static func decode(_ bytes: [UInt8], _ model: ModelSpec, _ names: [String]) throws -> [[Float]] {
+    public static func decode(_ bytes: [UInt8], model: ModelSpec, names: [String]) throws -> [[Float]] {
         let tensors = tensors(model, names)
         let limit = Safetensors.maxHeaderBytes(tensors: tensors.count)
         let header = try Safetensors(header: bytes.prefix(Safetensors.headerBytes(bytes, limit: limit)))

@@ -158,7 +158,7 @@ public enum UpdateFile {
     ///   - start: the weights that the round began with.
     ///   - rest: what rounding left of the changes before; becomes what it leaves now. Empty: nothing.
     public static func encode(
-        _ layout: WeightsLayout, _ values: [Float], start: [Float], _ compression: UpdateCompression, rest: inout [Float]
+        _ layout: WeightsLayout, values: [Float], start: [Float], compression: UpdateCompression, rest: inout [Float]
     ) throws -> [UInt8] {
         let count = layout.model.parameterCount
         guard compression != .none else { return try Weights.encode(layout, values) }

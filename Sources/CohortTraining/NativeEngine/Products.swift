@@ -27,7 +27,7 @@ struct Products {
         _ z: UnsafeMutablePointer<Float>, x: UnsafePointer<Float>, weight: UnsafePointer<Float>, bias: UnsafePointer<Float>, batch: Int,
         inputs: Int, outputs: Int, activation: cohort_activation
     ) {
-        if isLarge(batch, inputs, outputs) {
+        if isLarge(batch: batch, inputs: inputs, outputs: outputs) {
             cohort_blas_sgemm(threads.pointer, 0, 1, batch, outputs, inputs, x, inputs, weight, inputs, z)
             cohort_bias_activate(z, bias, batch, outputs, Int32(activation.rawValue))
         } else {
@@ -41,7 +41,7 @@ struct Products {
     func weightGradient(
         _ gradient: UnsafeMutablePointer<Float>, dz: UnsafePointer<Float>, x: UnsafePointer<Float>, batch: Int, inputs: Int, outputs: Int
     ) {
-        if isLarge(batch, inputs, outputs) {
+        if isLarge(batch: batch, inputs: inputs, outputs: outputs) {
             cohort_blas_sgemm(threads.pointer, 1, 0, outputs, inputs, batch, dz, outputs, x, inputs, gradient)
         } else {
             cohort_gemm(outputs, inputs, batch, dz, 1, outputs, x, inputs, 0, gradient, nil, 0, nil, panel)
@@ -53,7 +53,7 @@ struct Products {
         _ dx: UnsafeMutablePointer<Float>, dz: UnsafePointer<Float>, weight: UnsafePointer<Float>, gate: UnsafePointer<Float>?, batch: Int,
         inputs: Int, outputs: Int
     ) {
-        if isLarge(batch, inputs, outputs) {
+        if isLarge(batch: batch, inputs: inputs, outputs: outputs) {
             cohort_blas_sgemm(threads.pointer, 0, 0, batch, inputs, outputs, dz, outputs, weight, inputs, dx)
             if let gate { cohort_activation_gradient(dx, gate, batch * inputs, Int32(COHORT_RELU.rawValue)) }
         } else {
@@ -61,7 +61,7 @@ struct Products {
         }
     }
 
-    private func isLarge(_ batch: Int, _ inputs: Int, _ outputs: Int) -> Bool { hasBLAS && batch * inputs * outputs >= Self.large }
+    private func isLarge(batch: Int, inputs: Int, outputs: Int) -> Bool { hasBLAS && batch * inputs * outputs >= Self.large }
 }
 
 /// Threads that share out large products and updates. A model's work calls them, from one thread at a time.

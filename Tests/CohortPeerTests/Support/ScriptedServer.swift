@@ -60,18 +60,18 @@ actor ScriptedServer {
     func handle(_ request: Request) async throws -> Response {
         let body = try await request.bytes()
         let path = request.uri.path
-        if path.hasPrefix("/objects/") { return try object(request, path, body) }
+        if path.hasPrefix("/objects/") { return try object(request, path: path, body: body) }
         // The join token registers; everything else takes the credential that registering answered.
         let isRegistering = request.method == .post && request.uri.path == "/peers"
         guard request.headers[.authorization] == (isRegistering ? "Bearer join" : "Bearer credential") else {
-            return try .problem(.unauthorized, "unauthenticated", "this token is revoked")
+            return try .problem(.unauthorized, code: "unauthenticated", detail: "this token is revoked")
         }
         let parts = path.split(separator: "/")
         switch (request.method, parts.count, parts.last ?? "") {
         case (.post, 1, "peers"):
             if let refusal = registrationRefusals.first {
                 registrationRefusals.removeFirst()
-                return try .problem(refusal.status, refusal.code, "registration refused by the test")
+                return try .problem(refusal.status, code: refusal.code, detail: "registration refused by the test")
             }
             registrations.append(try CohortJSON.decode(API.Registration.self, from: body))
             return try .json(
@@ -83,9 +83,9 @@ actor ScriptedServer {
             let beat = try CohortJSON.decode(API.Beat.self, from: body)
             if let refusal = beatRefusals.first {
                 beatRefusals.removeFirst()
-                return try .problem(refusal.status, refusal.code, "beat refused by the test")
+                return try .problem(refusal.status, code: refusal.code, detail: "beat refused by the test")
             }
-            guard beat.registration == registrations.count else { return try .problem(.conflict, "conflict", "stale") }
+            guard beat.registration == registrations.count else { return try .problem(.conflict, code: "conflict", detail: "stale") }
             beats += 1
             acknowledged = max(acknowledged, beat.through ?? 0)
             return Response(status: .noContent)
@@ -94,7 +94,7 @@ actor ScriptedServer {
         case (.post, 3, "events"):
             if let refusal = eventRefusals.first {
                 eventRefusals.removeFirst()
-                return try .problem(refusal.status, refusal.code, "event refused by the test")
+                return try .problem(refusal.status, code: refusal.code, detail: "event refused by the test")
             }
             let lines = body.split(separator: UInt8(ascii: "\n"))
             let posted = try lines.map { try CohortJSON.decode(PeerEvent.self, from: $0) }
@@ -107,7 +107,7 @@ actor ScriptedServer {
             }
             if let fencedRound, rounds.contains(fencedRound) {
                 for case .done(let event) in posted { fencedDones.append(event) }
-                return try .problem(.conflict, "conflict", "fenced off by the test")
+                return try .problem(.conflict, code: "conflict", detail: "fenced off by the test")
             }
             acknowledged = max(acknowledged, request.uri.queryParameters["through"].flatMap { Int($0) } ?? 0)
             events += posted
@@ -116,7 +116,7 @@ actor ScriptedServer {
             goodbyes += 1
             return Response(status: .noContent)
         default:
-            return try .problem(.notFound, "not_found", "no such route: \(request.method) \(path)")
+            return try .problem(.notFound, code: "not_found", detail: "no such route: \(request.method) \(path)")
         }
     }
 
@@ -142,14 +142,16 @@ actor ScriptedServer {
         ByteBuffer(string: "id: \(number)\ndata: \(String(decoding: commands[number - 1], as: UTF8.self))\n\n")
     }
 
-    private func object(_ request: Request, _ path: String, _ body: [UInt8]) throws -> Response {
-        guard request.headers[.authorization] == nil else { return try .problem(.badRequest, "invalid", "a token came along") }
+    private func object(_ request: Request, path: String, body: [UInt8]) throws -> Response {
+        guard request.headers[.authorization] == nil else {
+            return try .problem(.badRequest, code: "invalid", detail: "a token came along")
+        }
         if request.method == .put {
             objects[path] = body
             return .bytes([], status: .created)
         }
         downloads.append(path)
-        guard let bytes = objects[path] else { return try .problem(.notFound, "not_found", "there is no object \(path)") }
+        guard let bytes = objects[path] else { return try .problem(.notFound, code: "not_found", detail: "there is no object \(path)") }
         return .bytes(bytes)
     }
 }

@@ -90,7 +90,7 @@ extension Response {
         bytes(try CohortJSON.encode(value), status: status, headers: [.contentType: "application/json"])
     }
 
-    static func problem(_ status: HTTPResponse.Status, _ code: String, _ detail: String) throws -> Response {
+    static func problem(_ status: HTTPResponse.Status, code: String, detail: String) throws -> Response {
         bytes(
             try CohortJSON.encode(API.Problem(title: status.reasonPhrase, status: status.code, detail: detail, code: code)), status: status,
             headers: [.contentType: "application/problem+json"])
