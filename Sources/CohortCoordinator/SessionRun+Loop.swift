@@ -109,19 +109,7 @@ extension SessionRun {
             guard machine.accepts(generation: event.generation, round: event.round, peerId: event.peerId) else { break }
             return machine.apply(.heartbeat(event), now: clock.now())
         case .done(let event):
-            // A repeat of what is stored is fine, and changes nothing.
-            if machine.isRepeat(event) { return SessionActions() }
-            guard machine.awaits(event) else { break }
-            if let why = machine.implausibility(of: event) { return machine.apply(.refused(event, reason: why), now: clock.now()) }
-            do {
-                let inspected = try await updates.inspect(
-                    event, attempt: place.attempt ?? 0, of: machine.session, collects: machine.hasOwnModels)
-                let measured = await measured(event, parameters: inspected?.parameters, of: place, in: machine)
-                return machine.apply(
-                    .done(event, norm: inspected?.norm, streamNorms: inspected?.streamNorms, measured: measured), now: clock.now())
-            } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
-                return machine.apply(.refused(event, reason: error.message), now: clock.now())
-            }
+            if let actions = try await receive(event, from: place, in: &machine) { return actions }
         }
         let error = CohortError(
             .conflict,
@@ -134,6 +122,25 @@ extension SessionRun {
             try await refuse(received, because: error, round: stale.round, attempt: stale.attempt, in: machine)
         }
         return nil
+    }
+
+    /// - Returns: nil for a stale answer.
+    private func receive(_ event: DoneEvent, from place: SessionPeer, in machine: inout SessionMachine) async throws -> SessionActions? {
+        switch machine.verdict(on: event) {
+        case .stale: return nil
+        case .repeated: return SessionActions()
+        case .implausible(let reason): return machine.apply(.refused(event, reason: reason), now: clock.now())
+        case .current: break
+        }
+        do {
+            let inspected = try await updates.inspect(
+                event, attempt: place.attempt ?? 0, of: machine.session, collects: machine.hasOwnModels)
+            let measured = await measured(event, parameters: inspected?.parameters, of: place, in: machine)
+            return machine.apply(
+                .done(event, norm: inspected?.norm, streamNorms: inspected?.streamNorms, measured: measured), now: clock.now())
+        } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
+            return machine.apply(.refused(event, reason: error.message), now: clock.now())
+        }
     }
 
     /// Takes the event out of its queue, and tells its sender why.

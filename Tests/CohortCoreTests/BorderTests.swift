@@ -90,7 +90,7 @@ private enum Hostile {
                 case .done(var event):
                     event.round = event.round == 0 ? round : event.round
                     event.attempt = nil
-                    if stage.machine.implausibility(of: event) == nil {
+                    if stage.machine.verdict(on: event) == .current {
                         for norm in [nil, 0, 1e308, .leastNonzeroMagnitude] as [Double?] {
                             var copy = stage
                             copy.send(.done(event, norm: norm, measured: nil))

@@ -36,10 +36,12 @@ import Testing
                     sessionId: "s", peerId: "c", generation: 1, round: 0, epoch: 1, loss: 0.5, accuracy: 0.5, samplesPerSecond: 1,
                     progress: 1)))
         #expect(stage.place("c")?.epoch == 1)
-        #expect(!stage.machine.awaits(stage.doneEvent("c", round: 1)) && stage.machine.awaits(stage.doneEvent("c", round: 0)))
+        #expect(
+            stage.machine.verdict(on: stage.doneEvent("c", round: 1)) == .stale
+                && stage.machine.verdict(on: stage.doneEvent("c", round: 0)) == .current)
         stage.done("a")
         stage.send(.done(stage.doneEvent("c", round: 0), norm: 1, measured: nil))
-        #expect(stage.machine.isRepeat(stage.doneEvent("c", round: 0)))
+        #expect(stage.machine.verdict(on: stage.doneEvent("c", round: 0)) == .repeated)
         let shares = try #require(outcome(stage)).shares
         #expect(shares.map(\.peerId) == ["a", "c"] && shares[0].scale == 1 && abs(shares[1].scale - 0.5.squareRoot()) < 1e-12)
         stage.aggregated()
@@ -68,7 +70,7 @@ import Testing
         // As it was stored before that answer.
         var session = stage.session
         let index = try #require(session.peers.firstIndex { $0.id == "c" })
-        session.peers[index].state = .training
+        session.peers[index].train()
         session.peers[index].answer = nil
         session.peers[index].workRound = 0
         session.generation = 2

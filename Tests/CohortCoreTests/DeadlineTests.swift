@@ -162,7 +162,7 @@ import Testing
         stage.send(.tick)
         #expect(stage.aggregates)
         if name == "independent" {
-            #expect(stage.place("c")?.state == .failed && stage.place("c")?.message?.contains("no sign of work for 70 s") == true)
+            #expect(stage.place("c")?.state == .failed && stage.place("c")?.message?.contains("no progress for 70 s") == true)
             stage.aggregated()
             #expect(stage.concludes != nil)
             return

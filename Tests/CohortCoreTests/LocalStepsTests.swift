@@ -69,9 +69,9 @@ import Testing
             (event.results.samples, event.results.epochs) = (samples, epochs)
             return event
         }
-        #expect(stage.machine.implausibility(of: done("a", samples: 53, epochs: 1)) == nil)
-        #expect(stage.machine.implausibility(of: done("a", samples: 91, epochs: 2)) != nil)
-        #expect(stage.machine.implausibility(of: done("b", samples: 315, epochs: 7)) == nil)
+        #expect(stage.machine.verdict(on: done("a", samples: 53, epochs: 1)) == .current)
+        #expect(stage.machine.verdict(on: done("a", samples: 91, epochs: 2)).isImplausible)
+        #expect(stage.machine.verdict(on: done("b", samples: 315, epochs: 7)) == .current)
         stage.send(.done(done("a", samples: 53, epochs: 1), norm: 1, measured: nil))
         stage.send(.done(done("b", samples: 135, epochs: 3), norm: 1, measured: nil))
         let outcome = stage.actions.objects.lazy.compactMap { if case .aggregate(let outcome) = $0 { outcome } else { nil } }.first

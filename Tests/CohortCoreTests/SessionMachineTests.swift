@@ -40,7 +40,7 @@ import Testing
         let event = stage.doneEvent("a")
         stage.send(.done(event, norm: 1, measured: nil))
         let before = stage.session
-        #expect(stage.machine.isRepeat(event))
+        #expect(stage.machine.verdict(on: event) == .repeated)
         stage.send(.done(event, norm: 1, measured: nil))
         #expect(stage.session == before && stage.actions.isEmpty)
     }
@@ -107,7 +107,7 @@ import Testing
     @Test func `numbers that cannot be are told from those that can`() {
         var stage = Stage()
         stage = stage.started()
-        #expect(stage.machine.implausibility(of: stage.doneEvent("a")) == nil)
+        #expect(stage.machine.verdict(on: stage.doneEvent("a")) == .current)
         let changes: [(inout DoneResults) -> Void] = [
             { $0.samples = .max }, { $0.samples = -1 }, { $0.samples = 91 }, { $0.epochs = .max }, { $0.seconds = .nan },
             { $0.loss = .infinity },
@@ -116,7 +116,7 @@ import Testing
         for change in changes {
             var event = stage.doneEvent("a")
             change(&event.results)
-            #expect(stage.machine.implausibility(of: event) != nil, "\(event.results)")
+            #expect(stage.machine.verdict(on: event).isImplausible, "\(event.results)")
         }
     }
 
@@ -146,7 +146,7 @@ import Testing
             stage = stage.started()
             var event = stage.doneEvent("a")
             event.results.seconds = seconds
-            #expect(stage.machine.implausibility(of: event) == nil)
+            #expect(stage.machine.verdict(on: event) == .current)
             stage.send(.done(event, norm: 1, measured: nil))
             #expect(throws: Never.self) { try CohortJSON.encode(stage.session) }
         }

@@ -93,3 +93,7 @@ struct Stage: CustomTestStringConvertible {
         actions.objects.lazy.compactMap { if case .conclude(let weights, let metrics) = $0 { (weights, metrics) } else { nil } }.first
     }
 }
+
+extension SessionMachine.Verdict {
+    var isImplausible: Bool { if case .implausible = self { true } else { false } }
+}

@@ -43,7 +43,7 @@ import Testing
         stage.send(.notNeeded(Stage.peer("d")))
         #expect(
             stage.actions.notices.map(\.message).count == 1
-                && stage.words.contains("d has come, and is not used: the session has the 3 peers"), "\(stage.words)")
+                && stage.words.contains("d is available but not needed: the session has the 3 peers"), "\(stage.words)")
         stage.send(.notNeeded(Stage.peer("d")))
         stage.send(.notNeeded(Stage.peer("a")))
         #expect(stage.actions.notices.map(\.message).isEmpty)
@@ -98,7 +98,7 @@ import Testing
         stage.send(.joined(Stage.peer("a", registration: 2)))
         stage.enable(["a"])
         #expect(stage.trained == ["a"] && stage.session.round == 0 && stage.place("a")?.rows.first?.count == 90)
-        #expect(!stage.machine.awaits(early))
+        #expect(stage.machine.verdict(on: early) == .stale)
         stage.send(.done(early, norm: 1, measured: nil))
         #expect(!stage.aggregates && stage.place("a")?.state == .training)
         stage.done("a")

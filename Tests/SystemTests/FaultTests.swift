@@ -145,7 +145,7 @@ extension SystemSuite {
                 _ = try await world.peers(1, of: server, for: person, prefix: "late")
                 // The coordinator looks who is there every few seconds; the goodbye is seen after the newcomer.
                 try await eventually("the newcomer is said to wait") {
-                    server.process.standardError.contains("late-1 has come, and is not used: the session has the 2 peers")
+                    server.process.standardError.contains("late-1 is available but not needed: the session has the 2 peers")
                 }
                 try await peers[0].send(SIGTERM)
                 first.release()

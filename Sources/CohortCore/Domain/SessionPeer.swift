@@ -3,18 +3,18 @@ public import FoundationEssentials
 /// A peer's place in a session.
 public struct SessionPeer: Codable, Hashable, Sendable {
     public enum State: String, Codable, Sendable {
-        /// Locked; not answered ENABLE yet.
+        /// Locked to the session; has not answered ENABLE yet.
         case locked
-        /// Attached, and loads the data set: it is dealt rows once it has it.
+        /// Loading the data set; receives rows once that is done.
         case loading
-        /// Attached; between rounds.
+        /// Ready for work; has none.
         case ready
         case training
-        /// Answered for this round.
+        /// Has answered for this round.
         case done
-        /// Silent too long, or removed.
+        /// Gone: silent for too long, or removed. May join again.
         case lost
-        /// Said ERROR that cannot be retried.
+        /// Excluded from the session, after an error that cannot be retried or for harm.
         case failed
     }
 
@@ -35,7 +35,8 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var speedBeforeLate: Double?
     /// It has some of that speed back.
     public var isRegaining: Bool?
-    public var state: State
+    /// Changed by the transitions below alone.
+    public private(set) var state: State
     public var epoch: Int
     /// Of this round, 0 … 1.
     public var progress: Double
@@ -84,8 +85,8 @@ public struct SessionPeer: Codable, Hashable, Sendable {
         self.trainedSamples = 0
     }
 
-    /// A place for a registered peer. Its speed is rounded to a sixteenth of an octave, 4.4 %: its share is as its speed is, and a machine that is measured again
-    /// mostly gets the same one, so that a session can be repeated bit by bit.
+    /// A place for a registered peer. Its speed is rounded to a sixteenth of an octave, 4.4 %: shares are proportional to speed, and a peer that is
+    /// measured again mostly gets the same share, so that a session can be repeated bit by bit.
     public init(_ peer: Peer) {
         self.init(
             id: peer.id, name: peer.name, engine: peer.capabilities.engine, device: peer.capabilities.device,
@@ -118,14 +119,133 @@ public struct SessionPeer: Codable, Hashable, Sendable {
         return Double(sign: .plus, exponent: measured.exponent, significand: sixteenths[step])
     }
 
-    /// Still counted on.
+    /// Takes part in the session.
     public var isAlive: Bool { state != .lost && state != .failed }
 
-    /// Has something to do in this round.
+    /// Has rows to train on or to evaluate in this round.
     public var hasWork: Bool { !rows.isEmpty || validationRows != nil }
 
-    /// Training rows leased to it this round.
+    /// The number of training rows assigned for this round.
     public var rowCount: Int { rows.reduce(0) { $0 + $1.count } }
+
+    // MARK: Transitions
+
+    /// Must answer ENABLE again; a stored answer stays, other work is lost.
+    mutating func lock() {
+        if state != .done { state = .locked }
+        workRound = nil
+    }
+
+    mutating func load() { state = .loading }
+
+    mutating func becomeReady() { state = .ready }
+
+    /// Works on the rows that it has been assigned.
+    /// - Parameter attempt: nil: the attempt goes on.
+    mutating func train(attempt: Int? = nil) {
+        state = .training
+        workRound = nil
+        self.attempt = attempt ?? self.attempt
+    }
+
+    /// - Parameter maxUpdateBytes: the most that the reported size of the update adds to the bytes sent.
+    mutating func finish(with answer: PeerAnswer, maxUpdateBytes: Int) {
+        let results = answer.results
+        state = .done
+        progress = 1
+        self.answer = answer
+        workRound = nil
+        misses = 0
+        restarts = nil
+        trainedSamples += max(0, results.samples)
+        if let seconds = answer.seconds { workedSeconds = (workedSeconds ?? 0) + seconds }
+        if let update = answer.update { sentBytes = (sentBytes ?? 0) + min(max(0, update.bytes), maxUpdateBytes) }
+        if results.loss != nil { (loss, accuracy) = (results.loss, results.accuracy) }
+        if let rate = results.rate { samplesPerSecond = rate }
+    }
+
+    /// The answer does not count: neither does its work.
+    mutating func discardAnswer() {
+        trainedSamples = max(0, trainedSamples - max(0, answer?.results.samples ?? 0))
+        answer = nil
+    }
+
+    /// Has no work for the rest of this round, without an answer.
+    mutating func skip(reason: String) {
+        state = .ready
+        workRound = nil
+        message = reason
+        progress = 0
+    }
+
+    /// The round `closed` is over.
+    /// - Parameter keepsWorking: work that goes on may count in a later round.
+    mutating func endRound(_ closed: Int, keepsWorking: Bool) {
+        if state == .done { state = .ready }
+        if state == .training, keepsWorking { workRound = workRound ?? closed }
+        progress = 0
+    }
+
+    /// Stops its work, which counts in no round.
+    mutating func stopWork() {
+        state = .ready
+        workRound = nil
+    }
+
+    /// Forgets the work of the round that is over.
+    mutating func clearRound() {
+        rows = []
+        validationRows = nil
+        answer = nil
+        epoch = 0
+        progress = 0
+    }
+
+    /// Is gone; a stored answer counts in this round.
+    mutating func lose(reason: String) {
+        progress = state == .done ? 1 : 0
+        state = .lost
+        message = reason
+    }
+
+    /// The session goes on without it, and does not take it back.
+    mutating func exclude(reason: String) {
+        state = .failed
+        message = reason
+        progress = 0
+    }
+
+    /// Registered again after a restart; a stored answer stays.
+    mutating func restart(registration: Int) {
+        self.registration = registration
+        if state == .training { restarts = (restarts ?? 0) + 1 }
+        lock()
+        progress = state == .done ? 1 : 0
+    }
+
+    /// Joins again after it was lost: what it did in this session is kept.
+    mutating func rejoin(as place: SessionPeer) {
+        var place = place
+        place.speed = speed
+        place.drift = drift
+        place.trainedSamples = trainedSamples
+        place.workedSeconds = workedSeconds
+        place.sentBytes = sentBytes
+        place.restarts = restarts
+        if state == .lost, registration != place.registration { place.restarts = (place.restarts ?? 0) + 1 }
+        self = place
+    }
+
+    /// Was too late in this round: it gets a smaller share from now on, and its speed back once it answers in time.
+    mutating func slowDown(to speed: Double, reason: String) {
+        state = state == .locked ? .locked : .ready
+        message = reason
+        // Late again with more rows: its speed is as low as measured.
+        speedBeforeLate = isRegaining == true ? nil : speedBeforeLate ?? self.speed
+        isRegaining = nil
+        self.speed = speed
+        drift = nil
+    }
 }
 
 /// Half-open positions `start ..< end` in the session's permutation of the training rows, or in the validation rows.

@@ -72,49 +72,34 @@ public struct SessionMachine: Sendable {
     public internal(set) var session: Session
     let strategy: any Strategy
     let rules: Rules
+    var phase: Phase
+    var roster: Roster
     /// The round times so far.
     var deadline: RoundDeadline
-    var watch: WorkWatch
-    /// When the round's TRAIN was sent, in monotonic seconds of this process.
-    var roundBeganAt: Double?
-    /// The peers whose ENABLED the next round waits for: those of the start or of a takeover, not those that join later.
-    var awaited: Set<String> = []
-    var awaitedSince: Double?
+    /// Since when more peers than are available are waited for, in monotonic seconds.
     var waitingSince: Double?
-    /// When ENABLE was sent to a peer in the middle of a round.
-    var lockedSince: [String: Double] = [:]
-    /// When a peer's current work was assigned; also work of an earlier round.
-    var workBegan: [String: Double] = [:]
-    /// Aggregating or concluding: nothing else begins before the result is reported.
-    var isBusy = false
-    /// The refused answers and retryable errors of this round, by peer.
-    var retries: [String: Int] = [:]
-    /// The failed loads of the data set, by peer, until one succeeds.
-    var loadFailures: [String: Int] = [:]
     var evaluationTries = 0
     /// The best checkpoint when old ones were last discarded.
     var outdatedBest: String?
-    /// What was reported once per peer and is not repeated.
-    var noted: Set<String> = []
+    /// The last closed round in full, as its receipt needs it; the document has a short form.
+    var closedRound: RoundSummary?
     /// The document differs from the stored one.
     public internal(set) var isChanged = false
     /// The document differs in more than progress: it must be stored before the actions are executed.
     public internal(set) var mustStore = false
-    /// The index of each peer in the document, by id.
-    var places: [String: Int]
 
     public init(_ session: Session, strategy: any Strategy, rules: Rules) {
         self.session = session
         self.strategy = strategy
         self.rules = rules
+        phase = Phase(session)
+        roster = Roster(session.peers, progressWait: rules.progressWait)
         deadline = RoundDeadline(minGrace: rules.roundGrace)
-        watch = WorkWatch(floor: rules.progressWait)
-        places = Self.places(session.peers)
     }
 
-    /// The document as stored: its revision, lease and generation are the store's.
+    /// Takes over the document as stored, with the store's revision, lease and generation.
     public mutating func stored(_ session: Session) {
-        if session.peers.count != self.session.peers.count { places = Self.places(session.peers) }
+        if session.peers.count != self.session.peers.count { roster.update(session.peers) }
         self.session = session
         isChanged = false
         mustStore = false
@@ -126,9 +111,6 @@ public struct SessionMachine: Sendable {
         advance(&actions, now: now)
         return actions
     }
-
-    /// The last closed round in full, as its receipt needs it; the document has a short form.
-    var closedRound: RoundSummary?
 
     /// Restores the last closed round from the recorded ones.
     public mutating func restore(_ round: RoundSummary?) {
@@ -188,23 +170,39 @@ public struct SessionMachine: Sendable {
         for index in actions.notices.indices where actions.notices[index].progress == nil { actions.notices[index].progress = progress }
     }
 
+    // MARK: For the coordinator
+
     /// Each peer trains and measures a separate model.
     public var hasOwnModels: Bool { strategy.trainsOwnModels }
 
-    // MARK: Peers
+    /// A round closes while other peers still train.
+    public var isBuffered: Bool { strategy.bufferSize(session.settings, peers: 1) != nil }
 
-    /// The peer's index in the document, in constant time.
-    func index(_ peerId: String) -> Int? { places[peerId] }
+    /// All rounds are closed: the peers measure the model on the held-out rows.
+    public var isEvaluation: Bool { session.round >= session.settings.rounds }
 
-    private static func places(_ peers: [SessionPeer]) -> [String: Int] {
-        Dictionary(peers.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
+    /// A peer's place in the session.
+    public func place(of peerId: String) -> SessionPeer? { index(peerId).map { session.peers[$0] } }
+
+    /// The lease was renewed: a user may have cancelled the session since.
+    public mutating func renewed(_ lease: HeldLease) { session.cancelRequested = lease.cancelRequested }
+
+    /// Seconds after which a peer must answer with what it has, so that a slow peer does not delay the others, nor a session its peers; nil where there is
+    /// no limit.
+    public func timeLimit(at now: Moment) -> Double? {
+        var limit: Double?
+        if strategy.leavesOutLate, session.round > 0, let median = deadline.median { limit = max(rules.roundGrace, 2 * median) }
+        guard rules.maxRunTime < .infinity, !isEvaluation else { return limit }
+        return min(limit ?? .infinity, max(rules.maxRunTime - runTime(at: now), rules.roundGrace))
     }
 
-    /// Returns whether a message belongs to the session's generation and to the peer's round; any other is discarded.
-    public func accepts(generation: Int, round: Int, peerId: String) -> Bool {
-        guard let index = index(peerId) else { return false }
-        return generation == session.generation && round == session.peers[index].workRound ?? session.round && session.status == .running
-    }
+    /// Seconds within which a peer must report progress: half of what it is allowed, for slow networks.
+    public var progressWithin: Double { max(rules.progressWait / 2, 0.5) }
+
+    /// Seconds since training began, by the document's clock, which all coordinators share.
+    func runTime(at now: Moment) -> Double { session.startedAt.map { now.date.timeIntervalSince($0) } ?? 0 }
+
+    func index(_ peerId: String) -> Int? { roster.index(of: peerId) }
 
     // MARK: The document
 
@@ -226,7 +224,7 @@ public struct SessionMachine: Sendable {
         return session.attempts ?? 0
     }
 
-    // MARK: Words
+    // MARK: Notices
 
     mutating func notify(_ kind: SessionNotice.Kind, _ message: String, in turn: inout Turn, peer: SessionPeer? = nil) {
         notify(SessionNotice(sessionId: session.id, kind: kind, time: turn.now.date, message: message), in: &turn, peer: peer)
