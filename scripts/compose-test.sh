@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings all of docker-compose.yml up, trains through it from outside, kills containers meanwhile, takes it down and up again, and leaves nothing.
 # Without a Docker engine it starts one (as root); with COHORT_DOCKER_FOLDER set, engine and images stay there for the next time.
+# COHORT_PREBUILT=EXECUTABLE: the image takes this executable, built on Debian 12 with --static-swift-stdlib, instead of building it in its first stage.
 set -euo pipefail
 
 action=compose-test
@@ -43,7 +44,7 @@ if ! docker info >/dev/null 2>&1; then
         export DOCKER_HOST="unix://$own_engine/docker.sock"
     fi
 fi
-scripts/docker-images.sh "$folder/images"
+COHORT_SKIP_IMAGES=${COHORT_PREBUILT:+swift} scripts/docker-images.sh "$folder/images"
 docker run --rm debian:bookworm-slim true || {
     say "no container can run here"
     exit 77
@@ -55,8 +56,18 @@ export COHORT_PORT COHORT_OBJECTS_PORT COHORT_BROKER_PAGES_PORT
 unset COHORT_ADDRESS COHORT_PUBLIC_OBJECTS COHORT_THREADS COHORT_MAX_LOAD COHORT_CONFIG COHORT_TOKEN
 url="http://127.0.0.1:$COHORT_PORT"
 
-say "building the image"
-timeout 3000 "${compose[@]}" build >"$folder/build.log" 2>&1 || {
+say "building the image${COHORT_PREBUILT:+ around $COHORT_PREBUILT}"
+build() {
+    [ -n "${COHORT_PREBUILT:-}" ] || { timeout 3000 "${compose[@]}" build; return; }
+    # The Dockerfile without its first stage, whose result is copied from an image of that alone.
+    mkdir -p "$folder/executable" "$folder/context"
+    strip --strip-all -o "$folder/executable/cohort" "$COHORT_PREBUILT"
+    tar -C "$folder/executable" -c . | docker import - cohort-executable >/dev/null
+    cp -r deploy "$folder/context/"
+    sed -e '/^FROM swift/,/^FROM debian/{/^FROM debian/!d}' -e 's|--from=build /cohort/cohort|--from=cohort-executable /cohort|' Dockerfile >"$folder/context/Dockerfile"
+    timeout 600 docker build -t cohort:latest "$folder/context"
+}
+build >"$folder/build.log" 2>&1 || {
     tail -n 40 "$folder/build.log" >&2
     fail "the image does not build"
 }

@@ -103,6 +103,7 @@ stand_in() { # NAME
 }
 
 for image in $(sed -nE 's/^FROM ([^ ]+).*/\1/p' Dockerfile) $(sed -nE 's/^ +image: ([^ ]+)$/\1/p' docker-compose.yml | grep -v '^cohort:' | sort -u); do
+    [ -n "${COHORT_SKIP_IMAGES:-}" ] && [[ "$image" == "$COHORT_SKIP_IMAGES":* ]] && continue
     docker image inspect "$image" >/dev/null 2>&1 && continue
     if timeout 600 docker pull -q "$image" >/dev/null 2>"$folder/pull.log"; then continue; fi
     printf 'images: %s cannot be pulled; a stand-in is made of Debian packages\n' "$image" >&2

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # A strategy from outside: Examples/strategy, copied to a folder of its own, is tested, built, and trains a session on a server that has it.
+# usage: strategy-test.sh [tests]      tests: without the server and the session, which need all of Cohort built again
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,7 +8,7 @@ root=$PWD
 cohort="$root/.build/debug/cohort"
 # What is built is kept from run to run; the sources are elsewhere.
 scratch="$root/.build-strategy"
-[ -x "$cohort" ] || swift build --product cohort
+[ "${1:-}" = tests ] || [ -x "$cohort" ] || swift build --product cohort
 folder=$(mktemp -d /tmp/cohort-strategy.XXXXXX)
 pids=()
 finish() {
@@ -19,6 +20,12 @@ trap finish EXIT
 cp -r Examples/strategy "$folder/strategy"
 export COHORT_PACKAGE="$root"
 # Warnings are of the packages that it depends on as well there.
+if [ "${1:-}" = tests ]; then
+    cd "$folder/strategy"
+    env -u CI swift build --scratch-path "$scratch" --product strategyPackageTests
+    env -u CI swift test --scratch-path "$scratch" --skip-build
+    exit
+fi
 (cd "$folder/strategy" && env -u CI swift build --scratch-path "$scratch" --build-tests && env -u CI swift test --scratch-path "$scratch" --skip-build)
 mine="$scratch/debug/my-cohort"
 
