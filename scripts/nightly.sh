@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every script and program of Benchmarks/ once at its smallest size, so that none rots: a line a stage with its time. A stage that passed at this commit is
+# Runs every script and program of Benchmarks/ once at its smallest size, so that none rots, and what CI leaves out: a line a stage with its time. A stage that passed at this commit is
 # not run again: --again runs all. Stages can be named: scripts/nightly.sh bench accuracy. A stage that cannot run here (77) is reported as such.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -65,34 +65,38 @@ broker() { others && program BrokerBench && "$python" Benchmarks/broker.py .buil
 export -f others program aggregation read_csv s3 broker
 export python binary folder
 
-[ -x "$binary" ] || { echo "there is no $binary: make build" >&2; exit 1; }
-stage bench 300 python3 Benchmarks/bench.py --binary "$binary" --out "$folder/bench.json" --only ready rounds first_train hundred
-stage thousand 600 python3 Benchmarks/bench.py --binary "$binary" --out "$folder/bench.json" --only thousand
-stage accuracy 600 python3 Benchmarks/accuracy.py --binary "$binary" --out "$folder/accuracy.json" --only iris
-stage corpus 600 python3 Benchmarks/corpus.py --binary "$binary" --only '*penguins*' --seconds 60
-stage kill_loop 300 python3 Benchmarks/kill_loop.py --binary "$binary" --sessions 2 --minutes 2 --seed 1
-stage liars 600 python3 Benchmarks/liars.py --binary "$binary" --seeds 1 --only median --lies none
-stage strategies 600 python3 Benchmarks/strategies.py memory --binary "$binary" --seeds 1 --only digits --peers 1
-stage peers 600 python3 Benchmarks/peers.py --binary "$binary" --file Examples/penguins.csv --target species --out "$folder/peers.json"
-stage engine 900 python3 Benchmarks/engine.py --turns 1 --nets 4-16-3:16 --out "$folder/engine.json"
-stage aggregation 900 aggregation
-stage read_csv 300 read_csv
-stage s3 900 s3
-stage broker 900 broker
-# What a run per change leaves out.
-stage strategy 1200 scripts/strategy-test.sh
-stage compose 3000 scripts/compose-test.sh
-stage every_call 3000 env COHORT_TEST_EVERY=1 scripts/integration.sh
-browser=.build-tools/browser/bin/python
-if [ -x "$browser" ]; then
-    stage pages 300 "$browser" Benchmarks/pages.py --binary "$binary" --machines 4 --viewers 10 --out "$folder/pages.json"
-else
-    skip pages "make browser-test makes its environment"
-fi
-if [ "$(id -u)" = 0 ]; then
-    stage large 300 python3 Benchmarks/large.py --binary "$binary" --gigabytes 0.1 --beside 0.05 --memory 1 --out "$folder/large.json"
-else
-    skip large "it makes a control group, for root alone"
-fi
-echo "$failed failed"
-[ "$failed" -eq 0 ]
+# Read as a whole before it runs: it takes longer than an edit of this file.
+main() {
+    [ -x "$binary" ] || { echo "there is no $binary: make build" >&2; exit 1; }
+    stage bench 300 python3 Benchmarks/bench.py --binary "$binary" --out "$folder/bench.json" --only ready rounds first_train hundred
+    stage thousand 600 python3 Benchmarks/bench.py --binary "$binary" --out "$folder/bench.json" --only thousand
+    stage accuracy 600 python3 Benchmarks/accuracy.py --binary "$binary" --out "$folder/accuracy.json" --only iris
+    stage corpus 600 python3 Benchmarks/corpus.py --binary "$binary" --only '*penguins*' --seconds 60
+    stage kill_loop 300 python3 Benchmarks/kill_loop.py --binary "$binary" --sessions 2 --minutes 2 --seed 1
+    stage liars 600 python3 Benchmarks/liars.py --binary "$binary" --seeds 1 --only median --lies none
+    stage strategies 600 python3 Benchmarks/strategies.py memory --binary "$binary" --seeds 1 --only digits --peers 1
+    stage peers 600 python3 Benchmarks/peers.py --binary "$binary" --file Examples/penguins.csv --target species --out "$folder/peers.json"
+    stage engine 900 python3 Benchmarks/engine.py --turns 1 --nets 4-16-3:16 --out "$folder/engine.json"
+    stage aggregation 900 aggregation
+    stage read_csv 300 read_csv
+    stage s3 900 s3
+    stage broker 900 broker
+    # What a run per change leaves out.
+    stage strategy 1200 scripts/strategy-test.sh
+    stage compose 3000 scripts/compose-test.sh
+    stage every_call 3000 env COHORT_TEST_EVERY=1 scripts/integration.sh
+    browser=.build-tools/browser/bin/python
+    if [ -x "$browser" ]; then
+        stage pages 300 "$browser" Benchmarks/pages.py --binary "$binary" --machines 4 --viewers 10 --out "$folder/pages.json"
+    else
+        skip pages "make browser-test makes its environment"
+    fi
+    if [ "$(id -u)" = 0 ]; then
+        stage large 300 python3 Benchmarks/large.py --binary "$binary" --gigabytes 0.1 --beside 0.05 --memory 1 --out "$folder/large.json"
+    else
+        skip large "it makes a control group, for root alone"
+    fi
+    echo "$failed failed"
+    [ "$failed" -eq 0 ]
+}
+main

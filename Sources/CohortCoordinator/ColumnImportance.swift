@@ -6,8 +6,8 @@ import CohortCore
     import Darwin
 #endif
 
-/// What a model loses when one column's values are shuffled among the held-out rows (Breiman 2001, "Random Forests"): how much it stands on that
-/// column. Columns that say the same share it between them.
+/// The loss in accuracy (or R²) when one column's values are shuffled among the held-out rows (Breiman 2001, "Random Forests"): how much the model relies
+/// on that column. Columns with the same information share it.
 struct ColumnImportance {
     /// Multiplications that it may take: a fraction of a second of one core.
     private static let work = 200_000_000

@@ -52,7 +52,7 @@ public final class Coordinator: SessionRunner, Service {
         for mailbox in runs.withLock({ Array($0.values) }) { mailbox.put(.look) }
     }
 
-    /// Takes up what is unfinished, then what it is woken for; ends at a graceful shutdown, leaving sessions to be taken up again.
+    /// Runs unfinished sessions, then those that it is woken for. Ends at a graceful shutdown; its sessions are resumed later.
     public func run() async throws {
         await cancelWhenGracefulShutdown { [self] in
             sweepCopies()
@@ -77,7 +77,7 @@ public final class Coordinator: SessionRunner, Service {
         }
     }
 
-    /// Updates of sessions that are over: put by a link that outlived its session over a restart.
+    /// Removes updates of sessions that are over, put by a link that outlived its session over a restart.
     private func sweepUpdates() async {
         do {
             // In this order: a session whose updates are listed was stored before.
@@ -94,7 +94,7 @@ public final class Coordinator: SessionRunner, Service {
         }
     }
 
-    /// Copies that a process which is gone has left. Before any session runs here: its own copies are in the same folder.
+    /// Removes copies that an earlier process has left, before any session runs: its copies are in the same folder.
     private func sweepCopies() {
         do {
             try DataFileLoader.sweep(configuration.scratchFolder)
@@ -103,7 +103,7 @@ public final class Coordinator: SessionRunner, Service {
         }
     }
 
-    /// Uploads that no session names, a day after: their start was cut short, and nobody was told of them.
+    /// Removes uploads that no session names after a day: their start was interrupted.
     private func sweepUploads() async {
         do {
             let yesterday = time.date.addingTimeInterval(-86_400)
@@ -120,8 +120,8 @@ public final class Coordinator: SessionRunner, Service {
         }
     }
 
-    /// At the start, and then once a lease: a session whose coordinator died has no event that says so, and neither has a peer that a crash
-    /// has left locked.
+    /// Looks for sessions without a coordinator and for peers that a crash has left locked, at startup and then once a lease: no event reports
+    /// either.
     private func sweep() async {
         await sweepUpdates()
         await sweepUploads()
@@ -134,7 +134,7 @@ public final class Coordinator: SessionRunner, Service {
                     await peersChanged()
                 }
             } catch {
-                logger.warning("sessions and peers cannot be swept: \(error)")
+                logger.warning("the sweep of sessions and peers failed: \(error)")
             }
             try? await time.sleep(seconds: configuration.leaseSeconds)  // Cancelled: the loop ends.
         }

@@ -25,7 +25,7 @@ actor DataFileLoader {
 
     private let executor: ThreadExecutor
     private let objects: any ObjectStore
-    /// For copies.
+    /// The folder for copies.
     private let folder: String
     private var file: DataFile?
 
@@ -51,7 +51,7 @@ actor DataFileLoader {
         return loaded
     }
 
-    /// A copy goes once nobody reads it any more.
+    /// Releases the copy, which is removed with its last reader.
     func release() { file = nil }
 
     private func copy(_ reference: ObjectReference) async throws -> DataFile {

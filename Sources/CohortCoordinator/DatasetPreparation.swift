@@ -3,7 +3,7 @@ import CohortSystem
 import CohortTraining
 import FoundationEssentials
 
-/// Looks through an uploaded CSV, and tells what a model for it looks like.
+/// Inspects an uploaded CSV and describes the model for it.
 struct DatasetPreparation {
     let session: Session
     let objects: any ObjectStore
@@ -27,7 +27,7 @@ struct DatasetPreparation {
                 options: settings.dataOptions, model: start?.schema, shouldContinue: shouldContinue)
         }
         let schema = finding.schema
-        try settings.check(for: schema)  // Said now, if it cannot be.
+        try settings.check(for: schema)  // Fail early on invalid settings.
         let given = try await givenModule()
         var model = ModelSpec(
             inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,
@@ -57,7 +57,7 @@ struct DatasetPreparation {
         )
     }
 
-    /// Where peers get a session's module from, as long as it lasts.
+    /// The key of a session's module, from which its peers load it.
     static func moduleKey(_ sessionId: String) -> String { "checkpoints/\(sessionId)/module" }
 
     /// The module that the session was started with.

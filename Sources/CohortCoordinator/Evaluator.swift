@@ -9,9 +9,9 @@ import FoundationEssentials
     import Darwin
 #endif
 
-/// Measures models on a session's held-out rows in the server's own process: what decides anything is not taken on a peer's word alone. But
-/// for modules, which are somebody's code: it is not run here, and peers' words are all there is.
-/// Blocks its own thread.
+/// Measures models on a session's held-out rows in the server process, so that results do not depend on what peers report. Modules are users' code,
+/// which the server does not run: for them the peers' measurements are used.
+/// Runs on a thread of the session's executor.
 actor Evaluator {
     /// Multiplications that a measurement at the end may take, about a second of one core, and one after each round.
     private static let (finalWork, roundWork) = (1_000_000_000, 50_000_000)
@@ -49,7 +49,7 @@ actor Evaluator {
         return try model.evaluate(on: sample.table, rows: rows) { true }
     }
 
-    /// In detail, of the final model.
+    /// Evaluates the final model in detail.
     func evaluate(_ parameters: [Float], of session: Session) async throws -> Evaluation? {
         guard let spec = session.model, spec.module == nil, let sample = try await loaded(session), let schema else { return nil }
         let model = try prepared(spec)

@@ -1,16 +1,16 @@
 import CohortCore
 import Synchronization
 
-/// What a session's one consumer is to look at, in order. Taking it takes all there is, so that a flood is stored once.
+/// The ordered queue of a session's only consumer. It takes all items at once, so that a burst of events is stored once.
 final class Mailbox: Sendable {
     enum Item: Sendable {
         case event(ReceivedEvent)
-        /// The document or the peers may have changed from outside.
+        /// The document or the peers may have changed.
         case look
         case tick
-        /// Another coordinator has taken the session over.
+        /// Another coordinator has taken over the session.
         case leaseLost
-        /// The event queue's stream ended, and why.
+        /// The event queue's stream ended, for this reason.
         case queueEnded(String)
     }
 
@@ -18,7 +18,7 @@ final class Mailbox: Sendable {
         var items: [Item] = []
         var waiter: CheckedContinuation<Void, Never>?
         var isClosed = false
-        /// One look is as good as many.
+        /// Several looks are one.
         var looks = false
         var ticks = false
     }
@@ -53,10 +53,10 @@ final class Mailbox: Sendable {
         waiter?.resume()
     }
 
-    /// Whether somebody asked for a look that was not taken.
+    /// A look was requested and not taken.
     var hasUnseenLook: Bool { state.withLock { $0.looks } }
 
-    /// Forgets what waits.
+    /// Removes all items.
     func drop() {
         state.withLock { state in
             state.items = []
@@ -65,7 +65,7 @@ final class Mailbox: Sendable {
         }
     }
 
-    /// All that is there; waits until there is something. Empty: closed.
+    /// Returns all items, after waiting for the first one; empty once the mailbox is closed.
     func take() async -> [Item] {
         await withTaskCancellationHandler {
             while true {

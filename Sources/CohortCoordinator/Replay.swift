@@ -9,9 +9,9 @@ package struct Replay {
     package struct Round {
         package let round: Int
         package let parameters: [Float]
-        /// nil: nobody was named.
+        /// nil: no peer was named.
         package let without: [Float]?
-        /// Whose updates are in it.
+        /// The peers whose updates it contains.
         package let peers: [String]
     }
 
@@ -22,8 +22,8 @@ package struct Replay {
     private let without: Set<String>
 
     /// - Parameters:
-    ///   - objects: a store of its own, for a round's files.
-    ///   - outer: of the session's strategy.
+    ///   - objects: an empty store for a round's files.
+    ///   - outer: the strategy's optimizer.
     ///   - without: names or ids of peers.
     /// - Throws: ``CohortError`` `invalid` for a peer that never took part, and updates that were not kept.
     package init(
@@ -31,12 +31,12 @@ package struct Replay {
     ) throws {
         let all = receipt.rounds.flatMap(\.contributions)
         guard all.allSatisfy({ $0.key != nil }), !all.isEmpty else {
-            throw CohortError(.invalid, "the session's updates were not kept: that is told when it starts, by keep_updates")
+            throw CohortError(.invalid, "the session's updates were not kept: start it with keep_updates")
         }
         for name in without where !all.contains(where: { $0.peerName == name || $0.peerId == name }) {
             let names = Set(all.map(\.peerName)).sorted()
             throw CohortError(
-                .invalid, "'\(name.printable(max: 60))' is none of the session's peers, which are \(names.bounded())")
+                .invalid, "'\(name.printable(max: 60))' is not one of the session's peers: \(names.bounded())")
         }
         self.receipt = receipt
         self.objects = objects

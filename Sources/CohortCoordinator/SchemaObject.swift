@@ -1,15 +1,15 @@
 import CohortCore
 import FoundationEssentials
 
-/// How columns become features, as an object that TRAIN names, so that a peer gets it once; a small one stands in the message as well.
+/// The table's schema as an object that TRAIN refers to, so that a peer loads it once; a small one is also in the message.
 struct SchemaObject: Sendable {
     /// Bytes of JSON.
-    static let largestInline = 8 << 10
+    static let maxInlineBytes = 8 << 10
 
     let schema: TableSchema
     let reference: ObjectReference
 
-    var inline: TableSchema? { reference.bytes <= Self.largestInline ? schema : nil }
+    var inline: TableSchema? { reference.bytes <= Self.maxInlineBytes ? schema : nil }
 
     /// Stores it, if it is not there.
     init(of schema: TableSchema, sessionId: String, in objects: any ObjectStore) async throws {

@@ -6,7 +6,7 @@ import FoundationEssentials
 import Logging
 import Tracing
 
-/// What the machine wants done.
+/// Executes the machine's actions.
 extension SessionRun {
     func make(_ task: SessionActions.ObjectTask, _ machine: inout SessionMachine) async throws -> SessionActions {
         switch task {
@@ -21,7 +21,7 @@ extension SessionRun {
                 }
                 let aggregate = try await updates.finish(&combined, outer: outer)
                 let aggregated = time.date
-                // Late uploads to the round are not wanted any more, unless they count in a later one.
+                // Late uploads are refused, unless they count in a later round.
                 if !machine.isBuffered {
                     try await coordinator.objects.closeLinks(
                         prefix: "\(session.updatePrefix)g\(session.generation)-r\(session.round)-")
@@ -46,13 +46,13 @@ extension SessionRun {
         }
     }
 
-    /// Of the changes that stand out, the one without which the model is clearly better on held-out rows.
+    /// Finds the conspicuous update without which the model is clearly better on held-out rows, if there is one.
     private func harm(
         in outcome: RoundOutcome, combined: UpdateReader.Combined, outer: OuterOptimizer?, of machine: SessionMachine
     ) async throws -> (peerId: String, reason: String)? {
         let suspects = machine.suspects(outcome, combined.contributions)
         let settings = machine.session.settings
-        // A stream does its harm in the next round's first steps.
+        // A harmful stream shows in the first steps of the next round.
         let isMoved = suspects.contains(where: \.hasLongStream)
         func probe(_ combined: UpdateReader.Combined) -> [Float] {
             isMoved ? combined.parametersMovedByStreams(settings) : combined.parameters
@@ -105,7 +105,7 @@ extension SessionRun {
 
     // MARK: Measuring
 
-    /// What a peer's answer is to be held against: its own model (`independent`), or the final model on the slice that it measured.
+    /// Measures what a peer's answer reports: its own model (`independent`), or the final model on the peer's slice.
     func measured(_ event: DoneEvent, parameters: [Float]?, of place: SessionPeer, in machine: SessionMachine) async -> Counts? {
         let session = machine.session
         if machine.hasOwnModels, let parameters { return await measure(parameters, of: session, isFinal: true) }
@@ -119,7 +119,7 @@ extension SessionRun {
         }
     }
 
-    /// nil when it could not be measured here: then a peer's word is all there is, and the log says so.
+    /// Measures a model; nil after a failure, which is logged: the peers' measurement is used.
     private func measure(_ parameters: [Float], of session: Session, isFinal: Bool, slice: RowRange? = nil) async -> Counts? {
         do {
             return try await evaluator.measure(parameters, of: session, isFinal: isFinal, slice: slice)
@@ -129,7 +129,7 @@ extension SessionRun {
         }
     }
 
-    /// nil when it could not be made: the session's metrics are there all the same, and the log says why.
+    /// Evaluates the final model in detail; nil after a failure, which is logged: the session has its metrics all the same.
     private func evaluation(of weights: ObjectReference, _ session: Session) async -> Evaluation? {
         do {
             guard let parameters = try await updates.parameters(of: session, weights: weights) else { return nil }
@@ -151,7 +151,7 @@ extension SessionRun {
 
     // MARK: Commands
 
-    /// A command that cannot be delivered makes its peer lost, never the session.
+    /// Sends commands. A peer that a command cannot reach is lost; the session goes on.
     func send(_ commands: [SessionActions.Command], of machine: inout SessionMachine, into actions: inout SessionActions) async throws {
         guard !commands.isEmpty else { return }
         var builder: TrainCommandBuilder?
@@ -170,7 +170,7 @@ extension SessionRun {
                 guard let peer = machine.place(of: peerId), peer.state == .training else { continue }
                 if builder == nil { builder = try await commandBuilder(session) }
                 guard let builder else { continue }
-                // Until it has answered once, it may not have the schema.
+                // Before its first answer, a peer may not have the schema.
                 var train = try await builder.command(
                     for: peer, timeLimit: machine.timeLimit(at: clock.now()), tellsSchema: peer.trainedSamples == 0)
                 train.progressWithin = machine.progressWithin
@@ -208,7 +208,7 @@ extension SessionRun {
 
     // MARK: Peers
 
-    /// Peers that are back come first, then the owner's, then the fastest.
+    /// Claims peers for the session: first those that return, then the owner's, then the fastest.
     private func claim(_ count: Int, _ machine: inout SessionMachine) async throws -> SessionActions {
         let session = machine.session
         let share = PoolShare(configuration.poolShare, documents: documents)
@@ -242,9 +242,9 @@ extension SessionRun {
 
     // MARK: The end
 
-    /// After the final status is stored: peers are told and freed, the queue and the leftovers go, a session without a model hands its last
-    /// checkpoint out. Each step may be repeated; the document says when all are done.
-    /// - Parameter givesUp: leftovers that cannot be removed after many tries are logged, and stay.
+    /// Cleans up after the final status is stored: stops and frees the peers, removes the queue and temporary objects, and makes a model of the last
+    /// checkpoint where the session has none. Every step may be repeated; the document records when all are done.
+    /// - Parameter givesUp: after many attempts, objects that remain are logged and kept.
     func finish(_ session: Session, givesUp: Bool) async throws {
         var session = session
         let reason: StopCommand.Reason =
@@ -257,7 +257,7 @@ extension SessionRun {
             do {
                 try await coordinator.transport.send(.stop(StopCommand(sessionId: id, reason: reason)), to: peer.id)
             } catch {
-                logger.warning("\(peer.name) cannot be told that the session is over: \(error)")
+                logger.warning("\(peer.name) could not be notified that the session is over: \(error)")
             }
         }
         try await documents.freePeers(ofSession: id)
@@ -271,8 +271,8 @@ extension SessionRun {
                 session.modelObject = try await updates.conclude(
                     session, weights: weights, metrics: metrics, evaluation: await evaluation(of: weights, session))
                 session.modelVersion = try await documents.takeModelVersion(of: session)
-            } catch let error where givesUp || !Self.mayPass(error) {
-                logger.warning("the last checkpoint cannot be handed out: \(error)")
+            } catch let error where givesUp || !Self.isTransient(error) {
+                logger.warning("no model can be made of the last checkpoint: \(error)")
             }
         }
         do {
@@ -285,13 +285,13 @@ extension SessionRun {
         traceEnd(session)
     }
 
-    /// Whether another try may end otherwise.
-    private static func mayPass(_ error: any Error) -> Bool {
+    /// Returns whether a retry may succeed.
+    private static func isTransient(_ error: any Error) -> Bool {
         guard let error = error as? CohortError else { return true }
         return [.unavailable, .internal, .storageFull].contains(error.code)
     }
 
-    /// Small ones in bulk: a round in which nobody waits for much should not wait for a disk.
+    /// Removes unused objects; small ones in bulk, so that short rounds do not wait for the disk.
     func discard(_ keys: [String], _ session: Session) async {
         guard !keys.isEmpty else { return }
         discarded += keys
@@ -300,7 +300,7 @@ extension SessionRun {
         do {
             try await coordinator.objects.delete(discarded)
         } catch {
-            // The end removes them: nobody waits for it now.
+            // They are removed at the end of the session.
             logger.warning("\(discarded.count) objects are left until the end: \(error)")
         }
         discarded = []
@@ -308,7 +308,7 @@ extension SessionRun {
 
     // MARK: Leftovers
 
-    /// Updates, checkpoints that the document does not name, and an upload that never became a data set.
+    /// Removes updates, checkpoints that the document does not name, and an upload that never became a data set.
     private func removeWorkings(_ session: Session) async throws {
         let kept = Set((session.checkpoints.map(\.weights) + [session.weights, session.best?.weights].compactMap { $0 }).map(\.key))
         let checkpoints = try await coordinator.objects.list(prefix: "checkpoints/\(id)/").filter { !kept.contains($0) }
@@ -320,7 +320,7 @@ extension SessionRun {
         } else {
             keys += try await coordinator.objects.list(prefix: session.updatePrefix)
         }
-        // Nothing was made of it, and nothing can be any more; another session may have been trained on it.
+        // The upload is unused, unless another session was trained on it.
         if session.dataset == nil, let upload = session.upload,
             try await documents.usedUploads(of: [upload.key], besides: id).isEmpty
         {

@@ -2,10 +2,10 @@ import CohortCore
 import FoundationEssentials
 import Logging
 
-/// What is heard, and what the machine makes of it.
+/// Receives events and applies them to the machine.
 extension SessionRun {
     func listen(_ machine: inout SessionMachine, first: SessionMachine.Event) async throws {
-        // What an earlier try left: it is delivered again.
+        // Events of a failed attempt are delivered again.
         mailbox.drop()
         try await coordinator.transport.open(machine.session.eventQueue)
         let stream = try await coordinator.transport.events(of: machine.session.eventQueue)
@@ -54,15 +54,15 @@ extension SessionRun {
         for item in items {
             switch item {
             case .event(let received):
-                if let more = try await hear(received, &machine) {
+                if let more = try await receive(received, &machine) {
                     actions += more
                     taken.append(received)
                 }
             case .look:
-                try await lookAtLease(&machine)
-                actions += try await look(&machine)
+                try await renewLease(&machine)
+                actions += try await refreshPeers(&machine)
             case .tick:
-                if time.monotonic - peersSeenAt > 2 { actions += try await look(&machine) }
+                if time.monotonic - peersSeenAt > 2 { actions += try await refreshPeers(&machine) }
             case .leaseLost:
                 throw LeaseLost()
             case .queueEnded(let why):
@@ -73,8 +73,8 @@ extension SessionRun {
         try await carryOut(actions, of: &machine, settling: taken)
     }
 
-    /// - Returns: nil when the event is dealt with already (refused).
-    private func hear(_ received: ReceivedEvent, _ machine: inout SessionMachine) async throws -> SessionActions? {
+    /// - Returns: nil for a refused event.
+    private func receive(_ received: ReceivedEvent, _ machine: inout SessionMachine) async throws -> SessionActions? {
         let event: PeerEvent
         do {
             event = try CohortJSON.decode(PeerEvent.self, from: received.body)
@@ -87,8 +87,8 @@ extension SessionRun {
             return nil
         }
         let stale = event.work
-        // For another coordinator, if that has the session by now.
-        if event.generation > machine.session.generation { try await lookAtLease(&machine) }
+        // Another coordinator may have taken over the session.
+        if event.generation > machine.session.generation { try await renewLease(&machine) }
         guard event.peerId == received.sender else {
             let why = "peer_id is '\(event.peerId.printable(max: 64))', but peer \(received.sender.printable(max: 64)) sent it"
             logger.warning("an event is refused: \(why)")
@@ -116,7 +116,7 @@ extension SessionRun {
             "this answers an older round, attempt or generation than round \(machine.session.round), attempt \(place.attempt ?? 0), generation \(machine.session.generation)"
         )
         if event.isReport {
-            // Nobody waits for what becomes of a report.
+            // A report's sender needs no REFUSED command.
             try await received.settle(.refused(error))
         } else {
             try await refuse(received, because: error, round: stale.round, attempt: stale.attempt, in: machine)
@@ -143,7 +143,7 @@ extension SessionRun {
         }
     }
 
-    /// Takes the event out of its queue, and tells its sender why.
+    /// Removes the event from its queue and notifies its sender of the reason.
     private func refuse(
         _ received: ReceivedEvent, because error: CohortError, round: Int, attempt: Int, in machine: SessionMachine
     ) async throws {
@@ -152,13 +152,13 @@ extension SessionRun {
         do {
             try await coordinator.transport.send(.refused(command), to: received.sender)
         } catch let error as CohortError {
-            logger.debug("peer \(received.sender.printable(max: 64)) cannot be told of a refusal: \(error)")
+            logger.debug("peer \(received.sender.printable(max: 64)) could not be notified of a refusal: \(error)")
         }
         try await received.settle(.refused(error))
     }
 
-    /// What the documents say of the session's peers.
-    private func look(_ machine: inout SessionMachine) async throws -> SessionActions {
+    /// Compares the session's peers with their documents.
+    private func refreshPeers(_ machine: inout SessionMachine) async throws -> SessionActions {
         if machine.session.cancelRequested { return machine.apply(.cancelled, now: clock.now()) }
         peersSeenAt = time.monotonic
         var actions = SessionActions()

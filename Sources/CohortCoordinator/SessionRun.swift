@@ -6,8 +6,8 @@ import FoundationEssentials
 import Logging
 import Tracing
 
-/// One session, run by one task: takes what is in the mailbox, lets the machine decide, stores the document, carries the decisions out, and
-/// only then acknowledges what it was told.
+/// Runs one session in one task: takes the mailbox's items, applies them to the machine, stores the document, acknowledges the events and executes the
+/// actions.
 final class SessionRun {
     let id: String
     let coordinator: Coordinator
@@ -17,16 +17,15 @@ final class SessionRun {
     let evaluator: Evaluator
     let files: DataFileLoader
     var schema: SchemaObject?
-    /// Objects that nobody needs any more, to be removed together.
+    /// Unused objects, to be removed together.
     var discarded: [String] = []
     var clock: RunClock
-    /// On the monotonic clock:
-    /// When mere progress is stored next: for those who look at the document.
+    /// When a change that is only progress is stored next, in monotonic seconds.
     var progressDueAt = -Double.infinity
-    /// When the peers' documents were looked at; changes are reported as well.
+    /// When the peers' documents were read last, in monotonic seconds; changes are reported as well.
     var peersSeenAt = -Double.infinity
 
-    /// How often this run has stored the document, and the newest round in it.
+    /// The number of times that this run stored the document, and the newest round in it.
     private var stores = 0
     private var storedRound = 0
 
@@ -86,7 +85,7 @@ final class SessionRun {
 
     private func progress() -> Faults.Progress { Faults.Progress(round: storedRound, stores: stores, at: time.monotonic) }
 
-    /// A start that was not told whether its session was stored takes it back; what was made for it meanwhile is nobody's.
+    /// Removes objects of a session whose start was taken back: the start was not certain that it was stored.
     private func removeIfGone() async {
         do {
             guard try await documents.session(id: id) == nil else { return }
@@ -98,7 +97,7 @@ final class SessionRun {
         }
     }
 
-    /// Whether its peers are being claimed this moment: the session is not there for a coordinator yet.
+    /// Returns whether the session's peers are being claimed: it has no coordinator yet.
     private func isJustStarting() async throws -> Bool {
         guard let session = try await documents.session(id: id), session.isStarting == true else { return false }
         return time.date.timeIntervalSince(session.createdAt) <= configuration.startSeconds
@@ -172,7 +171,7 @@ final class SessionRun {
         } else if session.status == .pending {
             let prepared = try await prepare(session)
             // Cancelled, or the lease renewed, while the data was inspected.
-            try await lookAtLease(&machine)
+            try await renewLease(&machine)
             try await listen(&machine, first: machine.session.cancelRequested ? .cancelled : prepared)
         } else {
             try await listen(&machine, first: isRecovery ? .recovered : .resumed)
@@ -180,7 +179,7 @@ final class SessionRun {
         if machine.session.status.isFinal { try await finish(machine.session, givesUp: fatal != nil) }
     }
 
-    /// Inspects the data set, with the lease kept; ends early when the session is cancelled meanwhile.
+    /// Inspects the data set while the lease is renewed; ends early when the session is cancelled.
     private func prepare(_ session: Session) async throws -> SessionMachine.Event {
         let preparation = DatasetPreparation(
             session: session, objects: coordinator.objects, files: files, modelMemory: configuration.modelMemory)
@@ -211,8 +210,8 @@ final class SessionRun {
 
     // MARK: Storing and acting
 
-    /// Makes the objects, stores what came of it, then carries out the rest, and what comes of that in turn. Objects are made before the
-    /// document that names them, so a round that closes is stored once, together with the next one's beginning.
+    /// Makes the objects, stores the document, then executes the other actions, and those that follow in turn. Objects are made before the document
+    /// that names them, so that a round that closes is stored once, together with the beginning of the next.
     func carryOut(_ first: SessionActions, of machine: inout SessionMachine, settling events: [ReceivedEvent]) async throws {
         var actions = first
         var events = events
@@ -231,7 +230,7 @@ final class SessionRun {
                 logger.info("\(notice.message)")
                 await coordinator.feed.publish(notice)
             }
-            // Nobody waits for these; the next round goes out first.
+            // These are removed after the next round has been sent.
             let discarded = actions.discarded + next.discarded
             next.discarded = []
             guard next.isEmpty, !machine.mustStore else {
@@ -243,10 +242,10 @@ final class SessionRun {
         }
     }
 
-    /// The document when it must be, or when progress is due; what is recorded always.
+    /// Stores the document when it must be stored or when progress is due, and the records in any case.
     private func store(_ machine: inout SessionMachine, recording record: SessionRecord) async throws {
         var record = record
-        // Those of a round that is closed by now are in what came of it.
+        // The answers of a closed round are part of its result.
         record.answers.removeAll { $0.answer.round < machine.session.round }
         let begun = time.monotonic
         guard machine.mustStore || (machine.isChanged && begun >= progressDueAt) else {
@@ -264,29 +263,30 @@ final class SessionRun {
         } catch let error as CohortError where error.code == .conflict {
             throw LeaseLost()
         }
-        // Storing progress takes a twentieth of the time at most, however large the document is.
+        // Storing progress takes at most a twentieth of the time, however large the document is.
         progressDueAt = time.monotonic + max(0.2, (time.monotonic - begun) * 20)
         if machine.session.cancelRequested { mailbox.put(.look) }
     }
 
-    /// Whether it is still this coordinator's, and not to be cancelled.
-    func lookAtLease(_ machine: inout SessionMachine) async throws {
+    /// Renews the lease and learns whether the session is cancelled.
+    /// - Throws: ``LeaseLost`` when another coordinator has it.
+    func renewLease(_ machine: inout SessionMachine) async throws {
         guard let held = try await renewLease(machine.session.generation) else { throw LeaseLost() }
         machine.renewed(held)
     }
 }
 
-/// Faults of one session, in a row: a round that was stored since, or a minute in which the session was stored and ran, begins the count anew.
+/// Consecutive faults of one session. The count starts again after a round was stored, or after a minute in which the session ran and was stored.
 struct Faults {
-    /// The session fails after so many faults in a row.
+    /// The number of consecutive faults after which the session fails.
     let limit: Int
     private(set) var count = 0
     private(set) var last = ""
 
-    /// How far the session had come, for telling whether it recovered.
+    /// The session's progress, which shows whether it recovered.
     struct Progress: Hashable, Sendable {
         var round = 0
-        /// How often its document was stored.
+        /// The number of times its document was stored.
         var stores = 0
         /// Seconds, monotonic.
         var at = 0.0
@@ -294,7 +294,7 @@ struct Faults {
 
     private var before = Progress()
 
-    /// A session that ran this long, in seconds, has recovered.
+    /// The seconds after which a session that runs has recovered.
     static let healthySeconds = 60.0
 
     init(limit: Int) { self.limit = limit }
@@ -309,7 +309,7 @@ struct Faults {
         last = fault
     }
 
-    /// Why the session is to fail; nil: try again.
+    /// The reason for which the session fails; nil: it is retried.
     var fatal: String? { count >= limit ? "the server could not go on after \(count) tries: \(last)" : nil }
 
     /// Seconds until the next try.

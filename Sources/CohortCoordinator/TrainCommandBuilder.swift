@@ -7,8 +7,8 @@ import FoundationEssentials
 /// Makes peers' TRAIN from the session's document as it is stored.
 struct TrainCommandBuilder {
     /// Bytes of a weights file that travels in the message as well.
-    static let largestInlineWeights = 18 << 10
-    /// How much longer than other links one to PUT an update holds.
+    static let maxInlineWeightsBytes = 18 << 10
+    /// The additional validity, in seconds, of a link to PUT an update.
     private static let putSeconds = 7 * 86_400.0
 
     private let session: Session
@@ -25,13 +25,13 @@ struct TrainCommandBuilder {
     private let weightsUrl: String?
     private let moduleUrl: String?
     private let classWeights: [Double]?
-    /// Of each peer among those of the session by name.
+    /// The place of each peer among the session's peers by name.
     private let places: [String: Int]
 
     /// - Parameters:
-    ///   - recipe: of the session's strategy.
-    ///   - weights: the file of the session's weights, when it is small.
-    ///   - expiry: of the links.
+    ///   - recipe: the strategy's recipe.
+    ///   - weights: the current weights as a file, when it is small.
+    ///   - expiry: the expiry of the links.
     init(
         session: Session, recipe: WorkRecipe, dataset: DatasetInfo, model: ModelSpec, schema: SchemaObject, weights: Data?,
         objects: any ObjectStore,
@@ -54,7 +54,7 @@ struct TrainCommandBuilder {
         weightsUrl = if let weights = session.weights { try await objects.presignedGet(weights.key, expiry: expiry) } else { nil }
     }
 
-    /// What a peer that joins loads before it is given rows.
+    /// The data set's links, for a peer that loads it before it receives rows.
     var dataset: DatasetLinks {
         DatasetLinks(
             csvUrl: csvUrl, csvSha256: info.object.sha256, csvBytes: info.object.bytes, schema: schema.inline, schemaUrl: schemaUrl,
@@ -97,7 +97,7 @@ struct TrainCommandBuilder {
             // It dies with its round, however long that takes.
             command.updateUrl = try await objects.presignedPut(
                 key, maxBytes: Weights.maxBytes(layout), expiry: expiry.addingTimeInterval(Self.putSeconds))
-            command.inlineUpdateBytes = Self.largestInlineWeights
+            command.inlineUpdateBytes = Self.maxInlineWeightsBytes
             command.timeLimit = timeLimit
             command.steps = session.settings.localSteps
             command.countedRound = peer.countedRound
@@ -107,7 +107,7 @@ struct TrainCommandBuilder {
         return command
     }
 
-    /// From the session's seed, the round and the peer's place among those of the session by name: not from its random id.
+    /// A seed from the session's seed, the round and the peer's place by name, which does not depend on random ids.
     private func seed(of peer: SessionPeer) -> UInt64 {
         var generator = SeededGenerator(seed: session.settings.seed, purpose: "peer/\(places[peer.id] ?? 0)/\(session.round)")
         // A JSON number that every language holds exactly.

@@ -9,7 +9,7 @@ extension UpdateReader {
         /// The model's, without what optimizers remember.
         package var parameters: [Float]
         package var outer: OuterState?
-        /// In the order of the session's peers.
+        /// The contributions, in the document's order of peers.
         package var contributions: [Contribution]
     }
 
@@ -22,7 +22,7 @@ extension UpdateReader {
         package var parameters: [Float] { round.layout.parameters(of: values) }
     }
 
-    /// Makes the round's global weights and stores them. Peers come in the order of the session's document, whenever they answered: the same
+    /// Aggregates the round's updates into the global weights. Peers come in the order of the document, whenever they answered: the same
     /// answers give the same bits. In memory are one model, a slice of each update, and what the server remembers.
     /// - Throws: ``Changed`` when an update is not the one that was accepted, ``Diverged``.
     package func aggregate(_ outcome: RoundOutcome, of session: Session, outer: OuterOptimizer? = nil) async throws -> Aggregate {
@@ -64,21 +64,21 @@ extension UpdateReader {
             contributions: contributions)
     }
 
-    /// What is to be aggregated.
+    /// A round to be aggregated.
     struct Round {
         let outcome: RoundOutcome
         let session: Session
-        /// Of the updates, and of what is made of them.
+        /// The layout of the updates and of the result.
         let layout: WeightsLayout
-        /// Of the weights that the round began with.
+        /// The layout of the weights that the round began with.
         let startLayout: WeightsLayout
-        /// Whether there is a change of the round before, for a rule that goes by it.
+        /// The change of the previous round is known, for rules that depend on it.
         let hasCenter: Bool
         let updates: [String: ObjectReference]
 
         var shares: [Share] { outcome.shares }
         let modelCount: Int
-        /// Of the model's parameters those that an optimizer trains.
+        /// The number of the model's parameters that an optimizer trains.
         let trainedCount: Int
 
         /// Values of a source that the round's own weights have as well: behind them nothing can be mixed in.
@@ -98,12 +98,12 @@ extension UpdateReader {
         }
     }
 
-    /// How much of each update's change goes into the new weights.
+    /// The weight of each update's change in the new weights.
     private struct Mixture {
         var combination: Combination
         /// nil: each change is taken as it is.
         var mixing: [[Double]]?
-        /// Of the changes as they are; nil where the rule asks for none.
+        /// The inner products of the changes; nil where the rule needs none.
         var gram: Gram?
     }
 
@@ -122,7 +122,7 @@ extension UpdateReader {
         }
     }
 
-    /// Of the round's own weights.
+    /// A source of the weights that the round began with.
     func startSource(_ round: Round) async throws -> UpdateSource {
         let (layout, shared) = (round.startLayout, round.sharedCount)
         if layout.count > maxKept, let weights = round.session.weights, known?.sha256 != weights.sha256 {
@@ -136,7 +136,7 @@ extension UpdateReader {
 
     // MARK: The first pass
 
-    /// For a rule that goes by whole changes, their inner products are summed up in a pass of their own.
+    /// Determines the weights of the updates; for rules that depend on whole changes, in a separate pass that sums their inner products.
     private func combination(_ round: Round) async throws -> Mixture {
         let weights = round.shares.map(\.weight)
         let malicious = round.outcome.mixing ?? 0
@@ -170,7 +170,7 @@ extension UpdateReader {
 
     // MARK: The second pass
 
-    /// What is told of a peer's part.
+    /// The figures of one peer's update.
     private struct Part {
         let share: Share
         let update: ObjectReference?

@@ -4,10 +4,10 @@ import CohortSystem
 import CohortTraining
 import Crypto
 
-/// What the server itself does with the mean of a round's updates, and remembers.
+/// The step of the server's optimizer on the mean of a round's updates, and its state.
 extension UpdateReader {
-    /// On the weights, not on what the peers' optimizers remember. Slice by slice: in memory are the new weights, and what is remembered but for
-    /// the first of it.
+    /// Takes the server's step on the weights, not on the streams, slice by slice: in memory are the new weights, and the optimizer's slots except
+    /// the first.
     /// - Parameter key: of what is remembered from here on.
     /// - Returns: nil where nothing is remembered.
     func step(by outer: OuterOptimizer?, on values: inout [Float], of round: Round, key: String) async throws -> OuterState? {
@@ -84,7 +84,7 @@ extension UpdateReader {
         return position > 0 ? (squares / Double(position)).squareRoot() : 0
     }
 
-    /// What is remembered is read by slices, as often as it is needed: once whole, whereby the store proves it to be what was stored.
+    /// Checks the hash of the stored slots by reading them once as a whole; later they are read by slices.
     func checkSlots(_ names: [String], _ round: Round) async throws {
         guard !names.isEmpty, let reference = round.session.outer?.slots, knownSlots?.sha256 != reference.sha256 else { return }
         knownSlots = nil
@@ -107,7 +107,7 @@ extension UpdateReader {
         }
     }
 
-    /// In the order of `names`; empty in the first round.
+    /// Sources of the slots, in the order of `names`; empty in the first round.
     func slotSources(_ names: [String], _ round: Round) async throws -> [UpdateSource] {
         guard let reference = round.session.outer?.slots else { return [] }
         if let knownSlots, knownSlots.sha256 == reference.sha256 {

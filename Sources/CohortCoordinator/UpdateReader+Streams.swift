@@ -1,7 +1,7 @@
 import CohortCore
 
 extension UpdateReader {
-    /// How the rows of a slice count: of the model's own parameters by the round's weights, of a stream without those that are discarded.
+    /// The weights of the updates in a region of a slice: for the model's parameters those of the round, for a stream without the discarded ones.
     struct StreamRegion {
         /// The factor of each row, in the order of the rows that are read.
         let scales: [Double]

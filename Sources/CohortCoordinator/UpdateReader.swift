@@ -17,9 +17,9 @@ package actor UpdateReader {
     private let executor: ThreadExecutor
     /// The round's weights, by their hash; the initial ones by an empty one.
     var known: (sha256: String, parameters: [Float])?
-    /// What the server's own optimizer remembers by the newest weights.
+    /// The slots of the server's optimizer for the newest weights.
     var knownSlots: (sha256: String, slots: [[Float]])?
-    /// What was inspected, by key: exactly those bytes.
+    /// Inspected updates by key, each with the hash of its bytes.
     var kept: [String: (sha256: String, parameters: [Float])] = [:]
 
     package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
@@ -79,9 +79,10 @@ package actor UpdateReader {
         var parameters: [Float] = []
         if keeps || collects { parameters.reserveCapacity(layout.count) }
         let inline = try event.updateData.map { data in
-            guard data.count <= TrainCommandBuilder.largestInlineWeights else {
+            guard data.count <= TrainCommandBuilder.maxInlineWeightsBytes else {
                 throw CohortError(
-                    .invalid, "update_data has \(data.count) bytes; more than \(TrainCommandBuilder.largestInlineWeights) go to update_url")
+                    .invalid, "update_data has \(data.count) bytes; more than \(TrainCommandBuilder.maxInlineWeightsBytes) go to update_url"
+                )
             }
             return [UInt8](data)
         }
@@ -142,7 +143,7 @@ package actor UpdateReader {
 
     /// The file of the round's weights, when it is small and still at hand.
     func smallFile(of weights: ObjectReference, _ layout: WeightsLayout) throws -> Data? {
-        guard weights.bytes <= TrainCommandBuilder.largestInlineWeights, let known, known.sha256 == weights.sha256 else { return nil }
+        guard weights.bytes <= TrainCommandBuilder.maxInlineWeightsBytes, let known, known.sha256 == weights.sha256 else { return nil }
         return Data(try Weights.encode(layout, known.parameters))
     }
 
@@ -152,14 +153,14 @@ package actor UpdateReader {
         return layout.parameters(of: try await start(of: session, layout))
     }
 
-    /// Of the weights that the session ends with, which need not be its newest.
+    /// The parameters of the given weights, which need not be the newest.
     func parameters(of session: Session, weights: ObjectReference) async throws -> [Float]? {
         guard let layout = session.layout(of: weights) else { return nil }
         if let known, known.sha256 == weights.sha256 { return layout.parameters(of: known.parameters) }
         return layout.parameters(of: try Weights.decode(try await objects.get(weights.key), layout))
     }
 
-    /// With what the optimizer remembers behind them, if that is averaged.
+    /// The round's weights, followed by the averaged streams.
     func start(of session: Session, _ layout: WeightsLayout) async throws -> [Float] {
         let sha256 = session.weights?.sha256 ?? ""
         if let known, known.sha256 == sha256 { return known.parameters }

@@ -6,7 +6,7 @@ import Crypto
 /// An object's bytes, a chunk at a time. The next one is read while the last is worked on; those of several are fetched at once.
 actor ChunkFeed {
     private var chunks: AsyncThrowingStream<[UInt8], any Error>.AsyncIterator
-    /// Of its own, because it goes on between two calls. One chunk later it has ended, whatever becomes of the feed.
+    /// Unstructured, because it runs between two calls; it ends after one chunk, whatever happens to the source.
     private var ahead: Task<[UInt8]?, any Error>?
 
     init(_ chunks: AsyncThrowingStream<[UInt8], any Error>) { self.chunks = chunks.makeAsyncIterator() }
@@ -40,7 +40,7 @@ actor ChunkFeed {
 
 /// Numbers that are read in lockstep with others, a slice of each at a time, hashed as they come.
 final class UpdateSource {
-    /// Whose update it is; nil: the server's own.
+    /// The peer whose update it is; nil: the server's weights.
     let peerId: String?
     /// nil: all is in memory.
     let feed: ChunkFeed?
@@ -51,10 +51,10 @@ final class UpdateSource {
     /// nil: the store itself has proved its bytes to be right, or they are a part.
     private var digest: SHA256?
     private let sha256: String
-    /// Whether what stands behind the numbers belongs to it.
+    /// The bytes after the numbers belong to it.
     private let isWhole: Bool
 
-    /// Of numbers in memory.
+    /// A source of numbers in memory.
     /// - Parameter count: of them that are wanted; nil: all.
     init(_ numbers: [Float], of peerId: String?, values count: Int? = nil) {
         self.peerId = peerId
@@ -65,7 +65,7 @@ final class UpdateSource {
         isWhole = true
     }
 
-    /// Of weights, or an update.
+    /// A source of stored weights, or of an update.
     /// - Throws: ``CohortError`` `notFound`.
     init(
         _ reference: ObjectReference, in objects: any ObjectStore, _ layout: WeightsLayout, of peerId: String?, values count: Int? = nil
@@ -86,7 +86,7 @@ final class UpdateSource {
         }
     }
 
-    /// Of the server's own numbers that stand in an object from a byte on.
+    /// A source of the server's numbers in an object, from a byte offset.
     /// - Throws: ``CohortError`` `notFound`.
     init(numbers count: Int, at offset: Int, of key: String, in objects: any ObjectStore) async throws {
         peerId = nil
@@ -97,7 +97,7 @@ final class UpdateSource {
         feed = ChunkFeed(try await objects.read(key, from: offset))
     }
 
-    /// What comes is the change of the round's weights. Known once the first numbers have come.
+    /// The numbers are the change from the round's weights; known after the first numbers.
     var isChange: Bool { stream?.isChange ?? false }
 
     /// Takes numbers that are there.
@@ -139,7 +139,7 @@ final class UpdateSource {
         guard let feed, isWhole else { return }
         var isOver = false
         repeat {
-            // Of weights whose rest nobody wanted.
+            // Weights that were not read to their end.
             try stream?.skip()
             if let chunk = try await feed.next() { try take(chunk) } else { isOver = true }
         } while !isOver

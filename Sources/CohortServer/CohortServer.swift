@@ -56,7 +56,7 @@ struct CohortServer: Service {
                 } catch let error as SocketAddressError.UnknownHost {
                     throw CohortError(
                         .invalid,
-                        "there is no address '\(configuration.host.printable(max: 100))' to listen on: --host must be one of this machine's, or 0.0.0.0 for all (\(error))"
+                        "cannot listen on '\(configuration.host.printable(max: 100))', which is not an address of this machine: --host must be one, or 0.0.0.0 for all (\(error))"
                     )
                 } catch let error as IOError {
                     throw CohortError(

@@ -2,25 +2,25 @@ public import CohortCore
 public import CohortSystem
 public import Logging
 
-/// What can be set about the HTTP server.
+/// The settings of the HTTP server.
 public struct ServerConfiguration: Sendable {
     /// Address to listen on.
     public var host: String
     /// 0: a free one.
     public var port: Int
-    /// Where uploads wait and the key of the tokens lies; made if it is not there.
+    /// The folder for uploads and for the key of the tokens; created if it does not exist.
     public var dataDirectory: String
     /// Bytes of the largest CSV.
     public var uploadLimit: Int
     /// Bytes of the largest object that a peer may PUT.
     public var objectLimit: Int
-    /// How long a sign-in holds, in seconds.
+    /// The lifetime of a sign-in, in seconds.
     public var tokenLifetime: Int
     /// Seconds between a peer's presence beats.
     public var heartbeatInterval: Double
     /// Seconds of silence after which a peer is suspected.
     public var suspectAfter: Double
-    /// Seconds of silence after which a peer is given up.
+    /// Seconds of silence after which a peer is lost.
     public var deadAfter: Double
     /// The strategies there are.
     public var strategies: [any Strategy]
@@ -28,13 +28,13 @@ public struct ServerConfiguration: Sendable {
     public var jwtSecret: String?
     /// bcrypt's cost, 4 to 31; each step doubles the time of a sign-in.
     public var bcryptCost: Int
-    /// What peers are told to talk to.
+    /// The broker that peers connect to.
     public var broker: API.BrokerAddress
-    /// PEM files of the server's certificate, those that lead to its authority behind it, and of its key; nil: no TLS.
+    /// PEM files of the certificate chain and its key; nil: no TLS.
     public var tls: (certificate: String, key: String)?
-    /// What a connection may take.
+    /// The limits of a connection.
     public var limits = ConnectionLimits()
-    /// Where pages come from that may use the API in a browser: an origin such as `https://lab.example.org`, `*` for all; nil: nowhere else.
+    /// The origin whose pages may use the API in a browser, such as `https://lab.example.org`, `*` for all; nil: nowhere else.
     public var corsOrigin: String?
     /// The first wait after too many wrong passwords.
     public var signInDelay = Duration.seconds(1)
@@ -44,7 +44,7 @@ public struct ServerConfiguration: Sendable {
     public var signUp = SignUpRule.open
     /// The path that a proxy has put before all others, such as `/cohort`; empty at the root.
     public var basePath = ""
-    /// Whether browsers are told to come back over TLS alone (HSTS): for a certificate that they trust.
+    /// Sends HSTS: only for a certificate that browsers trust.
     public var sendsHSTS = false
     /// Machines that one join token may have online at a time.
     public var machinesOfToken = 1_000
@@ -54,9 +54,9 @@ public struct ServerConfiguration: Sendable {
     public var requestLimit = (perMinute: 12_000, burst: 2_000)
     /// The share of the peers that serve everyone which sessions of one account may hold at a time, 0 to 1; an account's own peers do not count.
     public var poolShare = 0.5
-    /// What `/join` hands out.
+    /// The archive and address for `/join`.
     public var join = JoinOffer()
-    /// Whether other servers use the same documents.
+    /// Other servers use the same documents.
     public var isShared = false
 
     public init(
@@ -82,13 +82,13 @@ public struct ServerConfiguration: Sendable {
     }
 }
 
-/// What the server stands on.
+/// The parts that the server depends on.
 public struct ServerParts: Sendable {
     public var documents: any Documents
     /// A ``ServedObjectStore`` is served at `/objects`.
     public var objects: any ObjectStore
     public var transport: any CoordinatorTransport
-    /// By which peers that speak HTTP with this server take part.
+    /// The gateway for peers that connect by HTTP.
     public var gateway: any PeerGateway
     public var feed: any SessionFeed
     public var runner: any SessionRunner

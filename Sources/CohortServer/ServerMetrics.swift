@@ -8,7 +8,7 @@ import Synchronization
     import Glibc
 #endif
 
-/// What the server counts of itself, and its text for Prometheus (exposition format 0.0.4).
+/// The server's metrics, and their text for Prometheus (exposition format 0.0.4).
 final class ServerMetrics: Sendable {
     private struct Series: Hashable {
         var method: String

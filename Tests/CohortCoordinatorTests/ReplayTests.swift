@@ -59,7 +59,7 @@ import Testing
         }
         #expect(await replay(receipt, files) == "1 rounds")
         #expect(await replay(receipt, files, without: ["b"]) == "1 rounds")
-        #expect(await replay(receipt, files, without: ["c"]).contains("'c' is none of the session's peers, which are a, b"))
+        #expect(await replay(receipt, files, without: ["c"]).contains("'c' is not one of the session's peers: a, b"))
         var other = receipt
         other.rounds[0].weightsSha256 = "00"
         #expect(await replay(other, files).contains("the receipt says 00"))

@@ -33,7 +33,7 @@ import Testing
     @Test func `a closed server makes no accounts, and those there are sign in`() async throws {
         try await withServer(change: { $0.signUp = .closed }) { world in
             let answer = try await signUp(world, email: "ada@example.org", invitation: "anything")
-            #expect(answer.status == 403 && answer.detail == "this server takes no new accounts: ask whoever runs it")
+            #expect(answer.status == 403 && answer.detail == "this server takes no new accounts: ask its operator")
             let page = try await world.call("GET", "/app/signin").body
             #expect(!page.contains("/app/signup") && page.contains("takes no new accounts"))
         }

@@ -52,7 +52,7 @@ import Testing
                 if let beaten, second % 5 == 0 {
                     #expect(try await beaten.beat(peerId: "p", registration: registration, ownerId: "ada"))
                 }
-                for monitor in monitors { await monitor.look(every: 1) }
+                for monitor in monitors { await monitor.check(every: 1) }
             }
         }
 

@@ -114,7 +114,7 @@ extension SystemSuite {
                     (["serve", "--port", "0", "--data-dir", try world.write("", to: "file")], 2, "there is a file of that name"),
                     (
                         ["serve", "--host", "nosuchhost.invalid", "--insecure-http", "--port", "0", "--data-dir", "\(world.folder)/s"], 2,
-                        "there is no address 'nosuchhost.invalid'"
+                        "cannot listen on 'nosuchhost.invalid'"
                     ),
                     (["peer", "--server", server.url, "--token", "x", "--data-dir", "/proc/x"], 2, "/proc/x cannot be made"),
                     (["signup", "--server", server.url, "--email", "nobody", "--password", "correct horse"], 2, "is no e-mail address"),

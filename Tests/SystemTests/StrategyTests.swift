@@ -199,7 +199,7 @@ extension SystemSuite {
                 #expect(evaluation.accuracy ?? 0 > 0.9)
                 let unknown = try await replay("unknown", ["--without", "nobody"], exit: .exited(2))
                 #expect(
-                    unknown.standardError.contains("'nobody' is none of the session's peers, which are peer-1"), "\(unknown.standardError)")
+                    unknown.standardError.contains("'nobody' is not one of the session's peers: peer-1"), "\(unknown.standardError)")
             }
         }
 

@@ -1,7 +1,7 @@
 import CohortCore
 
 /// Removes a session that has ended, with its objects. They go first: what is left after a fault can be deleted again. But for the upload, which other
-/// sessions may share: it goes once no document names it, so that one which begins to share it either finds it or is told that it is gone.
+/// sessions may share: it is removed once no document names it, so that a session which begins to share it either finds it or fails with `notFound`.
 struct SessionRemoval: Sendable {
     let documents: any Documents
     let objects: any ObjectStore

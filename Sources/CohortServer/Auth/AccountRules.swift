@@ -1,6 +1,6 @@
 import CohortCore
 
-/// What people may call themselves.
+/// Validates e-mail addresses, names and passwords.
 enum AccountRules {
     /// Trimmed and lowercased.
     /// - Throws: ``CohortError`` `invalid`.

@@ -16,7 +16,7 @@ struct Caller: Sendable {
     var peer: (id: String, registration: Int)?
 }
 
-/// From the bearer token of a request to who asks.
+/// Finds the caller of a request by its bearer token.
 final class Authenticator: Sendable {
     let tokens: Tokens
     private let documents: any Documents
@@ -43,7 +43,7 @@ final class Authenticator: Sendable {
     func caller(of request: Request, scope: Claims.Scope) async throws -> Caller {
         do {
             let claims = try await tokens.claims(of: try bearer(request, scope), now: time.date)
-            // A join token registers alone, which has a limit of its own.
+            // A join token can only register peers, which has a separate limit.
             if claims.scope != .peer, let wait = requests.take(claims.peer ?? claims.jti ?? claims.sub) {
                 throw AuthRoutes.tooMany("requests", wait)
             }
@@ -79,23 +79,23 @@ final class Authenticator: Sendable {
 
     /// The sign-in that a browser's cookie names, ended or not; nil: none of this server's.
     func signIn(of request: Request) async -> (id: String, userId: String)? {
-        // What is not this server's own is nobody's sign-in.
+        // A token that this server did not issue belongs to no sign-in.
         guard let token = web.token(request), let claims = try? await tokens.claims(of: token, now: time.date),
             claims.scope == .user, let id = claims.jti
         else { return nil }
         return (id, claims.sub)
     }
 
-    /// Whether this is a credential of the peer, of whichever of its registrations.
+    /// Returns whether this is a credential of the peer, of any of its registrations.
     func isCredential(_ token: String, ofPeer id: String, ownerId: String) async -> Bool {
         guard let claims = try? await tokens.claims(of: token, now: time.date) else { return false }
         return claims.scope == .machine && claims.peer == id && claims.sub == ownerId
     }
 
-    /// To be called when a join token is revoked, or a sign-in ended.
+    /// Forgets a join token that is revoked, or a sign-in that has ended.
     func forget(tokenId: String) { good.withLock { $0[tokenId] = nil } }
 
-    /// Of a person in a browser the cookie; what changes something must come from our own pages.
+    /// Returns the bearer token, or a browser's cookie; a request from a browser that changes something must carry a CSRF token.
     private func bearer(_ request: Request, _ scope: Claims.Scope) throws -> String {
         guard let header = request.headers[.authorization] else {
             if scope == .user, let token = web.token(request) {
@@ -113,7 +113,7 @@ final class Authenticator: Sendable {
         return String(parts[1])
     }
 
-    /// To be called when a password is changed.
+    /// Forgets a user's password date after a change.
     func forget(userId: String) { changes.withLock { $0[userId] = nil } }
 
     /// A change of the password ends sign-ins from before it.

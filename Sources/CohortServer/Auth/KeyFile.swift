@@ -43,12 +43,12 @@ enum KeyFile {
         guard status.st_mode & S_IFMT == S_IFREG, status.st_size == length else {
             throw CohortError(
                 .invalid,
-                "the key file \(path) is damaged: it must be a file of \(length) bytes. Restore it, or remove it (everybody then signs in again)"
+                "the key file \(path) is damaged: it must be a file of \(length) bytes. Restore it, or remove it (all users must then sign in again)"
             )
         }
         guard status.st_mode & 0o077 == 0 else {
             throw CohortError(
-                .invalid, "the key file \(path) can be read by others: run `chmod 600 \(path)`, and remove it if somebody may have seen it")
+                .invalid, "the key file \(path) can be read by others: run `chmod 600 \(path)`, and remove it if others may have read it")
         }
         var key = [UInt8](repeating: 0, count: length)
         guard readBytes(file, &key) == length else { throw failure("read", path) }
@@ -56,7 +56,7 @@ enum KeyFile {
     }
 
     private static func failure(_ verb: String, _ path: String) -> CohortError {
-        CohortError(.storageFull, "the key file \(path) cannot be \(verb): \(String(cString: strerror(errno)))")
+        CohortError(.storageFull, "the key file \(path): failed to be \(verb): \(String(cString: strerror(errno)))")
     }
 }
 

@@ -2,8 +2,8 @@ import CCrypt
 import CohortCore
 import CohortSystem
 
-/// bcrypt (`$2b$`) on threads of its own: at cost 12 one check takes about a quarter of a second. Signing up, which needs no account, has a lane
-/// apart: however many sign up, signing in goes on. In each lane the networks that ask take turns.
+/// bcrypt (`$2b$`) on separate threads: at cost 12 one check takes about a quarter of a second. Signing up, which needs no account, has another lane:
+/// many sign-ups do not delay sign-ins. In each lane the networks that ask take turns.
 struct Passwords: Sendable {
     private let cost: Int
     private let checks = FairLanes("sign-ins", count: 2, limitPerKey: 64, limit: 512)
@@ -13,7 +13,7 @@ struct Passwords: Sendable {
     static let longest = 72
     static let shortest = 8
 
-    /// - Throws: ``CohortError`` `invalid` for a cost that cannot be.
+    /// - Throws: ``CohortError`` `invalid` for an invalid cost.
     init(cost: Int) throws {
         guard (4...31).contains(cost) else { throw CohortError(.invalid, "the bcrypt cost is \(cost); it must be from 4 to 31") }
         self.cost = cost
@@ -41,11 +41,11 @@ struct Passwords: Sendable {
         }
     }
 
-    /// Whether `password` is the hash's. nil, for an account that is not there, takes as long and is false.
+    /// Returns whether the password matches the hash. For nil, an account that does not exist, it takes as long and returns false.
     func verify(_ password: String, against hash: String?, for network: String) async throws -> Bool {
         try await checks.run(for: network) { [cost] in
             let setting = try hash ?? newSetting(cost: cost)
-            // What was refused at sign-up cannot be right, and must not be cut to something that is.
+            // A password that sign-up refuses is wrong, and must not be shortened to one that matches.
             let isPossible = (try? Self.check(password)) != nil
             guard let found = bcrypt(isPossible ? password : "", setting: setting), let hash else { return false }
             return isPossible && equalInConstantTime(found, hash)

@@ -99,7 +99,7 @@ final class SignInLimiter: Sendable {
     }
 }
 
-/// At most so many in a minute, of each key.
+/// Limits the number of requests per minute, for each key.
 final class RateLimiter: Sendable {
     private struct Bucket {
         var left: Double

@@ -4,9 +4,9 @@ import CohortCore
 public enum SignUpRule: Sendable, Equatable {
     /// Anybody who reaches the server.
     case open
-    /// Whoever knows one of these codes.
+    /// Users with one of these codes.
     case invited(codes: [String])
-    /// Nobody.
+    /// No user.
     case closed
 
     /// Characters of a code, at the least.
@@ -43,11 +43,11 @@ public enum SignUpRule: Sendable, Equatable {
     func check(_ invitation: String?) throws {
         switch self {
         case .open: return
-        case .closed: throw CohortError(.forbidden, "this server takes no new accounts: ask whoever runs it")
+        case .closed: throw CohortError(.forbidden, "this server takes no new accounts: ask its operator")
         case .invited(let codes):
             guard let invitation, !invitation.isEmpty else {
                 throw CohortError(
-                    .invitationRequired, "new accounts on this server need an invitation code: ask whoever runs it")
+                    .invitationRequired, "new accounts on this server need an invitation code: ask its operator")
             }
             let given = Array(Self.normalized(String(invitation.prefix(200))).utf8)
             // Each in a time that does not depend on where they differ.
@@ -56,7 +56,7 @@ public enum SignUpRule: Sendable, Equatable {
                 return code.count == given.count && zip(code, given).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
             }.contains(true)
             guard isKnown else {
-                throw CohortError(.invitationRequired, "this invitation code is not valid: ask whoever runs the server")
+                throw CohortError(.invitationRequired, "this invitation code is not valid: ask the server's operator")
             }
         }
     }

@@ -3,7 +3,7 @@ import FoundationEssentials
 import JWTKit
 import Synchronization
 
-/// What a token says.
+/// The claims of a token.
 struct Claims: JWTPayload, Hashable {
     enum Scope: String, Codable, Sendable {
         /// A person.
@@ -47,7 +47,7 @@ final class Tokens: Sendable {
 
     func sign(_ claims: Claims) async throws -> String { try await keys.sign(claims) }
 
-    /// - Throws: ``CohortError`` `unauthenticated`, saying whether the token has expired or is none of this server's.
+    /// - Throws: ``CohortError`` `unauthenticated`, for an expired token, or one that this server did not issue.
     func claims(of token: String, now: Date) async throws -> Claims {
         let claims: Claims
         if let known = verified.withLock({ $0[token] }) {

@@ -15,14 +15,14 @@ struct ClientAddress: Sendable {
     /// The network that attempts are counted by.
     func network(of request: Request, _ context: Context) -> String { AddressNetwork.around(address(of: request, context)) }
 
-    /// The rightmost address of `X-Forwarded-For` that no trusted proxy has: what stands left of it, anybody can have written.
+    /// The rightmost address of `X-Forwarded-For` that is not a trusted proxy's: any client can write the addresses to the left of it.
     /// - Parameter forwarded: the header's lines, in their order.
     func address(connection: String, forwarded: [String]) -> String {
         guard isTrusted(connection) else { return connection }
         var nearest = connection
         for entry in forwarded.joined(separator: ",").split(separator: ",").reversed() {
             let address = Self.withoutPort(entry.filter { $0 != " " && $0 != "\t" })
-            // What is no address was written by nobody whom this server trusts.
+            // A trusted proxy writes addresses only.
             // The error only says that it is no address.
             guard (try? AddressNetwork(address)) != nil, !address.contains("/") else { return nearest }
             nearest = address

@@ -24,7 +24,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
     /// The answer to the oldest of them has begun.
     private var hasBegun = false
     private var isRefused = false
-    /// What is still to come of the request's body is not read.
+    /// The rest of the request's body is not read.
     private var isUnwanted = false
     private var isUsed = false
     /// Since when there is no request.
@@ -33,7 +33,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
     private var headSince: NIODeadline?
     /// Bytes of a body, and since when.
     private var window: (since: NIODeadline, bytes: Int) = (.now(), 0)
-    /// Somebody waits for what the other end sends.
+    /// The server waits for data from the client.
     private var isWaiting = false
     private var stalledSince: NIODeadline?
 
@@ -45,7 +45,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         timer = context.eventLoop.scheduleRepeatedTask(initialDelay: limits.tick, delay: limits.tick) { _ in
             let (guardian, context) = bound.value
-            guardian.look(context)
+            guardian.check(context)
         }
     }
 
@@ -56,7 +56,7 @@ final class ConnectionGuard: ChannelDuplexHandler {
         context.fireChannelInactive()
     }
 
-    private func look(_ context: ChannelHandlerContext) {
+    private func check(_ context: ChannelHandlerContext) {
         let now = NIODeadline.now()
         if let stalledSince, now - stalledSince >= limits.stalled { return context.close(promise: nil) }
         guard !isRefused else { return }

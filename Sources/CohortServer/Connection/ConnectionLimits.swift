@@ -1,18 +1,18 @@
 public import NIOCore
 
-/// What a connection may take: without an end a few slow ones hold a server's memory and descriptors for ever.
+/// The time limits of a connection: without them, a few slow clients hold a server's memory and descriptors forever.
 public struct ConnectionLimits: Sendable {
-    /// From the first byte of a request to the end of its headers.
+    /// The time from the first byte of a request to the end of its headers.
     public var head: TimeAmount
     /// Without a request: a new connection, and one that was used before.
     public var silence: TimeAmount
     public var idle: TimeAmount
-    /// In this time at least ``bodyBytes`` of a body must come, while the server waits for them.
+    /// The time in which at least ``bodyBytes`` of a body must arrive while the server waits for them.
     public var body: TimeAmount
     public var bodyBytes: Int
-    /// How long an answer may wait for the other end to take any of it.
+    /// The longest time for which a client may read nothing of an answer.
     public var stalled: TimeAmount
-    /// How long the other end may go on sending a body that nobody wants, from the end of its request's answer on.
+    /// The longest time for which a client may send a body that is not read, after the answer to its request.
     public var unwanted: TimeAmount
     /// Bytes of a request's path and query.
     public var target: Int
@@ -32,7 +32,7 @@ public struct ConnectionLimits: Sendable {
         self.target = target
     }
 
-    /// How often a connection is looked at.
+    /// The interval between two checks of a connection.
     var tick: TimeAmount { max(.milliseconds(20), min(head, silence, idle, body, stalled) / 4) }
 }
 

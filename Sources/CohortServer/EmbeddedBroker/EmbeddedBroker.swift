@@ -2,8 +2,8 @@ public import CohortCore
 import FoundationEssentials
 import Synchronization
 
-/// The broker inside the server: queues in memory. What must survive a restart is in the session's document, and whoever waits for an
-/// answer is told when there is none.
+/// The broker inside the server, with queues in memory. The session's document holds what must survive a restart, and the sender of an event that is not
+/// answered receives an error.
 ///
 /// Commands wait until they are acknowledged. An event is taken over when its consumer has acknowledged it: until then its publisher
 /// waits, so an event is never only here.
@@ -28,7 +28,7 @@ public final class EmbeddedBroker: CoordinatorTransport, PeerGateway {
     private let answeredWithin: Duration
 
     /// - Parameters:
-    ///   - takenWithin: how long an event waits for somebody who consumes its queue.
+    ///   - takenWithin: how long an event waits for a consumer of its queue.
     ///   - answeredWithin: how long its consumer may take.
     public init(takenWithin: Duration = .milliseconds(500), answeredWithin: Duration = .seconds(30)) {
         self.takenWithin = takenWithin
@@ -114,7 +114,7 @@ public final class EmbeddedBroker: CoordinatorTransport, PeerGateway {
         }
         try await withTaskCancellationHandler {
             try await withThrowingTaskGroup(of: Void.self) { tasks in
-                tasks.addTask { try await self.giveUp(ids, in: queue) }
+                tasks.addTask { try await self.settleUnanswered(ids, in: queue) }
                 defer { tasks.cancelAll() }
                 for receipt in receipts { try await receipt.outcome().get() }
             }
@@ -125,8 +125,8 @@ public final class EmbeddedBroker: CoordinatorTransport, PeerGateway {
 
     // MARK: -
 
-    /// Settles events that nobody consumes, or that their consumer does not answer; ends when cancelled.
-    private func giveUp(_ ids: [Int], in queue: QueueName) async throws {
+    /// Settles events without a consumer or without an answer; ends when cancelled.
+    private func settleUnanswered(_ ids: [Int], in queue: QueueName) async throws {
         let deadline = ContinuousClock.now + answeredWithin
         while true {
             try await Task.sleep(for: takenWithin)

@@ -11,7 +11,7 @@ struct MessageQueue {
         let sender: String?
         /// Tells its publisher what became of it; nil for a command.
         let receipt: Receipt?
-        /// In the hands of the consumer that there is.
+        /// Taken by the consumer.
         var isTaken = false
     }
 
@@ -41,7 +41,7 @@ struct MessageQueue {
         }
     }
 
-    /// Whether it waits for a consumer.
+    /// Returns whether a message waits for a consumer.
     func isUntaken(_ id: Int) -> Bool { messages.contains { $0.id == id && !$0.isTaken } }
 
     mutating func remove(_ id: Int) -> Message? {
@@ -83,7 +83,7 @@ struct MessageQueue {
     }
 }
 
-/// What tells one command from another that it replaces.
+/// Identifies commands that replace each other.
 struct CommandKind: Hashable {
     enum Name { case enable, train, refused, stop }
     let name: Name

@@ -1,7 +1,7 @@
 import CohortCore
 import Synchronization
 
-/// What became of one published message: settled once, waited for once.
+/// The outcome of one published message: settled once, awaited once.
 final class Receipt: Sendable {
     typealias Outcome = Result<Void, any Error>
 
@@ -30,7 +30,7 @@ final class Receipt: Sendable {
         waiter?.resume(returning: outcome)
     }
 
-    /// Does not heed cancellation: whoever is cancelled settles it.
+    /// Ignores cancellation: a cancelled sender settles it.
     func outcome() async -> Outcome {
         await withCheckedContinuation { continuation in
             let known = state.withLock { state -> Outcome? in

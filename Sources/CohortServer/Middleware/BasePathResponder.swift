@@ -1,6 +1,6 @@
 import Hummingbird
 
-/// Answers below the base path what stands at the root, for a proxy that leaves the path as it is; one that takes the base path away is served as well.
+/// Serves the routes below a base path, for proxies that keep the path; requests of proxies that remove it are served as well.
 struct BasePathResponder<Next: HTTPResponder>: HTTPResponder {
     /// Such as `/cohort`; empty: nothing is taken away.
     let basePath: String

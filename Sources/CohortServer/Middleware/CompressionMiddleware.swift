@@ -29,7 +29,7 @@ struct CompressionMiddleware: RouterMiddleware {
         return response
     }
 
-    /// Of one answer, within one task.
+    /// Collects one answer within one task.
     private final class Collector {
         var bytes = ByteBuffer()
     }
@@ -55,7 +55,7 @@ struct CompressionMiddleware: RouterMiddleware {
         return (weights["gzip"] ?? weights["*"] ?? 0) > 0
     }
 
-    /// By SwiftNIO's handler, in a channel of its own: in a connection it would need a request's head for every answer, which refusals
+    /// Compresses by SwiftNIO's handler in a separate channel: in a connection it would need a request's head for every answer, which refusals
     /// of half a request have not.
     private static func gzip(_ bytes: ByteBuffer) throws -> ByteBuffer? {
         let channel = EmbeddedChannel(handler: HTTPResponseCompressor())

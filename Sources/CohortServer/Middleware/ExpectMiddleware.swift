@@ -4,7 +4,7 @@ import NIOCore
 import NIOHTTPTypes
 import Synchronization
 
-/// `Expect: 100-continue`: a client that waits before it sends a long body is told to go on when a route wants the body, and not when the
+/// `Expect: 100-continue`: a client that waits before it sends a long body receives 100 when a route reads the body, and not when the
 /// route refuses before.
 struct ExpectMiddleware: RouterMiddleware {
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {

@@ -6,9 +6,9 @@ import NIOCore
 /// An error as the API tells it: RFC 9457, `application/problem+json`.
 struct HTTPProblem: Error {
     var status: HTTPResponse.Status
-    /// For programs; see ``CohortError/Code``.
+    /// The code for programs; see ``CohortError/Code``.
     var code: String
-    /// For people.
+    /// The sentence for users.
     var detail: String
     var headers: HTTPFields
 

@@ -5,7 +5,7 @@ import Logging
 
 /// Turns every error of a route into a problem document, those of the framework as well.
 struct ProblemMiddleware: RouterMiddleware {
-    /// What there is, for 405.
+    /// All routes, for 405.
     let routes: [Route]
 
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {

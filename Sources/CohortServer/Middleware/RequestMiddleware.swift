@@ -13,7 +13,7 @@ struct RequestMiddleware: RouterMiddleware {
         var response = try await traced(request, context: context, next: next)
         // Its headers alone, those of problems too.
         if request.method == .head { response = response.createHeadResponse() }
-        // No browser guesses another type than the one that is said, and nothing that needed a sign-in is kept by a cache.
+        // Browsers must not guess another type than the given one, and caches must not keep answers to signed-in users.
         if response.headers[Self.contentTypeOptions] == nil { response.headers[Self.contentTypeOptions] = "nosniff" }
         if request.headers[.authorization] != nil || request.uri.path.hasPrefix("/auth/"), response.headers[.cacheControl] == nil {
             response.headers[.cacheControl] = "no-store"
@@ -30,7 +30,7 @@ struct RequestMiddleware: RouterMiddleware {
 
     private static let contentTypeOptions = HTTPField.Name.xContentTypeOptions
 
-    /// What comes again and again, whatever anybody does, is no trace.
+    /// Routes that are polled and not traced.
     private static let untraced: Set<String> = [
         "/health", "/health/live", "/health/ready", "/metrics", "/peers/{id}/heartbeat", "/peers/{id}/commands", "/sessions/{id}/events",
     ]

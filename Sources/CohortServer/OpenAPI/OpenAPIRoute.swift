@@ -7,7 +7,7 @@ import Hummingbird
 struct OpenAPIRoute: Sendable {
     private let document: [UInt8]
 
-    /// - Throws: what encoding throws, and ``CohortError`` `internal` for a route of which nothing is said; it happens once, at the start.
+    /// - Throws: what encoding throws, and ``CohortError`` `internal` for a route without a description; called once, at startup.
     init(describing routes: [Route]) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -25,7 +25,7 @@ struct OpenAPIRoute: Sendable {
     private static func describe(_ routes: [Route]) throws -> JSONValue {
         var paths: [String: [String: JSONValue]] = [:]
         for route in routes {
-            guard let operation = route.operation else { throw CohortError(.internal, "nothing is said of \(route.key)") }
+            guard let operation = route.operation else { throw CohortError(.internal, "\(route.key) has no description") }
             let path = route.path.replacing("**", with: "{key}")
             paths[path, default: [:]][route.method.rawValue.lowercased()] = operation.json(of: route)
         }
@@ -54,14 +54,14 @@ struct OpenAPIRoute: Sendable {
 }
 
 extension Route {
-    /// As the table of operations has it.
+    /// The key in the table of operations.
     var key: String { "\(method.rawValue) \(path)" }
     var operation: Operation? { Operation.all[key] }
 
     /// - Throws: ``CohortError`` `invalid` for a name in the query that means nothing here.
     func checkQuery(_ request: Request) throws {
         let known = operation?.query.map(\.name) ?? []
-        // What a newer peer says beside it is passed over, as the protocol has it.
+        // Unknown fields of newer peers are ignored, as the protocol demands.
         guard access == .user || access == .open,
             let unknown = request.uri.queryParameters.map({ String($0.key) }).first(where: { !known.contains($0) })
         else {

@@ -1,7 +1,7 @@
 import CohortCore
 import HTTPTypes
 
-/// What is said of a route beside its path, method and access.
+/// The description of a route, beside its path, method and access.
 struct Operation: Sendable {
     struct Parameter: Sendable {
         var name: String
@@ -10,7 +10,7 @@ struct Operation: Sendable {
     }
 
     struct Body: Sendable {
-        /// By media type.
+        /// The content by media type.
         var content: [(type: String, schema: Schema)]
 
         init(type: String, schema: Schema) { content = [(type, schema)] }
@@ -21,11 +21,11 @@ struct Operation: Sendable {
     struct Answer: Sendable {
         var status: Int
         var words: String
-        /// By media type; a schema of nil: none is given.
+        /// The content by media type; nil: no schema is given.
         var content: [(type: String, schema: Schema?)]
     }
 
-    /// For generated clients, such as `start_session`.
+    /// The name in generated clients, such as `start_session`.
     var id: String
     var tag: String
     var query: [Parameter] = []
@@ -66,7 +66,7 @@ struct Operation: Sendable {
         Parameter(name: "max", schema: .whole), Parameter(name: "for", schema: .text),
     ]
 
-    /// By method and path, as the table of routes has them.
+    /// All operations by method and path.
     static let all: [String: Operation] = [
         "POST /auth/signup": Operation(
             "sign_up", tag: "accounts", json: "Signup", answers: answer("AccessToken", 201), problems: [400, 403, 409]),

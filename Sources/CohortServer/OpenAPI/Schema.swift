@@ -10,7 +10,7 @@ indirect enum JSONValue: Codable, Sendable, Equatable {
 
     init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
-        // A value is of one type: those that it is not are passed over.
+        // A value is of one type: the others are skipped.
         if container.decodeNil() {
             self = .null
         } else if let value = try? container.decode(Bool.self) {
@@ -53,7 +53,7 @@ struct Schema: Sendable {
     static let number = Schema(["type": .text("number")])
     static let whole = Schema(["type": .text("integer")])
     static let flag = Schema(["type": .text("boolean")])
-    /// What a cell of a table can be.
+    /// A cell of a table.
     static let cell = Schema(["type": .list([.text("string"), .text("number"), .text("boolean"), .text("null")])])
     static let anything = Schema([:])
     static let binary = text.with("format", .text("binary"))
@@ -69,7 +69,7 @@ struct Schema: Sendable {
         one(of: type.allCases.map(\.rawValue))
     }
     static func list(_ items: Schema) -> Schema { Schema(["type": .text("array"), "items": .object(items.json)]) }
-    /// From any name to a value.
+    /// An object with any names.
     static func map(_ values: Schema) -> Schema { Schema(["type": .text("object"), "additionalProperties": .object(values.json)]) }
     static func named(_ name: String) -> Schema { Schema(["$ref": .text("#/components/schemas/\(name)")]) }
     static func any(of choices: [Schema]) -> Schema { Schema(["anyOf": .list(choices.map { .object($0.json) })]) }
@@ -81,10 +81,10 @@ struct Schema: Sendable {
         ])
     }
 
-    /// Of a request: the server refuses what it does not know.
+    /// A request's object: the server refuses unknown fields.
     var closed: Schema { with("additionalProperties", .flag(false)) }
 
-    /// Of a request: null is the same as absent.
+    /// A request's field: null is the same as absent.
     var orNull: Schema { json["type"].map { with("type", .list([$0, .text("null")])) } ?? self }
 
     func about(_ words: String) -> Schema { with("description", .text(words)) }

@@ -49,7 +49,7 @@ extension Schema {
             [
                 "cores": whole(1...65_536), "memory_bytes": whole, "engine": text(1...64), "device": text(1...64),
                 "samples_per_second": number, "platform": text, "version": text,
-            ], optional: ["modules": one(of: Pool.self).about("Whose modules it runs; absent: nobody's.")]),
+            ], optional: ["modules": one(of: Pool.self).about("The users whose modules it runs; absent: none.")]),
         "Registration": record(
             ["name": text(1...64), "capabilities": named("Capabilities")],
             optional: [
@@ -130,7 +130,7 @@ extension Schema {
                 "buffer_size": whole, "local_steps": whole,
                 "update_compression": one(of: UpdateCompression.self),
                 "nearest_neighbor_mixing": flag, "keep_updates": flag,
-                "automatic": list(text).about("Names of settings that were chosen by rows and peers: nobody said them."),
+                "automatic": list(text).about("Names of settings that were chosen automatically, by rows and peers."),
                 "max_norm_ratio": number,
                 "class_weight": any(of: [text, map(number)]),
                 "pool": one(of: Pool.self),

@@ -4,7 +4,7 @@ import Logging
 import ServiceLifecycle
 import Synchronization
 
-/// Who is there: last beats in memory, written to the documents in one go every few seconds; who is silent too long is set OFFLINE.
+/// The presence of peers: last beats in memory, written to the documents together every few seconds; peers that are silent for too long are set OFFLINE.
 ///
 /// Where other servers share the documents, a peer may beat at any of them: the documents say of its newest beat, and a peer is silent when neither
 /// this server nor they have heard of it. Times of other clocks are never compared, only whether they change.
@@ -12,7 +12,7 @@ final class PresenceMonitor: Service {
     private struct Seen {
         var registration: Int
         var ownerId: String
-        /// On the monotonic clock.
+        /// In monotonic seconds.
         var last: Double
         /// Silent too long, and not yet stored as OFFLINE: its beats do not count any more.
         var isGivenUp = false
@@ -105,7 +105,7 @@ final class PresenceMonitor: Service {
         }
     }
 
-    /// Whether it is a living peer of this owner.
+    /// Returns whether it is a living peer of this owner.
     func knows(_ peerId: String, ownerId: String, registration: Int) async throws -> Bool {
         if isLiving(peerId, ownerId: ownerId, registration: registration) { return true }
         return try await adopt(peerId) && isLiving(peerId, ownerId: ownerId, registration: registration)
@@ -135,7 +135,7 @@ final class PresenceMonitor: Service {
         await runner.peersChanged()
     }
 
-    /// What is still to be told to a peer that is gone is told anew when it is back.
+    /// Removes the commands of a peer that is gone: they are sent again when it is back.
     private func removeQueue(of peerId: String) async {
         do {
             try await transport.forget(peer: peerId)
@@ -144,7 +144,7 @@ final class PresenceMonitor: Service {
         }
     }
 
-    /// Everybody gets a fresh grace: it was the server that was away.
+    /// Gives every peer a new grace period after a start: the server was away, not the peers.
     func seed() async throws {
         for peer in try await documents.peers() where peer.status != .offline {
             seen.withLock { seen in
@@ -160,13 +160,13 @@ final class PresenceMonitor: Service {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
                 try? await self.time.sleep(seconds: interval)  // Cancelled: the loop ends.
-                await self.look(every: interval)
+                await self.check(every: interval)
                 await self.clearDocuments()
             }
         }
     }
 
-    func look(every interval: Double) async {
+    func check(every interval: Double) async {
         let now = time.monotonic
         let date = time.date
         let away = lookedAt.withLock { looked in
@@ -174,7 +174,7 @@ final class PresenceMonitor: Service {
             return now - looked - interval
         }
         if away > max(suspectAfter / 2, interval) {
-            // This server was stopped or asleep: nobody could reach it, so nobody was silent.
+            // This server was stopped or asleep: no peer could reach it, so none was silent.
             logger.notice("this server was away for \(Int(min(away, 1e9))) s: peers get that long to come back")
             seen.withLock { seen in
                 for id in seen.keys { seen[id]?.last += away }
@@ -182,9 +182,9 @@ final class PresenceMonitor: Service {
         }
         if isShared {
             do {
-                try await hearOthers(now)
+                try await readOtherServers(now)
             } catch {
-                // Nobody is given up on what this server alone knows.
+                // No peer is lost by what this server alone knows.
                 return logger.error("the peers' presence at other servers cannot be read: \(error)")
             }
         }
@@ -214,7 +214,7 @@ final class PresenceMonitor: Service {
             if !beats.isEmpty { try await documents.touch(beats) }
             for id in suspects { logger.notice("peer \(id) is silent") }
             for (id, registration) in dead {
-                logger.notice("peer \(id) is given up after \(deadAfter) s of silence")
+                logger.notice("peer \(id) is lost after \(deadAfter) s of silence")
                 // Forgotten once that is stored: until then it is tried again.
                 try await documents.setOffline(peerId: id, registration: registration, hasLeft: false)
                 let isForgotten = seen.withLock { seen in
@@ -225,7 +225,7 @@ final class PresenceMonitor: Service {
                 if isForgotten { await removeQueue(of: id) }
             }
         } catch {
-            logger.error("the peers' presence cannot be stored: \(error)")
+            logger.error("the peers' presence could not be stored: \(error)")
         }
         if !dead.isEmpty { await runner.peersChanged() }
     }
@@ -247,12 +247,12 @@ final class PresenceMonitor: Service {
             let gone = try await documents.deletePeers(unseenSince: time.date.addingTimeInterval(-Self.keptOffline))
             if gone > 0 { logger.notice("forgot \(gone) machines that have been offline for 30 days") }
         } catch {
-            logger.warning("what has expired cannot be removed from the documents now, and is tried again in an hour: \(error)")
+            logger.warning("expired documents could not be removed; next attempt in an hour: \(error)")
         }
     }
 
-    /// What other servers have written of peers that are silent here, and of those that are not known here.
-    private func hearOthers(_ now: Double) async throws {
+    /// Reads the beats that other servers have written of peers that are silent or unknown here.
+    private func readOtherServers(_ now: Double) async throws {
         let silent = seen.withLock { seen in seen.filter { $0.value.isWritten && now - $0.value.last > suspectAfter }.map(\.key) }
         let isSearching = searchedAt.withLock { searched in
             guard now - searched >= deadAfter / 2 else { return false }

@@ -57,7 +57,7 @@ struct AuthRoutes: Sendable {
         return try .json(try await signUp(body, from: origin(of: request, context)), status: .created)
     }
 
-    /// Where a sign-in comes from.
+    /// The origin of a sign-in.
     struct Origin: Sendable {
         var network: String
         var client: String
@@ -69,7 +69,7 @@ struct AuthRoutes: Sendable {
     }
 
     /// - Throws: ``CohortError`` `invalid` for what is no address, name or password, `conflict` for an address that is taken, `forbidden` or
-    ///   `invitationRequired` where not everybody may come in; ``HTTPProblem`` 429 after too many sign-ups from a network.
+    ///   `invitationRequired` where an invitation code is needed; ``HTTPProblem`` 429 after too many sign-ups from a network.
     func signUp(_ body: API.Signup, from origin: Origin) async throws -> API.AccessToken {
         let network = origin.network
         if let wait = signUps.take(network) { throw Self.tooMany("sign-ups from your network", wait) }
@@ -111,7 +111,7 @@ struct AuthRoutes: Sendable {
     }
 
     /// Ends a sign-in: its token holds no more.
-    /// - Returns: false when there is none of this user's with the id.
+    /// - Returns: false when this user has none with the id.
     private func endSignIn(_ id: String, of userId: String) async throws -> Bool {
         let isEnded = try await documents.deleteSignIn(id: id, userId: userId)
         authenticator.forget(tokenId: id)

@@ -35,7 +35,7 @@ extension Request {
             if let fields { try FieldNames.check(buffer.readableBytesView, known: fields) }
             return value
         }
-        // Decoding a megabyte takes tens of milliseconds, in which a thread of the cooperative pool serves nobody else.
+        // Decoding a megabyte takes tens of milliseconds, which would block a thread of the cooperative pool.
         guard buffer.readableBytes > Self.smallBody else { return try decoded() }
         return try await Self.largeBodies.run { try decoded() }
     }
@@ -93,7 +93,7 @@ extension Response {
         return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(bytes: try CohortJSON.encode(value))))
     }
 
-    /// A list of any length: a long one takes milliseconds, in which a thread of the cooperative pool would serve nobody else.
+    /// A list of any length: a long one takes milliseconds, which would block a thread of the cooperative pool.
     static func json<Value: Encodable & Sendable>(list: [Value]) async throws -> Response {
         guard list.count > 100 else { return try .json(list) }
         return try await Request.largeBodies.run { try Response.json(list) }

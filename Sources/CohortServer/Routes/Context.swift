@@ -11,7 +11,7 @@ struct Context: RequestContext {
         channel = source.channel
     }
 
-    /// Of the other end, without the port.
+    /// The client's address, without the port.
     var address: String { channel.remoteAddress?.ipAddress ?? "unknown" }
 
     /// Ends the connection a while from now, for a request that was answered before its body was read: the other end has time to read

@@ -37,7 +37,7 @@ extension Response {
             body: ResponseBody { writer in
                 let (items, sink) = AsyncStream<ByteBuffer>.makeStream(bufferingPolicy: buffering)
                 try await withTaskCancellationOrGracefulShutdownHandler {
-                    // Without a reader the stream must end, or events would be collected for nobody for ever.
+                    // Without a reader the stream must end, or events would be collected forever.
                     try await request.body.consumeWithInboundCloseHandler { _ in
                         try await writer.write(ByteBuffer(string: ": connected\n\n"))
                         try await withThrowingTaskGroup(of: Void.self) { group in

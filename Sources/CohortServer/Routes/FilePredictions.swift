@@ -14,7 +14,7 @@ final class FilePredictions: Sendable {
 
     private let objects: any ObjectStore
     private let folder: String
-    /// Each has a model of its own, and blocks its thread.
+    /// Each prediction loads its model and blocks a thread.
     private let lanes = BlockingLanes("predictions of files", count: 1, limit: 8)
 
     init(objects: any ObjectStore, folder: String) {
@@ -22,7 +22,7 @@ final class FilePredictions: Sendable {
         self.folder = folder
     }
 
-    /// - Throws: ``CohortError`` `invalid` for a CSV that cannot be predicted, with line and column; `tooLarge`; `storageFull`.
+    /// - Throws: ``CohortError`` `invalid` for an invalid CSV, with line and column; `tooLarge`; `storageFull`.
     func answer(_ request: Request, allowMissing: Bool, with object: ObjectReference, filename: String) async throws -> Response {
         let stem = TemporaryFiles.path("predict", in: folder)
         let made = "\(stem).out"
@@ -62,7 +62,7 @@ final class FilePredictions: Sendable {
             do {
                 _ = try file.writeAll(buffer)
             } catch {
-                throw CohortError(.storageFull, "the predictions cannot be kept: \(error)")
+                throw CohortError(.storageFull, "the predictions could not be written: \(error)")
             }
             buffer.removeAll(keepingCapacity: true)
         }

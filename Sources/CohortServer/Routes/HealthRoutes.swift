@@ -1,7 +1,7 @@
 import CohortCore
 import Hummingbird
 
-/// Whether it lives, whether it is ready, and what it counts.
+/// Liveness, readiness and metrics.
 struct HealthRoutes: Sendable {
     let parts: ServerParts
     let metrics: ServerMetrics

@@ -102,7 +102,7 @@ enum ModelCard {
         return "\((value * 10_000).rounded() / 10_000)"
     }
 
-    /// With one sign, which 0 has not.
+    /// A number with its sign; 0 has none.
     private static func change(of value: Double?) -> String {
         guard let value else { return "" }
         let text = number(abs(value))
@@ -113,7 +113,7 @@ enum ModelCard {
         ([header, header.map { _ in "---" }] + rows).map { "| " + $0.joined(separator: " | ") + " |" }.joined(separator: "\n")
     }
 
-    /// As part of a line of Markdown: what people and files call things stays text.
+    /// Escapes names of users and files for a line of Markdown.
     private static func line(_ text: String) -> String {
         var made = ""
         for character in text.printable(max: 300) {

@@ -7,7 +7,7 @@ import Hummingbird
 import Synchronization
 import SystemPackage
 
-/// Modules of people's own: a user sees only theirs. Their code is not run here.
+/// Users' custom modules: each user sees their own. The server does not run them.
 struct ModuleRoutes: Sendable {
     /// That a user may have here.
     private static let most = 100
@@ -15,7 +15,7 @@ struct ModuleRoutes: Sendable {
     let shelf: ModuleStore
     /// Bytes of a file.
     let limit: Int
-    /// Of the server's data.
+    /// The data folder.
     let folder: String
 
     var routes: [Route] {
@@ -52,7 +52,7 @@ final class ModuleStore: Sendable {
     let objects: any ObjectStore
     /// A header may have some megabytes of JSON, as its uploader chooses: one at a time is read, and a few may wait.
     private let lanes = BlockingLanes("modules", count: 1, limit: 8)
-    /// What headers say, by the SHA-256 of their file.
+    /// Parsed headers by the SHA-256 of their file.
     private let known = Mutex<[String: ModuleFile.About]>([:])
 
     init(objects: any ObjectStore) { self.objects = objects }
@@ -81,7 +81,7 @@ final class ModuleStore: Sendable {
             })
     }
 
-    /// - Throws: ``CohortError`` `invalid` for a file that is none of a module.
+    /// - Throws: ``CohortError`` `invalid` for a file that is not a module.
     func add(_ file: BodyFile, of owner: String) async throws -> API.Module {
         let about = try await lanes.run { [path = file.path] in try ModuleFile.about(at: path) }
         let writer = try await objects.writer(key: key(file.sha256, owner))
@@ -95,7 +95,7 @@ final class ModuleStore: Sendable {
         return API.Module(stored, about)
     }
 
-    /// What its header says; read once.
+    /// Returns a module's header, which is read once.
     private func about(_ object: ObjectReference) async throws -> ModuleFile.About {
         if let about = known.withLock({ $0[object.sha256] }) { return about }
         var start: [UInt8] = []

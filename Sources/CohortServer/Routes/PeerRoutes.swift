@@ -4,7 +4,7 @@ import HTTPTypes
 import Hummingbird
 import Logging
 
-/// What peers say and are told.
+/// Registration, beats, events and commands of peers.
 struct PeerRoutes: Sendable {
     let documents: any Documents
     let gateway: any PeerGateway
@@ -64,7 +64,7 @@ struct PeerRoutes: Sendable {
         guard registration ?? peer.registration == peer.registration,
             try await presence.knows(peer.id, ownerId: caller.userId, registration: peer.registration)
         else {
-            throw CohortError(.conflict, "this registration of peer '\(peer.id)' was given up, or replaced by a newer one: register again")
+            throw CohortError(.conflict, "this registration of peer '\(peer.id)' was lost, or replaced by a newer one: register again")
         }
     }
 
@@ -167,8 +167,8 @@ struct PeerRoutes: Sendable {
         peer.status != .offline || time.date.timeIntervalSince(peer.lastSeen) < 86_400
     }
 
-    /// Whether the id is this machine's from before.
-    /// - Throws: ``CohortError`` `conflict` for an id whose credential is missing or another's: a join token alone takes nobody's place.
+    /// Returns whether the id is of an earlier registration of the same machine.
+    /// - Throws: ``CohortError`` `conflict` for an id whose credential is missing or another peer's: a join token alone replaces no peer.
     private func isKnown(_ id: String, credential: String?, caller: Caller) async throws -> Bool {
         guard let credential, await authenticator.isCredential(credential, ofPeer: id, ownerId: caller.userId) else {
             throw CohortError(
@@ -209,7 +209,7 @@ struct PeerRoutes: Sendable {
         try await check(peer, caller)
         let id = peer.id
         let isLines = request.headers[.contentType]?.hasPrefix("application/x-ndjson") == true
-        let body = try await request.bytes(upTo: isLines ? 1 << 20 : Self.largestEvent).readableBytesView
+        let body = try await request.bytes(upTo: isLines ? 1 << 20 : Self.maxEventBytes).readableBytesView
         var lines = isLines ? body.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) : [body[...]]
         if isLines, lines.last?.isEmpty == true { lines.removeLast() }
         guard lines.count <= Self.maxEvents else {
@@ -218,10 +218,10 @@ struct PeerRoutes: Sendable {
         if let through = try request.number("through", in: 0...Int.max) { try await gateway.acknowledge(peerId: id, through: through) }
         var session: String?
         for line in lines {
-            guard line.count <= Self.largestEvent else {
-                throw CohortError(.tooLarge, "an event has \(line.count) bytes; it must have at most \(Self.largestEvent)")
+            guard line.count <= Self.maxEventBytes else {
+                throw CohortError(.tooLarge, "an event has \(line.count) bytes; it must have at most \(Self.maxEventBytes)")
             }
-            // What it says beyond that is for whoever consumes it.
+            // Other fields are for the consumer.
             let envelope = try CohortJSON.decode(Envelope.self, from: line)
             guard envelope.peerId == id else {
                 throw CohortError(.invalid, "peer_id is '\(envelope.peerId.prefix(60))'; it must be the peer's own id, \(id)")
@@ -244,7 +244,7 @@ struct PeerRoutes: Sendable {
         return .noContent
     }
 
-    private static let largestEvent = 64 << 10
+    private static let maxEventBytes = 64 << 10
     private static let maxEvents = 64
 
     private struct Envelope: Decodable {

@@ -74,7 +74,7 @@ struct Route: Sendable {
     /// HEAD is served wherever GET is.
     var methods: [HTTPRequest.Method] { method == .get && !isStream ? [.get, .head] : [method] }
 
-    /// Whether `path` is one of this route's, whatever the method.
+    /// Returns whether the route has this path, with any method.
     func matches(path: String) -> Bool {
         let parts = path.split(separator: "/")
         let pattern = self.path.split(separator: "/")

@@ -32,21 +32,21 @@ final class SessionBroadcast: Sendable {
             return rest.readableBytes > 0 ? rest : nil
         }
 
-        /// Whether the last one ends the session.
+        /// The last event ends the session.
         var isFinal: Bool { events.last.map { $0.notice.kind == .status && $0.notice.status?.isFinal == true } ?? false }
     }
 
     fileprivate struct Channel {
         var viewers: [String: AsyncStream<Chunk>.Continuation] = [:]
         var pending = Chunk()
-        /// Somebody delivers what is pending soon.
+        /// A delivery of the pending events is scheduled.
         var isScheduled = false
         var delivered = -Double.infinity
         /// Done once the feed is subscribed to; from then on every notice is seen.
         var subscription: Task<Void, Never>
         var pump: Task<Void, Never>?
 
-        /// - Returns: seconds after which somebody must deliver it; nil: nobody need.
+        /// - Returns: the seconds after which it must be delivered; nil: no delivery is needed.
         mutating func take(_ event: Chunk.Event, now: Double) -> Double? {
             pending.events.append(event)
             pending.buffer.writeImmutableBuffer(event.buffer)
@@ -115,7 +115,7 @@ final class SessionBroadcast: Sendable {
     }
 
     private func take(_ notice: SessionNotice) {
-        // What cannot be written down is told to nobody.
+        // A notice that cannot be encoded is dropped.
         guard let data = try? CohortJSON.encode(notice) else { return }
         let event = Chunk.Event(notice: notice, buffer: StreamedEvent(id: nil, name: notice.kind.rawValue, data: data).buffer)
         let now = time.monotonic

@@ -41,21 +41,21 @@ struct SessionRoutes: Sendable {
             .user(.post, "/sessions/{id}/cancel", summary: "Cancel", cancel),
             .user(.get, "/sessions/{id}/results", summary: "What came out") { _, context, caller in
                 let session = try await session(context, caller)
-                guard let results = session.results else { throw notThere(session, "results") }
+                guard let results = session.results else { throw missing(session, "results") }
                 return try .json(API.Results(session, results, history: try await documents.rounds(sessionId: session.id)))
             },
             .user(.get, "/sessions/{id}/receipt", summary: "What the model was made of: every round's updates and weights") {
                 _, context, caller in
                 let session = try await session(context, caller)
                 guard let receipt = API.Receipt(session, rounds: try await documents.rounds(sessionId: session.id)) else {
-                    throw notThere(session, "receipt")
+                    throw missing(session, "receipt")
                 }
                 return try .json(receipt)
             },
             .user(.get, "/sessions/{id}/update", summary: "One of the receipt's files, by its key", update),
             .user(.get, "/sessions/{id}/card", summary: "The model's card, as Markdown") { _, context, caller in
                 let session = try await session(context, caller)
-                guard session.modelObject != nil, let results = session.results else { throw notThere(session, "model card") }
+                guard session.modelObject != nil, let results = session.results else { throw missing(session, "model card") }
                 return .text(ModelCard.text(try await withSchema(session), results), type: "text/markdown; charset=utf-8")
             },
             .user(.get, "/sessions/{id}/metrics", summary: "The time series, as JSON or CSV", series),
@@ -67,7 +67,7 @@ struct SessionRoutes: Sendable {
                 // A body that was not read to its end would be taken for the next request.
                 defer { if !isAnswered { context.closeSoon() } }
                 let session = try await session(context, caller)
-                guard let object = session.modelObject else { throw notThere(session, "model") }
+                guard let object = session.modelObject else { throw missing(session, "model") }
                 let allowMissing = request.query("allow_missing") ?? "false"
                 guard ["true", "false"].contains(allowMissing) else {
                     throw CohortError(.invalid, "allow_missing is '\(allowMissing.printable(max: 40))'; it must be true or false")
@@ -91,7 +91,7 @@ struct SessionRoutes: Sendable {
         return session
     }
 
-    /// The schema is an object of its own: whoever asks for one session gets it.
+    /// Adds the schema, which is a separate object.
     private func withSchema(_ session: Session) async throws -> Session {
         guard let object = session.dataset?.schemaObject else { return session }
         var session = session
@@ -99,7 +99,7 @@ struct SessionRoutes: Sendable {
         return session
     }
 
-    private func notThere(_ session: Session, _ what: String) -> CohortError {
+    private func missing(_ session: Session, _ what: String) -> CohortError {
         switch session.status {
         case .pending, .running: CohortError(.conflict, "the session is not finished yet: wait for its end to get the \(what)")
         case .completed: CohortError(.notFound, "the session has no \(what)")
@@ -153,7 +153,7 @@ struct SessionRoutes: Sendable {
         SessionStart(documents: documents, time: parts.time, poolShare: configuration.poolShare, hearing: presence.hearing)
     }
 
-    /// What can be said before a file is sent: whether the settings can be, and the peers are free.
+    /// Validates settings and checks that enough peers are free, before a file is sent.
     private func check(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         var fields: [String: String] = [:]
         for (name, value) in try await request.json([String: API.Value].self) {
@@ -173,7 +173,7 @@ struct SessionRoutes: Sendable {
         try await documents.sessions(ownerId: caller.userId, limit: 200).filter { $0.upload?.sha256 == sha256 && $0.dataset != nil }
     }
 
-    /// On the file that was sent, or the one of earlier sessions with the same bytes, which is stored once.
+    /// Starts a session on the uploaded file, or on the stored one with the same bytes.
     private func start(
         _ settings: SessionSettings, form: UploadReceiver.Form, module: ObjectReference?, caller: Caller
     ) async throws -> Session {
@@ -207,7 +207,7 @@ struct SessionRoutes: Sendable {
         }
     }
 
-    /// An upload that no session has. What cannot be removed now is swept later; the first error is the one to report.
+    /// Removes an upload without a session. A failure is not reported: the sweep removes it later.
     private func forget(_ upload: ObjectReference?) async {
         guard let upload else { return }
         do { try await parts.objects.delete(upload.key) } catch { parts.logger.warning("the upload \(upload.key) is left over: \(error)") }
@@ -252,7 +252,7 @@ struct SessionRoutes: Sendable {
         first.status = session.status
         first.progress = session.progress
         first.round = session.round
-        // What was said of the data before anybody could hear it.
+        // Notices about the data from before the first subscriber.
         let opening =
             [first]
             + (session.dataset?.warnings ?? []).map {
@@ -334,7 +334,7 @@ struct SessionRoutes: Sendable {
 
     private func model(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let session = try await session(context, caller)
-        guard let object = session.modelObject else { throw notThere(session, "model") }
+        guard let object = session.modelObject else { throw missing(session, "model") }
         let headers: HTTPFields = [.contentDisposition: "attachment; filename=\"\(session.id).safetensors\""]
         return try await .download(request, object, headers: headers) { try await parts.objects.read(object.key, from: $0) }
     }
@@ -348,7 +348,7 @@ struct SessionRoutes: Sendable {
             object = contributions.first { $0.key == key }.map { ObjectReference(key: key, sha256: $0.sha256, bytes: 0) }
         }
         guard var object else {
-            throw CohortError(.invalid, "key is '\(key.printable(max: 200))'; it must be one of the session's receipt")
+            throw CohortError(.invalid, "key is '\(key.printable(max: 200))'; it must be a key of the session's receipt")
         }
         guard let bytes = try await parts.objects.size(of: key) else { throw CohortError(.notFound, "the update is not there any more") }
         object.bytes = bytes
@@ -357,7 +357,7 @@ struct SessionRoutes: Sendable {
 
     private func predict(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let session = try await session(context, caller)
-        guard let object = session.modelObject else { throw notThere(session, "model") }
+        guard let object = session.modelObject else { throw missing(session, "model") }
         let body = try await request.json(API.PredictRequest.self, fields: ["rows", "allow_missing"], upTo: 16 << 20)
         guard (1...10_000).contains(body.rows.count) else {
             throw CohortError(.invalid, "rows has \(body.rows.count) rows; it must have 1 to 10000")

@@ -53,7 +53,7 @@ final class BodyFile: Sendable {
             Self.remove(path)
             switch error {
             case let error as CohortError: throw error
-            case let error as Errno: throw CohortError(.storageFull, "what was sent cannot be kept: \(error)")
+            case let error as Errno: throw CohortError(.storageFull, "the body could not be written: \(error)")
             case is CancellationError: throw error
             default: throw CohortError(.invalid, "the connection broke while the body was read")
             }
@@ -71,7 +71,7 @@ final class BodyFile: Sendable {
             return try SystemPackage.FileDescriptor.open(
                 FilePath(path), .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec], permissions: [.ownerRead, .ownerWrite])
         } catch {
-            throw CohortError(.storageFull, "a file cannot be made in the data folder: \(error)")
+            throw CohortError(.storageFull, "a file could not be created in the data folder: \(error)")
         }
     }
 

@@ -12,7 +12,7 @@ struct MultipartParser {
 
     struct Part: Equatable {
         var name: String
-        /// Of a file; without its path.
+        /// A file's name, without its path.
         var filename: String?
     }
 
@@ -20,14 +20,14 @@ struct MultipartParser {
         case preamble, boundary, headers, body, finished
     }
 
-    private static let longestHeaders = 16 << 10
-    private static let mostParts = 200
+    private static let maxHeaderBytes = 16 << 10
+    private static let maxParts = 200
 
     /// CR LF `--` boundary.
     private let delimiter: [UInt8]
     private var state = State.preamble
     private var parts = 0
-    /// What is not yet understood. The first boundary may stand at the very start, without the line break before it: it is put there.
+    /// The bytes that are not parsed yet. The first boundary may come without a line break before it, which is added here.
     private var held = ByteBuffer(string: "\r\n")
 
     /// - Parameter contentType: the request's `Content-Type`.
@@ -71,7 +71,7 @@ struct MultipartParser {
         case .headers:
             guard let headers = try takeHeaders() else { return false }
             parts += 1
-            guard parts <= Self.mostParts else { throw CohortError(.invalid, "the form has more than \(Self.mostParts) parts") }
+            guard parts <= Self.maxParts else { throw CohortError(.invalid, "the form has more than \(Self.maxParts) parts") }
             events.append(.began(try Self.part(headers)))
             // An empty part ends with a boundary whose line break is the one that ended the headers: it is put back.
             held = ByteBuffer(string: "\r\n") + held
@@ -120,7 +120,7 @@ struct MultipartParser {
             index = candidate + 1
         }
         let length = (found ?? keepFrom) - view.startIndex
-        // Two bytes at least are held back at the start of a part, so that the line break put there is told from content.
+        // Two bytes at least are held back at the start of a part, so that the added line break is distinguished from content.
         if found == nil, sink != nil, isFirstOfBody, length < 3 { return false }
         if length > 0, let slice = held.readSlice(length: length) { sink?(slice) }
         guard found != nil else { return false }
@@ -150,7 +150,7 @@ struct MultipartParser {
             var end = start
             while end + 1 < view.endIndex, !(view[end] == 0x0d && view[end + 1] == 0x0a) { end += 1 }
             guard end + 1 < view.endIndex else {
-                guard view.count <= Self.longestHeaders else { throw CohortError(.invalid, "the headers of a part are too long") }
+                guard view.count <= Self.maxHeaderBytes else { throw CohortError(.invalid, "the headers of a part are too long") }
                 return nil
             }
             if end == start { break }
@@ -185,7 +185,7 @@ enum HeaderParameters {
     static func parse(_ header: String) -> [String: String] {
         var parameters: [String: String] = [:]
         var rest = header[...]
-        // The value before the first semicolon is none of them.
+        // The value before the first semicolon is not a parameter.
         guard let first = rest.firstIndex(of: ";") else { return [:] }
         rest = rest[rest.index(after: first)...]
         while let equals = rest.firstIndex(of: "=") {

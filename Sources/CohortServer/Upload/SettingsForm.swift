@@ -5,7 +5,7 @@ import FoundationEssentials
 enum SettingsForm {
     static let fields = ["file"] + (SessionSetting.all.map(\.name) + beside.keys).sorted()
 
-    /// As the API's description has the form.
+    /// The form's schema in the API description.
     static let schema = Schema.record(
         [:],
         optional: Dictionary(uniqueKeysWithValues: SessionSetting.all.map { ($0.name, Schema($0)) }).merging(beside) { $1 }
@@ -49,7 +49,7 @@ enum SettingsForm {
 }
 
 extension Schema {
-    /// As a form's field.
+    /// A form's field for a setting.
     init(_ setting: SessionSetting) {
         let schema: Schema
         var standard = setting.standard.map { JSONValue.text($0) }

@@ -14,7 +14,7 @@ enum TemporaryFiles {
     static func removeAll(in folder: String, _ logger: Logger) {
         let names: [String]
         do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
-            return logger.warning("\(folder) cannot be searched for files that an earlier server left: \(error)")
+            return logger.warning("\(folder) could not be searched for files that an earlier server left: \(error)")
         }
         for name in names where name.hasPrefix(beginning) {
             do {

@@ -14,7 +14,7 @@ struct UploadReceiver: Sendable {
         var filename: String
     }
 
-    private static let longestField = 64 << 10
+    private static let maxFieldBytes = 64 << 10
 
     let objects: any ObjectStore
     /// Bytes of the file.
@@ -22,9 +22,9 @@ struct UploadReceiver: Sendable {
     let time: any TimeSource
     let logger: Logger
 
-    /// - Parameter check: called when the file begins, with the fields before it: a form that cannot be is refused before a long upload.
-    /// - Returns: the form; whoever has no use for its object deletes it.
-    /// - Throws: ``CohortError`` `invalid` for a form that is not as it must be, `tooLarge`, `storageFull`; then nothing is stored.
+    /// - Parameter check: called when the file begins, with the fields before it: an invalid form is refused before a long upload.
+    /// - Returns: the form; the caller deletes its object if it is not used.
+    /// - Throws: ``CohortError`` `invalid` for an invalid form, `tooLarge`, `storageFull`; then nothing is stored.
     func receive(_ request: Request, check: @Sendable ([String: String]) async throws -> Void) async throws -> Form {
         if let length = request.contentLength, length > limit + (1 << 20) { throw tooLarge }
         var parser = try MultipartParser(contentType: request.headers[.contentType])
@@ -67,9 +67,9 @@ struct UploadReceiver: Sendable {
                             }
                         } else {
                             field.writeImmutableBuffer(bytes)
-                            guard field.readableBytes <= Self.longestField else {
+                            guard field.readableBytes <= Self.maxFieldBytes else {
                                 throw CohortError(
-                                    .tooLarge, "the field '\(current?.name.prefix(60) ?? "")' is longer than \(Self.longestField) bytes")
+                                    .tooLarge, "the field '\(current?.name.prefix(60) ?? "")' is longer than \(Self.maxFieldBytes) bytes")
                             }
                         }
                     case .ended:

@@ -3,7 +3,7 @@ import CohortSystem
 import CohortTraining
 import FoundationEssentials
 
-/// What the beginning of a CSV looks like, before it is uploaded.
+/// An inspection of the beginning of a CSV, before it is uploaded.
 struct CSVLook: Encodable {
     struct Column: Encodable {
         var name: String
@@ -42,7 +42,7 @@ struct CSVLook: Encodable {
         do {
             try Data(rows).write(to: URL(filePath: path))
         } catch {
-            throw CohortError(.storageFull, "the look cannot be taken: \(folder) cannot be written to")
+            throw CohortError(.storageFull, "\(folder) cannot be written to")
         }
         defer { try? FileManager.default.removeItem(atPath: path) }  // One that stays is a megabyte in the server's folder.
         let finding = try SchemaInference.infer(csvAt: path, target: target, task: task, validation: 0.2, seed: 0)

@@ -28,7 +28,7 @@ struct DashboardPage: Sendable {
         </section>
         <section aria-labelledby="sessions-title">
         <h2 id="sessions-title">Sessions</h2>
-        <div id="sessions"><p class="muted">Asking …</p></div>
+        <div id="sessions"><p class="muted">Loading…</p></div>
         </section>
         {{/main}}{{/layout}}
         """#
@@ -43,7 +43,7 @@ struct DashboardPage: Sendable {
         const state = status => make('span', {className: `state ${tone(status)}`, textContent: words[status] ?? status});
 
         let drawn = {};
-        // What has not changed is not drawn again: a screen reader is told of changes alone.
+        // Unchanged parts are not drawn again, so that a screen reader announces changes alone.
         const draw = (id, value, content) => {
             const text = JSON.stringify(value);
             if (drawn[id] === text) return;

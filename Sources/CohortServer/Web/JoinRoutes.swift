@@ -57,13 +57,13 @@ struct JoinRoutes: Sendable {
     }
 }
 
-/// What machines are told that want to join by the server's script.
+/// The address and archive for machines that join by the server's script.
 public struct JoinOffer: Sendable {
     /// Path of the `.tar.gz` that `make dist` makes; nil: none is handed out.
     public var archive: String?
-    /// Whether others see `https` where the server itself speaks plain.
+    /// Clients see `https` where the server itself speaks plain HTTP.
     public var isBehindProxy: Bool
-    /// Of a certificate of the server's own: SHA-256 of the certificate, 64 hexadecimal digits, and of its public key (SPKI) in base64.
+    /// For a self-signed certificate: SHA-256 of the certificate, 64 hexadecimal digits, and of its public key (SPKI) in base64.
     public var pins: (certificate: String, publicKey: String)?
 
     public init(archive: String? = nil, isBehindProxy: Bool = false, pins: (certificate: String, publicKey: String)? = nil) {
@@ -106,11 +106,11 @@ private actor ArchiveDigest {
 }
 
 enum FileReader {
-    /// In chunks of at most 1 MiB.
+    /// The file in chunks of at most 1 MiB.
     static func chunks(of path: FilePath, from offset: Int64) -> AsyncThrowingStream<[UInt8], any Error> {
         let position = Mutex(offset)
         return AsyncThrowingStream {
-            // Opened for each chunk: whoever goes away half way leaves no file open.
+            // Opened for each chunk: a client that disconnects leaves no file open.
             let chunk = try await FileSystem.shared.withFileHandle(forReadingAt: path) { handle in
                 try await handle.readChunk(fromAbsoluteOffset: position.withLock { $0 }, length: .mebibytes(1))
             }

@@ -1,4 +1,4 @@
-/// What `curl http://SERVER:8080/join | sh` runs. Nothing of it runs before all of it has arrived.
+/// The script of `curl http://SERVER:8080/join | sh`. It runs only once all of it has arrived.
 enum JoinScript {
     /// - Parameter server: the URL by which it was asked for, of letters, digits and `.:-[]/` alone.
     static func text(server: String, archive: Archive, offer: JoinOffer) -> String {
@@ -38,13 +38,13 @@ enum JoinScript {
                     trap 'rm -rf "$part"' EXIT
                     trap 'exit 130' INT TERM HUP
                     printf 'join: fetching %s (\#(archive.bytes / 1_000_000 + 1) MB)\n' "$name" >&2
-                    curl -fsS --retry 3\#(pinned) -o "$part/archive" "$server/join/archive" || fail "the archive cannot be fetched from $server"
+                    curl -fsS --retry 3\#(pinned) -o "$part/archive" "$server/join/archive" || fail "failed to download the archive from $server"
                     printf '%s  %s\n' "$sha256" "$part/archive" | sha256sum -c - >/dev/null 2>&1 ||
                         fail "what came is not what $server promised (its SHA-256 differs): run this again"
                     mkdir "$part/tree"
-                    tar -xzf "$part/archive" -C "$part/tree" --strip-components=1 || fail "the archive cannot be unpacked in $home: is the disk full?"
+                    tar -xzf "$part/archive" -C "$part/tree" --strip-components=1 || fail "failed to unpack the archive in $home: is the disk full?"
                     # Another one may have been faster.
-                    mv -T "$part/tree" "$folder" 2>/dev/null || [ -x "$folder/bin/cohort" ] || fail "$folder cannot be made"
+                    mv -T "$part/tree" "$folder" 2>/dev/null || [ -x "$folder/bin/cohort" ] || fail "failed to create $folder"
                     rm -rf "$part"
                     trap - EXIT INT TERM HUP
                 fi
@@ -66,7 +66,7 @@ enum JoinScript {
                     printf 'join: a token of the person whose sessions this machine should train is needed (`cohort token` makes one); then run:\n    %s peer --server %s\#(fingerprint) --token TOKEN\n' "$HOME/.local/bin/cohort" "$server" >&2
                     exit 0
                 fi
-                # A token in the arguments would be seen by everybody on this machine.
+                # All users of this machine can see a token in the arguments.
                 export COHORT_TOKEN="$token"
                 exec "$folder/bin/cohort" peer --server "$server"\#(fingerprint) "$@" </dev/null
             }

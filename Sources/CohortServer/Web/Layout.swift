@@ -1,4 +1,4 @@
-/// What all pages share.
+/// The layout of all pages.
 enum Layout {
     static let template = #"""
         <!DOCTYPE html>
@@ -113,7 +113,7 @@ enum Layout {
         @media (max-width: 30rem) { main { padding: .75rem; } canvas { height: 13rem; } }
         """#
 
-    /// For the pages' scripts.
+    /// The common script of the pages.
     static let script = #"""
         export const $ = id => document.getElementById(id);
 

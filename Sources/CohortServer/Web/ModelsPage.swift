@@ -1,7 +1,7 @@
 import CohortCore
 import Hummingbird
 
-/// What was trained, to keep.
+/// The page of models.
 struct ModelsPage: Sendable {
     let pages: WebPages
 
@@ -9,7 +9,7 @@ struct ModelsPage: Sendable {
         {{<layout}}{{$main}}
         <h1>Models</h1>
         <p class="muted">Of sessions that have completed, newest first. A model is one <code>.safetensors</code> file, which predicts with <code>cohort predict</code>, from Python, or here.</p>
-        <div id="models"><p class="muted">Asking …</p></div>
+        <div id="models"><p class="muted">Loading…</p></div>
         {{/main}}{{/layout}}
         """#
 

@@ -9,7 +9,7 @@ import Hummingbird
 struct NewSessionPage: Sendable {
     let pages: WebPages
     let strategies: [any Strategy]
-    /// Where a look's rows lie while they are looked at.
+    /// The folder for the rows of an inspection.
     let folder: String
 
     let uploadLimit: Int
@@ -63,11 +63,11 @@ struct NewSessionPage: Sendable {
         </div>
         <details><summary>More settings</summary><div class="grid">
         <div><label for="optimizer">Optimizer</label><select id="optimizer" name="optimizer"><option>adam</option><option>adamw</option><option>sgd</option></select></div>
-        <div><label for="dropout">Dropout</label><input id="dropout" name="dropout" type="number" min="0" max="0.95" step="any" value="0" aria-describedby="dropout-help"><p class="help" id="dropout-help">Against learning few rows by heart.</p></div>
+        <div><label for="dropout">Dropout</label><input id="dropout" name="dropout" type="number" min="0" max="0.95" step="any" value="0" aria-describedby="dropout-help"><p class="help" id="dropout-help">Reduces overfitting.</p></div>
         <div><label for="validation">Share held out</label><input id="validation" name="validation" type="number" min="0" max="0.9" step="any" value="0.2" aria-describedby="validation-help"><p class="help" id="validation-help">Rows that are not trained on, to measure with.</p></div>
         <div><label for="early_stopping">Early stopping</label><input id="early_stopping" name="early_stopping" type="number" min="1" aria-describedby="early-help"><p class="help" id="early-help">Stop after so many rounds without a better validation loss; empty: never.</p></div>
         <div><label for="class_weight">Class weights</label><select id="class_weight" name="class_weight"><option value="">none</option><option value="balanced">balanced: rare classes count more</option></select></div>
-        <div><label for="pool">Whose machines</label><select id="pool" name="pool" aria-describedby="pool-help"><option value="mine">mine</option><option value="everyone">those lent to everyone too</option></select><p class="help" id="pool-help">Whose machine trains, sees the data.</p></div>
+        <div><label for="pool">Whose machines</label><select id="pool" name="pool" aria-describedby="pool-help"><option value="mine">mine</option><option value="everyone">those lent to everyone too</option></select><p class="help" id="pool-help">Every machine that trains receives the data.</p></div>
         {{#settings}}<div><label for="{{name}}">{{label}}</label>{{#choices}}<select id="{{name}}" name="{{name}}" aria-describedby="{{name}}-help">{{#options}}<option{{#chosen}} selected{{/chosen}}>{{text}}</option>{{/options}}</select>{{/choices}}{{^choices}}<input id="{{name}}" name="{{name}}" {{&input}} value="{{standard}}" aria-describedby="{{name}}-help">{{/choices}}<p class="help" id="{{name}}-help">{{help}}</p></div>
         {{/settings}}</div></details>
         <details id="each" hidden><summary>Settings per machine</summary><p class="help">Leave a field empty to use the setting above.</p><div id="overrides"></div></details>
@@ -80,9 +80,9 @@ struct NewSessionPage: Sendable {
         {{/main}}{{/layout}}
         """#
 
-    /// Those of ``SessionSetting`` that the template has no words of its own for.
+    /// The settings that the template does not list itself.
     private static var furtherSettings: [[String: Any]] {
-        // What is told from the look, drawn, or given in another way.
+        // Settings that come from the inspection, are drawn at random, or have other controls.
         let others = ["per_peer", "header", "use", "ignore", "category", "number", "group", "scaling", "from", "note"]
         return SessionSetting.all.filter { !others.contains($0.name) && !template.contains("name=\"\($0.name)\"") }.map { setting in
             let words = setting.name.replacing("_", with: " ").replacing("lr ", with: "learning rate ")
@@ -102,7 +102,7 @@ struct NewSessionPage: Sendable {
         }
     }
 
-    /// Where nothing holds unless it is said, an empty one comes first: a browser sends what is chosen.
+    /// Without a default, an empty option comes first: a browser always sends the chosen one.
     private static func options(_ values: [String], standard: String?) -> [String: Any] {
         ["options": ((standard == nil ? [""] : []) + values).map { ["text": $0, "chosen": $0 == standard ?? ""] as [String: Any] }]
     }
@@ -144,7 +144,7 @@ struct NewSessionPage: Sendable {
             for (const fixed of ['hidden', 'dropout', 'activation', 'target', 'task']) $(fixed).disabled = true;
         };
 
-        // A module of one's own has its own layers.
+        // A custom module has its own layers.
         const listModules = async chosenOne => {
             const modules = await call('GET', '/modules');
             $('module').replaceChildren(make('option', {value: '', textContent: 'SimpleDNN'}), ...modules.map(module => make('option', {value: module.sha256,
@@ -229,7 +229,7 @@ struct NewSessionPage: Sendable {
         // Will it help? From the peers' measured speeds (on a net 64-128-64-10), the rows and the net; shares go by speed.
         let free = [], rows = 0, inputs = 0, outputs = 1;
         const estimate = () => {
-            // How long a step of somebody's module takes is not known.
+            // The time of a custom module's step is unknown.
             if ($('module').value) { $('estimate').textContent = ''; return; }
             const count = Number($('peers').value), widths = $('hidden').value === 'none' ? [] : $('hidden').value.split(',').map(Number);
             if (!rows || !free.length || !(count > 0) || widths.some(width => !(width > 0))) { $('estimate').textContent = ''; return; }

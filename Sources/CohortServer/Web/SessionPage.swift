@@ -55,7 +55,7 @@ struct SessionPage: Sendable {
         const charts = {loss: new Chart($('loss'), $('loss-legend'), {strong: GLOBAL, from: 0}), score: new Chart($('score'), $('score-legend'), {strong: GLOBAL})};
         const add = (chart, name, x, y) => charts[chart].add(name, x, y);
 
-        // Each part is drawn again only so often that most of the time is left, and what takes long has a frame of its own.
+        // Each part is drawn again only so often that most of the time is left, and slow parts have a separate frame.
         const parts = [{draw: () => charts.loss.draw(), rest: 0}, {draw: () => charts.score.draw(), rest: 0}, {draw: () => drawPeers(), rest: 250}];
         for (const part of parts) Object.assign(part, {isStale: false, isNew: true, after: 0});
         let waiting = false;
@@ -345,7 +345,7 @@ struct SessionPage: Sendable {
         }
     }
 
-    /// As many digits as a line needs.
+    /// A number with the digits that a curve needs.
     private static func short(_ value: Double?) -> Float? { value.map { Float($0) }.flatMap { $0.isFinite ? $0 : nil } }
 
     var routes: [Route] {

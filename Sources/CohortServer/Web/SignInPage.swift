@@ -108,7 +108,7 @@ struct SignInPage: Sendable {
             ]) { $1 }.merging(signUpFields) { $1 })
     }
 
-    /// What the form to make an account asks for here.
+    /// The fields of the sign-up form.
     private var signUpFields: [String: Any] {
         switch accounts.signUpRule {
         case .open: [:]

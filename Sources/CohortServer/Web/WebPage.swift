@@ -70,7 +70,7 @@ struct WebPages: Sendable {
         return response
     }
 
-    /// Who is signed in; nil: nobody.
+    /// The user who is signed in, if any.
     func person(_ request: Request) async throws -> User? {
         do {
             let caller = try await authenticator.caller(of: request, scope: .user)
@@ -115,7 +115,7 @@ extension WebPages {
             } catch let error as CohortError where request.headers[.accept]?.contains("text/html") == true {
                 if error.code == .internal { context.logger.error("\(request.method) \(request.uri.path): \(error)") }
                 return page(
-                    request, template: "problem", title: "This did not work", person: nil, status: error.code.status,
+                    request, template: "problem", title: "Something went wrong", person: nil, status: error.code.status,
                     values: ["detail": error.message])
             }
         }

@@ -36,7 +36,7 @@ struct WebSession: Sendable {
     /// The sign-in's token, if the browser sent one.
     func token(_ request: Request) -> String? { value(of: cookie, in: request).flatMap { $0.isEmpty ? nil : $0 } }
 
-    /// What this browser's forms and scripts must send.
+    /// The CSRF token that this browser's forms and scripts must send.
     /// - Returns: the token and, for a browser that has no cookie yet, the cookie that goes with it.
     func csrf(_ request: Request) -> (token: String, newCookie: String?) {
         if let known = secret(request) { return (csrf(of: known), nil) }
@@ -65,7 +65,7 @@ struct WebSession: Sendable {
         }
     }
 
-    /// In a time that does not depend on where they differ.
+    /// Compares two texts in constant time.
     private static func equal(_ a: String, _ b: String) -> Bool {
         let (a, b) = (Array(a.utf8), Array(b.utf8))
         return a.count == b.count && zip(a, b).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
