@@ -98,7 +98,7 @@ public final class MemoryDocuments: Documents {
                 throw CohortError(.conflict, "there is a sign-in \(signIn.id) already")
             }
             state.signIns.append(signIn)
-            let old = Set(state.signIns(of: signIn.userId).dropFirst(SignIn.mostOfUser).map(\.id))
+            let old = Set(state.signIns(of: signIn.userId).dropFirst(SignIn.maxPerUser).map(\.id))
             state.signIns.removeAll { old.contains($0.id) }
         }
     }

@@ -66,7 +66,7 @@ extension MongoDocuments {
         } catch let fault as MongoFault where fault.code == MongoFault.duplicate {
             throw CohortError(.conflict, "there is a sign-in \(signIn.id) already")
         }
-        for old in try await signIns(userId: signIn.userId).dropFirst(SignIn.mostOfUser) {
+        for old in try await signIns(userId: signIn.userId).dropFirst(SignIn.maxPerUser) {
             try await delete("sign_ins", "{\"_id\":\(old.id)}")
         }
     }

@@ -33,7 +33,7 @@ extension SQLiteDocuments {
         }
     }
 
-    public func metrics(sessionId: String, mostPerPeer: Int) async throws -> [MetricPoint] {
+    public func metrics(sessionId: String, maxPerPeer: Int) async throws -> [MetricPoint] {
         try await read { database in
             // Which rows, from the index alone: peer by peer, in order. Rows themselves are read where they are wanted.
             let peers = try database.rows(
@@ -44,7 +44,7 @@ extension SQLiteDocuments {
                     sql: "SELECT rowid FROM metrics WHERE session_id = ? ORDER BY peer_id, round, epoch"), arguments: [sessionId])
             var wanted: [Int64] = []
             for points in peers {
-                let every = max(1, (points + mostPerPeer - 1) / max(1, mostPerPeer))
+                let every = max(1, (points + maxPerPeer - 1) / max(1, maxPerPeer))
                 for place in 0..<points {
                     guard let id = try ids.next() else { break }
                     if place % every == 0 || place == points - 1 { wanted.append(id) }

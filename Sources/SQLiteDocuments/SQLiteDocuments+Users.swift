@@ -94,7 +94,7 @@ extension SQLiteDocuments {
                 """
                 DELETE FROM sign_ins WHERE id IN
                     (SELECT id FROM sign_ins WHERE user_id = ? ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?)
-                """, [signIn.userId, SignIn.mostOfUser])
+                """, [signIn.userId, SignIn.maxPerUser])
         }
     }
 

@@ -44,7 +44,7 @@ import Testing
 
     @Test func `rounds are chosen by them`() {
         func rounds(_ steps: Int) -> Int {
-            var settings = SessionSettings.unsaid(peers: 2, seed: 1)
+            var settings = SessionSettings.defaults(peers: 2, seed: 1)
             settings.localSteps = steps
             let choice = WorkChoice(settings, ofOwnModels: false, rows: 1_000, peers: 2)
             #expect(choice.epochs == 1)

@@ -5,7 +5,7 @@ import Testing
 /// What is chosen where nobody said it.
 @Suite struct WorkChoiceTests {
     private func choice(_ rows: Int, peers: Int, own: Bool = false, _ said: [String: String] = [:]) throws -> (Int, Int, Int) {
-        var settings = SessionSettings.unsaid(peers: peers, seed: 1)
+        var settings = SessionSettings.defaults(peers: peers, seed: 1)
         for (name, text) in said { try #require(SessionSetting.named(name)).set(text, in: &settings) }
         let choice = WorkChoice(settings, ofOwnModels: own, rows: rows, peers: peers)
         return (choice.rounds, choice.epochs, choice.batchSize)
@@ -25,7 +25,8 @@ import Testing
 
     @Test func `rounds that close after some answers are more, for as many passes over the rows`() throws {
         func rounds(peers: Int, answers: Int, rows: Int = 100_000) -> Int {
-            WorkChoice(SessionSettings.unsaid(peers: peers, seed: 1), ofOwnModels: false, rows: rows, peers: peers, answers: answers).rounds
+            WorkChoice(SessionSettings.defaults(peers: peers, seed: 1), ofOwnModels: false, rows: rows, peers: peers, answers: answers)
+                .rounds
         }
         #expect(
             rounds(peers: 8, answers: 8) == 10 && rounds(peers: 8, answers: 4) == 20 && rounds(peers: 8, answers: 1) == 80
@@ -34,7 +35,7 @@ import Testing
             rounds(peers: 8, answers: 3) == 27 && rounds(peers: 8, answers: 3, rows: 120) == 267 && rounds(peers: 2, answers: 9) == 10
                 && rounds(peers: 0, answers: 0) == 10)
         var stage = Stage(peers: ["a", "b", "c", "d"], strategy: FedBuff()) { settings in
-            settings = SessionSettings.unsaid(peers: 4, seed: 1)
+            settings = SessionSettings.defaults(peers: 4, seed: 1)
             settings.strategy = "fedbuff"
         }
         stage.prepare()
@@ -60,7 +61,7 @@ import Testing
 
     @Test func `a session says what was chosen, trains by it, and notices have it`() throws {
         var stage = Stage(peers: ["a", "b", "c"]) { settings in
-            settings = SessionSettings.unsaid(peers: 3, seed: 1)
+            settings = SessionSettings.defaults(peers: 3, seed: 1)
         }
         stage.prepare()
         #expect(stage.words.contains("Chosen for 90 rows on 3 machines: rounds 100, epochs 1, batch_size 8"))
@@ -69,7 +70,7 @@ import Testing
         #expect(stage.session.settings.automatic == WorkChoice.names)
 
         var told = Stage(peers: ["a"]) { settings in
-            settings = SessionSettings.unsaid(peers: 1, seed: 1)
+            settings = SessionSettings.defaults(peers: 1, seed: 1)
             settings.automatic = []
         }
         told.prepare()

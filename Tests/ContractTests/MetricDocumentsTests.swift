@@ -35,12 +35,12 @@ struct MetricDocumentsTests {
             let many = (0..<103).map { MetricPoint.sample(round: $0 / 10, epoch: $0 % 10, at: Double($0)) }
             let few = [MetricPoint.sample(peer: nil, at: 200), .sample(peer: nil, round: 1, at: 201)]
             try await documents.append(many.reversed() + few)
-            let chosen = try await documents.metrics(sessionId: "s", mostPerPeer: 20)
+            let chosen = try await documents.metrics(sessionId: "s", maxPerPeer: 20)
             #expect(chosen.filter { $0.peerId == nil } == few)
             #expect(chosen.filter { $0.peerId != nil } == stride(from: 0, to: 103, by: 6).map { many[$0] })
-            #expect(try await documents.metrics(sessionId: "s", mostPerPeer: 10).last == many.last)
-            #expect(try await documents.metrics(sessionId: "s", mostPerPeer: 200).count == 105)
-            #expect(try await documents.metrics(sessionId: "t", mostPerPeer: 10).isEmpty)
+            #expect(try await documents.metrics(sessionId: "s", maxPerPeer: 10).last == many.last)
+            #expect(try await documents.metrics(sessionId: "s", maxPerPeer: 200).count == 105)
+            #expect(try await documents.metrics(sessionId: "t", maxPerPeer: 10).isEmpty)
         }
     }
 

@@ -147,11 +147,11 @@ struct UserDocumentsTests {
     func boundedSignIns(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(SignIn.sample(id: "bob's", userId: "bob", createdAt: moment(-1)))
-            for number in 0..<SignIn.mostOfUser + 2 {
+            for number in 0..<SignIn.maxPerUser + 2 {
                 try await documents.insert(SignIn.sample(id: "s\(number)", createdAt: moment(Double(number))))
             }
             let kept = try await documents.signIns(userId: "ada")
-            #expect(kept.count == SignIn.mostOfUser && kept.last?.id == "s2")
+            #expect(kept.count == SignIn.maxPerUser && kept.last?.id == "s2")
             #expect(try await documents.signIns(userId: "bob").count == 1)
         }
     }

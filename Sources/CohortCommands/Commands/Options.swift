@@ -180,7 +180,7 @@ extension SessionSettings {
             if rounds != nil, let strategy = StrategyCatalogue.all.first(where: { $0.name == strategy }), strategy.trainsOwnModels {
                 throw CohortError(.invalid, "--rounds does not go with \(strategy.name): each peer trains its --epochs once")
             }
-            var settings = SessionSettings.unsaid(peers: peers, seed: UInt64.random(in: 0...UInt64(UInt32.max)))
+            var settings = SessionSettings.defaults(peers: peers, seed: UInt64.random(in: 0...UInt64(UInt32.max)))
             settings.target = columns.target
             settings.task = try columns.learningTask()
             let data = try columns.options()

@@ -107,7 +107,7 @@ extension API {
         public var lastSeen: Date
         /// Whether it came with a token of the asking user.
         public var mine: Bool
-        /// Whose sessions it trains.
+        /// The users whose sessions it trains.
         public var serve: Pool
         public init(_ peer: Peer, mine: Bool) {
             id = peer.id

@@ -18,7 +18,7 @@ extension API {
         public var strategy: String
         public var target: String?
         public var task: LearningTask?
-        /// Whether a person chose the target; else it is the last column.
+        /// The user chose the target; else it is the last column.
         public var targetGiven: Bool
         public var seed: UInt64
         /// What a person should know of the data.

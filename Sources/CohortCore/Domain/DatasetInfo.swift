@@ -1,6 +1,6 @@
 /// The data set of a session.
 public struct DatasetInfo: Codable, Hashable, Sendable {
-    /// As uploaded, for people.
+    /// The name of the uploaded file.
     public var filename: String
     /// `s3://BUCKET/TIMESTAMP.csv`.
     public var csvLink: String
@@ -16,7 +16,7 @@ public struct DatasetInfo: Codable, Hashable, Sendable {
     public var features: Int
     /// Regression: of the training rows' target, so that errors can be told in its unit.
     public var targetStd: Double?
-    /// What a person should know of the data: ignored columns, dropped rows.
+    /// Warnings about the data, such as ignored columns and dropped rows.
     public var warnings: [String]
 
     /// - Parameter schema: what the numbers are taken from; it is not kept.
@@ -52,7 +52,7 @@ public struct DatasetInfo: Codable, Hashable, Sendable {
         targetStd = try container.decodeIfPresent(Double.self, forKey: .targetStd)
     }
 
-    /// What is learned from what, for people.
+    /// A sentence about the task and the rows.
     public func words(isTargetGiven: Bool) -> String {
         "\(trainingRows) rows to train on, \(validationRows) held out, \(features) features, target '\(target)'\(isTargetGiven ? "" : " (the last column; --target chooses another)")"
     }

@@ -1,18 +1,18 @@
 public import FoundationEssentials
 
-/// Where a model file comes from: enough to train it again, and to know what it is worth.
+/// The origin of a model file: enough to train the model again and to judge it.
 public struct ModelOrigin: Codable, Hashable, Sendable {
-    /// Of Cohort.
+    /// Cohort's version.
     public var version: String
     public var sessionId: String
     public var startedAt: Date?
-    /// As uploaded.
+    /// The name of the uploaded file.
     public var filename: String
-    /// Of the CSV, lowercase hexadecimal.
+    /// The CSV's SHA-256, lowercase hexadecimal.
     public var csvSha256: String
-    /// Whether a person chose the target; else it is the last column.
+    /// The user chose the target; else it is the last column.
     public var targetGiven: Bool
-    /// With the seed, the hyperparameters and what was said of the columns.
+    /// The settings, with the seed, the hyperparameters and the column options.
     public var settings: SessionSettings
     public var rounds: Int
     public var peers: [Contributor]

@@ -12,7 +12,7 @@ public enum OfflineReason: String, Codable, Sendable {
     case silent
 }
 
-/// What a machine says of itself when it registers.
+/// The description of a machine in its registration.
 public struct PeerCapabilities: Codable, Hashable, Sendable {
     public var cores: Int
     public var memoryBytes: Int
@@ -22,12 +22,12 @@ public struct PeerCapabilities: Codable, Hashable, Sendable {
     public var device: String
     /// Measured once on a fixed small net (64-128-64-10, batch 64).
     public var samplesPerSecond: Double
-    /// Of that net.
+    /// The number of parameters of that net.
     public static let measuredParameters = 17_226
     /// Operating system and architecture.
     public var platform: String
     public var version: String
-    /// Whose modules it runs, which are people's code; absent: nobody's, as its engine trains none.
+    /// The users whose modules, which are code, it runs; absent: none, as its engine trains none.
     public var modules: Pool?
 
     public init(
@@ -61,16 +61,16 @@ public struct PeerCapabilities: Codable, Hashable, Sendable {
 public struct Peer: Codable, Hashable, Sendable, Identifiable {
     public let id: String
     public var name: String
-    /// Whose join token it came with.
+    /// The owner of its join token.
     public var ownerId: String
     public var tokenId: String
     public var capabilities: PeerCapabilities
-    /// Whose sessions it trains.
+    /// The users whose sessions it trains.
     public var serve: Pool
     public var status: PeerStatus
-    /// Why it is OFFLINE; nil: it is not, or nobody said.
+    /// The reason for which it is OFFLINE; nil: unknown, or not OFFLINE.
     public var offlineReason: OfflineReason?
-    /// The session it is locked to, while TRAINING (or OFFLINE and not yet given up).
+    /// The session it is locked to, while TRAINING (or OFFLINE and not yet lost).
     public var sessionId: String?
     /// Rises with every registration: a beat of an earlier one is refused, so that a removed peer is not revived by a late beat.
     public var registration: Int

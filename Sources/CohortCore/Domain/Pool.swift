@@ -7,17 +7,17 @@ public enum Pool: String, Codable, Sendable, CaseIterable {
 }
 
 extension Peer {
-    /// Whether a session of this owner and pool may take the peer, and so show it its data.
+    /// Returns whether a session of this owner and pool may use the peer, which then receives its data.
     public func mayServe(ownerId owner: String, pool: Pool) -> Bool {
         ownerId == owner || pool == .everyone && serve == .everyone
     }
 
-    /// Whether a session with these settings may take it: its owner lets it, and it can train what is to be trained.
+    /// Returns whether a session with these settings may use the peer: its owner permits it, and it can train the model.
     public func canTrain(_ settings: SessionSettings, ownerId owner: String, isModule: Bool) -> Bool {
         mayServe(ownerId: owner, pool: settings.pool ?? .mine) && (!isModule || runsModules(of: owner))
     }
 
-    /// Whether it runs the code of this person's modules.
+    /// Returns whether it runs this user's modules.
     public func runsModules(of owner: String) -> Bool {
         capabilities.modules == .everyone || capabilities.modules == .mine && ownerId == owner
     }

@@ -1,4 +1,4 @@
-/// How often each position of the permutation was trained on: a run-length list, so that it stays small whatever the row count.
+/// The number of times that each position of the permutation was trained on: a run-length list, small whatever the row count.
 public struct RowLedger: Codable, Hashable, Sendable {
     /// Runs in order; they cover 0 ..< rows without gaps.
     public private(set) var runs: [Run]

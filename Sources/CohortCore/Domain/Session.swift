@@ -57,15 +57,15 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var traceparent: String?
     public var dataset: DatasetInfo?
     public var model: ModelSpec?
-    /// What the optimizer remembers that is averaged with the weights, and stands behind them in their files; nil: nothing.
+    /// The names of the optimizer's moments or control variates that are averaged with the weights and follow them in files; nil: none.
     public var streams: [String]?
     /// Each of `streams` is averaged every so many rounds; nil: in every round.
     public var streamPeriods: [Int]?
     /// Steps that it has made by the newest weights; nil: none.
     public var optimizerSteps: Int?
-    /// What the server's own optimizer remembers, where the strategy has one.
+    /// The state of the server's optimizer, where the strategy has one.
     public var outer: OuterState?
-    /// How long computing takes by the peers' measured speeds, told when training starts; the network comes on top.
+    /// The estimated computing time in seconds, by the peers' measured speeds when training starts; without the network.
     public var expectedSeconds: Double?
     public var generation: Int
     public var lease: Lease?
@@ -75,7 +75,7 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var roundStartedAt: Date?
     /// Attempts at work given out so far; the next has this number.
     public var attempts: Int?
-    /// Its peers are being claimed; nobody was told of it yet.
+    /// Its peers are being claimed; the start was not answered yet.
     public var isStarting: Bool?
     /// Its final status is stored; peers, queue and leftovers are still to be freed.
     public var isEnding: Bool?
@@ -93,14 +93,14 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     /// The norms of accepted streams, newest last, by the stream's name: as ``PeerAnswer/streamNorms``.
     public var streamNorms: [String: [Double]]?
     public var waitingFor: String?
-    /// What happened, oldest first, for whoever looks later: the newest ``SessionEvent/most``. nil in sessions of versions without.
+    /// The newest ``SessionEvent/max`` events, oldest first. nil in sessions of older versions.
     public var events: [SessionEvent]?
-    /// Why it FAILED, for people.
+    /// The reason for which it FAILED.
     public var error: String?
-    /// A person asked to cancel; whoever runs the session carries it out.
+    /// A user asked to cancel; the coordinator ends the session.
     public var cancelRequested: Bool
     public var results: SessionResults?
-    /// Of the final model, as the peers reported it.
+    /// The peers' measurement of the final model.
     public var reported: Metrics?
     public var modelObject: ObjectReference?
     /// Counts the owner's models of this session's name, from 1.
@@ -128,7 +128,7 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
         self.revision = 0
     }
 
-    /// `20260131T120000123…Z.csv`: the time of an upload, its own from the millisecond on by chance (nine digits).
+    /// A key such as `20260131T120000123…Z.csv`: the time of the upload, made unique by nine random digits after the milliseconds.
     public static func uploadKey(at date: Date) -> String {
         let text = date.formatted(
             Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted, includingFractionalSeconds: true))
@@ -136,20 +136,20 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
         return text.filter { $0 != "." && $0 != "Z" } + chance + "Z.csv"
     }
 
-    /// Of keys by ``uploadKey(at:)``, those of the same length: earlier times sort first.
+    /// Returns whether a key was made by ``uploadKey(at:)``; earlier times sort first.
     public static func isUploadKey(_ key: String) -> Bool {
         let (text, end) = (key.utf8, key.utf8.dropFirst(27))
         let isDigits = text.prefix(27).enumerated().allSatisfy { $0 == 8 ? $1 == UInt8(ascii: "T") : (0x30...0x39).contains($1) }
         return text.count == 32 && isDigits && end.elementsEqual("Z.csv".utf8)
     }
 
-    /// Of the weights that its round begins with; nil before there is a model.
+    /// The layout of the weights that the round begins with; nil before there is a model.
     public var layout: WeightsLayout? { layout(afterRound: round - 1) }
 
-    /// Of its round's updates, and of the weights that are made of them.
+    /// The layout of the round's updates, and of the weights that result from them.
     public var updateLayout: WeightsLayout? { layout(afterRound: round) }
 
-    /// Of weights of any of its rounds.
+    /// The layout of the weights of any of its rounds.
     public func layout(of weights: ObjectReference) -> WeightsLayout? {
         layout(afterRound: checkpoints.last { $0.weights == weights }?.round ?? -1)
     }
@@ -157,16 +157,16 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     private func layout(afterRound round: Int) -> WeightsLayout? {
         model.map { model in
             guard let streams, let streamPeriods else { return WeightsLayout(model, streams: streams ?? []) }
-            // After the last round nobody goes on from what is remembered.
+            // After the last round no optimizer state is needed.
             guard round >= 0, round + 1 < settings.rounds else { return WeightsLayout(model) }
             return WeightsLayout(model, streams: zip(streams, streamPeriods).filter { (round + 1) % max(1, $1) == 0 }.map(\.0))
         }
     }
 
-    /// What keys of its updates begin with. Those that are kept stand apart: what has the other beginning is removed when the session has ended.
+    /// The prefix of its updates' keys. Updates that are kept have another one: all others are removed when the session has ended.
     public var updatePrefix: String { "\(settings.keepUpdates == true ? "kept" : "updates")/\(id)/" }
 
-    /// What its model is called.
+    /// The name of its model.
     public var title: String { settings.name ?? filename }
 
     /// The queue its coordinator listens on.
@@ -177,7 +177,7 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
 public struct Checkpoint: Codable, Hashable, Sendable {
     public var round: Int
     public var weights: ObjectReference
-    /// On the validation rows, or a sample of them: as this process measured, else as the peers reported.
+    /// The metrics on the validation rows or a sample of them, measured by the server, else reported by the peers.
     public var validation: Metrics?
     /// Measured by the coordinator itself.
     public var isMeasured: Bool?
@@ -194,14 +194,14 @@ public struct RoundSummary: Codable, Hashable, Sendable {
     public var seconds: Double
     /// Mean over the peers' samples of the last local epoch.
     public var training: Metrics?
-    /// Of the weights after this round.
+    /// The metrics of the weights after this round.
     public var validation: Metrics?
     public var answered: [String]
     /// Peer name → why its answer is not in.
     public var dropped: [String: String]
-    /// What became of each update; absent in sessions of versions without it.
+    /// The contribution of each update; absent in sessions of older versions.
     public var contributions: [Contribution]?
-    /// How the updates became one, and the SHA-256 of the weights' file that came of it; absent in sessions of versions without it.
+    /// The aggregation of the updates, and the SHA-256 of the resulting weights file; absent in sessions of older versions.
     public var outcome: RoundOutcome?
     public var weightsSha256: String?
 

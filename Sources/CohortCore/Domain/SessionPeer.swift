@@ -14,7 +14,7 @@ public struct SessionPeer: Codable, Hashable, Sendable {
         case done
         /// Gone: silent for too long, or removed. May join again.
         case lost
-        /// Excluded from the session, after an error that cannot be retried or for harm.
+        /// Excluded from the session, after a permanent error or for harm.
         case failed
     }
 
@@ -29,7 +29,7 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     /// Speed class used to deal shares: the registered samples/s, quantized, so that the same machines get the same shares; corrected by
     /// what its answers show.
     public var speed: Double
-    /// How far its answers are from its speed class, in octaves, smoothed; nil: nothing measured yet.
+    /// The smoothed difference of its answers from its speed class, in octaves; nil: not measured yet.
     public var drift: Double?
     /// The speed that it had before it was late, as with its lid closed, and gets back; nil: it was not, or has it back.
     public var speedBeforeLate: Double?
@@ -38,7 +38,7 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     /// Changed by the transitions below alone.
     public private(set) var state: State
     public var epoch: Int
-    /// Of this round, 0 … 1.
+    /// The progress of this round, 0 … 1.
     public var progress: Double
     public var loss: Double?
     public var accuracy: Double?
@@ -49,7 +49,7 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var validationRows: RowRange?
     /// Its answer of this round.
     public var answer: PeerAnswer?
-    /// Of the work that it was asked for last.
+    /// The attempt of the work that was assigned last.
     public var attempt: Int?
     /// The round that its work was given in, where others have closed since; nil: the session's own.
     public var workRound: Int?
@@ -63,7 +63,7 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var misses: Int?
     /// Samples trained on so far, over all rounds.
     public var trainedSamples: Int
-    /// From a round's beginning to its answer, over all rounds.
+    /// The seconds from each round's beginning to its answer, over all rounds.
     public var workedSeconds: Double?
     /// Bytes of the updates that it sent.
     public var sentBytes: Int?
@@ -261,7 +261,7 @@ public struct RowRange: Codable, Hashable, Sendable {
     public var count: Int { end - start }
 }
 
-/// What a peer's DONE said.
+/// A peer's DONE.
 public struct PeerAnswer: Codable, Hashable, Sendable {
     /// That it counts in.
     public var round: Int
@@ -276,7 +276,7 @@ public struct PeerAnswer: Codable, Hashable, Sendable {
     public var norm: Double?
     /// The L2 norm of each stream beside the weights, by its name; of squares that of their roots. nil: the update has none.
     public var streamNorms: [String: Double]?
-    /// Of its own model, on held-out rows, by the coordinator itself.
+    /// The server's measurement of the peer's own model on held-out rows.
     public var measured: Counts?
 
     public init(
@@ -300,7 +300,7 @@ public struct PeerAnswer: Codable, Hashable, Sendable {
 public struct RecordedAnswer: Codable, Hashable, Sendable {
     public var peerId: String
     public var generation: Int
-    /// Of the work that it answers.
+    /// The attempt of the work that it answers.
     public var attempt: Int?
     public var answer: PeerAnswer
     /// The update file, when it came in the message and is nowhere else.

@@ -1,5 +1,5 @@
 extension Session {
-    /// Of the whole session, 0 … 1: rounds closed, and of the current one the mean over living peers.
+    /// The progress of the session, 0 … 1: the closed rounds, and the mean over the peers of the current one.
     public var progress: Double {
         if status == .completed { return 1 }
         guard round < settings.rounds else { return 1 }

@@ -1,16 +1,16 @@
 public struct SessionResults: Codable, Hashable, Sendable {
-    /// Of the model that came out, on the validation rows.
+    /// The final model's metrics on the validation rows.
     public var metrics: Metrics
     public var peers: [PeerResult]
     public var rounds: Int
     public var seconds: Double
-    /// How often training rows were trained on.
+    /// The number of times that training rows were trained on.
     public var rows: RowUse?
     /// `independent`: whose model was chosen.
     public var bestPeer: String?
-    /// As the peers reported it; `metrics` is what the server measured, where it could.
+    /// The peers' measurement; `metrics` is the server's, where it could measure.
     public var reported: Metrics?
-    /// In detail, as the server measured it on the held-out rows, or an even choice of many; absent where it could not.
+    /// The server's detailed measurement on the held-out rows, or on an even sample of many; absent where it could not measure.
     public var evaluation: Evaluation?
 
     public init(
@@ -38,9 +38,9 @@ public struct PeerResult: Codable, Hashable, Sendable {
     public var samplesPerSecond: Double?
     /// Samples trained on over all rounds.
     public var trainedSamples: Int
-    /// From each round's beginning to its answer, in all.
+    /// The seconds from each round's beginning to its answer, in total.
     public var workedSeconds: Double?
-    /// Of its updates.
+    /// The bytes of its updates.
     public var sentBytes: Int?
     public var message: String?
 

@@ -6,16 +6,16 @@ public struct SessionSetting: Sendable {
         case number
         case flag
         case choice([String])
-        /// Of at most so many characters, if that is limited.
+        /// Text with a maximum number of characters, or without a limit.
         case text(most: Int?)
     }
 
     /// `batch_size`; the option is `--batch-size`.
     public let name: String
     public private(set) var kind: Kind
-    /// What a form says of it, in a sentence.
+    /// The help sentence of forms and commands.
     public let help: String
-    /// What holds unless it is said, as text; nil: absent.
+    /// The default as text; nil: none.
     public let standard: String?
     /// A model that training goes on from has its own.
     public let isOfModel: Bool
@@ -29,7 +29,7 @@ public struct SessionSetting: Sendable {
     /// - Throws: ``CohortError`` `invalid`, with what would be right.
     public func set(_ text: String, in settings: inout SessionSettings) throws { try write(&settings, text) }
 
-    /// As ``set(_:in:)`` takes it; nil: absent.
+    /// The value as text, as ``set(_:in:)`` takes it; nil: absent.
     public func text(of settings: SessionSettings) throws -> String? { try read(settings) }
 }
 
@@ -38,7 +38,7 @@ public struct SessionSetting: Sendable {
 extension SessionSetting {
     private typealias Path<Value> = any WritableKeyPath<SessionSettings, Value> & Sendable
 
-    /// What a value of a number may be.
+    /// The allowed values of a number.
     private struct Range: Sendable {
         let right: String
         let holds: @Sendable (Double) -> Bool
@@ -86,7 +86,7 @@ extension SessionSetting {
         return setting
     }
 
-    /// One that is chosen when training starts, unless it is said.
+    /// A number whose default is chosen when training starts.
     private static func chosen(_ name: String, _ path: Path<Int>, in range: ClosedRange<Int>, help: String) -> SessionSetting {
         let right = "a whole number from \(range.lowerBound) to \(range.upperBound)"
         return SessionSetting(
@@ -100,7 +100,7 @@ extension SessionSetting {
             check: { if !range.contains($0[keyPath: path]) { throw problem(name, value: $0[keyPath: path], expected: right) } })
     }
 
-    /// One that may be absent.
+    /// A number that may be absent.
     private static func whole(_ name: String, _ path: Path<Int?>, from least: Int, help: String) -> SessionSetting {
         SessionSetting(
             name: name, kind: .whole(least...Int(Int32.max)), help: help, standard: nil, isOfModel: false,
@@ -116,7 +116,7 @@ extension SessionSetting {
             })
     }
 
-    /// - Parameter depends: what holds unless it is said follows from another setting.
+    /// - Parameter depends: the default follows from another setting.
     private static func number(
         _ name: String, _ path: Path<Double>, in range: Range, isOfModel: Bool = false, depends: Bool = false, help: String
     ) -> SessionSetting {
@@ -204,10 +204,10 @@ extension SessionSetting {
     /// Every one, in the order in which they are shown and set: a name of an optimizer before what it takes.
     public static let all: [SessionSetting] = training + model + columns + rest
 
-    /// What a SimpleDNN is made of: a module of one's own has its own.
+    /// The settings of a SimpleDNN, which custom modules do not have.
     public static let ofSimpleDNN: Set = ["hidden", "activation", "dropout"]
 
-    /// What some strategies have: see ``Strategy/settings``.
+    /// The settings of single strategies: see ``Strategy/settings``.
     public static let ofStrategies: Set = [
         "server_lr", "server_momentum", "server_tau", "weighting", "malicious_peers", "nearest_neighbor_mixing", "buffer_size",
     ]
@@ -222,11 +222,11 @@ extension SessionSetting {
             standard: SessionSettings().strategy, isOfModel: false, read: { $0.strategy }, write: { $0.strategy = $1 }, check: { _ in }),
         chosen(
             "rounds", \.rounds, in: 1...100_000,
-            help: "Rounds; unless said, 10 to 100: the more, the fewer steps each has. independent has one."),
-        chosen("epochs", \.epochs, in: 1...100_000, help: "Local epochs a round; unless said 1, and with independent 10 to 100."),
+            help: "Rounds; default 10 to 100: more where each has few steps. independent has one."),
+        chosen("epochs", \.epochs, in: 1...100_000, help: "Local epochs a round; default 1, with independent 10 to 100."),
         whole(
             "local_steps", \.localSteps, in: 1...100_000, help: "Optimizer steps a round on each peer, in place of epochs; absent: epochs."),
-        chosen("batch_size", \.batchSize, in: 1...1_000_000, help: "Rows a step; unless said 32, and 8 or 16 where a peer has few rows."),
+        chosen("batch_size", \.batchSize, in: 1...1_000_000, help: "Rows a step; default 32, or 8 or 16 where a peer has few rows."),
         number("lr", \.lr, in: .above(0, atMost: 100, right: "a number above 0, at most 100"), help: "Learning rate."),
         choice(
             "lr_schedule", standard: LearningRateSchedule.decay,
@@ -234,7 +234,7 @@ extension SessionSetting {
             read: { $0.lrSchedule }, write: { $0.lrSchedule = $1 }),
         choice(
             "optimizer", standard: OptimizerName.adam, help: "sgd, adam or adamw.", read: { $0.optimizer.name },
-            // Its own weight decay, unless that is said as well.
+            // The optimizer's default weight decay, unless that is given as well.
             write: { $0.optimizer = OptimizerSpec(name: $1) }),
         number("momentum", \.optimizer.momentum, in: .share, help: "SGD: momentum."),
         SessionSetting(
@@ -248,7 +248,7 @@ extension SessionSetting {
             }),
         number(
             "weight_decay", \.optimizer.weightDecay, in: Range(right: "0 or more") { $0 >= 0 }, depends: true,
-            help: "Weight decay; adamw: 0.01 unless said."),
+            help: "Weight decay; the default of adamw is 0.01."),
         number("beta1", \.optimizer.beta1, in: .share, help: "Adam: how slowly the mean of gradients changes."),
         number("beta2", \.optimizer.beta2, in: .share, help: "Adam: how slowly the mean of their squares changes."),
         number("epsilon", \.optimizer.epsilon, in: .above(0, right: "above 0"), help: "Adam: added to the root of the mean of squares."),
@@ -258,7 +258,7 @@ extension SessionSetting {
         choice(
             "optimizer_state", standard: OptimizerMemory?.none,
             help:
-                "What becomes of the optimizer's moments when a round begins: average (as the weights are; unless said, up to 2 million parameters), keep (each peer goes on with its own; the first are averaged every third round, the second every sixth; unless said, above) or reset.",
+                "The optimizer's moments when a round begins: average (like the weights; the default up to 2 million parameters), keep (each peer keeps its own; the first are averaged every third round, the second every sixth; the default above) or reset.",
             read: { $0.optimizerState }, write: { $0.optimizerState = $1 }),
         number(
             "proximal_mu", \.proximalMu, in: Range(right: "0 or more") { $0 >= 0 },
@@ -266,23 +266,25 @@ extension SessionSetting {
         number(
             "server_lr", \.serverLr, in: .above(0, atMost: 100, right: "above 0, at most 100"),
             help:
-                "The server's own step: fedavgm 1 - server_momentum, diloco 0.7, fedadam, fedyogi and fedadagrad by the first round's change unless said."
+                "The server's learning rate; default: fedavgm 1 - server_momentum, diloco 0.7, fedadam, fedyogi and fedadagrad by the first round's change."
         ),
         number(
             "server_momentum", \.serverMomentum, in: .share,
-            help: "The server's own momentum: fedavgm, diloco, fedadam and fedyogi 0.9, fedadagrad 0 unless said."),
+            help: "The server's momentum; default: fedavgm, diloco, fedadam and fedyogi 0.9, fedadagrad 0."),
         number(
             "server_tau", \.serverTau, in: .above(0, right: "above 0"),
-            help: "What fedadam, fedyogi and fedadagrad add to the root they divide by; a tenth of the first round's change unless said."),
+            help:
+                "The number that fedadam, fedyogi and fedadagrad add to the root they divide by; default: a tenth of the first round's change."
+        ),
         choice(
             "weighting", standard: Weighting?.none,
             help:
-                "By what a peer's answer counts in the mean: samples (rows trained on; unless said), uniform (all alike) or steps (of the optimizer).",
+                "The weight of a peer's answer in the mean: samples (rows trained on; the default), uniform (all equal) or steps (of the optimizer).",
             read: { $0.weighting }, write: { $0.weighting = $1 }),
         choice(
             "update_compression", standard: UpdateCompression?.none,
             help:
-                "How peers send what they learned: none (unless said), fp32 (as a change), fp16, bf16 (half the bytes) or int8 (a quarter); what rounding leaves goes with the next round.",
+                "The format of updates: none (the default), fp32 (as a change), fp16, bf16 (half the bytes) or int8 (a quarter); rounding errors are added to the next round.",
             read: { $0.updateCompression }, write: { $0.updateCompression = $1 }),
         SessionSetting(
             name: "keep_updates", kind: .flag,
@@ -291,7 +293,7 @@ extension SessionSetting {
             write: { settings, text in settings.keepUpdates = try flag("keep_updates", text) }, check: { _ in }),
         whole(
             "malicious_peers", \.maliciousPeers, from: 0,
-            help: "How many peers a robust strategy stands that send nonsense or lies; unless said, as many as it can: (peers - 3) / 2."),
+            help: "The number of malicious peers that a robust strategy tolerates; default: the maximum, (peers - 3) / 2."),
         SessionSetting(
             name: "nearest_neighbor_mixing", kind: .flag,
             help: "Robust strategies: replace each update by the mean of its nearest ones first, for peers whose rows differ.",
@@ -301,12 +303,12 @@ extension SessionSetting {
         whole(
             "buffer_size", \.bufferSize, from: 1,
             help:
-                "Answers that close a round with fedbuff: the others go on, and count in the round in which they come; half of the peers unless said."
+                "Answers that close a round with fedbuff: the others count in the round in which they arrive; default: half of the peers."
         ),
         choice(
             "loss", standard: LossName?.none,
             help:
-                "What is minimized: cross_entropy, of classes; of a number mse unless said, l1 or huber, by which far values count less. What is reported stays.",
+                "The loss to minimize: cross_entropy for classes; for numbers mse (the default), or l1 or huber, which outliers affect less. Reported metrics stay the same.",
             read: { $0.loss }, write: { $0.loss = $1 }),
         number(
             "label_smoothing", \.labelSmoothing, in: .share,
@@ -399,7 +401,7 @@ extension SessionSetting {
 
     private static let rest: [SessionSetting] = [
         SessionSetting(
-            name: "seed", kind: .whole(0...9_007_199_254_740_991), help: "Randomness comes from this alone; else drawn and said.",
+            name: "seed", kind: .whole(0...9_007_199_254_740_991), help: "Seed for all randomness. Default: chosen at random and reported.",
             standard: nil, isOfModel: false, read: { "\($0.seed)" },
             write: { settings, text in
                 guard let value = UInt64(text), value < 1 << 53 else {

@@ -1,7 +1,7 @@
-/// What a person asks for when starting a session; every field but the file has a default. Checked by ``validated()`` before a
+/// The settings of a session; every field has a default. Checked by ``validated()`` before a
 /// session exists.
 public struct SessionSettings: Codable, Hashable, Sendable {
-    /// How many peers.
+    /// The number of peers.
     public var peers: Int
     /// A name of the catalogue: `independent`, `fedavg`.
     public var strategy: String
@@ -13,7 +13,7 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var batchSize: Int
     /// Learning rate.
     public var lr: Double
-    /// How `lr` changes over the session's epochs; absent, in sessions of versions without it: ``LearningRateSchedule/constant``.
+    /// The schedule of `lr` over the session's epochs; absent in sessions of older versions: ``LearningRateSchedule/constant``.
     public var lrSchedule: LearningRateSchedule?
     public var optimizer: OptimizerSpec
     public var hidden: [Int]
@@ -40,15 +40,15 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var loss: LossName?
     /// Share of each row's target that is spread over all classes; nil: none.
     public var labelSmoothing: Double?
-    /// How strongly each step pulls the weights toward those of the round's beginning; nil: as the strategy has it.
+    /// The strength μ by which each step pulls the weights toward the round's; nil: the strategy's default.
     public var proximalMu: Double?
-    /// Of the server's own optimizer, where the strategy has one: η, β, τ; nil: as the strategy has it.
+    /// The server optimizer's η, β and τ, where the strategy has one; nil: the strategy's default.
     public var serverLr: Double?
     public var serverMomentum: Double?
     public var serverTau: Double?
-    /// By what an answer counts in a mean; nil: ``Weighting/samples``.
+    /// The weight of an answer in a mean; nil: ``Weighting/samples``.
     public var weighting: Weighting?
-    /// How updates travel; nil: ``UpdateCompression/none``.
+    /// The format of updates; nil: ``UpdateCompression/none``.
     public var updateCompression: UpdateCompression?
     /// Updates are kept until the session is deleted, so that its model can be computed again; nil: they are not.
     public var keepUpdates: Bool?
@@ -60,20 +60,20 @@ public struct SessionSettings: Codable, Hashable, Sendable {
     public var bufferSize: Int?
     /// nil: ``OptimizerMemory/standard(for:)``.
     public var optimizerState: OptimizerMemory?
-    /// Whose peers may take part, and so see the data. Absent: the owner's.
+    /// The users whose peers may take part, and so receive the data. Absent: the owner.
     public var pool: Pool?
-    /// What the person says of the columns; absent: all is told by looking.
+    /// Column options; absent: all is inferred.
     public var data: DataOptions?
     /// The session whose model this one goes on from: its weights, shape, target and reading of the columns. nil: fresh weights.
     public var from: String?
-    /// A module of the person's own, which is trained instead of a SimpleDNN: the SHA-256 of its file, lowercase hexadecimal, as it was
+    /// A custom module, which is trained instead of a SimpleDNN: the SHA-256 of its file, lowercase hexadecimal, as it was
     /// uploaded before (`POST /modules`).
     public var module: String?
-    /// Names of settings that nobody said, and that are chosen by the rows and the peers when training starts: see ``WorkChoice``. nil: none.
+    /// The names of settings that are chosen by the rows and the peers when training starts: see ``WorkChoice``. nil: none.
     public var automatic: [String]?
-    /// What the person calls the session.
+    /// The name of the session.
     public var name: String?
-    /// What the person wants to remember of it.
+    /// A note.
     public var note: String?
 
     public struct Override: Codable, Hashable, Sendable {
@@ -119,21 +119,21 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         self.lrSchedule = lrSchedule
     }
 
-    /// A person's, before anything was said.
-    public static func unsaid(peers: Int = 1, seed: UInt64) -> SessionSettings {
+    /// The defaults, before user input is applied.
+    public static func defaults(peers: Int = 1, seed: UInt64) -> SessionSettings {
         var settings = SessionSettings(peers: peers, seed: seed)
         settings.automatic = WorkChoice.names
         return settings
     }
 
-    /// What `peer` trains with: its override by id, else by name, else the session's.
+    /// The peer's hyperparameters: its override by id, else by name, else the session's.
     public func hyperparameters(peerId: String, name: String) -> Hyperparameters {
         let override = perPeer[peerId] ?? perPeer[name]
         return Hyperparameters(
             batchSize: override?.batchSize ?? batchSize, epochs: override?.epochs ?? epochs, lr: override?.lr ?? lr)
     }
 
-    /// What `peer` trains its rows with: with ``localSteps`` as many epochs as those begin.
+    /// The peer's hyperparameters for its rows: with ``localSteps``, the number of epochs that these begin.
     public func hyperparameters(of peer: SessionPeer) -> Hyperparameters {
         var own = hyperparameters(peerId: peer.id, name: peer.name)
         if let localSteps {
@@ -143,13 +143,13 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         return own
     }
 
-    /// Of a peer that trains `epochs` epochs a round; nil: `lr` throughout.
+    /// The position in the schedule of a peer that trains `epochs` epochs a round; nil: constant `lr`.
     public func schedulePosition(round: Int, epochs: Int) -> SchedulePosition? {
         guard let lrSchedule, lrSchedule != .constant else { return nil }
         return SchedulePosition(name: lrSchedule, epoch: round * epochs, epochs: rounds * epochs)
     }
 
-    /// What is said of the columns, and what follows from the rest.
+    /// The column options, and those that follow from other settings.
     public var dataOptions: DataOptions {
         var options = data ?? DataOptions()
         if module != nil { options.keepsConstant = true }
@@ -180,8 +180,8 @@ public struct SessionSettings: Codable, Hashable, Sendable {
         return self
     }
 
-    /// What only the data can tell.
-    /// - Throws: ``CohortError`` `invalid` for settings of a classification when a number is predicted, and weights of classes that are none.
+    /// Checks the settings that depend on the data.
+    /// - Throws: ``CohortError`` `invalid` for settings of a classification when a number is predicted, and for weights of unknown classes.
     public func check(for schema: TableSchema) throws {
         _ = try classWeight?.weights(of: schema)
         if let loss, loss.task != schema.task {

@@ -22,7 +22,7 @@ public struct User: Codable, Hashable, Sendable, Identifiable {
     }
 }
 
-/// What lets a machine join as a peer, and nothing else. The token itself is a signed JWT that names this record; revoking the
+/// A permission to register peers, and nothing else. The token itself is a signed JWT that names this record; revoking the
 /// record ends it.
 public struct JoinToken: Codable, Hashable, Sendable, Identifiable {
     public let id: String
@@ -47,7 +47,7 @@ public struct JoinToken: Codable, Hashable, Sendable, Identifiable {
 public struct SignIn: Codable, Hashable, Sendable, Identifiable {
     public let id: String
     public var userId: String
-    /// What signed in, as its `User-Agent` says, at most ``clientLength`` printable characters.
+    /// The client, from its `User-Agent`: at most ``clientLength`` printable characters.
     public var client: String
     /// The network that it came from, such as `192.0.2.0`.
     public var network: String
@@ -56,7 +56,7 @@ public struct SignIn: Codable, Hashable, Sendable, Identifiable {
 
     public static let clientLength = 160
     /// Sign-ins of one user that are kept; the oldest end with the ones beyond.
-    public static let mostOfUser = 200
+    public static let maxPerUser = 200
 
     public init(id: String, userId: String, client: String, network: String, createdAt: Date, expiresAt: Date) {
         self.id = id

@@ -12,8 +12,8 @@ public protocol CoordinatorTransport: Sendable {
 
     /// Queues a command for a peer, whose queue is made if it is not there. At most one of a kind need wait for each session: a newer one may
     /// replace it, and STOP all. A peer that takes no commands costs no more than a bounded number of them.
-    /// - Throws: ``CohortError`` `unavailable` when the transport is away: trying again is right; `notFound` when this peer cannot be
-    ///   reached.
+    /// - Throws: ``CohortError`` `unavailable` when the transport is away: retry; `notFound` for a peer that is not
+    ///   reachable.
     func send(_ command: Command, to peerId: String) async throws
 
     /// The queue's events, each in turn, one consumer a queue: a newer one ends the older. Ends when the queue is closed or the task is
@@ -28,7 +28,7 @@ public protocol CoordinatorTransport: Sendable {
 }
 
 extension CoordinatorTransport {
-    /// For one without a connection.
+    /// The default, for a transport without a connection.
     public func run() async throws {
         // Nothing ever comes: until the task is cancelled.
         let (stream, continuation) = AsyncStream.makeStream(of: Never.self)
@@ -41,7 +41,7 @@ extension CoordinatorTransport {
 
 /// An event in its consumer's hands until it is settled.
 public struct ReceivedEvent: Sendable {
-    /// As it came: whoever it is from may have written anything.
+    /// The unchecked bytes: a sender may have written anything.
     public let body: [UInt8]
     /// The peer that sent it, as the transport verified it, not as the message says.
     public let sender: String
@@ -58,8 +58,8 @@ public struct ReceivedEvent: Sendable {
 public enum Settlement: Equatable, Sendable {
     /// Its effect is stored.
     case accepted
-    /// It can never be handled: not delivered again; kept as a dead letter where the transport has those. Its sender is told by REFUSED,
-    /// which is whoever refuses's to send.
+    /// It can never be handled: not delivered again; kept as a dead letter where the transport has those. The refusing side must send
+    /// REFUSED to the sender.
     case refused(CohortError)
     /// To be delivered again.
     case released

@@ -4,7 +4,7 @@ public import FoundationEssentials
 public protocol Documents: UserDocuments, PeerDocuments, SessionDocuments, MetricDocuments, TransferDocuments {
     /// - Throws: ``CohortError`` `unavailable` when the store cannot be used now, in one sentence.
     func ready() async throws
-    /// Waits for what is under way, then lets go of the store. Later calls throw `unavailable`. Idempotent.
+    /// Waits for running calls, then closes the store. Later calls throw `unavailable`. Idempotent.
     func close() async throws
 }
 
@@ -12,7 +12,7 @@ public protocol UserDocuments: Sendable {
     /// - Throws: ``CohortError`` `conflict` when the e-mail is taken.
     func insert(_ user: User) async throws
     func user(id: String) async throws -> User?
-    /// By lowercased e-mail.
+    /// Finds a user by the lowercased e-mail.
     func user(email: String) async throws -> User?
     /// - Parameter hash: bcrypt's.
     /// - Returns: false when there is no such user.
@@ -22,15 +22,15 @@ public protocol UserDocuments: Sendable {
     func insert(_ token: JoinToken) async throws
     func joinToken(id: String) async throws -> JoinToken?
     func joinTokens(userId: String) async throws -> [JoinToken]
-    /// - Returns: false when there is none of this user's with the id.
+    /// - Returns: false when this user has none with the id.
     func revokeJoinToken(id: String, userId: String, at date: Date) async throws -> Bool
-    /// Keeps the user's newest ``SignIn/mostOfUser`` sign-ins; those beyond are removed.
+    /// Keeps the user's newest ``SignIn/maxPerUser`` sign-ins; those beyond are removed.
     /// - Throws: ``CohortError`` `conflict` when there is one with the id.
     func insert(_ signIn: SignIn) async throws
     func signIn(id: String) async throws -> SignIn?
     /// Newest first.
     func signIns(userId: String) async throws -> [SignIn]
-    /// - Returns: false when there is none of this user's with the id.
+    /// - Returns: false when this user has none with the id.
     func deleteSignIn(id: String, userId: String) async throws -> Bool
     /// Removes all sign-ins of a user. Idempotent.
     func deleteSignIns(userId: String) async throws
@@ -49,13 +49,13 @@ public protocol PeerDocuments: Sendable {
     func peers() async throws -> [Peer]
     /// The owner's own, and those that serve everyone; sorted by name, then id.
     func peers(visibleTo ownerId: String) async throws -> [Peer]
-    /// How many there are of each status.
+    /// The number of peers of each status.
     func peerCounts() async throws -> [PeerStatus: Int]
     /// Those that are locked to the session.
     func peers(ofSession sessionId: String) async throws -> [Peer]
     /// Who has the name or, with a number behind it, one made from it (`lab-pc`, `lab-pc-2`, …), in no order.
     func peers(named name: String) async throws -> [NamedPeer]
-    /// How many peers of the join token are not OFFLINE.
+    /// The number of peers of the join token that are not OFFLINE.
     func livingPeers(tokenId: String) async throws -> Int
     /// ONLINE, and locked to no session.
     func availablePeers() async throws -> [Peer]
@@ -94,7 +94,7 @@ public struct NamedPeer: Codable, Hashable, Sendable {
         self.lastSeen = lastSeen
     }
 
-    /// Whether `name` is `base`, or `base`, a hyphen and a number of at most nine digits.
+    /// Returns whether `name` is `base`, or `base`, a hyphen and a number of at most nine digits.
     public static func isMade(_ name: String, from base: String) -> Bool {
         guard name != base else { return true }
         guard name.hasPrefix("\(base)-") else { return false }
@@ -124,17 +124,17 @@ public protocol SessionDocuments: Sendable {
     /// Newest first.
     /// - Parameter before: the id of the last session of the page before; nil: from the newest on. Of one that is not there: none.
     func sessions(ownerId: String, limit: Int, before id: String?) async throws -> [Session]
-    /// What lists show of ``sessions(ownerId:limit:before:)``: a store may give it without reading whole documents.
+    /// Summaries of ``sessions(ownerId:limit:before:)``: a store may return them without reading whole documents.
     func sessionSummaries(ownerId: String, limit: Int, before id: String?) async throws -> [API.SessionSummary]
     /// The ids of all that are not final, or are final and still ending, oldest first. Not the documents: one that cannot be read keeps
     /// none of the others.
     func unfinishedSessions() async throws -> [String]
-    /// How many sessions there are of each status.
+    /// The number of sessions of each status.
     func sessionCounts() async throws -> [SessionStatus: Int]
     /// Those of the object keys that a session's upload has.
     /// - Parameter besides: a session that does not count.
     func usedUploads(of keys: [String], besides sessionId: String?) async throws -> Set<String>
-    /// Removes a session, with what stands beside it. Idempotent. Its objects are its caller's to remove.
+    /// Removes a session with its records. Idempotent. The caller removes its objects.
     func deleteSession(id: String) async throws
     /// Stores `session` if the stored revision and generation are the session's; the stored revision then is one more. Its lease and a wish to
     /// cancel are not the document's: they stay as they are stored. What is recorded with it is
@@ -147,7 +147,7 @@ public protocol SessionDocuments: Sendable {
     func record(_ record: SessionRecord, sessionId: String, generation: Int) async throws
     /// Each peer's newest recorded answer; none of a session that has ended.
     func answers(sessionId: String) async throws -> [RecordedAnswer]
-    /// What became of the session's rounds, oldest first.
+    /// The summaries of the session's rounds, oldest first.
     func rounds(sessionId: String) async throws -> [RoundSummary]
     /// Takes the lease in one atomic step, when it is free, expired by `now`, or already `owner`'s: this raises the generation.
     /// - Returns: the session as stored, or nil when another holds it.
@@ -155,20 +155,20 @@ public protocol SessionDocuments: Sendable {
     /// Renews the lease that is held under this generation, in a small step that does not touch the document.
     /// - Returns: nil when another has taken over.
     func renewLease(sessionId: String, owner: String, generation: Int, expiresAt: Date) async throws -> HeldLease?
-    /// The version of the session's model: one more than any other of its owner's models of its title has. The same again when it is asked again; two
+    /// The version of the session's model: one more than any other of its owner's models of its title has. Repeated calls return the same; two
     /// sessions that end at once get two.
     func takeModelVersion(of session: Session) async throws -> Int
-    /// Notes that a person wants the session cancelled; whoever runs it carries it out. Idempotent.
+    /// Records that the session is to be cancelled, which its coordinator does. Idempotent.
     /// - Returns: the session as stored, as it was when it has ended already; nil when there is none.
     func requestCancel(sessionId: String) async throws -> Session?
 }
 
 extension SessionDocuments {
-    /// With an upload of its own.
+    /// Inserts a session whose upload is not shared.
     public func insert(_ session: Session) async throws { try await insert(session, sharesUpload: false) }
 }
 
-/// What whoever renews a lease learns.
+/// A renewed lease.
 public struct HeldLease: Hashable, Sendable {
     /// A person asked to cancel the session.
     public var cancelRequested: Bool
@@ -185,7 +185,7 @@ extension SessionDocuments {
         try await sessions(ownerId: ownerId, limit: limit, before: id).map { API.SessionSummary($0) }
     }
 
-    /// The highest version that documents name of the owner's models of the session's title, among the newest thousand sessions; 0: none.
+    /// The highest version of the owner's models of the session's title, among the newest thousand sessions; 0: none.
     public func highestModelVersion(besides session: Session) async throws -> Int {
         let others = try await sessionSummaries(ownerId: session.ownerId, limit: 1_000, before: nil)
         return others.filter { $0.id != session.id && ($0.name ?? $0.filename) == session.title }.compactMap(\.version).max() ?? 0
@@ -194,9 +194,9 @@ extension SessionDocuments {
     public func update(_ session: Session) async throws -> Session { try await update(session, recording: SessionRecord()) }
 }
 
-/// What grows as a session runs, and so stands beside its document.
+/// The records that grow as a session runs, stored beside its document.
 public struct SessionRecord: Sendable {
-    /// As ``MetricDocuments/append(_:)`` takes them.
+    /// New points of the curves.
     public var points: [MetricPoint]
     /// A summary of a round that is there already replaces it.
     public var rounds: [RoundSummary]
@@ -248,18 +248,17 @@ public struct MetricPoint: Codable, Hashable, Sendable {
 public protocol MetricDocuments: Sendable {
     /// A point of the same session, peer, round and epoch is there already: a no-op (a repeated message counts once).
     func append(_ points: [MetricPoint]) async throws
-    /// In the order of time.
+    /// The points, oldest first.
     func metrics(sessionId: String) async throws -> [MetricPoint]
-    /// Of each peer, and of the global model, as many as a curve needs, by round and epoch: every n-th from the first on, and the last; all,
-    /// where there are no more than `mostPerPeer`.
-    func metrics(sessionId: String, mostPerPeer: Int) async throws -> [MetricPoint]
+    /// At most about `maxPerPeer` points of each peer and of the global model, by round and epoch: every n-th from the first, and the last.
+    func metrics(sessionId: String, maxPerPeer: Int) async throws -> [MetricPoint]
 }
 
 extension MetricDocuments {
-    public func metrics(sessionId: String, mostPerPeer: Int) async throws -> [MetricPoint] {
+    public func metrics(sessionId: String, maxPerPeer: Int) async throws -> [MetricPoint] {
         let points = Dictionary(grouping: try await metrics(sessionId: sessionId)) { $0.peerId ?? "" }
         return points.sorted { $0.key < $1.key }.flatMap { _, points in
-            let every = max(1, (points.count + mostPerPeer - 1) / max(1, mostPerPeer))
+            let every = max(1, (points.count + maxPerPeer - 1) / max(1, maxPerPeer))
             return points.sorted { ($0.round, $0.epoch) < ($1.round, $1.epoch) }.enumerated()
                 .filter { $0.offset % every == 0 || $0.offset == points.count - 1 }.map(\.element)
         }

@@ -30,7 +30,7 @@ public struct ObjectKey: Hashable, Sendable {
         guard !part.isEmpty, part.utf8.count <= 128, part.utf8.first != UInt8(ascii: "."), part.utf8.allSatisfy(isAllowed) else {
             throw CohortError(
                 .invalid,
-                "'\(text.prefix(100))' cannot be an object key: every part between slashes has 1 to 128 letters, digits or . _ - + = @, "
+                "'\(text.prefix(100))' is not a valid object key: every part between slashes has 1 to 128 letters, digits or . _ - + = @, "
                     + "and does not begin with a dot")
         }
     }

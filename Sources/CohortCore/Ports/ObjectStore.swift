@@ -2,7 +2,7 @@ public import FoundationEssentials
 
 /// Holds CSVs, weights and models as objects: whole or not there.
 public protocol ObjectStore: Sendable {
-    /// For links such as `s3://BUCKET/KEY`.
+    /// The bucket in links such as `s3://BUCKET/KEY`.
     var bucket: String { get }
 
     /// - Throws: ``CohortError`` `unavailable` when the store cannot be used now, in one sentence.
@@ -34,7 +34,7 @@ public protocol ObjectStore: Sendable {
     /// Keys that start with `prefix`, sorted.
     func list(prefix: String) async throws -> [String]
 
-    /// Removes them all, those that are not there included. What stands in the way of one does not keep the others.
+    /// Removes the objects; missing ones are ignored. One failure does not stop the other deletions.
     /// - Throws: the first failure, once all were tried.
     func delete(_ keys: [String]) async throws
 
@@ -56,7 +56,7 @@ public protocol ObjectStore: Sendable {
     /// Removes what writes have left that were begun before `date` and cut short.
     func removeUnfinished(before date: Date) async throws
 
-    /// Nothing is asked of it after this. Idempotent.
+    /// The store must not be used afterwards. Idempotent.
     func close() async throws
 }
 
@@ -65,7 +65,7 @@ extension ObjectStore {
 }
 
 extension ObjectStore {
-    /// For no scope.
+    /// A link without a scope.
     public func presignedGet(_ key: String, expiry: Date) async throws -> String {
         try await presignedGet(key, scope: nil, expiry: expiry)
     }
@@ -87,10 +87,10 @@ public protocol ServedObjectStore: ObjectStore {
     /// - Parameter sha256: of the object that is there now; nil: it came to nothing.
     func endLinkedPut(_ key: String, sha256: String?)
 
-    /// What is stored; nil when nothing is.
+    /// The stored object's size and hash; nil when there is none.
     func head(_ key: String) async throws -> ObjectReference?
 
-    /// What is stored and its bytes, as ``ObjectStore/read(_:from:)`` gives them, in one step.
+    /// Opens an object: its size and hash, and its bytes as in ``ObjectStore/read(_:from:)``.
     func open(_ key: String) async throws -> (reference: ObjectReference, bytes: AsyncThrowingStream<[UInt8], any Error>)
 }
 
@@ -105,7 +105,7 @@ public protocol ObjectWriter: Sendable {
 }
 
 extension ServedObjectStore {
-    /// Of a link for no scope.
+    /// Verifies a link without a scope.
     public func verify(method: String, key: String, expires: Int, maxBytes: Int?, signature: String, now: Date) throws {
         try verify(method: method, key: key, expires: expires, maxBytes: maxBytes, scope: nil, signature: signature, now: now)
     }

@@ -1,18 +1,18 @@
-/// A peer's side of the wire, made for one registration: its commands come, its events go, its presence is told.
+/// A peer's connection for one registration: receives commands, sends events and beats.
 public protocol PeerTransport: Sendable {
     /// Beats and keeps the connection, until the task is cancelled. An absence of the server is waited out.
-    /// - Throws: ``CohortError`` `conflict` or `notFound` when the registration is given up: register again; `unauthenticated` or
-    ///   `forbidden` when the peer is not wanted any more.
+    /// - Throws: ``CohortError`` `conflict` or `notFound` when the registration is lost: register again; `unauthenticated` or
+    ///   `forbidden` when the peer may not take part any more.
     func run() async throws
 
-    /// What the peer is told, each in turn. A connection that breaks is opened again, for as long as it takes; what was not accepted comes
+    /// The peer's commands, in order. A broken connection is reopened, for as long as it takes; commands that were not acknowledged come
     /// again.
     /// - Throws: while iterating: as ``run()``.
     func commands() async throws -> AsyncThrowingStream<ReceivedCommand, any Error>
 
     /// Returns when the transport has taken the events of one session over, in their order. A refusal comes as a command, REFUSED.
-    /// - Throws: ``CohortError`` `unavailable` when it is away or nobody takes events now: trying again is right, with all of them, as a
-    ///   repeat does no harm; `conflict` when the session is over or this peer is not in it: drop them.
+    /// - Throws: ``CohortError`` `unavailable` when it is away or no coordinator takes events: retry with all of them, as
+    ///   repeats are ignored; `conflict` when the session is over or this peer is not in it: drop them.
     func send(_ events: [PeerEvent], to queue: QueueName) async throws
 }
 
@@ -27,7 +27,7 @@ public struct ReceivedCommand: Sendable {
     }
 }
 
-/// How peers that speak HTTP with this server take part, whatever carries the messages behind it.
+/// The gateway for peers that connect by HTTP, over any transport.
 public protocol PeerGateway: Sendable {
     /// The commands of a peer from the first that is not acknowledged on, with rising ids. A newer stream of the peer ends the older one.
     /// - Throws: ``CohortError`` `unavailable`; while iterating as well.
@@ -36,17 +36,17 @@ public protocol PeerGateway: Sendable {
     /// Takes away the peer's commands up to and including `id`.
     func acknowledge(peerId: String, through id: Int) async throws
 
-    /// Lets a peer in that speaks with the broker itself.
+    /// Grants broker access to a peer that connects directly.
     /// - Returns: what it needs for that; nil where every peer speaks HTTP.
     /// - Throws: ``CohortError`` `unavailable`.
     func admit(peerId: String, registration: Int) async throws -> API.BrokerAddress?
 
-    /// Whether somebody takes the queue's events now, as far as this process knows.
+    /// Returns whether the queue has a consumer, as far as this process knows.
     func isConsumed(_ queue: QueueName) async -> Bool
 
     /// Returns when the events, in their order, are settled by their consumer or stored by the transport.
     /// - Parameter peerId: who sends them, as the server has verified.
-    /// - Throws: ``CohortError`` `unavailable` when nobody takes them now: send them again; `invalid` for a queue of commands.
+    /// - Throws: ``CohortError`` `unavailable` without a consumer: send them again; `invalid` for a queue of commands.
     func publish(_ events: [[UInt8]], from peerId: String, to queue: QueueName) async throws
 }
 

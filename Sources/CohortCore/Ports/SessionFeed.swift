@@ -1,6 +1,6 @@
 public import FoundationEssentials
 
-/// What happens in a session, for whoever watches: the server's event stream, the CLI, the log. It tells; the document is the truth.
+/// An event of a session for the server's event stream, the CLI and the log. The document alone is the state.
 public struct SessionNotice: Codable, Hashable, Sendable {
     public enum Kind: String, Codable, Sendable {
         /// The status changed, or what it waits for.
@@ -18,14 +18,14 @@ public struct SessionNotice: Codable, Hashable, Sendable {
     public var sessionId: String
     public var kind: Kind
     public var time: Date
-    /// In words, for people.
+    /// The sentence for users.
     public var message: String
     public var status: SessionStatus?
     public var progress: Double?
     public var round: Int?
-    /// How many there are.
+    /// The number of rounds.
     public var rounds: Int?
-    /// How many epochs a round has.
+    /// The number of epochs of a round.
     public var epochs: Int?
     public var epoch: Int?
     public var peerId: String?
@@ -34,7 +34,7 @@ public struct SessionNotice: Codable, Hashable, Sendable {
     public var accuracy: Double?
     public var r2: Double?
     public var samplesPerSecond: Double?
-    /// Of a round that closed: of the weights after it, on the held-out rows.
+    /// The held-out loss of the weights after a closed round.
     public var validationLoss: Double?
     public var validationAccuracy: Double?
     public var validationR2: Double?
@@ -57,19 +57,19 @@ public protocol SessionFeed: Sendable {
     func subscribe(sessionId: String) async -> AsyncStream<SessionNotice>
 }
 
-/// What is kept of a notice that people may want to read later: not epochs and rounds, whose figures are kept apart.
+/// A notice that is kept in the session; epochs and rounds are recorded separately.
 public struct SessionEvent: Codable, Hashable, Sendable {
     public var kind: SessionNotice.Kind
     public var time: Date
     public var message: String
 
-    /// Of one session, at the most.
-    public static let most = 100
-    private static let longestMessage = 500
+    /// The maximum number of events of a session.
+    public static let max = 100
+    private static let maxMessageLength = 500
 
     public init(_ notice: SessionNotice) {
         kind = notice.kind
         time = notice.time
-        message = notice.message.count > Self.longestMessage ? "\(notice.message.prefix(Self.longestMessage))…" : notice.message
+        message = notice.message.count > Self.maxMessageLength ? "\(notice.message.prefix(Self.maxMessageLength))…" : notice.message
     }
 }

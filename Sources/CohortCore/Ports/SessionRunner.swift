@@ -1,4 +1,4 @@
-/// Whoever runs sessions: the coordinator in this process. What it must know is in the documents; these calls only wake it, so that
+/// Runs sessions: the coordinator in this process. Its input is in the documents; these calls only wake it, so that
 /// nothing is polled.
 public protocol SessionRunner: Sendable {
     /// A session was inserted, or changed from outside (`cancelRequested`).

@@ -2,15 +2,15 @@
 /// time to time.
 public protocol SignalBus: Sendable {
     func send(_ signal: Signal) async
-    /// What other processes send, from now on. The newest 10,000 are kept for a listener that is slower.
+    /// The signals of other processes, from now on. The newest 10,000 are kept for a listener that is slower.
     func signals() async -> AsyncStream<Signal>
 }
 
 public enum Signal: Codable, Hashable, Sendable {
-    /// For whoever watches the session.
+    /// A notice for the session's subscribers.
     case notice(SessionNotice)
-    /// As ``SessionRunner/wake(sessionId:)``.
+    /// See ``SessionRunner/wake(sessionId:)``.
     case wake(sessionId: String)
-    /// As ``SessionRunner/peersChanged()``.
+    /// See ``SessionRunner/peersChanged()``.
     case peersChanged
 }

@@ -1,4 +1,4 @@
-/// How peers' work becomes one model: pure decisions, no I/O.
+/// Decides how the peers' work becomes one model, without I/O.
 public protocol Strategy: Sendable {
     static var name: String { get }
 
@@ -8,50 +8,49 @@ public protocol Strategy: Sendable {
     /// Names of the settings in ``SessionSetting/ofStrategies`` that it reads; another strategy's are refused.
     var settings: Set<String> { get }
 
-    /// Answers that a round needs, at least: fewer peers are no session by it, and a round with fewer answers begins anew.
+    /// The minimum number of answers of a round: a session needs as many peers, and a round with fewer answers starts again.
     func answersNeeded(_ settings: SessionSettings) -> Int
 
-    /// How many rounds the settings mean for this strategy.
+    /// The number of rounds of a session with these settings.
     func roundCount(_ settings: SessionSettings) -> Int
 
     /// Which training rows each of `peers` (in this order, with speed > 0) gets, as positions in the permutation of `trainingRows`.
     /// A share may be empty.
     func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]]
 
-    /// Answers that close a round, whoever else still trains: its answer counts in the round in which it comes, as ``StrategyAnswer/staleness`` says.
-    /// nil: a round has all answers but those that are late.
+    /// The number of answers that close a round while others still train: those count in the round in which they arrive (``StrategyAnswer/staleness``).
+    /// nil: a round waits for all answers that are not late.
     /// - Parameter peers: that are alive.
     func bufferSize(_ settings: SessionSettings, peers: Int) -> Int?
 
-    /// What to do with the answers when a round has closed.
+    /// The aggregation of a closed round's answers.
     func outcome(of answers: [StrategyAnswer], _ settings: SessionSettings) -> RoundOutcome
 
-    /// What each peer's round is, beside the settings.
+    /// The strategy's part of a peer's work, beside the settings.
     func recipe(_ settings: SessionSettings) -> WorkRecipe
 
-    /// What the server makes of the round's mean; nil: the mean is the new model.
+    /// The server's optimizer; nil: the mean is the new model.
     func outerOptimizer(_ settings: SessionSettings) -> OuterOptimizer?
 
     /// The only optimizer that peers may train with, but for its numbers; nil: any.
     var optimizer: OptimizerSpec? { get }
 
-    /// What becomes of the optimizer's memory on the peers unless the settings say it; nil: as it fits the model. Of one that says ``OptimizerMemory/keep``
-    /// nothing is ever averaged.
+    /// The default of the optimizer's memory on the peers; nil: by the model's size. With ``OptimizerMemory/keep`` nothing is ever averaged.
     var optimizerMemory: OptimizerMemory? { get }
 
-    /// What a person should know of these settings.
+    /// Notes about these settings for the user.
     func notes(_ settings: SessionSettings) -> [String]
 
-    /// Each peer trains a model of its own on all rows, which is measured by itself; else all work on one model.
+    /// Each peer trains and measures a separate model on all rows; else all train one model.
     var trainsOwnModels: Bool { get }
 
-    /// Whether a round closes without answers that are late, once most are in.
+    /// A round closes without late answers, once most have arrived.
     var leavesOutLate: Bool { get }
 
-    /// Whether an update much longer than the others is shortened, or refused by `max_norm_ratio`.
+    /// An update that is much longer than the others is clipped, or refused by `max_norm_ratio`.
     var comparesNorms: Bool { get }
 
-    /// Whether shares go by speed, so that all finish at one time: then what the answers show corrects the speeds.
+    /// Shares are proportional to speed, so that all peers finish together; the answers then correct the speeds.
     var dealsBySpeed: Bool { get }
 }
 
@@ -105,7 +104,7 @@ extension Strategy {
     }
 }
 
-/// What a strategy asks of a peer in a round: data, that TRAIN carries, so that a peer in any language can follow.
+/// A strategy's part of TRAIN: plain data, so that peers in any language can follow it.
 public struct WorkRecipe: Hashable, Sendable {
     /// The peer measures its own model on the validation rows after training.
     public var evaluatesOwn: Bool
@@ -139,7 +138,7 @@ public struct StrategyAnswer: Hashable, Sendable {
     public var steps: Int
     /// Rounds that closed since the one whose weights it began with.
     public var staleness: Int
-    /// Of the peer's own model on all validation rows, where ``Strategy/trainsOwnModels``.
+    /// The metrics of the peer's own model on all validation rows, where ``Strategy/trainsOwnModels``.
     public var ownEvaluation: Counts?
 
     public init(peerId: String, samples: Int, steps: Int = 0, staleness: Int = 0, ownEvaluation: Counts? = nil) {
@@ -154,7 +153,7 @@ public struct StrategyAnswer: Hashable, Sendable {
 /// A peer's part in a round.
 public struct Share: Codable, Hashable, Sendable {
     public var peerId: String
-    /// Of the mean; all weights sum to 1.
+    /// The weight in the mean; all weights sum to 1.
     public var weight: Double
     /// 0 … 1: how much of its step from the round's weights is taken.
     public var scale: Double
@@ -168,19 +167,19 @@ public struct Share: Codable, Hashable, Sendable {
     }
 }
 
-/// By what weight an answer counts in a mean.
+/// The weight of an answer in a mean.
 public enum Weighting: String, Codable, Sendable, CaseIterable {
-    /// By the rows that it was trained on, each as often as it was seen.
+    /// The number of rows trained on, each as often as it was seen.
     case samples
     /// All alike.
     case uniform
-    /// By the optimizer's steps.
+    /// The number of optimizer steps.
     case steps
 }
 
-/// How the changes of several peers become one.
+/// The rule by which the changes of several peers become one.
 public enum AggregationRule: Codable, Hashable, Sendable {
-    /// By the shares' weights.
+    /// The mean with the shares' weights.
     case mean
     /// Each parameter by itself: the middle one; of an even number the mean of the two in the middle.
     case median
@@ -190,14 +189,14 @@ public enum AggregationRule: Codable, Hashable, Sendable {
     case krum(malicious: Int, keep: Int)
     /// The point with the least sum of distances to all changes.
     case geometricMedian
-    /// From the change of the round before, the mean of the differences to it, each shortened to the median of their lengths.
+    /// The previous round's change plus the mean of the differences from it, each clipped to the median of their norms.
     case centeredClipping
 
-    /// What the server remembers for it from round to round, a number a parameter of each.
+    /// The state that the server keeps for it from round to round, one number per parameter each.
     public var slots: [String] { self == .centeredClipping ? ["center"] : [] }
 }
 
-/// What becomes of a round's answers.
+/// The aggregation of a round's answers.
 public struct RoundOutcome: Codable, Hashable, Sendable {
     public var rule: AggregationRule
     public var shares: [Share]
@@ -213,7 +212,7 @@ public struct RoundOutcome: Codable, Hashable, Sendable {
     /// The weighted mean of these peers' updates.
     public static func average(_ shares: [Share]) -> RoundOutcome { RoundOutcome(.mean, shares) }
 
-    /// With the other peers' updates alone, whose weights sum to 1 again.
+    /// The outcome without these peers; the other weights sum to 1 again.
     public func without(_ peerIds: Set<String>) -> RoundOutcome {
         var outcome = self
         outcome.shares.removeAll { peerIds.contains($0.peerId) }
@@ -235,21 +234,21 @@ public struct RoundOutcome: Codable, Hashable, Sendable {
     public static func select(peerId: String) -> RoundOutcome { RoundOutcome(.mean, [Share(peerId: peerId, weight: 1)]) }
 }
 
-/// What became of a peer's update in a round.
+/// A peer's update in a round.
 public struct Contribution: Codable, Hashable, Sendable {
     public var peerId: String
     public var peerName: String
     /// Rows trained on, each as often as there were epochs.
     public var samples: Int
-    /// Of the update's file.
+    /// The SHA-256 of the update's file.
     public var sha256: String
-    /// Where that is kept; nil: it is not.
+    /// The key of the kept file; nil: it is not kept.
     public var key: String?
-    /// By which its change counts in the new weights; nil where each parameter was made by itself.
+    /// The weight of its change in the new weights; nil for rules that aggregate each parameter separately.
     public var weight: Double?
-    /// L2, of its change of the round's weights.
+    /// The L2 norm of its change.
     public var norm: Double?
-    /// Of the angle between its change and the others' combined; nil where one of them is zero, and of one alone.
+    /// The cosine between its change and the others' combined change; nil where one of them is zero or missing.
     public var cosine: Double?
 
     public init(

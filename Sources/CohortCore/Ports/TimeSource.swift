@@ -2,7 +2,7 @@ public import FoundationEssentials
 
 /// Time as a parameter: the system's outside tests, one that a test moves inside them.
 public protocol TimeSource: Sendable {
-    /// For people, and for leases between machines. It may step.
+    /// The wall clock, for users and for leases between machines. It may step.
     var date: Date { get }
     /// Seconds on a clock that never goes back; its zero means nothing.
     var monotonic: Double { get }
@@ -34,7 +34,7 @@ public struct Moment: Hashable, Sendable {
 }
 
 /// The clock of one run of a session. It counts only time in which the run was looked after: while the process was stopped, the machine
-/// asleep or the run busy with an aggregation, nobody is late.
+/// asleep or the run busy with an aggregation, no peer is late.
 public struct RunClock: Sendable {
     /// The most that passes between two looks; a run looks several times a second.
     public static let maxStep = 2.0

@@ -1,22 +1,22 @@
-/// What trains: the native CPU engine, or PyTorch.
+/// A training engine: the native CPU engine, or PyTorch.
 public protocol TrainingEngine: Sendable {
     /// `native`, `torch`.
     var name: String { get }
     /// `cpu`, `cuda:0`.
     var device: String { get }
 
-    /// How it computes, for people: what was found on this machine and chosen. May grow as models are made.
+    /// Notes for users: the libraries and devices that were found and chosen. May grow as models are made.
     var notes: [String] { get }
 
-    /// Whether it trains modules of people's own.
+    /// It trains custom modules.
     var runsModules: Bool { get }
 
-    /// Makes a table ready for this engine's models: once, however many passes there are over it. It is let go of when nobody has it any more.
+    /// Prepares a table for this engine's models, once for all passes over it. Released with its last reference.
     func prepare(_ table: FeatureTable) throws -> any PreparedTable
 
     /// A model with all buffers that it needs; its weights are to be loaded. Of a module they are those that it was saved with.
     /// - Parameter module: the file of ``ModelSpec/module``. Its code runs when it trains, evaluates and predicts.
-    /// - Throws: ``CohortError`` `invalid` for a spec that cannot be, for a module that is not what the spec says, and from engines that
+    /// - Throws: ``CohortError`` `invalid` for an invalid spec, for a module that differs from the spec, and from engines that
     ///   train no modules.
     func makeModel(_ spec: ModelSpec, module: [UInt8]?) throws -> any TrainableModel
 }
@@ -36,7 +36,7 @@ public protocol PreparedTable: AnyObject, Sendable {
     var table: FeatureTable { get }
 }
 
-/// For an engine that reads it where it is.
+/// Prepared for an engine that reads the table directly.
 extension FeatureTable: PreparedTable {
     public var table: FeatureTable { self }
 }
@@ -49,18 +49,18 @@ public protocol TrainableModel: AnyObject {
     /// The flat parameter vector in the order of ``ModelSpec/tensors``.
     func parameters() throws -> [Float]
 
-    /// Replaces the weights; the stream of dropout's masks starts anew, and so does the optimizer unless it is to be kept.
+    /// Replaces the weights; the random stream of dropout's masks starts again, and so does the optimizer unless it is kept.
     /// - Throws: ``CohortError`` `invalid` when the count is not the spec's.
     func load(parameters: [Float], keepsOptimizer: Bool) throws
 
-    /// What the optimizer of the last pass remembers.
+    /// The state of the last pass's optimizer.
     func optimizerState() throws -> OptimizerState
 
     /// The next pass, if it has this optimizer, goes on from there.
     /// - Throws: ``CohortError`` `invalid` for a state of another shape.
     func load(optimizerState: OptimizerState) throws
 
-    /// From here on each step also takes w −= lr·correction, apart from the optimizer, until another is loaded; nil: none does.
+    /// Sets a correction: each step also takes w −= lr·correction, apart from the optimizer, until another is loaded; nil: none.
     /// - Throws: ``CohortError`` `invalid` when the count is not the spec's.
     func load(correction: [Float]?) throws
 
@@ -80,10 +80,10 @@ public protocol TrainableModel: AnyObject {
     /// Outputs for `rowCount` rows of features (row-major): rows × outputs, class probabilities or standardized numbers.
     func predict(_ features: [Float], rowCount: Int) throws -> [Float]
 
-    /// Whether it can still be worked with: one in a process of its own may have gone with it.
+    /// The model is usable: the separate process of a module may have ended.
     var isUsable: Bool { get }
 
-    /// May be called from any thread: a pass that `shouldContinue` does not end soon, as when a module computes without an end, ends all the
+    /// May be called from any thread: a pass that `shouldContinue` does not end soon, such as that of a module that never ends, ends all the
     /// same, with a `CancellationError`; the model is not usable then.
     var interrupt: @Sendable () -> Void { get }
 }
@@ -92,6 +92,6 @@ extension TrainableModel {
     public var isUsable: Bool { true }
     public var interrupt: @Sendable () -> Void { {} }
 
-    /// With an optimizer that has no memory.
+    /// Loads weights for an optimizer without memory.
     public func load(parameters: [Float]) throws { try load(parameters: parameters, keepsOptimizer: false) }
 }

@@ -1,5 +1,5 @@
-/// What it takes, beside the other ports, to move everything to another store. Pages are in the order of ids, those after `id`; one that cannot be
-/// read is an error, so that nothing is left behind in silence.
+/// Bulk access for export and import, beside the other ports. Pages are in the order of ids, those after `id`; a document that cannot be
+/// read is an error, so that nothing is omitted silently.
 public protocol TransferDocuments: Sendable {
     /// - Throws: ``CohortError`` `internal` for one that cannot be read, as the other pages do.
     func users(after id: String?, limit: Int) async throws -> [User]
@@ -11,7 +11,7 @@ public protocol TransferDocuments: Sendable {
     func restore(_ peer: DeletedPeer) async throws
 }
 
-/// What is left of a peer that was deleted: one that comes back counts on from its last registration, so that a late beat of its former life is
+/// A deleted peer's last registration: if the peer comes back, it continues from there, so that a late beat of an earlier registration is
 /// still refused.
 public struct DeletedPeer: Codable, Hashable, Sendable, Identifiable {
     public var id: String

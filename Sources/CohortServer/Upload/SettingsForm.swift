@@ -32,7 +32,7 @@ enum SettingsForm {
         if given["module"] != nil, let field = SessionSetting.ofSimpleDNN.sorted().first(where: { given[$0] != nil }) {
             throw CohortError(.invalid, "\(field) does not go with module: a module of your own has its own layers")
         }
-        var settings = SessionSettings.unsaid(seed: UInt64.random(in: 0...UInt64(UInt32.max)))
+        var settings = SessionSettings.defaults(seed: UInt64.random(in: 0...UInt64(UInt32.max)))
         for setting in SessionSetting.all {
             if let text = given[setting.name] { try setting.set(text, in: &settings) }
         }

@@ -359,7 +359,7 @@ struct SessionPage: Sendable {
                 let task = session.dataset?.task ?? session.settings.task
                 let most = max(50, min(Self.most, Self.mostOfAll / max(1, session.peers.count)))
                 return try .json(
-                    Self.curves(try await documents.metrics(sessionId: id, mostPerPeer: most), isRegression: task == .regression))
+                    Self.curves(try await documents.metrics(sessionId: id, maxPerPeer: most), isRegression: task == .regression))
             },
             pages.route(.get, "/app/session/{id}", summary: "The page of a session") { request, context in
                 let id = try context.parameters.require("id")

@@ -243,7 +243,7 @@ public struct SessionMachine: Sendable {
         guard notice.kind != .epoch, notice.kind != .round else { return }
         var events = session.events ?? []
         events.append(SessionEvent(notice))
-        session.events = events.suffix(SessionEvent.most)
+        session.events = events.suffix(SessionEvent.max)
         change(.progress)
     }
 }
