@@ -4,9 +4,9 @@ import FoundationEssentials
 import NIOCore
 import NIOHTTP1
 
-/// How a server is reached from here.
+/// A measurement of the connection to a server.
 public struct ServerProbe: Sendable {
-    /// From a request to its answer, in seconds, over a connection that was there.
+    /// The seconds from a request to its answer, over an open connection.
     public var seconds: Double
     /// The server's clock minus this machine's, in seconds; nil when the server does not say its time.
     public var clockDifference: Double?

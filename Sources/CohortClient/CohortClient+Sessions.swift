@@ -31,7 +31,7 @@ extension CohortClient {
         }
     }
 
-    /// Whether a session with these settings could start now.
+    /// Checks whether a session with these settings could start now.
     /// - Parameter sha256: of the file, lowercase hexadecimal: whether the server has it already is answered too.
     /// - Throws: `notEnoughPeers` when too few peers are free; what the server says against the settings.
     public func check(_ settings: SessionSettings, sha256: String? = nil) async throws -> API.SessionCheck {
@@ -57,7 +57,7 @@ extension CohortClient {
     public func modules() async throws -> [API.Module] { try await caller.fetch(.get("modules")) }
 
     /// Uploads a module's file, streamed from disk.
-    /// - Throws: `invalid` when there is no such file, or the server finds it is none of a module.
+    /// - Throws: `invalid` when there is no such file, or when the server does not accept it as a module.
     public func addModule(at path: String) async throws -> API.Module {
         let path = FilePath(path)
         return try await Self.readableFile(path) {
@@ -91,14 +91,14 @@ extension CohortClient {
         try await caller.fetch(.get("sessions", "training-status", query: id.map { [("session_id", $0)] } ?? []))
     }
 
-    /// What happens in a session from now on. Ends when the server ends it: at the end of the session, or when the server stops;
+    /// The events of a session from now on. Ends when the server ends it: at the end of the session, or when the server stops;
     /// ``trainingStatus(id:)`` knows which. Nothing is buffered beyond the connection.
     /// - Throws: `unavailable`, here or while iterating, when the server goes away: subscribe again.
     public func events(id: String) async throws -> AsyncThrowingStream<SessionNotice, any Error> {
         let source = try await eventSource(HTTPCall(path: ["sessions", id, "events"], retries: 2))
         return AsyncThrowingStream {
             while let event = try await source.next() {
-                // A notice of a kind that this version does not know is passed over.
+                // Notices of unknown kinds are ignored.
                 if let notice = try? CohortJSON.decode(SessionNotice.self, from: event.data) { return notice }
             }
             return nil
@@ -113,7 +113,7 @@ extension CohortClient {
 
     public func results(id: String) async throws -> API.Results { try await caller.fetch(.get("sessions", id, "results")) }
 
-    /// What the model was made of.
+    /// The receipt of the model.
     public func receipt(id: String) async throws -> API.Receipt { try await caller.fetch(.get("sessions", id, "receipt")) }
 
     /// One of the receipt's files.

@@ -14,7 +14,7 @@ public struct CohortClient: Sendable {
 
     /// - Parameters:
     ///   - token: the user's access token, or the peer's join token; nil for signing up and in.
-    ///   - http: one for the process, made by `HTTPClient`; whoever makes it
+    ///   - http: one for the process, made by `HTTPClient`; its creator
     ///     shuts it down.
     public init(server: ServerURL, token: String? = nil, http: HTTPClient, logger: Logger = Logger(label: "cohort.client")) {
         self.server = server
@@ -77,8 +77,8 @@ public struct CohortClient: Sendable {
 
     public func peers() async throws -> [API.PeerView] { try await caller.fetch(.get("peers")) }
 
-    /// Whether the server takes requests.
-    /// - Throws: `unavailable`, saying why not.
+    /// Checks that the server is ready.
+    /// - Throws: `unavailable` with the reason.
     public func health() async throws { try await caller.send(.get("health", "ready")) }
 
     // MARK: As a peer
@@ -91,8 +91,8 @@ public struct CohortClient: Sendable {
     /// "I am here."
     /// - Parameters:
     ///   - command: the id of the newest command that is accepted, see the server's acknowledgements in docs/protocol.md.
-    ///   - timeout: the beat is given up after this long; the next one comes anyway.
-    /// - Throws: `conflict` or `notFound` when the server has given this registration up: register again.
+    ///   - timeout: the beat fails after this time; the next one follows anyway.
+    /// - Throws: `conflict` or `notFound` when the server has lost this registration: register again.
     public func beat(peerId: String, registration: Int, through command: Int? = nil, timeout: Duration = .seconds(10)) async throws {
         var call = try HTTPCall.post("peers", peerId, "heartbeat", json: API.Beat(registration: registration, through: command))
         call.timeout = TimeAmount(timeout)
@@ -120,7 +120,7 @@ extension HTTPClient {
             redirectConfiguration: .disallow, timeout: .init(connect: .seconds(10), read: TimeAmount(silence)))
         configuration.connectionPool.retryConnectionEstablishment = false
         configuration.httpVersion = .http1Only
-        // What is worth a span is said where it is known: not every poll and beat.
+        // Spans are made where the work is known: not for every poll and beat.
         configuration.tracing.tracer = nil
         if !authorities.isEmpty {
             var tls = TLSConfiguration.makeClientConfiguration()

@@ -2,7 +2,7 @@ import CohortCore
 
 /// One event of a `text/event-stream`.
 public struct ServerSentEvent: Hashable, Sendable {
-    /// The newest `id` the stream has given up to here.
+    /// The newest `id` of the stream so far.
     public var id: String?
     /// `message` unless named.
     public var name: String
@@ -19,7 +19,7 @@ public struct ServerSentEvent: Hashable, Sendable {
 /// Reads server-sent events (WHATWG HTML, section 9.2) from bytes in whatever pieces they arrive. Pure: no I/O.
 public struct EventStreamParser: Sendable {
     /// A stream whose single event is larger than this is cut off: memory stays bounded whatever a server sends.
-    public static let largestEvent = 16 << 20
+    public static let maxEventBytes = 16 << 20
 
     private var line: [UInt8] = []
     private var data: [UInt8] = []
@@ -33,7 +33,7 @@ public struct EventStreamParser: Sendable {
 
     /// Takes in the next bytes of the stream.
     /// - Returns: the events they complete, in order. An event that the stream's end leaves incomplete never comes out.
-    /// - Throws: ``CohortError`` `tooLarge` when an event exceeds ``largestEvent`` bytes.
+    /// - Throws: ``CohortError`` `tooLarge` when an event exceeds ``maxEventBytes`` bytes.
     public mutating func feed(_ bytes: some Sequence<UInt8>) throws -> [ServerSentEvent] {
         var events: [ServerSentEvent] = []
         for byte in bytes {
@@ -47,8 +47,8 @@ public struct EventStreamParser: Sendable {
                 if let event = endLine() { events.append(event) }
             } else {
                 line.append(byte)
-                guard line.count + data.count <= Self.largestEvent else {
-                    throw CohortError(.tooLarge, "an event of the server's stream exceeds \(Self.largestEvent) bytes")
+                guard line.count + data.count <= Self.maxEventBytes else {
+                    throw CohortError(.tooLarge, "an event of the server's stream exceeds \(Self.maxEventBytes) bytes")
                 }
             }
         }

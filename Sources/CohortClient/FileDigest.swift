@@ -3,7 +3,7 @@ import Crypto
 import NIOCore
 import _NIOFileSystem
 
-/// What tells a file's bytes from any other's.
+/// The size and hash of a file.
 public struct FileDigest: Hashable, Sendable {
     /// Lowercase hexadecimal.
     public let sha256: String

@@ -82,7 +82,7 @@ enum FileDownload {
         return hash
     }
 
-    /// What a failing file operation means.
+    /// The error for a failed file operation.
     static func fileError(_ error: any Error, path: String) -> any Error {
         var number: Int32?
         if let error = error as? Errno { number = error.rawValue }

@@ -15,7 +15,7 @@ struct HTTPCall: Sendable {
     var body: HTTPClientRequest.Body?
     /// Until the answer's head is there.
     var timeout: TimeAmount = .seconds(60)
-    /// How often a broken connection is tried again; only for calls whose repetition changes nothing.
+    /// The number of retries after a broken connection; only for idempotent calls.
     var retries = 0
 
     static func get(_ path: String..., query: [(String, String)] = []) -> HTTPCall { HTTPCall(path: path, query: query, retries: 2) }
@@ -43,7 +43,7 @@ struct HTTPCaller: Sendable {
     var token: String?
 
     /// Largest JSON answer read into memory.
-    private static let largestAnswer = 256 << 20
+    private static let maxAnswerBytes = 256 << 20
 
     /// The answer of a 2xx status, its body still to come.
     func open(_ call: HTTPCall) async throws -> HTTPClientResponse {
@@ -86,7 +86,7 @@ struct HTTPCaller: Sendable {
 
     func body(of response: HTTPClientResponse) async throws -> ByteBuffer {
         do {
-            return try await response.body.collect(upTo: Self.largestAnswer)
+            return try await response.body.collect(upTo: Self.maxAnswerBytes)
         } catch {
             throw BrokenConnection(error, remote: .server(server)).error
         }
@@ -134,9 +134,9 @@ extension CohortError.Code {
 
 /// A call that got no answer.
 struct BrokenConnection: Error {
-    /// What to tell: a ``CohortError``, or `CancellationError`.
+    /// The error to report: a ``CohortError`` or `CancellationError`.
     let error: any Error
-    /// Whether there was a connection, which broke: trying again at once can help.
+    /// An open connection broke: an immediate retry may succeed.
     let mayHaveWorked: Bool
 
     init(_ cause: any Error, remote server: Remote) {
@@ -156,7 +156,7 @@ struct BrokenConnection: Error {
         case let cause as HTTPClientError where cause == .deadlineExceeded || cause == .readTimeout:
             error = CohortError(.unavailable, "\(server) does not answer in time")
         case let cause as HTTPClientError where cause == .bodyLengthMismatch:
-            error = CohortError(.invalid, "the file changed while it was sent: send it again when nobody writes to it")
+            error = CohortError(.invalid, "the file changed while it was sent: send it again when no program writes to it")
         case let cause as IOError where cause.errnoCode == Errno.connectionRefused.rawValue:
             error = unreachable()
         case let cause as HTTPClientError where cause == .remoteConnectionClosed:
@@ -183,7 +183,7 @@ struct BrokenConnection: Error {
         }
     }
 
-    /// BoringSSL's reasons as people can act on them; they have no types of their own.
+    /// Sentences for BoringSSL's reasons, which have no types.
     private static func handshake(_ cause: any Error, _ server: Remote) -> CohortError? {
         let text = "\(cause)"
         if text.contains("WRONG_VERSION_NUMBER") || text.contains("HTTP_REQUEST") {

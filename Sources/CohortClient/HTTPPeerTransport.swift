@@ -20,7 +20,7 @@ public struct HTTPPeerTransport: PeerTransport {
         self.logger = logger
     }
 
-    /// Id of the newest command that was accepted: it is said with the next events or the next beat, whichever is first.
+    /// The id of the newest acknowledged command: sent with the next events or the next beat, whichever is first.
     private var accepted: Int? { acceptance.newest }
 
     public func run() async throws {
@@ -114,8 +114,8 @@ private actor CommandStream {
     }
 }
 
-/// Up to which command a peer has accepted what it was told. Said to the server with whatever goes there next, and when the stream is
-/// opened again: a request of its own would cost as much as the answer it precedes.
+/// The newest command that a peer has acknowledged. Sent with the next request to the server, and when the stream is
+/// reopened: a separate request would cost as much as the answer that it precedes.
 private final class Acceptance: Sendable {
     private let through = Mutex<Int?>(nil)
 

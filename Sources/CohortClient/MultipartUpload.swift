@@ -38,7 +38,7 @@ struct MultipartUpload: AsyncSequence, Sendable {
 
     var byteCount: Int64 { Int64(head.readableBytes) + fileBytes + Int64(tail.readableBytes) }
 
-    /// What would end the quoted string, as HTML's form submission encodes it.
+    /// Escapes a quoted string as HTML's form submission does.
     static func quoted(_ name: String) -> String {
         name.reduce(into: "") { result, character in
             switch character {
@@ -70,7 +70,7 @@ struct MultipartUpload: AsyncSequence, Sendable {
                 let length = Swift.min(Int64(MultipartUpload.chunkLength), upload.fileBytes - sent)
                 let chunk = try await upload.handle.readChunk(fromAbsoluteOffset: sent, length: .bytes(length))
                 guard chunk.readableBytes > 0 else {
-                    throw CohortError(.invalid, "the file became shorter while it was sent: send it again when nobody writes to it")
+                    throw CohortError(.invalid, "the file became shorter while it was sent: send it again when no program writes to it")
                 }
                 sent += Int64(chunk.readableBytes)
                 upload.progress(Int(sent), Int(upload.fileBytes))

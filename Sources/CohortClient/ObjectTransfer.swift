@@ -134,7 +134,7 @@ public struct ObjectTransfer: Sendable {
     }
 
     /// Appends to the part file until it is as long as it must be.
-    /// - Returns: the SHA-256 of what is there.
+    /// - Returns: the SHA-256 of the file.
     private func fill(
         _ handle: ReadWriteFileHandle, from url: String, bytes: Int64, _ onProgress: @Sendable (Double) -> Void
     ) async throws -> String {
@@ -179,7 +179,7 @@ public struct ObjectTransfer: Sendable {
         return hash.finalize().hexadecimal
     }
 
-    /// Whether a partial answer begins where it was asked to.
+    /// Returns whether a partial answer begins at the requested offset.
     private func continues(_ response: HTTPClientResponse, at offset: Int64) -> Bool {
         response.status == .partialContent && response.headers.first(name: "Content-Range")?.hasPrefix("bytes \(offset)-") == true
     }
@@ -223,7 +223,7 @@ public struct ObjectTransfer: Sendable {
     private func address(_ url: String) -> Substring { url.prefix { $0 != "?" } }
 }
 
-/// How far an upload has come, over all its attempts.
+/// The progress of an upload, over all its attempts.
 private final class UploadProgress: Sendable {
     private struct State {
         var furthest = 0

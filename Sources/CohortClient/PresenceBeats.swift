@@ -15,8 +15,8 @@ public struct PresenceBeats: Sendable {
     }
 
     /// Until the task is cancelled. An absence of the server is waited out.
-    /// - Parameter accepted: up to which command of the HTTP stream the peer has accepted what it was told.
-    /// - Throws: ``CohortError`` `conflict` or `notFound` when the registration is given up; `unauthenticated` or `forbidden`.
+    /// - Parameter accepted: the newest command of the HTTP stream that the peer has acknowledged.
+    /// - Throws: ``CohortError`` `conflict` or `notFound` when the registration is lost; `unauthenticated` or `forbidden`.
     public func run(accepted: @Sendable () -> Int? = { nil }) async throws {
         let interval = max(0.01, registered.heartbeatInterval)
         var isAway = false

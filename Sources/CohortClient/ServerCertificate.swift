@@ -25,8 +25,8 @@ extension NIOSSLCertificate {
 }
 
 extension ServerURL {
-    /// Whether the server's certificate is ``certificate``, or one that an authority vouches for.
-    /// - Throws: what stands in the way of a connection, ``CohortError``.
+    /// Checks that the server's certificate is ``certificate``, or one that an authority has signed.
+    /// - Throws: ``CohortError`` when no connection is possible.
     public func isTrusted(authorities: [NIOSSLCertificate] = []) async throws -> Bool {
         var configuration = certificate.map(TLSConfiguration.pinned) ?? .makeClientConfiguration()
         if certificate == nil { configuration.additionalTrustRoots = [.certificates(authorities)] }

@@ -4,7 +4,7 @@ import CohortSystem
 import FoundationEssentials
 public import NIOSSL
 
-/// Where a Cohort server is: `http://HOST:PORT` or `https://…`, with a path when it stands behind a proxy.
+/// The address of a Cohort server: `http://HOST:PORT` or `https://…`, with a path when it stands behind a proxy.
 public struct ServerURL: Hashable, Sendable, CustomStringConvertible {
     /// Without a slash at the end.
     public let text: String
@@ -42,7 +42,7 @@ public struct ServerURL: Hashable, Sendable, CustomStringConvertible {
         return "\(components?.host ?? ""):\(components?.port ?? (isTLS ? 443 : 80))"
     }
 
-    /// What a connection goes to.
+    /// The host and port of the connection.
     var address: (host: String, port: Int) {
         let components = URLComponents(string: text)
         let host = components?.host ?? ""
@@ -75,7 +75,7 @@ public struct ServerURL: Hashable, Sendable, CustomStringConvertible {
 /// Who is at the other end of a connection, for errors.
 enum Remote: CustomStringConvertible, Sendable {
     case server(ServerURL)
-    /// A store that a link of the server's leads to, as `https://HOST:PORT`.
+    /// An object store that a link of the server leads to, as `https://HOST:PORT`.
     case store(String)
 
     /// - Parameter url: resolved.
@@ -94,7 +94,7 @@ enum Remote: CustomStringConvertible, Sendable {
         }
     }
 
-    /// Whether it is asked without TLS.
+    /// It is reached without TLS.
     var isPlain: Bool {
         switch self {
         case .server(let url): !url.isTLS
@@ -102,7 +102,7 @@ enum Remote: CustomStringConvertible, Sendable {
         }
     }
 
-    /// What to look at when it cannot be reached.
+    /// A hint for when it cannot be reached.
     var hint: String {
         switch self {
         case .server: "is `cohort serve` running?"

@@ -24,9 +24,9 @@ struct RunKey: Hashable, Sendable, CustomStringConvertible {
 /// Decides what a command means for a peer that may have seen it before, or a newer one. Pure: commands in, actions out.
 struct CommandLedger: Sendable {
     enum Action: Hashable, Sendable {
-        /// Give up the running work; its result is not wanted any more.
+        /// Stop the running work; its result is not needed any more.
         case stop(RunKey)
-        /// Give up loading the data set of this session.
+        /// Stop loading the data set of this session.
         case stopLoading(sessionId: String)
         case answerEnabled(EnableCommand)
         case start(TrainCommand)
@@ -36,7 +36,7 @@ struct CommandLedger: Sendable {
         case repeatAnswer(DoneEvent)
         /// Forget what is kept of the session.
         case leave(sessionId: String, reason: StopCommand.Reason)
-        /// Why nothing is to be done.
+        /// Do nothing, for this reason.
         case ignore(String)
     }
 
@@ -98,7 +98,7 @@ struct CommandLedger: Sendable {
     }
 
     /// The work ended, with an answer that is repeated if it is asked for again (an error is not kept: asked again, it is tried again).
-    /// - Returns: false when it had been given up: its result is not wanted.
+    /// - Returns: false when it had been stopped: its result is not needed.
     mutating func finish(_ key: RunKey, answer: DoneEvent?) -> Bool {
         guard key == running else { return false }
         running = nil
@@ -109,7 +109,7 @@ struct CommandLedger: Sendable {
         return true
     }
 
-    /// The data set is loaded, or cannot be.
+    /// Loading the data set has ended.
     mutating func finishLoading(sessionId: String) {
         if loading == sessionId { loading = nil }
     }

@@ -5,7 +5,7 @@ struct ControlVariates {
     /// The mean of all peers' variates, and this peer's own of its last round that counted.
     let ofAll, own: [Float]
 
-    /// What each step takes off besides its gradient: c − cᵢ.
+    /// The correction that each step subtracts beside its gradient: c − cᵢ.
     var correction: [Float] { zip(ofAll, own).map { $0 - $1 } }
 
     /// The mean gradient of the steps from `start` to `end`, which is the peer's variate from then on.

@@ -12,7 +12,7 @@ struct CountedVector {
     private let folder: String
     private let logger: Logger
     private var session = ""
-    /// By the round that it was made in: the last that counted, and the last answer's, of which nobody has told yet whether it counted.
+    /// The vectors by round: that of the last answer that counted, and that of the last answer, which may not count.
     private var known: [Int: [Float]] = [:]
 
     /// - Parameters:
@@ -34,7 +34,7 @@ struct CountedVector {
         return round.flatMap { known[$0] }
     }
 
-    /// What the answer to `command` leaves.
+    /// Keeps the vector of the answer to `command`.
     mutating func keep(_ values: [Float], of command: TrainCommand, _ layout: WeightsLayout) {
         begin(command.sessionId)
         known[command.round] = values
@@ -54,7 +54,7 @@ struct CountedVector {
         session = id
     }
 
-    /// Lets go of the memory; the files stay.
+    /// Releases the memory; the files stay.
     mutating func forget() {
         known = [:]
         session = ""
@@ -75,7 +75,7 @@ struct CountedVector {
 
     private func path(_ round: Int) -> String { "\(folder)/\(prefix)\(round).safetensors" }
 
-    /// Of other sessions all; of this one those of rounds that `isVoid` names.
+    /// Removes the files of other sessions, and of this session those of the rounds that `isVoid` names.
     private func removeFiles(_ isVoid: (Int) -> Bool) {
         guard let files = try? FileManager.default.contentsOfDirectory(atPath: folder) else { return }  // There is none yet.
         for file in files where file.hasPrefix("\(name)-") {
@@ -84,7 +84,7 @@ struct CountedVector {
             do {
                 try FileManager.default.removeItem(atPath: "\(folder)/\(file)")
             } catch {
-                logger.warning("\(folder)/\(file) cannot be removed: \(error)")
+                logger.warning("\(folder)/\(file) could not be removed: \(error)")
             }
         }
     }

@@ -20,7 +20,7 @@ struct DatasetCache: Sendable {
     /// A table is one CSV read by one schema.
     func tablePath(csvSha256: String, schemaHash: String) -> String { "\(folder)/\(csvSha256)-\(schemaHash.prefix(16)).table" }
 
-    /// Whether the file is there with this size, which marks it as used now.
+    /// Returns whether the file exists with this size, and marks it as used.
     func has(_ path: String, bytes: Int) -> Bool {
         guard let status = Self.status(path), Int(status.st_size) == bytes else { return false }
         markUsed(path)

@@ -4,17 +4,17 @@
     import Darwin
 #endif
 
-/// Keeps a peer's work to a share of its machine: after each stretch of work it pauses in proportion, so that somebody else can use the
-/// machine meanwhile. Lives on the training thread, which it blocks.
+/// Limits a peer to a share of its machine: after each stretch of work it pauses in proportion, so that others can use the
+/// machine. Lives on the training thread, which it blocks.
 final class LoadLimiter {
-    /// Of the time, 0 < share ≤ 1.
+    /// The share of the time, 0 < share ≤ 1.
     private let share: Double
     private let clock = ContinuousClock()
     private var workedSince: ContinuousClock.Instant
 
     /// Work shorter than this is not paused after: a sleep has a price too.
     private static let shortest = Duration.milliseconds(2)
-    /// A pause is cut into pieces, so that a peer that is told to stop does.
+    /// Pauses are cut into pieces, so that a peer can be stopped.
     private static let piece = Duration.milliseconds(50)
 
     init(percent: Int) {

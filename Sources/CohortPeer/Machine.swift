@@ -6,7 +6,7 @@ import FoundationEssentials
     import Darwin
 #endif
 
-/// What this machine is.
+/// Properties of this machine.
 enum Machine {
     static var cores: Int { max(1, ProcessInfo.processInfo.activeProcessorCount) }
 

@@ -4,14 +4,14 @@ import CohortSystem
 import Logging
 import Synchronization
 
-/// Events on their way to the coordinator, in order. Adding never waits, so that training does not; what cannot be sent now is kept
-/// until it can, or until nobody wants it any more.
+/// The ordered queue of events for the coordinator. Adding never waits, so that training does not; events are kept until
+/// they are sent or no longer needed.
 final class Outbox: Sendable {
-    /// Reports kept while they cannot be sent; of more, the oldest are dropped: the newest says where training stands.
+    /// The maximum number of unsent reports; the oldest are dropped, as the newest shows the state of training.
     static let heartbeatLimit = 512
     /// Events of one request.
-    static let largestBatch = 64
-    /// How long a report that is soon followed by another event waits for it, to go in one request.
+    static let maxBatch = 64
+    /// The time that a report waits for the next event, to be sent in one request.
     static let linger = Duration.milliseconds(100)
 
     struct Entry: Sendable {
@@ -33,7 +33,7 @@ final class Outbox: Sendable {
 
     init(logger: Logger) { self.logger = logger }
 
-    /// What is still to be sent.
+    /// The unsent events.
     var pending: [PeerEvent] { state.withLock { $0.entries.map(\.event) } }
 
     /// - Parameter isFollowed: another event comes at once, and this one may wait for it.
@@ -89,7 +89,7 @@ final class Outbox: Sendable {
     private func nextBatch() -> ArraySlice<Entry>? {
         state.withLock { state in
             guard let first = state.entries.first, first.number < state.due else { return nil }
-            return state.entries.prefix { $0.event.sessionId == first.event.sessionId }.prefix(Self.largestBatch)
+            return state.entries.prefix { $0.event.sessionId == first.event.sessionId }.prefix(Self.maxBatch)
         }
     }
 
@@ -110,7 +110,7 @@ final class Outbox: Sendable {
             } catch let error as CohortError {
                 switch error.code {
                 case .conflict, .invalid, .tooLarge:
-                    for entry in batch { tell(error, of: entry) }
+                    for entry in batch { report(error, of: entry) }
                     return remove(batch)
                 case .unauthenticated, .forbidden, .invitationRequired:
                     throw error
@@ -121,7 +121,7 @@ final class Outbox: Sendable {
                     // The server lost this peer: the next beat registers it again.
                     unknown += 1
                 case .unavailable, .notEnoughPeers, .internal, .storageFull:
-                    if !hasComplained { logger.warning("events cannot be sent now, trying until they can: \(error)") }
+                    if !hasComplained { logger.warning("events cannot be sent at the moment, retrying: \(error)") }
                     hasComplained = true
                 }
                 try await Task.sleep(for: backoff.next())
@@ -147,7 +147,7 @@ final class Outbox: Sendable {
         }
     }
 
-    private func tell(_ refusal: CohortError, of entry: Entry) {
+    private func report(_ refusal: CohortError, of entry: Entry) {
         if refusal.code == .conflict {
             logger.info("\(entry.event.name) is not wanted any more, dropped: \(refusal)")
         } else {
@@ -162,7 +162,7 @@ final class Outbox: Sendable {
 }
 
 extension PeerEvent {
-    /// As the wire calls it.
+    /// The name in messages.
     var name: String {
         switch self {
         case .enabled: "ENABLED"

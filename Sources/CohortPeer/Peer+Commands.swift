@@ -14,7 +14,7 @@ extension Peer {
                     logger.warning("\(unknown); this version of Cohort passes it over")
                     try await accept(received)
                 } catch let malformed as CohortError where malformed.code == .invalid {
-                    logger.warning("a command that cannot be understood is passed over: \(malformed)")
+                    logger.warning("a malformed command was ignored: \(malformed)")
                     try await accept(received)
                 }
             }

@@ -93,10 +93,10 @@ extension Peer {
     }
 }
 
-/// What is said of work that could not be done.
+/// The failure of a peer's work.
 struct RunFailure: Error {
     let message: String
-    /// Whether the same work may succeed on this peer when asked again.
+    /// The same work may succeed on this peer later.
     let retryable: Bool
     /// The work is of a round that is over: nothing went wrong here.
     let isStale: Bool

@@ -25,7 +25,7 @@ public actor Peer: Service {
     enum Work: Sendable {
         case train(TrainCommand, RunControl)
         case prepare(EnableCommand, RunControl)
-        /// Let go of the data set and the model.
+        /// Release the data set and the model.
         case release
     }
 
@@ -77,12 +77,12 @@ public actor Peer: Service {
             // Asked to stop.
         }
         await trainer.release()
-        await sayGoodbye(client)
+        await endRegistration(client)
         // Its lock is held to the last.
         withExtendedLifetime(folder) {}
     }
 
-    private func sayGoodbye(_ client: CohortClient) async {
+    private func endRegistration(_ client: CohortClient) async {
         guard let registered, !Task.isCancelled else { return }
         do {
             try await client.authenticated(by: registered.credential).leave(

@@ -1,10 +1,10 @@
 public import CohortCore
 
-/// What a peer does, for whoever watches it.
+/// The activity of a peer, for display.
 public enum PeerActivity: Sendable {
     /// Tries until the server is there; why it is not.
     case waitingForServer(String)
-    /// In the pool, under this name.
+    /// Registered in the pool under this name.
     case joined(name: String)
     /// Fetches a data set.
     case loading(bytes: Int)

@@ -2,12 +2,12 @@ public import CohortClient
 public import CohortCore
 public import Logging
 
-/// Everything a peer is told when it is started.
+/// The configuration of a peer.
 public struct PeerConfiguration: Sendable {
     public var server: ServerURL
     /// The join token.
     public var token: String
-    /// How others see this machine.
+    /// The name in the pool.
     public var name: String
     /// Identity and cached data sets; one peer a folder.
     public var dataDirectory: String
@@ -15,13 +15,13 @@ public struct PeerConfiguration: Sendable {
     public var threads: Int
     /// The most that cached data sets take on disk. What a running round needs is kept even when it is larger.
     public var cacheLimitBytes: Int
-    /// Whose sessions it trains.
+    /// The users whose sessions it trains.
     public var serve: Pool
-    /// Whose modules it runs, which are people's code, if its engine can.
+    /// The users whose modules, which are code, it runs, if its engine can.
     public var allowsModules = Pool.mine
     /// The most of its cores' time that training takes, in percent, 1 to 100.
     public var maxLoad: Int
-    /// Of this program, for the list of peers.
+    /// The program's version, for the list of peers.
     public var version: String
     /// Told what the peer does, from whichever thread; must not block.
     public var report: @Sendable (PeerActivity) -> Void = { _ in }

@@ -8,17 +8,17 @@ import FoundationEssentials
     import Darwin
 #endif
 
-/// What a peer keeps between its runs, in `peer.json`.
+/// The peer's state between runs, in `peer.json`.
 struct PeerRecord: Codable, Equatable, Sendable {
     /// Given by the server when it first registered.
     var peerId: String?
-    /// Of the last registration: it shows that the id is this machine's.
+    /// The credential of the last registration, which proves that the id is this machine's.
     var credential: String?
     var measurement: Measurement?
 
     struct Measurement: Codable, Equatable, Sendable {
         var samplesPerSecond: Double
-        /// What it was measured for: another engine, device or thread count is measured anew.
+        /// The engine, device and thread count of the measurement: others are measured again.
         var engine: String
         var device: String
         var threads: Int
@@ -31,9 +31,11 @@ final class PeerFolder: Sendable {
     let path: String
     private let descriptor: Int32
 
-    /// - Throws: ``CohortError`` `conflict` when another peer has the folder, `invalid` when it cannot be made or written to.
+    /// - Throws: ``CohortError`` `conflict` when another peer uses the folder, `invalid` when it is not writable.
     init(path: String) throws {
-        if let why = makeOwnFolder("\(path)/cache") { throw CohortError(.invalid, "the data folder \(path) cannot be made: \(why)") }
+        if let why = createPrivateFolder("\(path)/cache") {
+            throw CohortError(.invalid, "the data folder \(path) could not be created: \(why)")
+        }
         let descriptor = open("\(path)/peer.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
             throw CohortError(.invalid, "the data folder \(path) cannot be written to: \(String(cString: strerror(errno)))")
@@ -50,7 +52,7 @@ final class PeerFolder: Sendable {
     deinit { close(descriptor) }
 
     var cachePath: String { "\(path)/cache" }
-    /// What goes from round to round of a session.
+    /// The folder of state between the rounds of a session.
     var roundsPath: String { "\(path)/rounds" }
     private var recordPath: String { "\(path)/peer.json" }
 

@@ -8,7 +8,7 @@ import FoundationEssentials
 import Logging
 import Tracing
 
-/// Carries out TRAIN on a thread of its own: data set, weights, epochs, evaluation, upload. Keeps the last data set and model from
+/// Executes TRAIN on a separate thread: data set, weights, epochs, evaluation, upload. Keeps the last data set and model from
 /// round to round.
 actor Trainer {
     private let executor: ThreadExecutor
@@ -17,18 +17,18 @@ actor Trainer {
     private let cache: DatasetCache
     private let limiter: LoadLimiter
     private let maxLoad: Int
-    /// Whose modules it runs.
+    /// The users whose modules it runs.
     private let allowsModules: Pool
     private let checkPoint: (@Sendable (CheckPoint) -> Void)?
     private let report: @Sendable (PeerActivity) -> Void
     private let logger: Logger
 
     private var engine: (any TrainingEngine)?
-    /// What was said of the engine already.
+    /// The engine's notes that were logged already.
     private var notes: [String] = []
     private var dataset: Dataset?
     private var model: (any TrainableModel)?
-    /// What rounding left of the updates before, and this peer's mean gradients.
+    /// The rounding errors of earlier updates, and this peer's control variate.
     private var feedback, variate: CountedVector
     /// The session whose rounds the model's optimizer remembers.
     private var rememberedSession: String?
@@ -62,7 +62,7 @@ actor Trainer {
     /// Samples a second on the fixed small net, as far as the load allows.
     func measure() throws -> Double { try loadedEngine().measureSamplesPerSecond(for: 0.2) * Double(maxLoad) / 100 }
 
-    /// Lets go of the data set and the model.
+    /// Releases the data set and the model.
     func release() {
         dataset = nil
         model = nil
@@ -119,7 +119,7 @@ actor Trainer {
             variates = ControlVariates(ofAll: ofAll, own: own ?? ofAll)
         }
         try model.load(correction: variates?.correction)
-        // A module may compute without an end.
+        // A module may never end.
         control.whenStopped(model.interrupt)
         defer { control.whenStopped(nil) }
         try control.check()
@@ -139,7 +139,7 @@ actor Trainer {
             command: command, peerId: peerId, control: control, limiter: limiter, progress: progress, checkPoint: checkPoint, report: report
         )
         if command.epochs > 0 { try training.train(model, on: dataset, validationRows: evaluated) }
-        sayNotes()
+        logNotes()
 
         var ownEvaluation: Counts?
         if command.evaluateAfter {
@@ -188,7 +188,7 @@ actor Trainer {
         return made
     }
 
-    private func sayNotes() {
+    private func logNotes() {
         for note in engine?.notes ?? [] where !notes.contains(note) {
             notes.append(note)
             logger.notice("\(note)")
@@ -197,8 +197,8 @@ actor Trainer {
 
     // MARK: Weights
 
-    /// With the weights at `weights_url`, or the ones that the model's seed means, which are at the beginning of `values`. Its buffers are kept
-    /// while the shape stays.
+    /// Returns the model with the weights at `weights_url`, or with those of the model's seed, which begin `values`. Its buffers are kept
+    /// while the shape stays the same.
     private func preparedModel(_ command: TrainCommand, _ ownerId: String?) async throws -> (any TrainableModel, values: [Float]) {
         try checkModule(command, ownerId)
         let layout = command.layout
@@ -238,7 +238,7 @@ actor Trainer {
         return (made, values)
     }
 
-    /// A module is somebody's code.
+    /// Checks that this peer runs the owner's modules.
     /// - Throws: ``CohortError`` `invalid` for one that this peer does not run.
     private func checkModule(_ command: TrainCommand, _ ownerId: String?) throws {
         guard command.model.module != nil else { return }
@@ -251,7 +251,7 @@ actor Trainer {
         }
     }
 
-    /// In the message, or behind the link.
+    /// Returns the weights file from the message or from the link.
     private func weightsFile(_ command: TrainCommand, at link: String) async throws -> [UInt8] {
         if let data = command.weights, SHA256.hash(data: data).hexadecimal == command.weightsSha256 { return [UInt8](data) }
         do {
@@ -375,7 +375,7 @@ actor Trainer {
 struct Update: Sendable {
     var reference: ObjectReference
     var data: Data?
-    /// Where what the optimizer remembers goes with the weights.
+    /// The optimizer's steps, where its moments travel with the weights.
     var optimizerSteps: Int?
 }
 
@@ -384,7 +384,7 @@ final class Dataset: Sendable {
     let csvSha256: String
     let schemaHash: String
     let schema: TableSchema
-    /// Where the engine wants it.
+    /// The table as the engine needs it.
     let prepared: any PreparedTable
     var table: FeatureTable { prepared.table }
 

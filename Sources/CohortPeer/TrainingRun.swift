@@ -14,7 +14,7 @@ struct TrainingRun {
     let checkPoint: (@Sendable (CheckPoint) -> Void)?
     let report: @Sendable (HeartbeatEvent) -> Void
 
-    /// Of the last epoch that trained on anything.
+    /// The counts of the last epoch that trained on any row.
     private(set) var last: Counts?
     private(set) var samples = 0
     /// Whole ones.
@@ -109,7 +109,7 @@ struct TrainingRun {
                 try control.check()
             }
             trace(epoch: epoch, spent: spent, counts: counts)
-            tell(counts, spent: spent, epoch: epoch, validation: validation)
+            report(counts, spent: spent, epoch: epoch, validation: validation)
             if let loss = validation?.loss, try stopping?.shouldStop(after: loss, weights: model.parameters) == true { break }
             if let deadline, clock.now >= deadline { break }
         }
@@ -124,7 +124,7 @@ struct TrainingRun {
         SessionTrace.record("epoch", in: context, from: end.addingTimeInterval(-spent), to: end, attributes)
     }
 
-    private func tell(_ counts: Counts, spent: Double, epoch: Int, validation: Counts?) {
+    private func report(_ counts: Counts, spent: Double, epoch: Int, validation: Counts?) {
         guard let loss = counts.loss else { return }
         progress.restart()
         report(
@@ -137,7 +137,7 @@ struct TrainingRun {
 }
 
 extension TrainingOptions {
-    /// Of the command's first epoch.
+    /// The position of the command's first epoch.
     init(_ command: TrainCommand) {
         self.init(
             optimizer: command.optimizer, batchSize: command.batchSize,

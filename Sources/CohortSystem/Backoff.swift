@@ -11,7 +11,7 @@ public struct Backoff: Sendable {
         self.longest = longest
     }
 
-    /// How long to wait now.
+    /// The next waiting time.
     public mutating func next() -> Duration {
         var generator = SystemRandomNumberGenerator()
         return next(using: &generator)

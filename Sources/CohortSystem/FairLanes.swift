@@ -46,7 +46,7 @@ public final class FairLanes: Sendable {
         }
     }
 
-    /// How much work waits.
+    /// The number of waiting jobs.
     package var waitingCount: Int { state.withLock { $0.waiting } }
 
     private func add(_ key: String, _ job: @escaping Job) -> Bool {

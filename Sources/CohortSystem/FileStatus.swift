@@ -4,7 +4,7 @@
     import Darwin
 #endif
 
-/// What a path leads to.
+/// The kind and size of a file.
 public struct FileStatus: Hashable, Sendable {
     public enum Kind: Hashable, Sendable {
         case regular, folder, link, fifo
@@ -17,7 +17,7 @@ public struct FileStatus: Hashable, Sendable {
     public let permissions: UInt32
 
     /// - Parameter followsLinks: whether a symbolic link is what it leads to.
-    /// - Returns: nil when there is nothing, or it cannot be looked at: `errno` says why.
+    /// - Returns: nil on failure; `errno` has the reason.
     public init?(of path: String, followsLinks: Bool = true) {
         var about = stat()
         guard (followsLinks ? stat(path, &about) : lstat(path, &about)) == 0 else { return nil }

@@ -1,7 +1,7 @@
 import Dispatch
 import Synchronization
 
-/// Runs blocking work on a thread of its own, off the cooperative pool; cancelled, the work is asked to stop.
+/// Runs blocking work on a separate thread, outside the cooperative pool; when cancelled, the work is asked to stop.
 /// - Parameter work: asks `shouldContinue` from time to time, and ends early when it is false.
 public func onOwnThread<Value: Sendable>(
     _ work: @escaping @Sendable (_ shouldContinue: @escaping () -> Bool) throws -> Value

@@ -7,7 +7,7 @@ import Synchronization
     import Darwin
 #endif
 
-/// Runs an actor on a thread of its own, where it may block for hours without standing in anyone's way.
+/// Runs an actor on a separate thread, where it may block for hours.
 public final class ThreadExecutor: SerialExecutor {
     private struct State {
         var jobs: [UnownedJob] = []

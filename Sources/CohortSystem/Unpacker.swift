@@ -22,7 +22,7 @@ public final class Unpacker {
         /// Bytes as they are, so many of which are to come.
         case zipStored(left: UInt64, Member)
         case zipDescriptor(Member)
-        /// What follows the members is their directory, which is not looked at.
+        /// After the members comes their directory, which is not read.
         case zipEnded
     }
 
@@ -30,7 +30,7 @@ public final class Unpacker {
         var name: String
         /// A folder, or what macOS puts beside files.
         var isIgnored: Bool
-        /// Of its header; nil: it stands behind the bytes.
+        /// The checksum of the header; nil: it follows the bytes.
         var checksum: UInt32?
         var crc: UInt32 = 0
         var ignoredBytes = 0
@@ -39,7 +39,7 @@ public final class Unpacker {
 
     /// Bytes that come out at once, at the most.
     public static let block = 1 << 18
-    private static let mostIgnored = 16 << 20
+    private static let maxIgnored = 16 << 20
 
     private var state = State.unknown
     private var input: [UInt8] = []
@@ -50,7 +50,7 @@ public final class Unpacker {
 
     public init() {}
 
-    /// Whether a file that begins so is packed in a way that this knows. Nine bytes tell.
+    /// Returns whether a file with this beginning is packed in a supported format; needs nine bytes.
     public static func isPacked(_ head: some Collection<UInt8>) -> Bool {
         let head = Array(head.prefix(9))
         // No file of tensors, which begins with the length of its header in eight bytes and a brace.
@@ -67,7 +67,7 @@ public final class Unpacker {
         return name
     }
 
-    /// Whether the file is not packed, and nothing of it is held back: its bytes may go by this value.
+    /// The file is not packed and no bytes are held back: the rest may bypass this value.
     public var isPlain: Bool {
         if case .plain = state { position == input.count } else { false }
     }
@@ -135,7 +135,7 @@ public final class Unpacker {
         }
     }
 
-    /// To be called once all has come out.
+    /// Checks the end, once all bytes have been taken.
     /// - Throws: ``CohortError`` `invalid` when the file breaks off before its end, or a ZIP holds no file.
     public func checkWhole() throws {
         switch state {
@@ -220,7 +220,7 @@ public final class Unpacker {
         member.crc = cohort_crc32(member.crc, bytes, bytes.count)
         guard member.isIgnored else { return bytes.isEmpty ? nil : bytes }
         member.ignoredBytes += bytes.count
-        guard member.ignoredBytes <= Self.mostIgnored else {
+        guard member.ignoredBytes <= Self.maxIgnored else {
             throw CohortError(.invalid, "the ZIP file holds more than one CSV ('\(member.name.printable(max: 60))')")
         }
         return nil

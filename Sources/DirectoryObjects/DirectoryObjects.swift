@@ -5,7 +5,7 @@ public import FoundationEssentials
 /// The object store in a folder of this machine, served by this server under signed, expiring links.
 ///
 /// An object at key `a/b.csv` is the file `a/b.csv` of the folder, whole or not there, through `kill -9` and power cuts. One process owns
-/// the folder. Blocking work runs on threads of its own.
+/// the folder. Blocking work runs on separate threads.
 public final class DirectoryObjects: ServedObjectStore {
     public let bucket: String
     private let folder: ObjectFolder
@@ -15,7 +15,7 @@ public final class DirectoryObjects: ServedObjectStore {
 
     /// Opens the folder at `path`, or makes it, and removes what a dead process left unfinished there more than a day ago.
     /// - Parameter secret: 32 random bytes, the same after a restart, or earlier links end.
-    /// - Throws: ``CohortError``: `storageFull` when the folder cannot be made or written to, `invalid` for a short secret.
+    /// - Throws: ``CohortError``: `storageFull` when the folder is not writable, `invalid` for a short secret.
     public init(path: String, secret: [UInt8], bucket: String = "cohort") throws {
         self.bucket = bucket
         links = try SignedLinks(secret: secret)
@@ -77,7 +77,7 @@ public final class DirectoryObjects: ServedObjectStore {
         }
     }
 
-    /// - Throws: ``CohortError`` `storageFull`, or what else stands in the way of a new file.
+    /// - Throws: ``CohortError``, such as `storageFull`, when no file can be created.
     public func ready() async throws {
         try await threads.run { [folder] in
             do {

@@ -14,7 +14,7 @@ struct FileFailure: Error {
     let path: String
     let number: Int32
 
-    /// By `errno`, so before anything else can set it.
+    /// A failure with the current `errno`.
     init(_ doing: String, _ path: String) { self.init(doing, path: path, errno: errno) }
 
     init(_ doing: String, path: String, errno number: Int32) {
@@ -27,7 +27,7 @@ struct FileFailure: Error {
 
     var reason: String { String(cString: strerror(number)) }
 
-    /// As what a person can act on; `object` is the key or purpose the file was for, `bytes` how many of it were written.
+    /// The error for users; `object` is the key or purpose of the file, `bytes` how many of it were written.
     func error(object: String, bytes: Int) -> CohortError {
         if number == ENOSPC || number == EDQUOT {
             let free = Files.freeBytes(at: path).map { "\($0) bytes are free" } ?? "no space is left"
@@ -40,7 +40,7 @@ struct FileFailure: Error {
     }
 }
 
-/// An open file, closed when nobody holds it any more.
+/// An open file, closed with its last reference.
 final class OpenFile: Sendable {
     let descriptor: Int32
     let path: String
@@ -73,8 +73,8 @@ final class OpenFile: Sendable {
         return OpenFile(descriptor: descriptor, path: path)
     }
 
-    /// For as long as the file is open.
-    /// - Returns: false when another has it.
+    /// Locks the file for as long as it is open.
+    /// - Returns: false when another process has the lock.
     func lock() -> Bool { flock(descriptor, LOCK_EX | LOCK_NB) == 0 }
 
     func status() throws(FileFailure) -> stat {
@@ -193,7 +193,7 @@ enum Files {
         guard access(path, W_OK) == 0 else { throw FileFailure("written", path) }
     }
 
-    /// What is at the path itself, links not followed; nil when nothing is.
+    /// The status of the path itself, without following links; nil when it does not exist.
     static func status(_ path: String) throws(FileFailure) -> stat? {
         var status = stat()
         guard lstat(path, &status) == 0 else {

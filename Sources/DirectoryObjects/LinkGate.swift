@@ -1,7 +1,7 @@
 import CohortCore
 import Synchronization
 
-/// What signatures cannot say: which links were used already, and which were closed before their time.
+/// Links that were used or closed before they expire, which a signature cannot express.
 final class LinkGate: Sendable {
     private enum Put {
         case underWay
@@ -9,14 +9,14 @@ final class LinkGate: Sendable {
     }
 
     private struct State {
-        /// By key.
+        /// The puts by key.
         var puts: [String: Put] = [:]
         /// Newest last.
         var closed: [String] = []
         var closedScopes: [String] = []
     }
 
-    /// Of more, the oldest are forgotten: their links have long expired.
+    /// The maximum number of closed prefixes; the oldest are forgotten, as their links have expired.
     private static let maxClosed = 10_000
 
     private let state = Mutex(State())

@@ -13,9 +13,9 @@ struct ObjectFolder: Sendable {
     /// Locked while this process has the folder.
     private let temporaryFolder: OpenFile
 
-    /// What a key points to.
+    /// The file of a key.
     struct Stored: Sendable {
-        /// Of the file with the bytes.
+        /// The path of the file with the bytes.
         var path: String
         var reference: ObjectReference
     }
@@ -65,7 +65,7 @@ struct ObjectFolder: Sendable {
             let old = try stored(key)?.path
             let new = path(of: name, beside: key)
             try Files.rename(temporary, to: new)
-            // The same bytes again: the link says so already, and whoever has its path keeps reading.
+            // The same bytes: the link exists already, and readers of its path continue.
             if old != new {
                 let link = temporaryPath()
                 do {
@@ -145,7 +145,7 @@ struct ObjectFolder: Sendable {
     }
 }
 
-/// What the name of a file with an object's bytes says.
+/// The parts of the name of a file with an object's bytes.
 private struct Label {
     var sha256: String
     var bytes: Int

@@ -9,7 +9,7 @@ final class ObjectReading: Sendable {
 
     private struct Position {
         var offset: Int
-        /// Of all bytes up to `offset`; nil when the read began further on, and there is nothing to compare.
+        /// The digest of all bytes up to `offset`; nil when the read began later.
         var digest: SHA256?
         /// Read before anybody asked.
         var first: [UInt8]?
@@ -26,7 +26,7 @@ final class ObjectReading: Sendable {
 
     private let file: OpenFile
     let reference: ObjectReference
-    /// Of the one task that reads.
+    /// The position of the one task that reads.
     private let position: Mutex<Position>
 
     /// - Throws: `invalid` for an offset outside of the object; `internal` when the file has not the size it was stored with.
@@ -50,7 +50,7 @@ final class ObjectReading: Sendable {
         }
     }
 
-    /// What is to be had without blocking.
+    /// Returns fetched bytes without blocking.
     func fetched() -> Fetched {
         position.withLock { position in
             if let first = position.first.take() { return .chunk(first) }

@@ -9,21 +9,21 @@ public struct S3Address: Equatable, Sendable, CustomStringConvertible {
     /// `http` or `https`, a host, a port where it is not the scheme's own.
     struct Endpoint: Equatable, Sendable, CustomStringConvertible {
         var isTLS: Bool
-        /// With the port, as it stands in URLs and in the Host header.
+        /// The host with the port, as in URLs and in the Host header.
         var authority: String
 
         var description: String { "\(isTLS ? "https" : "http")://\(authority)" }
     }
 
     public var bucket: String
-    /// What every key begins with in the bucket: empty, or a path with a slash at its end.
+    /// The prefix of every key in the bucket: empty, or a path with a slash at its end.
     var prefix = ""
     /// nil: the one that the environment names, else `us-east-1`.
     var region: String?
     /// nil: Amazon's, of the region.
     var endpoint: Endpoint?
     var publicEndpoint: Endpoint?
-    /// Whether the bucket stands in the path, as in `https://HOST/BUCKET/KEY`, or in the host's name.
+    /// The bucket is part of the path, as in `https://HOST/BUCKET/KEY`, not of the host's name.
     var isPathStyle: Bool
     public var caFile: String?
     var creates = false
@@ -83,7 +83,7 @@ public struct S3Address: Equatable, Sendable, CustomStringConvertible {
                 )
             }
         }
-        // A host of one's own seldom has a name for every bucket; a name with dots does not match Amazon's certificate.
+        // A private host seldom has a name for every bucket; a name with dots does not match Amazon's certificate.
         isPathStyle = style.map { $0 == "path" } ?? (endpoint != nil || bucket.contains("."))
         if caFile != nil, endpoint?.isTLS != true { throw wrong("cacertfile is for an https endpoint") }
         if publicEndpoint != nil, endpoint == nil { throw wrong("public_endpoint is for a store that has an endpoint") }

@@ -20,11 +20,11 @@ struct S3Call: Sendable {
     var body = ByteBuffer()
     /// SHA-256 of the body, in hexadecimal; nil: it is computed.
     var payload: String?
-    /// What is wanted, for errors: "object a/b.csv cannot be stored".
+    /// The purpose, for errors: "object a/b.csv cannot be stored".
     var purpose: String
 }
 
-/// What the store said instead of doing it.
+/// A refusal of the store.
 struct S3Refusal: Error {
     var status: Int
     /// `NoSuchKey`, `SlowDown`; empty for an answer that has none.
@@ -41,7 +41,7 @@ struct S3Client: Sendable {
     let now: @Sendable () -> Date
     let logger: Logger
 
-    /// How often a call is sent before it is given up.
+    /// The maximum number of attempts of a call.
     private static let attempts = 6
 
     init(_ address: S3Address, environment: [String: String], now: @escaping @Sendable () -> Date, logger: Logger) throws {
@@ -102,7 +102,7 @@ struct S3Client: Sendable {
                 throw error
             } catch {
                 let mapped = unreachable(error)
-                // Nobody is there: who asks decides how long to go on.
+                // The store is unreachable: the caller decides how long to retry.
                 guard attempt < Self.attempts, isBroken(error) else { throw mapped }
                 failure = mapped
             }
@@ -150,7 +150,7 @@ struct S3Client: Sendable {
         return "\(endpoint)\(path)?\(query)"
     }
 
-    /// What a refusal means to a person.
+    /// The error for a refusal.
     func error(_ error: any Error, _ purpose: String) -> any Error {
         guard let refusal = error as? S3Refusal else { return error }
         let said = [refusal.code, refusal.message].filter { !$0.isEmpty }.joined(separator: ": ").printable(max: 300)
@@ -218,7 +218,7 @@ struct S3Client: Sendable {
         }
     }
 
-    /// What a call that got no answer means.
+    /// The error for a call without an answer.
     func unreachable(_ error: any Error) -> any Error {
         switch error {
         case is CancellationError: return CancellationError()
@@ -247,6 +247,6 @@ extension S3Refusal {
         ["InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "SignatureDoesNotMatch"].contains(code)
     }
 
-    /// Whether there is no such object. A HEAD has no body that would say more than 404.
+    /// The object does not exist. A HEAD has no body with more than 404.
     var isMissing: Bool { code == "NoSuchKey" || (status == 404 && code.isEmpty) }
 }

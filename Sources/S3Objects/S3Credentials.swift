@@ -4,18 +4,18 @@ import FoundationEssentials
 import NIOCore
 import NIOHTTP1
 
-/// What requests are signed with.
+/// The credentials that sign requests.
 struct S3Credentials: Equatable, Sendable {
     var accessKeyId: String
     var secretAccessKey: String
-    /// Of temporary credentials.
+    /// The token of temporary credentials.
     var sessionToken: String?
     /// nil: they hold until they are changed.
     var expiry: Date?
 }
 
 /// Finds credentials where Amazon's own tools look, in their order: the environment, the shared credentials file, the container's
-/// address, the instance's. Temporary ones are fetched anew five minutes before they end.
+/// address, the instance's. Temporary ones are fetched again five minutes before they expire.
 actor S3CredentialSource {
     private enum Place {
         case fixed(S3Credentials)
@@ -163,7 +163,7 @@ actor S3CredentialSource {
         var token: String?
         var expiration: String?
 
-        /// As the services spell them.
+        /// The names in the services' answers.
         enum CodingKeys: String, CodingKey {
             case accessKeyId = "AccessKeyId"
             case secretAccessKey = "SecretAccessKey"

@@ -10,9 +10,9 @@ import NIOHTTP1
 /// The object store in a bucket of Amazon S3 or of what speaks its API.
 ///
 /// Peers get presigned links and never credentials. S3 cannot end a link before its expiry, nor bound what is put by one, nor refuse other
-/// bytes under the same key: whoever reads an update checks its length and its hash.
+/// bytes under the same key: readers of an update check its length and its hash.
 public final class S3Objects: ObjectStore {
-    /// Metadata of what this process has put in one piece: the SHA-256 of its bytes.
+    /// The metadata with the SHA-256 of objects that were put in one request.
     static let hashHeader = "x-amz-meta-sha256"
     /// The API takes as many keys in one call.
     private static let deletesAtOnce = 1_000
@@ -195,7 +195,7 @@ public final class S3Objects: ObjectStore {
         }
     }
 
-    /// Multipart uploads that were begun and neither finished nor given up.
+    /// Multipart uploads that were neither completed nor aborted.
     func unfinished() async throws -> [(key: String, id: String, begun: Date)] {
         let purpose = "unfinished uploads cannot be listed"
         let base = client.address.prefix
@@ -211,7 +211,7 @@ public final class S3Objects: ObjectStore {
             for upload in page.all("Upload") {
                 guard let key = upload["Key"], key.hasPrefix(base), let own = try? ObjectKey(String(key.dropFirst(base.count))),
                     let id = upload["UploadId"], let begun = upload["Initiated"].flatMap(Self.date)
-                else { continue }  // Somebody else's.
+                else { continue }  // Another program's.
                 uploads.append((own.text, id, begun))
             }
             guard page["IsTruncated"] == "true", let key = page["NextKeyMarker"], let id = page["NextUploadIdMarker"] else {

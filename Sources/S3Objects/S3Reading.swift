@@ -18,11 +18,11 @@ final class S3Reading: @unchecked Sendable {
     private var buffer = ByteBuffer()
     private var hasEnded = false
     private let etag: String?
-    /// Where the next byte stands in the object.
+    /// The offset of the next byte in the object.
     private var offset: Int
-    /// Where the object ends, where the store says so.
+    /// The size of the object, where the store reports it.
     private let end: Int?
-    /// What it was stored as; nil: the store does not know, or it is not read whole.
+    /// The stored hash; nil: unknown, or the object is not read as a whole.
     private let sha256: String?
     private var digest = SHA256()
 

@@ -68,7 +68,7 @@ actor S3Writer: ObjectWriter {
         for task in tasks { _ = await task.result }
         tasks = []
         guard let uploadId else { return }
-        // Not cancelled with the task whose write it is. What cannot be removed now goes with the sweep.
+        // Not cancelled with the task that writes. The sweep removes what is left.
         let call = S3Call(
             method: "DELETE", key: key, query: [("uploadId", uploadId)], purpose: "the parts of object \(key) cannot be removed")
         await Task { [client] in

@@ -6,7 +6,7 @@ import CSandbox
     import Darwin
 #endif
 
-/// What somebody's code might do to its host's files and processes: each row is tried. For tests, which try them inside the walls and outside.
+/// Attacks of a module's code on its host's files and processes: each row is tried. For tests, which try them inside the walls and outside.
 struct Attempts {
     /// A folder of the host's with `file`, `secret` and `folder` in it.
     let folder: String
@@ -30,7 +30,7 @@ struct Attempts {
 
     private var rows: [Row] { files + paths + processes + memory }
 
-    /// Whether the descriptor is one, which is closed.
+    /// Returns whether the descriptor is valid, and closes it.
     private func opens(_ descriptor: Int32) -> Bool {
         guard descriptor >= 0 else { return false }
         close(descriptor)

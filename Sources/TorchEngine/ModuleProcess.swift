@@ -8,7 +8,7 @@ import Synchronization
     import Darwin
 #endif
 
-/// How modules, which are somebody's code, are run: each in a process of its own, which is cut off as far as the system allows.
+/// Runs modules, which are users' code: each in a separate process, isolated as far as the system allows.
 public struct ModuleHost: Sendable {
     /// Cohort's own executable: it runs ``ModuleWorker`` when its first argument is ``ModuleWorker/command``.
     public var executable: String
@@ -36,7 +36,7 @@ final class ModuleProcess {
     /// Seconds that libraries and a module may take to be loaded.
     static let loading: Int32 = 300
 
-    /// - Throws: ``CohortError`` `unavailable` when it cannot be started, `forbidden` when walls are required and cannot be had.
+    /// - Throws: ``CohortError`` `unavailable` when it does not start, `forbidden` when isolation is required and not available.
     init(_ host: ModuleHost, plugin: String, device: String, threads: Int, precision: TorchEngine.Precision) throws {
         var ends: [Int32] = [-1, -1]
         #if canImport(Glibc)
@@ -62,7 +62,7 @@ final class ModuleProcess {
         // when they are needed: there it is Landlock that keeps files away, of the version that knows of truncating.
         let areFilesClosed = walls.contains(.calls) && device == "cpu" || walls.isSuperset(of: [.files, .changes])
         if walls.contains(.calls), areFilesClosed {
-            notes.append("the module runs in a process of its own, without network, files and other processes")
+            notes.append("the module runs in a separate process, without network, files and other processes")
         } else {
             let missing = [walls.contains(.calls) ? nil : "the network", areFilesClosed ? nil : "files"].compactMap { $0 }
             let text = "this system cannot cut a module's process off from \(missing.joined(separator: " and "))"
@@ -71,7 +71,7 @@ final class ModuleProcess {
                     .forbidden,
                     "\(text) (Linux with seccomp can on the CPU, from 6.2 on with Landlock on a GPU): modules of others are not run here")
             }
-            notes.append("the module runs in a process of its own; \(text)")
+            notes.append("the module runs in a separate process; \(text)")
         }
     }
 
@@ -86,7 +86,7 @@ final class ModuleProcess {
         return { interruption.call() }
     }
 
-    /// What was said to work that has ended since does not hold for the next.
+    /// Interrupts of work that has ended do not affect the next.
     func forgetInterrupts() { interruption.clear() }
 
     /// - Parameters:
@@ -122,7 +122,7 @@ final class ModuleProcess {
         }
         let answer: ModuleAnswer
         var none: Int32 = -1
-        // A descriptor that somebody's code sends along is nothing that anybody asked for.
+        // Descriptors that a module's code sends are not expected.
         defer { if none >= 0 { close(none) } }
         do {
             answer = try socket.receive(ModuleAnswer.self, file: &none) { answer, count in
@@ -184,7 +184,7 @@ final class ModuleProcess {
         return cohort_sandbox_spawn(executable, &words, &values, socket)
     }
 
-    /// What its libraries are loaded from: those that this process has loaded, which include PyTorch's.
+    /// The folders of its libraries: those that this process has loaded, which include PyTorch's.
     static func readable(_ plugin: String) -> [String] {
         final class Paths { var all: [String] = [] }
         let paths = Paths()

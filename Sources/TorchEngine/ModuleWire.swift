@@ -7,7 +7,7 @@ import CohortCore
     import Darwin
 #endif
 
-/// What the process that runs a module is asked for. Weights, rows and the like follow as bytes, in this machine's order.
+/// A request to the process that runs a module. Weights, rows and the like follow as bytes, in this machine's order.
 enum ModuleRequest: Codable {
     /// Opens the plugin. First.
     case open(plugin: String, device: String, threads: Int, precision: String)
@@ -15,7 +15,7 @@ enum ModuleRequest: Codable {
     case describe(inputs: Int, shape: [Int], outputs: Int, task: LearningTask)
     /// Follows: the module's file.
     case make(ModelSpec)
-    /// With an open file.
+    /// A table, sent as an open file.
     case table(rows: Int, features: Int, bytes: Int, featuresStart: Int, targetsStart: Int)
     case parameters
     /// Follows: weights.
@@ -33,11 +33,11 @@ enum ModuleRequest: Codable {
     case predict(rowCount: Int)
     /// The module's file with its weights comes back.
     case saved
-    /// Tries what somebody's code must not be able to.
+    /// Tries what a module's code must not be able to do.
     case attempt(folder: String, victim: Int32)
 }
 
-/// What comes back.
+/// The answer of the process.
 struct ModuleAnswer: Codable {
     struct Fault: Codable {
         var code: CohortError.Code
@@ -46,21 +46,21 @@ struct ModuleAnswer: Codable {
 
     var fault: Fault?
     var tensors: [TensorSpec]?
-    /// How many of `tensors` are trained.
+    /// The number of `tensors` that are trained.
     var trained: Int?
     var steps: Int?
     var optimizer: OptimizerSpec?
     /// ``Walls``.
     var walls: UInt32?
-    /// What was noticed so far.
+    /// The notes so far.
     var notes: [String]?
-    /// How many bytes of a file follow.
+    /// The number of bytes of a file that follow.
     var fileBytes: Int?
-    /// What the code was able to.
+    /// The attempts that succeeded.
     var succeeded: [String]?
 }
 
-/// What a process has around it.
+/// The isolation of a process.
 struct Walls: OptionSet {
     let rawValue: UInt32
 
@@ -73,8 +73,8 @@ struct Walls: OptionSet {
 /// that works puts a byte before each: an answer, or the question whether to go on, which is answered with one byte.
 final class ModuleSocket {
     static let (answer, question): (UInt8, UInt8) = (0, 1)
-    /// Of an answer: names and shapes of the most tensors there may be.
-    private static let longestJSON = 64 << 20
+    /// The limit of an answer: names and shapes of the maximum number of tensors.
+    private static let maxJSONBytes = 64 << 20
 
     let descriptor: Int32
 
@@ -102,14 +102,14 @@ final class ModuleSocket {
 
     func send(byte: UInt8) throws { try withUnsafeBytes(of: byte) { try send($0) } }
 
-    /// - Parameter room: makes the memory for what follows the JSON, `count` bytes, and throws when so many cannot be.
+    /// - Parameter room: makes the memory for what follows the JSON, `count` bytes, and throws when the count is invalid.
     func receive<Message: Decodable>(
         _ type: Message.Type, file: inout Int32, room: (Message, Int) throws -> UnsafeMutableRawBufferPointer
     ) throws -> Message {
         var (length, following): (UInt32, UInt64) = (0, 0)
         try withUnsafeMutableBytes(of: &length) { try receive($0, file: &file) }
         try withUnsafeMutableBytes(of: &following) { try receive($0, file: &file) }
-        guard length <= Self.longestJSON, following <= 1 << 40 else { throw Ended() }
+        guard length <= Self.maxJSONBytes, following <= 1 << 40 else { throw Ended() }
         var json = [UInt8](repeating: 0, count: Int(length))
         try json.withUnsafeMutableBytes { try receive($0, file: &file) }
         let message = try CohortJSON.decode(type, from: json)
@@ -128,7 +128,7 @@ final class ModuleSocket {
 
     func receiveByte() throws -> UInt8 {
         var (byte, none): (UInt8, Int32) = (0, -1)
-        // A descriptor that somebody's code sends along is nothing that anybody asked for.
+        // Descriptors that a module's code sends are not expected.
         defer { if none >= 0 { close(none) } }
         try withUnsafeMutableBytes(of: &byte) { try receive($0, file: &none) }
         return byte
@@ -136,7 +136,7 @@ final class ModuleSocket {
 }
 
 extension Counts {
-    /// As they travel: sums that are no numbers any more, too.
+    /// The bit patterns for the wire, which also carry values that are not finite.
     var words: [UInt64] {
         [UInt64(samples), lossSum.bitPattern, UInt64(correct), targetSum.bitPattern, targetSquareSum.bitPattern]
     }

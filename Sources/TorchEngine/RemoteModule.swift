@@ -154,7 +154,7 @@ final class RemoteModule: TrainableModel {
 }
 
 extension TorchPlugin {
-    /// A module as a file for `torch.jit.load`, with other weights than it was saved with. It is loaded in a process of its own.
+    /// A module as a file for `torch.jit.load`, with other weights than it was saved with. It is loaded in a separate process.
     /// - Parameter weights: flat, in the order of ``ModelSpec/tensors``.
     public func torchScript(_ spec: ModelSpec, module: [UInt8], weights: [Float], in host: ModuleHost) throws -> [UInt8] {
         let model = try RemoteModule(
@@ -163,8 +163,8 @@ extension TorchPlugin {
         return try model.saved()
     }
 
-    /// What a module is: its tensors, and the weights that it was saved with, in their order. It is tried on one row of zeros, in a process of
-    /// its own.
+    /// Inspects a module: its tensors, and the weights that it was saved with, in their order. It is tried on one row of zeros, in a separate
+    /// process.
     /// - Parameter shape: of one row's features as it takes them; empty: [inputs].
     /// - Throws: ``CohortError`` `invalid` for a file that is no module, one that has nothing to train, and one that does not take such
     ///   rows or give so many outputs.

@@ -4,11 +4,11 @@ import Synchronization
 
 /// Trains by PyTorch's own kernels, on the CPU or a GPU.
 public struct TorchEngine: TrainingEngine {
-    /// How matrices are multiplied.
+    /// The precision of matrix products.
     public enum Precision: String, Sendable, CaseIterable {
-        /// In 32-bit floats.
+        /// 32-bit floats.
         case float32
-        /// With inputs rounded to 10 bits of mantissa: some times as fast on NVIDIA's GPUs since 2020.
+        /// Inputs rounded to 10 bits of mantissa: some times as fast on NVIDIA's GPUs since 2020.
         case tf32
         /// Activations and their gradients in 16 bits, 7 of them mantissa; weights, losses and the optimizer stay in 32.
         case bfloat16
@@ -56,14 +56,14 @@ public struct TorchEngine: TrainingEngine {
         return ["PyTorch \(plugin.version) on \(device)\(gpu.map { " (\($0.name))" } ?? "")"] + seen.notes
     }
 
-    /// With all of its numbers in 32 bits.
+    /// Modules are run with 32-bit numbers only.
     public var runsModules: Bool { modules != nil && precision != .bfloat16 }
 
     public func prepare(_ table: FeatureTable) throws -> any PreparedTable {
         TorchTable(table, plugin: plugin, device: place, seen: seen)
     }
 
-    /// A module is run by a process of its own.
+    /// Makes a model; a module runs in a separate process.
     public func makeModel(_ spec: ModelSpec, module: [UInt8]?) throws -> any TrainableModel {
         guard let module else { return try ownModel(spec, module: nil) }
         guard let modules else { throw CohortError(.invalid, "no modules are run here") }
@@ -71,13 +71,13 @@ public struct TorchEngine: TrainingEngine {
             spec, module: module, modules, plugin: plugin.path, device: place, threads: threads, precision: precision, seen: seen)
     }
 
-    /// In this process: a module may do all that this process may.
+    /// Makes a model in this process: a module may do all that this process may.
     func ownModel(_ spec: ModelSpec, module: [UInt8]?) throws -> TorchModel {
         try TorchModel(spec, module: module, plugin: plugin, device: place, precision: precision, seen: seen)
     }
 }
 
-/// What was noticed while training, each thing once.
+/// Notes of training, each once.
 final class Seen: Sendable {
     private let kept = Mutex<[String]>([])
 

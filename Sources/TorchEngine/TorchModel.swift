@@ -268,7 +268,7 @@ extension TorchPlugin {
         }
     }
 
-    /// What a module is: its tensors, and the weights that it was saved with, in their order. It is tried on one row of zeros: its code runs.
+    /// Inspects a module: its tensors, and the weights that it was saved with, in their order. It is tried on one row of zeros: its code runs.
     /// - Parameter shape: of one row's features as it takes them; empty: [inputs].
     /// - Throws: ``CohortError`` `invalid` for a file that is no module, one that has nothing to train, and one that does not take such
     ///   rows or give so many outputs.
@@ -291,7 +291,7 @@ extension LearningTask {
 }
 
 extension LossName? {
-    /// Of a number; that of classes is always cross-entropy.
+    /// The loss for numbers; that of classes is always cross-entropy.
     fileprivate var inTorch: cohort_torch_loss {
         switch self {
         case .l1: COHORT_TORCH_L1

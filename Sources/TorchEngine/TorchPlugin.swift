@@ -9,7 +9,7 @@ public final class TorchPlugin: @unchecked Sendable {
     public struct GPU: Hashable, Sendable {
         public var index: Int
         public var name: String
-        /// Of its memory.
+        /// The bytes of its memory.
         public var bytes: Int
     }
 
@@ -28,10 +28,10 @@ public final class TorchPlugin: @unchecked Sendable {
         self.path = path
     }
 
-    /// Of libtorch, such as 2.9.1.
+    /// The version of libtorch, such as 2.9.1.
     public var version: String { text(api.version) }
 
-    /// What CUDA finds, in its order.
+    /// The GPUs that CUDA finds, in its order.
     public var gpus: [GPU] {
         (0..<max(0, Int(api.cuda_devices()))).compactMap { index in
             var name = [CChar](repeating: 0, count: 256)
@@ -42,7 +42,7 @@ public final class TorchPlugin: @unchecked Sendable {
         }
     }
 
-    /// Why there is no GPU; empty where there is one.
+    /// The reason why there is no GPU; empty where there is one.
     public var gpuNote: String { text(api.cuda_note()) }
 
     /// - Throws: ``CohortError`` with the plugin's sentence, unless `status` is 0.

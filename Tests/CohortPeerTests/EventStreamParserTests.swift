@@ -67,7 +67,7 @@ struct EventStreamParserTests {
     @Test("gives up on an event that does not end")
     func endless() throws {
         var parser = EventStreamParser()
-        let line = [UInt8](repeating: UInt8(ascii: "x"), count: EventStreamParser.largestEvent)
+        let line = [UInt8](repeating: UInt8(ascii: "x"), count: EventStreamParser.maxEventBytes)
         let events = try parser.feed(line)
         #expect(events.isEmpty)
         #expect(throws: CohortError.self) { try parser.feed(line) }

@@ -70,7 +70,7 @@ struct ModuleTests {
         let table = makeTable(rows: 320, features: 16, classes: 3, task: .classification)
         let (here, there) = (engine, try apart())
         let (a, b) = (try here.ownModel(spec, module: bytes), try there.makeModel(spec, module: bytes))
-        #expect(try b.parameters() == weights && there.notes.contains { $0.contains("in a process of its own") })
+        #expect(try b.parameters() == weights && there.notes.contains { $0.contains("in a separate process") })
         let (ours, theirs) = (try here.prepare(table), try there.prepare(table))
         let options = TrainingOptions(optimizer: OptimizerSpec(weightDecay: 0.01), batchSize: 32, learningRate: 0.01)
         for epoch in 0..<3 {

@@ -125,7 +125,7 @@ enum KnownServers {
     }
 
     private static func save(_ known: [String: Entry]) throws {
-        if let why = makeOwnFolder(StandardFolder.configuration()) {
+        if let why = createPrivateFolder(StandardFolder.configuration()) {
             throw CohortError(.invalid, "the folder of \(path) cannot be made: \(why)")
         }
         do {
