@@ -60,7 +60,7 @@ final class ByteSource {
 
     deinit { close(file) }
 
-    /// How often the byte stands at the end of the file's first `end` bytes.
+    /// Counts how often the byte is repeated at the end of the file's first `end` bytes.
     private static func countAtEnd(_ file: Int32, of byte: UInt8, before end: Int) -> Int {
         var block = [UInt8](repeating: 0, count: 4_096)
         var start = end
@@ -115,16 +115,16 @@ final class ByteSource {
     }
 }
 
-/// From another encoding to UTF-8, a block at a time.
+/// Converts another encoding to UTF-8, block by block.
 struct Transcoder {
     let encoding: TextEncoding
-    /// Of a character whose rest is in the next block.
+    /// The bytes of a character that continues in the next block.
     private var rest: [UInt8] = []
     private var isFirst = true
 
     init(_ encoding: TextEncoding) { self.encoding = encoding }
 
-    /// What is no character becomes U+FFFD.
+    /// Converts a block; invalid characters become U+FFFD.
     mutating func convert(_ bytes: [UInt8], isLast: Bool) -> [UInt8] {
         switch encoding {
         case .safetensors: return bytes
@@ -191,7 +191,7 @@ struct Transcoder {
     ]
 }
 
-/// Of fields separated by one space or more, makes fields separated by one tab; spaces at the ends of a line separate nothing, and those in
+/// Replaces one or more spaces between fields by one tab; spaces at the ends of a line separate nothing, and those in
 /// quotes stay.
 struct SpaceFilter {
     private var isQuoted = false

@@ -8,7 +8,7 @@ struct CSVFormat: Hashable {
     private static let space = UInt8(ascii: " ")
     private static let headBytes = 1 << 16
 
-    /// As the file has it: a space stands for one or more.
+    /// The file's delimiter; a space means one or more.
     var delimiter: UInt8
     /// nil: UTF-8.
     var encoding: TextEncoding?
@@ -19,7 +19,7 @@ struct CSVFormat: Hashable {
     var zerosAtEnd = 0
 
     var isSpaced: Bool { delimiter == Self.space }
-    /// As the parser is given it.
+    /// The delimiter for the parser.
     var separator: UInt8 { isSpaced ? 0x09 : delimiter }
 
     init(delimiter: UInt8, encoding: TextEncoding? = nil) {
@@ -129,7 +129,7 @@ struct CSVFormat: Hashable {
         return head
     }
 
-    /// How many bytes at the start are whole characters.
+    /// The number of bytes at the start that are complete characters.
     static func utf8Prefix(_ bytes: [UInt8]) -> Int { bytes.withUnsafeBufferPointer { cohort_utf8_prefix($0.baseAddress, $0.count) } }
 
     /// nil when the whole file is UTF-8.

@@ -15,7 +15,7 @@ struct CSVParser {
     private let delimiter: UInt8
     /// The record's bytes, unquoted, back to back.
     private var bytes: [UInt8] = []
-    /// Where its fields start in `bytes`, and where the one begins that is being read.
+    /// The starts of the record's fields in `bytes`, with that of the current one.
     private var starts: [UInt32] = [0]
     /// The line that the record begins on.
     private var firstLine = 1
@@ -34,7 +34,7 @@ struct CSVParser {
 
     init(delimiter: UInt8) { self.delimiter = delimiter }
 
-    /// Whether nothing of a record was seen yet: what comes next may as well be read by another.
+    /// No byte of a record was read yet: another parser may read the next.
     var isBetweenRecords: Bool {
         mark == nil && !afterReturn && state == .start && (isWhole || (bytes.isEmpty && starts.count == 1 && !wasQuoted))
     }
@@ -102,7 +102,7 @@ struct CSVParser {
 
     // MARK: States
 
-    /// At the start of a field, or within an unquoted one: takes bytes up to what ends it.
+    /// Reads an unquoted field up to its end.
     private mutating func plain(_ chunk: UnsafeBufferPointer<UInt8>, _ index: inout Int) throws {
         if state == .start, chunk[index] == 0x22 {
             (state, wasQuoted, afterReturn) = (.quoted, true, false)
@@ -152,7 +152,7 @@ struct CSVParser {
         }
     }
 
-    /// At a delimiter, a line break or a zero byte.
+    /// Handles a delimiter, a line break or a zero byte.
     private mutating func end(_ byte: UInt8, _ index: inout Int) throws {
         index += 1
         switch byte {

@@ -5,7 +5,7 @@ typealias CellBytes = UnsafeBufferPointer<UInt8>
 
 /// One record of a CSV, lent: its fields' bytes are gone when the call that it was handed to returns.
 struct CSVRecord {
-    /// As the kernels take it.
+    /// The record for the kernels.
     let fields: cohort_csv_record
 
     /// - Parameters:
@@ -46,7 +46,7 @@ extension CellBytes {
         return CellBytes(rebasing: self[start..<end])
     }
 
-    /// At most 7 bytes and how many they are, to look up a short text without making a string of it; nil for a longer one.
+    /// At most 7 bytes and their count as a key for short texts, without making a string; nil for a longer text.
     var shortKey: UInt64? {
         guard count < 8 else { return nil }
         return reduce(UInt64(count)) { $0 << 8 | UInt64($1) }

@@ -291,7 +291,7 @@ struct DateFormats {
 }
 
 extension DateFormat {
-    /// For people.
+    /// The format for users.
     var example: String {
         switch self {
         case .ymd: "year-month-day"
@@ -311,7 +311,7 @@ extension DateFormat {
         }
     }
 
-    /// What numbers may be dates of, told from the column's name and its first value; to be proved by all.
+    /// The date format that numbers may have, by the column's name and its first value; must be checked with all values.
     static func ofNumbers(named name: String, first text: String) -> DateFormat? {
         let name = name.lowercased()
         guard text.utf8.allSatisfy({ $0 &- 0x30 < 10 }) || text.utf8.contains(0x2e), let number = Cell.number(text) else { return nil }

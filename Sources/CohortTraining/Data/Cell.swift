@@ -1,4 +1,4 @@
-/// What a cell of a table holds.
+/// A cell of a table.
 enum Cell {
     /// Texts that mean "no value", in any case of letters. An infinity is none to learn from, either.
     private static let missing: Set<String> = [
@@ -62,7 +62,7 @@ enum Cell {
 
     static func number(_ text: String, comma: Bool = false) -> Double? { text.withBytes { number($0, comma: comma) } }
 
-    /// Whether a number is written as codes are, with a 0 in front of another digit: 02116.
+    /// Returns whether a number is written like a code, with a 0 in front of another digit: 02116.
     static func isCode(_ text: String) -> Bool {
         let digits = text.utf8.prefix(2)
         return digits.count == 2 && digits.first == 0x30 && digits.last.map { $0 &- 0x30 < 10 } == true

@@ -1,6 +1,6 @@
 import CohortCore
 
-/// What each column is, as far as the first pass can tell.
+/// Decides the kind of each column after the first pass.
 enum ColumnRules {
     static func columns(_ look: FirstLook, header: Header, options: DataOptions) -> [TableSchema.Column] {
         let columns = look.scans.indices.map { column($0, look: look, header: header, options: options) }

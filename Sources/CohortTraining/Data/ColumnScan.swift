@@ -1,7 +1,7 @@
 import CKernels
 import CohortCore
 
-/// What the first pass learns of a column: a few numbers, however many rows there are.
+/// The result of the first pass over a column, in constant memory.
 struct ColumnScan {
     /// Bytes of a value that are kept to compare and to show.
     private static let shown = 256
@@ -14,7 +14,7 @@ struct ColumnScan {
     private(set) var nones = 0
     private(set) var texts = 0
     private(set) var first: [UInt8] = []
-    /// What the texts may be dates of.
+    /// The date formats that all texts have.
     private(set) var dates = DateFormats()
     /// The first value that is no number, and its line.
     private(set) var example: (text: String, line: Int)?
@@ -23,7 +23,7 @@ struct ColumnScan {
     /// Cells with a word that means "no value", such as NA, and the first such word.
     private(set) var marks = 0
     private(set) var mark: String?
-    /// What is known of the numbers, and whether all values are alike. While a file is read the kernel has it.
+    /// Statistics of the numbers, and whether all values are equal. The kernel updates it while a file is read.
     var column = cohort_csv_column()
 
     init(name: String, comma: Bool) {
@@ -104,7 +104,7 @@ struct ColumnScan {
     }
 }
 
-/// What a text that is nearly a number may be meant for.
+/// A hint for text that is almost a number.
 enum NumberHint {
     /// nil for text that is none.
     static func of(_ text: String, line: Int) -> String? {
@@ -135,7 +135,7 @@ enum NumberHint {
     private static func isDigit(_ scalar: UnicodeScalar) -> Bool { ("0"..."9").contains(scalar) }
 }
 
-/// What the first pass learns of all columns.
+/// The result of the first pass over all columns.
 struct ColumnScans {
     private var scans: [ColumnScan]
     private var columns: [cohort_csv_column]
@@ -186,7 +186,7 @@ typealias Moments = cohort_moments
 extension Moments {
     mutating func add(_ value: Double) { cohort_moments_add(&self, value) }
 
-    /// Of the population; 0 when the values do not vary, infinite when they are too large to square.
+    /// The deviation of the population; 0 when all values are equal, infinite when they are too large to square.
     var deviation: Double {
         guard count > 0, squares.isFinite else { return count > 0 ? .infinity : 0 }
         let deviation = (squares / count).squareRoot()

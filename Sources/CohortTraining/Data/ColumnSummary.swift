@@ -1,8 +1,8 @@
 public import CohortCore
 
-/// How a column's values are spread, for people.
+/// The distribution of a column's values, for users.
 public struct ColumnSummary: Codable, Hashable, Sendable {
-    /// Of numbers, in bins of equal width from ``least`` to ``most``; of texts, of the most frequent values.
+    /// The counts of numbers in bins of equal width from ``least`` to ``most``, or of the most frequent texts.
     public var counts: [Int]
     public var least: Double?
     public var most: Double?
@@ -15,7 +15,7 @@ public struct ColumnSummary: Codable, Hashable, Sendable {
     private static let mostTexts = 10_000
     private static let longest = 60
 
-    /// Of each column of a small file, which is held in memory column by column.
+    /// Summarizes each column of a small file, which is read into memory column by column.
     /// - Throws: ``CohortError`` `invalid`, with line and column.
     public static func all(csvAt path: String, schema: TableSchema) throws -> [ColumnSummary] {
         let reader = CSVReader(path: path, format: try CSVFormat(of: path))

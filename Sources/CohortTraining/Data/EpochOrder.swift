@@ -7,7 +7,7 @@ public import CohortCore
 /// shuffled together; all by the stream `epoch/ROUND/EPOCH`. What comes next is read ahead. Which way depends on the table's shape alone,
 /// never on the machine.
 public struct EpochOrder {
-    /// What is large, and how it is read.
+    /// The limits from which a table is read in blocks.
     struct Limits {
         /// Bytes of features of the largest table that is shuffled whole.
         var whole = 1 << 29
@@ -26,7 +26,7 @@ public struct EpochOrder {
     private let limits: Limits
     private let blockRows: Int
     private var generator: SeededGenerator
-    /// In the order in which they are read.
+    /// The blocks in reading order.
     private var blocks: [UInt32]
     private var nextBlock = 0
     private var nextRead = 0
@@ -129,7 +129,7 @@ extension FeatureTable {
 }
 
 extension TrainableModel {
-    /// As ``evaluate(on:rows:shouldContinue:)``, reading ahead where the table is large.
+    /// Evaluates like ``evaluate(on:rows:shouldContinue:)``, reading ahead where the table is large.
     /// - Parameter rows: ascending.
     public func evaluate(ahead rows: ArraySlice<UInt32>, of prepared: any PreparedTable, shouldContinue: () -> Bool) throws -> Counts {
         let table = prepared.table

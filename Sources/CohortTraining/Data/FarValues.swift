@@ -2,7 +2,7 @@ import CohortCore
 
 /// Values that lie far from all others, as a slip of a digit or another unit makes them: told by the quartiles, which a few such values do not move.
 struct FarValues {
-    /// Of a sample, sorted.
+    /// The quartiles of a sorted sample.
     private let quartiles: (first: Double, third: Double)
     /// The distance beyond the quartiles, in interquartile ranges, from which on a value is far; and the same of logarithms, for
     /// quantities that spread over many sizes, as incomes do.

@@ -1,13 +1,13 @@
 import CohortCore
 
-/// What the first pass over a CSV learns, with memory that does not grow with its rows.
+/// The result of the first pass over a CSV, in memory that does not grow with its rows.
 struct FirstLook {
     let scans: [ColumnScan]
     /// Index of the target's column.
     let target: Int
     /// The target's values; nil when there are too many for classes.
     let labels: LabelScan?
-    /// Of columns that may be ids: those without a name, and those named like one.
+    /// The distinct values of columns that may be ids: those without a name, and those named like one.
     let identifiers: [Int: DistinctScan]
     let groups: GroupScan?
     let rows: Int
@@ -78,7 +78,7 @@ struct FirstLook {
     /// The target's labels and how many rows each has.
     var classes: [String: Int]? { labels?.labels(noneIsWord: scans[target].noneIsWord) }
 
-    /// Whether all values of a column that may be an id are different.
+    /// Returns whether all values of a column that may be an id are different.
     func namesRows(_ index: Int) -> Bool {
         guard let scan = identifiers[index], scan.allDiffer, scan.values > 1, scans[index].missing == 0 else { return false }
         return true

@@ -125,7 +125,7 @@ struct Header {
         return !formats.possible.isEmpty
     }
 
-    /// Whether these cells, four or more, or three beside others, are numbers with a constant step.
+    /// Returns whether these cells, four or more, or three beside others, are numbers with a constant step.
     private static func steps(_ record: [String], at indices: [Int], number: (String) -> Double?) -> Bool {
         let numbers = indices.compactMap { $0 < record.count ? number(record[$0]) : nil }
         guard numbers.count == indices.count, numbers.count >= (indices.count < record.count ? 3 : 4) else { return false }
@@ -136,12 +136,12 @@ struct Header {
 }
 
 extension CSVReader {
-    /// With `;` between fields, a number may have a decimal comma.
+    /// Numbers may have a decimal comma, where `;` separates fields.
     var takesComma: Bool { format.delimiter == UInt8(ascii: ";") }
 }
 
 extension TableSchema {
-    /// With `;` between fields, a number may have a decimal comma.
+    /// Numbers may have a decimal comma, where `;` separates fields.
     var takesComma: Bool { delimiter == ";" }
 
     /// Columns next to each other for which `isWanted` holds.

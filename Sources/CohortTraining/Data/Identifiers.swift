@@ -7,7 +7,7 @@ enum Identifiers {
         "seqno", "seq", "sno", "srno", "serial", "obs", "observation", "case", "caseno", "record", "recordno",
     ]
 
-    /// Whether a column of this name is an id where all its values are different: `id`, `PassengerId`, `seqno`, `row_id`, `#`.
+    /// Returns whether a column with this name is an id if all its values are different: `id`, `PassengerId`, `seqno`, `row_id`, `#`.
     static func areNamed(by name: String) -> Bool {
         if name == "#" { return true }
         let words = words(of: name)
@@ -15,7 +15,7 @@ enum Identifiers {
             || words.first == "id"
     }
 
-    /// In lowercase; a capital letter begins a word, as do letters after what is none.
+    /// The lowercased words of a name; a word begins with a capital letter, or with a letter after another character.
     private static func words(of name: String) -> [String] {
         var words: [String] = []
         var wasLower = false
@@ -34,7 +34,7 @@ enum Identifiers {
     }
 }
 
-/// Whether the values of a column are all different; and how many there are, up to a bound.
+/// Counts the distinct values of a column, up to a limit.
 struct DistinctScan {
     /// Values that all columns of a file remember together; a column whose remembered ones are all different has different ones.
     static let most = 1 << 20

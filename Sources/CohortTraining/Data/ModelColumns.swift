@@ -61,7 +61,7 @@ extension TableSchema {
         (classCounts, validationCounts, classes) = (moved(classCounts), moved(validationCounts), model.classes)
     }
 
-    /// Of each of this schema's features, which of the other's it is; nil when they are the same, in the same order.
+    /// Maps this schema's features to another one's; nil when they are the same, in the same order.
     /// - Parameter other: with the same feature columns.
     public func featureOrder(in other: TableSchema) -> [Int]? {
         var starts: [String: Int] = [:]

@@ -5,7 +5,7 @@ import SystemPackage
 /// An array as `numpy.save` writes it: `\x93NUMPY`, a version, the length of a header, the header (a Python dictionary as text), the numbers.
 public struct NumPyFile {
     let path: String
-    /// As safetensors names it.
+    /// The type's name in safetensors.
     let type: String
     public let shape: [Int]
     private let start: Int

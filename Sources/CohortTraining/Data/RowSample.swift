@@ -9,13 +9,13 @@ struct RowSample {
     private let total: Int
     private var seen = 0
     private(set) var count = 0
-    /// Of the target: the class's index, or the number.
+    /// The target's values: the class's index, or the number.
     private(set) var targets: [Double] = []
-    /// Of each numeric column; NaN: missing.
+    /// The numbers of each numeric column; NaN: missing.
     private(set) var numbers: [Int: [Double]]
-    /// Of each column that is left out as an id and has numbers; NaN: none.
+    /// The numbers of each ignored id column; NaN: missing.
     private(set) var ids: [Int: [Double]]
-    /// Of each text column, a number for each different text; 0: missing.
+    /// The hashes of each text column's texts; 0: missing.
     private(set) var texts: [Int: [UInt64]]
     private let comma: Bool
 

@@ -4,11 +4,11 @@ public import CohortCore
 /// Turns one raw row into features, as a table's schema says: a missing number counts as the mean, a missing category is all zeros.
 public struct RowTransform: Sendable {
     public let schema: TableSchema
-    /// How many features a row becomes.
+    /// The number of features of a row.
     let featureCount: Int
     private let encoders: [Encoder]
     private let comma: Bool
-    /// What is done with a record, one after the other.
+    /// The steps that transform a record, in order.
     private let steps: [Step]
 
     private enum Encoder: Sendable {

@@ -1,7 +1,7 @@
 import CKernels
 import CohortCore
 
-/// What an even choice of the training rows shows.
+/// Warnings from an even sample of the training rows.
 enum SampleWarnings {
     /// How much better than guessing one column alone may be before it is said: 1 is perfect.
     private static let (tellsClass, tellsNumber) = (0.98, 0.995)
@@ -52,8 +52,8 @@ enum SampleWarnings {
         return found.count > 5 ? found.prefix(5) + ["… and \(found.count - 5) columns more have such numbers"] : found
     }
 
-    /// How often the mean of the target (the share of the commonest class) turns from one number to the next: of a curve seldom, of codes, which are in
-    /// no order, two times in three.
+    /// The share of direction changes of the target's mean (or of the commonest class's share) from one number to the next: low for a curve, two thirds for
+    /// codes, which have no order.
     private static func turns(_ groups: [[Int]], targets: [Double], task: LearningTask) -> Double {
         let common = Dictionary(grouping: targets) { $0 }.max { ($0.value.count, $1.key) < ($1.value.count, $0.key) }?.key
         let means = groups.filter { $0.count >= 3 }.map { rows in
@@ -148,7 +148,7 @@ enum SampleWarnings {
         }
     }
 
-    /// Of the odd rows, from the even ones; nil: no guess.
+    /// Guesses the odd rows' targets from the even ones; nil: no guess.
     private static func byNeighbour(_ values: [Double], _ targets: [Double]) -> [Double?] {
         let known = values.indices.filter { $0 % 2 == 0 && !values[$0].isNaN }.sorted { (values[$0], $0) < (values[$1], $1) }
         return values.indices.map { index in

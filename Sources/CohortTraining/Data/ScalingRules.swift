@@ -1,7 +1,7 @@
 import CKernels
 import CohortCore
 
-/// How each numeric column is scaled.
+/// Decides the scaling of each numeric column.
 enum ScalingRules {
     /// Columns of one range, such as the pixels of pictures, are at least so many.
     private static let fewestOfOneRange = 8
@@ -56,7 +56,7 @@ enum ScalingRules {
         if let divisor = column.scale, !(divisor > 0 && divisor.isFinite) { (column.shift, column.scale, column.scaling) = (nil, nil, nil) }
     }
 
-    /// Of all values of the columns together.
+    /// The deviation of all values of the columns together.
     private static func pooledDeviation(_ columns: [Moments]) -> Double {
         let count = Double(columns.count)
         let mean = columns.reduce(0) { $0 + $1.mean } / count
@@ -72,7 +72,7 @@ enum ScalingRules {
         return sorted[below] + (place - Double(below)) * (sorted[below + 1] - sorted[below])
     }
 
-    /// In deviations, how far the farthest value is from the mean.
+    /// The distance of the farthest value from the mean, in deviations.
     private static func reach(_ moments: Moments) -> Double {
         max(moments.largest - moments.mean, moments.mean - moments.least) / max(moments.deviation, .leastNormalMagnitude)
     }

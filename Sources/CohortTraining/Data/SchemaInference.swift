@@ -5,13 +5,13 @@ public import CohortCore
 /// The first pass tells numbers from text and what the target is; the second fits means, deviations and categories on the training
 /// rows alone.
 public enum SchemaInference {
-    /// Of a text column of more different values these many, the most frequent, are categories.
+    /// The maximum number of categories of a text column: its most frequent values.
     public static let mostCategories = 100
     public static let mostClasses = 1_000
     /// Whole numbers of at most so many different values can be classes.
     static let mostNumberedClasses = 20
 
-    /// What was found, and what a person should know of it.
+    /// The inferred schema, with warnings for the user.
     public struct Finding: Sendable {
         public var schema: TableSchema
         public var warnings: [String]

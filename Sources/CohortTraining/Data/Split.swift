@@ -30,7 +30,7 @@ struct Split {
         }
     }
 
-    /// Whether the next usable row, of this class, is held out.
+    /// Returns whether the next usable row, of this class, is held out.
     mutating func isValidation(_ index: Int) -> Bool {
         guard index < classes.count, classes[index].heldOut > 0 else { return false }
         let isHeldOut = classes[index].generator.next(below: max(1, classes[index].left)) < classes[index].heldOut
@@ -39,7 +39,7 @@ struct Split {
         return isHeldOut
     }
 
-    /// How many rows of each class are held out: `share` of all, to the row, dealt to the classes by largest remainder; each class keeps a row to
+    /// The number of held-out rows of each class: `share` of all, to the row, dealt to the classes by largest remainder; each class keeps a row to
     /// train on.
     static func quotas(_ rows: [Int], share: Double) -> [Int] {
         let all = rows.reduce(0, +)
@@ -72,7 +72,7 @@ struct GroupScan {
     private static let most = 1 << 20
 
     private let seed: UInt64
-    /// By the group's number.
+    /// The rows by the group's number.
     private var rows: [UInt64: Int] = [:]
     /// Numbers of short texts.
     private(set) var known: [String: UInt64] = [:]

@@ -195,7 +195,7 @@ private struct WordWriter {
     private let file: PositionedFile
     private var offset: Int
     private var waiting: [UInt32] = []
-    /// How many were appended.
+    /// The number of appended rows.
     private(set) var count = 0
 
     init(_ file: PositionedFile, at offset: Int) {

@@ -1,6 +1,6 @@
 import CohortCore
 
-/// What is predicted: classes, or a quantity; and how many rows of each class are held out.
+/// Decides the task, and the number of held-out rows of each class.
 enum TargetRules {
     /// Text is classes. Whole numbers are, too, when they are few, and each is there often: ten times on average, or three when they
     /// are numbered without a gap from 0 or 1. Everything else is a quantity.
@@ -88,7 +88,7 @@ enum TargetRules {
         }
     }
 
-    /// What spoils a target that is numbers but for a few cells; nil when it is no such.
+    /// Describes the few cells that keep a target from being numeric; nil for other targets.
     private static func spoilt(_ target: ColumnScan) -> String? {
         guard let example = target.example else { return nil }
         let hint = NumberHint.of(example.text, line: example.line)

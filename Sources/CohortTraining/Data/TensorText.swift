@@ -38,21 +38,21 @@ struct TensorFile {
         }
     }
 
-    /// Where a tensor lies in the file, and what it is.
+    /// A tensor's position in the file, with its type and shape.
     struct Place {
         var type: NumberType
         var start: Int
     }
 
     let rows: Int
-    /// Of one row.
+    /// The shape of one row.
     let shape: [Int]
     let inputs: Place
     /// nil: rows that are to be predicted.
     let targets: Place?
     var features: Int { shape.reduce(1, *) }
 
-    /// Whether a file that begins so may be one: no text begins with a length and a brace.
+    /// Returns whether a file with this beginning may be a tensor file: no text begins with a length and a brace.
     static func isOne(_ head: [UInt8]) -> Bool { head.count > 9 && head[4..<8].allSatisfy { $0 == 0 } && head[8] == UInt8(ascii: "{") }
 
     /// - Throws: ``CohortError`` `invalid` for a file without these tensors, with what it has; for unequal numbers of rows; for one that is not whole.
@@ -126,9 +126,9 @@ struct TensorFile {
     }
 }
 
-/// What those who start sessions ask of a data set of tensors.
+/// Properties of a tensor file, for starting sessions.
 public enum TensorData {
-    /// Whether a file that begins so may be one.
+    /// Returns whether a file with this beginning may be a tensor file.
     public static func isOne(_ head: [UInt8]) -> Bool { TensorFile.isOne(head) }
 
     /// The shape of one row of its inputs; nil: the file is no such data set.
@@ -142,7 +142,7 @@ public enum TensorData {
 /// Reads a file of tensors as the text of a CSV, rows as they are asked for.
 final class TensorText {
     private static let blockBytes = 1 << 18
-    /// Of a number with the comma before it, at most: `-2.2250738585072014e-308`.
+    /// The maximum width of a number with the comma before it: `-2.2250738585072014e-308`.
     private static let widest = 32
 
     private let file: TensorFile

@@ -24,7 +24,7 @@ enum TimeWarnings {
         }
     }
 
-    /// Whether the rows were sorted by the target itself, which tells nothing of time.
+    /// Returns whether the rows were sorted by the target itself, which does not show time.
     private static func isSorted(_ targets: [Double], _ task: LearningTask) -> Bool {
         let steps = zip(targets, targets.dropFirst()).map { $1 - $0 }
         guard task == .regression else { return steps.count { $0 != 0 } <= 2 * Set(targets).count }

@@ -4,9 +4,9 @@ public import CohortCore
 public struct ValidationSample: Sendable {
     /// Every row is a validation row, in the order of the file.
     public let table: FeatureTable
-    /// Of each row in `table`: its position among all validation rows, ascending.
+    /// The positions of the rows of `table` among all validation rows, ascending.
     public let positions: [Int]
-    /// How many validation rows there are.
+    /// The number of validation rows.
     public let total: Int
 
     public var isWhole: Bool { positions.count == total }

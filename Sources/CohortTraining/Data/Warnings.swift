@@ -1,6 +1,6 @@
 import CohortCore
 
-/// What a person should know of their data before they believe what comes out.
+/// Warnings about the data for the user.
 enum Warnings {
     static func of(
         _ schema: TableSchema, look: FirstLook, header: Header, format: CSVFormat, options: DataOptions

@@ -6,10 +6,10 @@ import SystemPackage
 public struct ModelFile: Hashable, Sendable {
     public var spec: ModelSpec
     public var schema: TableSchema
-    /// On the validation rows.
+    /// The metrics on the validation rows.
     public var metrics: Metrics?
     public var sessionId: String?
-    /// In detail, on the validation rows.
+    /// The detailed measurement on the validation rows.
     public var evaluation: Evaluation?
     public var origin: ModelOrigin?
     /// Flat, in the order of ``ModelSpec/tensors``.
@@ -103,7 +103,7 @@ public struct ModelFile: Hashable, Sendable {
 }
 
 extension FileDescriptor {
-    /// As many of the first bytes as the file has.
+    /// Returns the first bytes, at most as many as the file has.
     func bytes(_ count: Int) throws -> [UInt8] {
         try [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
             while initialized < count {

@@ -8,14 +8,14 @@ import SystemPackage
 /// out of a session has the same tensors.
 public struct ModuleFile: Hashable, Sendable {
     public static let format = "cohort-module/1"
-    /// In a model file as well.
+    /// The name of the module's bytes, also in a model file.
     public static let bytesName = "__module__"
-    /// Of a file that a session can be started with.
+    /// The maximum size of a file for a session.
     public static let maxBytes = 1 << 30
     /// Names and shapes stand in it twice: as tensors, and in `module`.
     static let maxHeader = 2 * Safetensors.maxHeaderBytes(tensors: Safetensors.maxTensors)
 
-    /// What a module is, as its file's metadata `module` says.
+    /// The description of a module in its file's metadata `module`.
     public struct About: Codable, Hashable, Sendable {
         public var inputs: Int
         public var outputs: Int
@@ -59,9 +59,9 @@ public struct ModuleFile: Hashable, Sendable {
     }
 
     public var about: About
-    /// What it was saved with: flat, in the order of its tensors.
+    /// The saved parameters: flat, in the order of its tensors.
     public var parameters: [Float]
-    /// As `torch.jit.save` wrote it.
+    /// The bytes written by `torch.jit.save`.
     public var module: [UInt8]
 
     public init(about: About, parameters: [Float], module: [UInt8]) {
@@ -77,7 +77,7 @@ public struct ModuleFile: Hashable, Sendable {
             bytes: (Self.bytesName, module))
     }
 
-    /// What a file's header says of its module.
+    /// Reads the description of the module from a file's header.
     /// - Parameters:
     ///   - start: the file's first bytes.
     ///   - fileBytes: of the whole file.
@@ -93,7 +93,7 @@ public struct ModuleFile: Hashable, Sendable {
         return try about(try Safetensors(header: start[..<needed], allowsBytes: true), fileBytes: fileBytes)
     }
 
-    /// Whether these first bytes of a file hold its whole header.
+    /// Returns whether these first bytes of a file contain its whole header.
     /// - Throws: ``CohortError`` `invalid` for a file that is no such file.
     public static func isHeaderWhole(_ start: [UInt8], fileBytes: Int) throws -> Bool {
         guard start.count >= min(8, fileBytes) else { return false }

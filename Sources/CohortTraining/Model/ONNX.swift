@@ -12,7 +12,7 @@ public struct ONNXModel {
     private var inputs: [ProtocolBuffer] = []
     private var count = 0
 
-    /// Of the file, as bytes.
+    /// Encodes the model file as ONNX.
     public static func encode(_ file: ModelFile) throws -> [UInt8] {
         guard file.module == nil else {
             throw CohortError(
@@ -132,7 +132,7 @@ public struct ONNXModel {
         return node("Reshape", inputs: [encoded, constant([0, texts.count] as [Int])])
     }
 
-    /// As ``Cell/isMissing(_:none:)`` has them, in the cases of letters that people write.
+    /// The texts that ``Cell/isMissing(_:none:)`` treats as missing, in common spellings.
     private static let missingTexts: [String] = {
         let texts = ["", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "inf", "+inf", "-inf", "infinity", "-infinity"]
         let cases = texts.flatMap { [$0, $0.uppercased(), $0.prefix(1).uppercased() + $0.dropFirst()] } + ["NaN", "<NA>"]

@@ -6,7 +6,7 @@ public final class Predictor {
     private let transform: RowTransform
     private let model: any TrainableModel
 
-    /// What is predicted for one row.
+    /// The prediction for one row.
     public struct Prediction: Hashable, Sendable {
         /// Classification: the most likely class.
         public var label: String?
@@ -65,7 +65,7 @@ public final class Predictor {
         return predictions
     }
 
-    /// What a table with these columns lacks, and has too much.
+    /// Compares a table's columns with the schema.
     /// - Throws: ``CohortError`` `invalid` when it lacks a column that the model predicts from, unless that is allowed, and when it has none.
     private func columns(of names: Set<String>, allowMissing: Bool, how: String) throws -> (missing: [String], unknown: [String]) {
         let wanted = file.schema.columns.filter { $0.featureCount > 0 }.map(\.name)
@@ -94,7 +94,7 @@ public final class Predictor {
         public let fields: [String]
     }
 
-    /// How a CSV is predicted.
+    /// Options for predicting a CSV.
     public struct Options: Sendable {
         /// Feature columns that the file lacks count as missing.
         public var allowMissing = false
@@ -189,11 +189,11 @@ public final class Predictor {
         return (evaluation, notes)
     }
 
-    /// Where a CSV has the schema's columns.
+    /// The positions of the schema's columns in a CSV.
     private struct Layout {
         var names: [String]
         var hasHeader: Bool
-        /// Of each column of the schema, where the file has it.
+        /// The position of each column of the schema in the file.
         var places: [Int?]
         var target: Int?
         var notes: [String]

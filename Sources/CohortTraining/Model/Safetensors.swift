@@ -14,14 +14,14 @@ public struct Safetensors: Hashable, Sendable {
     /// The most bytes of a model file's header, which has the schema with all categories.
     static let maxModelHeader = 64 << 20
 
-    /// In the order of the bytes.
+    /// The tensors, in the order of their bytes.
     public var tensors: [TensorSpec]
     public var metadata: [String: String]
     /// Name → bytes of the file; they are behind all tensors.
     var bytes: [String: Range<Int>] = [:]
     /// Bytes before the first tensor.
     var dataStart: Int
-    /// Of a whole file.
+    /// The size of the whole file.
     var fileBytes = 0
 
     struct Entry: Codable, Hashable {
@@ -115,7 +115,7 @@ public struct Safetensors: Hashable, Sendable {
         return withUnsafeBytes(of: UInt64(json.count).littleEndian) { Array($0) } + json
     }
 
-    /// How many bytes the header takes, length included.
+    /// The number of bytes of the header, length included.
     /// - Parameter limit: the most bytes of JSON that the header may have.
     /// - Throws: ``CohortError`` `invalid` for a length that is not a header's.
     static func headerBytes(_ start: some Collection<UInt8>, limit: Int) throws -> Int {
@@ -276,7 +276,7 @@ public enum Weights {
     }
 }
 
-/// What the server's own optimizer remembers, as a `.safetensors` file: a number a parameter for each slot.
+/// The state of the server's optimizer as a `.safetensors` file: one number per parameter for each slot.
 public enum SlotsFile {
     private static func tensors(_ model: ModelSpec, _ names: [String]) -> [TensorSpec] {
         names.flatMap { slot in model.tensors.map { TensorSpec(name: "\(slot)/\($0.name)", shape: $0.shape) } }

@@ -13,7 +13,7 @@ public enum UpdateFile {
 
         var kind: Kind
         var count: Int
-        /// Where its scales are.
+        /// The index of its first scale.
         var firstScale = 0
 
         /// Bytes a number.
@@ -79,7 +79,7 @@ public enum UpdateFile {
 
     private static func blocks(_ count: Int) -> Int { (count + UpdateCompression.block - 1) / UpdateCompression.block }
 
-    /// In the order of the file's bytes.
+    /// The parts, in the order of the file's bytes.
     static func parts(_ layout: WeightsLayout, _ compression: UpdateCompression) -> [Part] {
         let count = layout.model.parameterCount
         // Squares, whose root is divided by.

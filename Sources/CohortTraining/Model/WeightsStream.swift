@@ -7,7 +7,7 @@ public struct WeightsStream {
     private let layout: WeightsLayout?
     private let allowsChange: Bool
     private let total: Int
-    /// What came and was not read yet, from `used` on.
+    /// The received bytes that were not read yet, from `used` on.
     private var bytes: [UInt8] = []
     private var used = 0
     private var isHeaderRead = false
@@ -28,7 +28,7 @@ public struct WeightsStream {
         remaining = total
     }
 
-    /// Of so many numbers of 4 bytes, without a header.
+    /// A stream of numbers of 4 bytes, without a header.
     public init(numbers: Int) {
         layout = nil
         allowsChange = false

@@ -88,7 +88,7 @@ public enum BLAS {
     /// Opens it, if that was not tried yet.
     static var isThere: Bool { description != nil }
 
-    /// What it says it is; nil when the system has none.
+    /// The library's description; nil when the system has none.
     public static var description: String? {
         state.withLock { state in
             if !state.isOpened {

@@ -15,7 +15,7 @@ final class SimpleDNN: TrainableModel {
     private var dropout = SeededGenerator(seed: 0, purpose: "dropout")
     /// nil since weights were loaded.
     private var dropoutSeed: UInt64?
-    /// As given, and as the kernels take them; nil: all classes count alike.
+    /// The class weights as given, and for the kernels; nil: all classes have equal weight.
     private var classWeights: (given: [Double], values: [Float])?
     private var labelSmoothing: Float = 0
     private var numberLoss = COHORT_MSE
@@ -23,7 +23,7 @@ final class SimpleDNN: TrainableModel {
     /// The weights that were loaded; nil until a pass is pulled toward them.
     private var anchor: UnsafeMutablePointer<Float>?
     private var isAnchored = false
-    /// What each step subtracts, times the learning rate.
+    /// The correction that each step subtracts, times the learning rate.
     private var correction: UnsafeMutablePointer<Float>?
     private var isCorrected = false
 
@@ -79,7 +79,7 @@ final class SimpleDNN: TrainableModel {
         dropoutSeed = nil
     }
 
-    /// In the order of ``OptimizerSpec/streamNames``.
+    /// The moments, in the order of ``OptimizerSpec/streamNames``.
     private var streams: [UnsafeMutablePointer<Float>] { Array([first, second].prefix(optimizer.streamNames.count)) }
 
     func optimizerState() -> OptimizerState {
@@ -234,7 +234,7 @@ final class SimpleDNN: TrainableModel {
         }
     }
 
-    /// With `gradient`, the last layer's outputs become dLoss/dZ of the mean loss.
+    /// Computes the loss; with `gradient`, the last layer's outputs become dLoss/dZ of the mean loss.
     private func loss(_ batch: Int, gradient: Bool) -> Counts {
         var counts = Counts(samples: batch)
         let output = outputs[layers.count]
