@@ -116,7 +116,7 @@ extension SystemSuite {
                         ["serve", "--host", "nosuchhost.invalid", "--insecure-http", "--port", "0", "--data-dir", "\(world.folder)/s"], 2,
                         "cannot listen on 'nosuchhost.invalid'"
                     ),
-                    (["peer", "--server", server.url, "--token", "x", "--data-dir", "/proc/x"], 2, "/proc/x cannot be made"),
+                    (["peer", "--server", server.url, "--token", "x", "--data-dir", "/proc/x"], 2, "/proc/x could not be created"),
                     (["signup", "--server", server.url, "--email", "nobody", "--password", "correct horse"], 2, "is no e-mail address"),
                 ].enumerated() {
                     let process = world.start("sentence-\(index)", arguments)
