@@ -110,7 +110,7 @@ extension SystemSuite {
                     (["login", "--server", tls] + login, 2, "\(tls) does not speak TLS: its URL begins with http://"),
                     (["login", "--server", "http://nosuchhost.invalid:80"] + login, 3, "there is no host 'nosuchhost.invalid'"),
                     (["login", "--server", "http://127.0.0.1:9"] + login, 3, "is `cohort serve` running?"),
-                    (["serve", "--port", "0", "--data-dir", "/proc/x"], 2, "/proc/x cannot be made: No such file or directory"),
+                    (["serve", "--port", "0", "--data-dir", "/proc/x"], 2, "/proc/x could not be created: No such file or directory"),
                     (["serve", "--port", "0", "--data-dir", try world.write("", to: "file")], 2, "there is a file of that name"),
                     (
                         ["serve", "--host", "nosuchhost.invalid", "--insecure-http", "--port", "0", "--data-dir", "\(world.folder)/s"], 2,

@@ -50,7 +50,7 @@ struct Credentials: Codable {
 
     func save() throws {
         let folder = FilePath(StandardFolder.configuration())
-        if let why = createPrivateFolder(folder.string) { throw CohortError(.invalid, "the folder \(folder) cannot be made: \(why)") }
+        if let why = createPrivateFolder(folder.string) { throw CohortError(.invalid, "the folder \(folder) could not be created: \(why)") }
         // Written beside and renamed, with its mode from the first byte on.
         let temporary = FilePath("\(Self.path).\(newIdentifier())")
         do {

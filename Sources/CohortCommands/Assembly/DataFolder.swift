@@ -17,7 +17,7 @@ final class DataFolder: Sendable {
 
     /// - Throws: ``CohortError`` `conflict` when another process has it, `invalid` when it cannot be made or written to.
     init(path: String, of what: String) throws {
-        if let why = createPrivateFolder(path) { throw CohortError(.invalid, "the data folder \(path) cannot be made: \(why)") }
+        if let why = createPrivateFolder(path) { throw CohortError(.invalid, "the data folder \(path) could not be created: \(why)") }
         let lock = "\(path)/lock"
         let descriptor = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {

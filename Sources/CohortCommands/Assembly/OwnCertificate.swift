@@ -20,7 +20,7 @@ struct OwnCertificate {
         let place = "\(folder)/tls"
         (certificate, key) = ("\(place)/certificate.pem", "\(place)/key.pem")
         // Nobody else may look into it: the key lies there.
-        if let why = createPrivateFolder(place) { throw CohortError(.invalid, "the folder \(place) cannot be made: \(why)") }
+        if let why = createPrivateFolder(place) { throw CohortError(.invalid, "the folder \(place) could not be created: \(why)") }
         do {
             if !FileManager.default.fileExists(atPath: certificate) { try Self.make(certificate, key) }
             let made = try Certificate(pemEncoded: String(contentsOfFile: certificate, encoding: .utf8))
