@@ -25,7 +25,7 @@ struct Exporter {
                 atPath: "\(archive.path)/objects", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
             try manager.setAttributes([.posixPermissions: 0o700], ofItemAtPath: archive.path)
         } catch {
-            throw CohortError(.invalid, "the folder \(archive.path) cannot be made: \(error)")
+            throw CohortError(.invalid, "the folder \(archive.path) could not be created: \(error)")
         }
         // Documents first: what they name is there until after them.
         let (counts, documentsHash) = try await writeDocuments()
@@ -90,7 +90,7 @@ struct Exporter {
             try FileManager.default.createDirectory(
                 atPath: String(folder), withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         } catch {
-            throw CohortError(.invalid, "the folder \(folder) cannot be made: \(error)")
+            throw CohortError(.invalid, "the folder \(folder) could not be created: \(error)")
         }
         let descriptor = try archiving(path) {
             try FileDescriptor.open(

@@ -126,7 +126,7 @@ enum KnownServers {
 
     private static func save(_ known: [String: Entry]) throws {
         if let why = createPrivateFolder(StandardFolder.configuration()) {
-            throw CohortError(.invalid, "the folder of \(path) cannot be made: \(why)")
+            throw CohortError(.invalid, "the folder of \(path) could not be created: \(why)")
         }
         do {
             try Data(CohortJSON.encode(known)).write(to: URL(filePath: path), options: .atomic)

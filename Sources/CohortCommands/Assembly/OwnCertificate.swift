@@ -32,7 +32,7 @@ struct OwnCertificate {
         } catch {
             throw CohortError(
                 .invalid,
-                "\(certificate) cannot be made or read (\(error)): fix it; if it is removed, a new one is made, and everybody must be told its fingerprint"
+                "\(certificate) cannot be made or read (\(error)): fix it; if it is removed, a new one is made, and all users need its fingerprint"
             )
         }
     }

@@ -1,6 +1,6 @@
 /// Which reports of peers count.
 extension SessionMachine {
-    /// What becomes of a DONE.
+    /// The result of checking a DONE.
     public enum Verdict: Hashable, Sendable {
         /// It answers the work that was assigned last.
         case current

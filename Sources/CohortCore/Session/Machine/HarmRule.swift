@@ -10,7 +10,7 @@ public enum HarmRule {
     /// A peer whose update stands out.
     public struct Suspect: Hashable, Sendable {
         public var peerId: String
-        /// How it stands out: the rest of a sentence that begins with "its change", or with "it" where a stream stands out.
+        /// The reason: the rest of a sentence that begins with "its change", or with "it" where a stream stands out.
         public var reason: String
         /// Its optimizer state or control variate stands out: the model is measured after the steps that these cause.
         public var hasLongStream: Bool

@@ -1,4 +1,4 @@
-/// Where a running session stands.
+/// The state of a running session.
 enum Phase: Hashable, Sendable {
     /// No round is open. The next one begins when enough peers are ready.
     case betweenRounds

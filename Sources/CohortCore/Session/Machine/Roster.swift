@@ -1,4 +1,4 @@
-/// What the machine knows of the peers beside the document: the place of each one, what it owes, and what was reported of it. The document's own state of
+/// The state of the peers beside the document: the place of each one, what it owes, and what was reported of it. The document's own state of
 /// a peer changes by the transitions of ``SessionPeer`` alone.
 struct Roster: Sendable {
     /// The index of each peer in the document, by id.
@@ -14,7 +14,7 @@ struct Roster: Sendable {
     private var retries: [String: Int] = [:]
     /// The failed loads of the data set, until one succeeds.
     private var loadFailures: [String: Int] = [:]
-    /// What was reported once and is not repeated.
+    /// Reports that are made once and not repeated.
     private var reported: Set<String> = []
     var watch: WorkWatch
 

@@ -1,6 +1,6 @@
 import FoundationEssentials
 
-/// What peers report of a round's work.
+/// Peers report on a round's work.
 extension SessionMachine {
     mutating func heartbeat(_ event: HeartbeatEvent, in turn: inout Turn) {
         guard accepts(generation: event.generation, round: event.round, peerId: event.peerId), let index = index(event.peerId),

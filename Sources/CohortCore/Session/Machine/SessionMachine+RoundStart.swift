@@ -89,7 +89,7 @@ extension SessionMachine {
         clearRound()
         for (position, (index, ranges)) in zip(ready, shares).enumerated() {
             session.peers[index].rows = ranges.filter { $0.count > 0 }
-            // Nobody measures the first weights; a peer's own model is measured on all rows.
+            // The first weights are not measured; a peer's own model is measured on all rows.
             session.peers[index].validationRows =
                 strategy.trainsOwnModels
                 ? RowRange(start: 0, end: dataset.validationRows) : !session.checkpoints.isEmpty ? slices[position] : nil
