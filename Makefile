@@ -60,9 +60,7 @@ compose-test: ## docker-compose.yml brought up, trained through, killed in part 
 	scripts/compose-test.sh
 
 test-fast: setup ## the pure rooms only: seconds
-	COHORT_ONLY=CohortCore $(SWIFT) test --scratch-path .build-fast
-	COHORT_ONLY=CohortStrategies $(SWIFT) test --scratch-path .build-fast
-	COHORT_ONLY=CohortTraining $(SWIFT) test --scratch-path .build-fast
+	COHORT_ONLY=CohortCore,CohortWire,CohortSession,CohortStrategies,CohortTraining $(SWIFT) test --scratch-path .build-fast
 
 bench: build ## the numbers of Benchmarks/, as a table and as bench.json
 	python3 Benchmarks/bench.py --binary $(BINARY) --out bench.json
@@ -74,7 +72,8 @@ nightly: build ## every script of Benchmarks/ at its smallest size, a line a sta
 docs: setup ## the library targets' documentation (DocC), under build-docs
 	scripts/docs.sh
 
-lint: setup ## formatting, as CI checks it
+lint: setup ## formatting and the room table of CONTRIBUTING.md, as CI checks them
+	python3 scripts/rooms.py --check CONTRIBUTING.md
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
 
 format: ## format every Swift file in place

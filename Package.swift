@@ -1,9 +1,9 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// `COHORT_ONLY=CohortTraining swift test` builds and tests just that target and what it stands on: `swift test --filter`
+// `COHORT_ONLY=CohortTraining swift test` builds and tests just that target and its dependencies, and several as `A,B`: `swift test --filter`
 // would build every test target first.
-let only = Context.environment["COHORT_ONLY"]
+let only = Context.environment["COHORT_ONLY"]?.split(separator: ",").map(String.init)
 
 let settings: [SwiftSetting] =
     [
@@ -52,7 +52,7 @@ func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 func tests(
     _ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = [], exclude: [String] = []
 ) -> [Target] {
-    guard only == nil || only.map({ "\($0)Tests" == name }) == true else { return [] }
+    guard only?.contains(where: { "\($0)Tests" == name }) ?? true else { return [] }
     return [
         .testTarget(
             name: name, dependencies: dependencies, exclude: exclude, resources: resources,
@@ -66,7 +66,7 @@ let package = Package(
     products: [
         .executable(name: "cohort", targets: ["cohort"]),
         // For strategies of one's own: Examples/strategy.
-        .library(name: "CohortStrategies", targets: ["CohortCore", "CohortStrategies"]),
+        .library(name: "CohortStrategies", targets: ["CohortCore", "CohortSession", "CohortStrategies"]),
         .library(name: "CohortCommands", targets: ["CohortCommands"]),
         .library(name: "StrategyContract", targets: ["StrategyContract"]),
     ],
@@ -92,11 +92,18 @@ let package = Package(
         .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
     ],
     targets: [
-        // Pure: no server package below this line, so they build and test in seconds.
+        // Pure: no server package up to the next comment but one, so they build and test in seconds.
+        // Words that every room needs; knows no session.
         room("CohortCore"),
+        // What peers and watchers see: the messages and the ports that carry them.
+        room("CohortWire", ["CohortCore"]),
+        // Documents, settings, the strategy port and the session machine.
+        room("CohortSession", ["CohortCore", "CohortWire"]),
+        // The bodies of the HTTP API.
+        room("CohortAPI", ["CohortCore", "CohortSession", "CohortWire"]),
         // Kernels are compiled with optimization in every configuration: a debug build that trains is still usable.
         .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
-        room("CohortStrategies", ["CohortCore", "CKernels"]),
+        room("CohortStrategies", ["CohortCore", "CohortSession", "CKernels"]),
         // What several rooms need of the machine.
         .target(name: "CInflate", linkerSettings: [.linkedLibrary("z")]),
         room("CohortSystem", ["CohortCore", "CInflate"]),
@@ -113,7 +120,7 @@ let package = Package(
 
         // One technology each.
         .systemLibrary(name: "CCrypt", providers: [.apt(["libcrypt-dev"])]),
-        room("SQLiteDocuments", ["CohortCore", .grdb]),
+        room("SQLiteDocuments", ["CohortCore", "CohortSession", "CohortWire", .grdb]),
         room("DirectoryObjects", ["CohortCore", "CohortSystem", .crypto]),
         room(
             "S3Objects",
@@ -122,46 +129,53 @@ let package = Package(
         .target(
             name: "CMongo",
             cSettings: [.unsafeFlags(["/usr", "/usr/local"].flatMap { ["-I\($0)/include/libmongoc-1.0", "-I\($0)/include/libbson-1.0"] })]),
-        room("MongoDocuments", ["CohortCore", "CohortSystem", "CMongo"]),
+        room("MongoDocuments", ["CohortCore", "CohortSession", "CohortSystem", "CohortWire", "CMongo"]),
         // Opens librabbitmq at run time; its headers are needed to build.
         .target(name: "CRabbitMQ"),
         room(
             "RabbitMQTransport",
-            ["CohortCore", "CohortSystem", "CRabbitMQ", .asyncHTTPClient, .crypto, .logging, .nioCore, .nioHTTP1, .nioSSL]),
+            ["CohortCore", "CohortSystem", "CohortWire", "CRabbitMQ", .asyncHTTPClient, .crypto, .logging, .nioCore, .nioHTTP1, .nioSSL]),
 
         room("OTLPTracer", ["CohortCore", "CohortTracing", .asyncHTTPClient, .logging, .nioCore, .nioHTTP1, .serviceLifecycle, .tracing]),
 
         // Reference implementations of the ports, for tests.
-        room("InMemory", ["CohortCore", .crypto]),
+        room("InMemory", ["CohortCore", "CohortSession", "CohortWire", .crypto]),
 
         // What every strategy keeps, for tests of strategies wherever they are.
         room(
             "StrategyContract",
-            ["CohortCoordinator", "CohortCore", "CohortStrategies", "CohortSystem", "CohortTraining", "InMemory"]),
+            [
+                "CohortCoordinator", "CohortCore", "CohortSession", "CohortStrategies", "CohortSystem", "CohortTraining", "CohortWire",
+                "InMemory",
+            ]),
 
         // The parts that talk.
         room(
             "CohortClient",
             [
-                "CohortCore", "CohortSystem", .asyncHTTPClient, .crypto, .httpTypes, .logging, .nioCore, .nioHTTP1, .nioPosix, .nioSSL,
+                "CohortAPI", "CohortCore", "CohortSession", "CohortSystem", "CohortWire", .asyncHTTPClient, .crypto, .httpTypes, .logging,
+                .nioCore, .nioHTTP1, .nioPosix, .nioSSL,
                 .nioTLS, .nioFileSystem,
             ]),
         room(
             "CohortCoordinator",
             [
-                "CohortCore", "CohortStrategies", "CohortTracing", "CohortTraining", "CohortSystem", .crypto, .logging, .serviceLifecycle,
+                "CohortCore", "CohortSession", "CohortStrategies", "CohortTracing", "CohortTraining", "CohortSystem", "CohortWire", .crypto,
+                .logging, .serviceLifecycle,
                 .system, .tracing,
             ]),
         room(
             "CohortPeer",
             [
-                "CohortCore", "CohortTracing", "CohortTraining", "CohortSystem", "CohortClient", .crypto, .logging, .serviceLifecycle,
+                "CohortAPI", "CohortCore", "CohortTracing", "CohortTraining", "CohortSystem", "CohortWire", "CohortClient", .crypto,
+                .logging, .serviceLifecycle,
                 .tracing,
             ]),
         room(
             "CohortServer",
             [
-                "CohortCore", "CohortTracing", "CohortTraining", "CohortSystem", "CCrypt", .tracing, .hummingbird, .hummingbirdCore,
+                "CohortAPI", "CohortCore", "CohortSession", "CohortTracing", "CohortTraining", "CohortSystem", "CohortWire", "CCrypt",
+                .tracing, .hummingbird, .hummingbirdCore,
                 .hummingbirdTLS,
                 .nioCertificateReloading, .nioSSL, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,
                 .system,
@@ -172,7 +186,8 @@ let package = Package(
         room(
             "CohortCommands",
             [
-                "CohortCore", "CohortStrategies", "CohortTraining", "SQLiteDocuments", "MongoDocuments", "DirectoryObjects",
+                "CohortAPI", "CohortCore", "CohortSession", "CohortStrategies", "CohortTraining", "CohortWire", "SQLiteDocuments",
+                "MongoDocuments", "DirectoryObjects",
                 "OTLPTracer", "RabbitMQTransport", "S3Objects", "TorchEngine",
                 "CohortClient",
                 "CohortCoordinator", "CohortPeer", "CohortServer", "CohortSystem", .argumentParser, .asyncHTTPClient, .configuration,
@@ -188,10 +203,12 @@ let package = Package(
                     .when(platforms: [.linux]))
             ]),
     ]
-        + tests("CohortCoreTests", ["CohortCore", "CohortStrategies"])
+        + tests("CohortCoreTests", ["CohortCore"])
+        + tests("CohortWireTests", ["CohortCore", "CohortWire"])
+        + tests("CohortSessionTests", ["CohortCore", "CohortSession", "CohortStrategies", "CohortWire"])
         + tests("OTLPTracerTests", ["OTLPTracer", "CohortTracing", "CohortCore", .tracing])
         + tests(
-            "CohortStrategiesTests", ["CohortStrategies", "CohortCore"], resources: [.copy("Resources/byzfl.json")],
+            "CohortStrategiesTests", ["CohortStrategies", "CohortCore", "CohortSession"], resources: [.copy("Resources/byzfl.json")],
             exclude: ["Resources/make_byzfl.py"])
         + tests(
             "CohortTrainingTests", ["CohortTraining", "CohortCore", "CKernels"],
@@ -203,13 +220,14 @@ let package = Package(
             "CohortCoordinatorTests",
             [
                 "InMemory", .logging, .serviceLifecycle, .crypto, "CohortCoordinator", "StrategyContract", "CohortSystem",
-                "DirectoryObjects", "CohortCore",
+                "DirectoryObjects", "CohortCore", "CohortSession", "CohortWire",
                 "CohortStrategies", "CohortTraining", "MongoDocuments", "RabbitMQTransport", "S3Objects",
             ])
         + tests(
             "CohortServerTests",
             [
-                "CohortServer", "CohortCore", "CohortStrategies", "CohortPeer", "CohortSystem", "InMemory", "CohortClient",
+                "CohortServer", "CohortAPI", "CohortCoordinator", "CohortCore", "CohortSession", "CohortWire", "CohortStrategies",
+                "CohortPeer", "CohortSystem", "InMemory", "CohortClient",
                 "SQLiteDocuments",
                 "DirectoryObjects",
                 .asyncHTTPClient,
@@ -220,20 +238,24 @@ let package = Package(
         + tests(
             "CohortPeerTests",
             [
-                "CohortPeer", "CohortClient", "CohortCore", "CohortSystem", "CohortTraining", .asyncHTTPClient, .hummingbird,
+                "CohortAPI", "CohortPeer", "CohortClient", "CohortCore", "CohortSession", "CohortSystem", "CohortTraining", "CohortWire",
+                .asyncHTTPClient,
+                .hummingbird,
                 .serviceLifecycle,
             ])
         + tests(
             "ContractTests",
             [
-                "InMemory", "CohortCore", "SQLiteDocuments", "MongoDocuments", "DirectoryObjects", "S3Objects", "RabbitMQTransport",
+                "InMemory", "CohortAPI", "CohortCore", "CohortSession", "CohortWire", "SQLiteDocuments", "MongoDocuments",
+                "DirectoryObjects", "S3Objects", "RabbitMQTransport",
                 "CohortServer",
                 "CohortClient", .asyncHTTPClient, "CohortSystem", .crypto, .nioCore, .nioPosix, .grdb, .logging,
             ])
         + tests(
             "SystemTests",
             [
-                "cohort", "CohortCommands", "CohortCore", "CohortClient", "CohortPeer", "CohortStrategies", "CohortTraining",
+                "cohort", "CohortAPI", "CohortCommands", "CohortCore", "CohortClient", "CohortPeer", "CohortSession", "CohortStrategies",
+                "CohortTraining", "CohortWire",
                 .argumentParser,
                 .asyncHTTPClient, .hummingbird,
                 .subprocess,
@@ -243,7 +265,7 @@ let package = Package(
                 .system,
             ], exclude: ["Resources/make_module.py"])
         // Times the engine: only when asked for, COHORT_ONLY=EngineBench.
-        + (only == "EngineBench"
+        + (only == ["EngineBench"]
             ? [
                 .executableTarget(
                     name: "EngineBench", dependencies: ["CohortTraining", "CohortCore", "CKernels", "TorchEngine"],
@@ -251,24 +273,27 @@ let package = Package(
                     swiftSettings: settings)
             ] : [])
         // Times how updates become one: only when asked for, COHORT_ONLY=AggregationBench.
-        + (only == "AggregationBench"
+        + (only == ["AggregationBench"]
             ? [
                 .executableTarget(
                     name: "AggregationBench",
                     dependencies: [
-                        "CohortCoordinator", "CohortCore", "CohortStrategies", "CohortSystem", "CohortTraining", "DirectoryObjects",
+                        "CohortCoordinator", "CohortCore", "CohortSession", "CohortStrategies", "CohortSystem", "CohortTraining",
+                        "CohortWire",
+                        "DirectoryObjects",
                     ],
                     path: "Benchmarks/AggregationBench", swiftSettings: settings)
             ] : [])
         // Times a real RabbitMQ: only when asked for, COHORT_ONLY=BrokerBench.
-        + (only == "BrokerBench"
+        + (only == ["BrokerBench"]
             ? [
                 .executableTarget(
-                    name: "BrokerBench", dependencies: ["RabbitMQTransport", "CohortCore", .logging], path: "Benchmarks/BrokerBench",
+                    name: "BrokerBench", dependencies: ["RabbitMQTransport", "CohortCore", "CohortWire", .logging],
+                    path: "Benchmarks/BrokerBench",
                     swiftSettings: settings)
             ] : [])
         // Times a real S3: only when asked for, COHORT_ONLY=StoreBench.
-        + (only == "StoreBench"
+        + (only == ["StoreBench"]
             ? [
                 .executableTarget(
                     name: "StoreBench", dependencies: ["S3Objects", "CohortCore", .logging], path: "Benchmarks/StoreBench",
@@ -277,7 +302,7 @@ let package = Package(
 )
 
 if let only {
-    // Keep what that test target stands on, and nothing else.
+    // Keep those targets, their tests and their dependencies, and nothing else.
     var neededTargets: Set<String> = []
     func need(_ name: String) {
         guard let target = package.targets.first(where: { $0.name == name }), neededTargets.insert(name).inserted else { return }
@@ -285,8 +310,10 @@ if let only {
             if case .byNameItem(let name, _) = dependency { need(name) }
         }
     }
-    need("\(only)Tests")
-    need(only)
+    for name in only {
+        need("\(name)Tests")
+        need(name)
+    }
     package.targets.removeAll { !neededTargets.contains($0.name) }
     package.products.removeAll()
 }

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 docc="$(command -v docc || true)"
 [ -n "$docc" ] || docc="$(dirname "$(readlink -f "$(command -v swift)")")/docc"
 [ -x "$docc" ] || { echo "docs: docc is missing: it comes with Swift's toolchain" >&2; exit 1; }
-targets=(CohortCore CohortStrategies CohortTraining CohortClient CohortCoordinator CohortPeer CohortServer)
+targets=(CohortCore CohortWire CohortSession CohortAPI CohortStrategies CohortTraining CohortClient CohortCoordinator CohortPeer CohortServer)
 graphs=build-docs/.symbols
 rm -rf build-docs
 mkdir -p "$graphs"

@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-computing='CohortCoreTests|CohortStrategiesTests|CohortTrainingTests|TorchEngineTests'
+computing='CohortCoreTests|CohortWireTests|CohortSessionTests|CohortStrategiesTests|CohortTrainingTests|TorchEngineTests'
 coordinating='CohortCoordinatorTests'
 serving='CohortServerTests|CohortPeerTests|ContractTests|OTLPTracerTests'
 processes='SystemTests'

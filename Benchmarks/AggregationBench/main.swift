@@ -1,4 +1,6 @@
 import CohortCoordinator
+import CohortSession
+import CohortWire
 // Times how updates become one: AggregationBench make|RULE FOLDER PEERS MEGABYTES. Prints a line of JSON: seconds, bytes read, peak memory.
 import CohortCore
 import CohortStrategies

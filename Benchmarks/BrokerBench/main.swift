@@ -1,6 +1,7 @@
 // Times a real RabbitMQ: BrokerBench URL MESSAGES AT_ONCE. Events go from a peer to a session's queue, each published with a confirm, signed, consumed, checked and
 // acknowledged, as in a session. Prints a line of JSON.
 import CohortCore
+import CohortWire
 import FoundationEssentials
 import Logging
 import RabbitMQTransport

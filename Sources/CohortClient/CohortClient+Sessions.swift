@@ -1,5 +1,8 @@
 import AsyncHTTPClient
+public import CohortAPI
 public import CohortCore
+public import CohortSession
+public import CohortWire
 import NIOCore
 import NIOHTTP1
 import _NIOFileSystem
@@ -35,7 +38,7 @@ extension CohortClient {
     /// - Parameter sha256: of the file, lowercase hexadecimal: whether the server has it already is answered too.
     /// - Throws: `notEnoughPeers` when too few peers are free; what the server says against the settings.
     public func check(_ settings: SessionSettings, sha256: String? = nil) async throws -> API.SessionCheck {
-        var fields = Dictionary(try settings.formFields().map { ($0.name, API.Value.text($0.value)) }) { $1 }
+        var fields = Dictionary(try settings.formFields().map { ($0.name, JSONScalar.text($0.value)) }) { $1 }
         if let sha256 { fields["sha256"] = .text(sha256) }
         var call = try HTTPCall.post("sessions", "check", json: fields)
         call.retries = 2
@@ -77,7 +80,7 @@ extension CohortClient {
 
     /// The user's sessions, newest first.
     /// - Parameter before: the id of the last session of the page before.
-    public func sessions(limit: Int = 1_000, before: String? = nil) async throws -> [API.SessionSummary] {
+    public func sessions(limit: Int = 1_000, before: String? = nil) async throws -> [SessionSummary] {
         try await caller.fetch(.get("sessions", query: [("limit", "\(limit)")] + (before.map { [("before", $0)] } ?? [])))
     }
 
@@ -114,7 +117,7 @@ extension CohortClient {
     public func results(id: String) async throws -> API.Results { try await caller.fetch(.get("sessions", id, "results")) }
 
     /// The receipt of the model.
-    public func receipt(id: String) async throws -> API.Receipt { try await caller.fetch(.get("sessions", id, "receipt")) }
+    public func receipt(id: String) async throws -> SessionReceipt { try await caller.fetch(.get("sessions", id, "receipt")) }
 
     /// One of the receipt's files.
     public func update(id: String, key: String) async throws -> [UInt8] {
@@ -134,7 +137,7 @@ extension CohortClient {
         return try await FileDownload.write(response.body, to: path, remote: .server(server))
     }
 
-    public func predict(id: String, rows: [[String: API.Value]]) async throws -> API.Prediction {
+    public func predict(id: String, rows: [[String: JSONScalar]]) async throws -> API.Prediction {
         var call = try HTTPCall.post("sessions", id, "predict", json: API.PredictRequest(rows: rows))
         call.retries = 2
         return try await caller.fetch(call)

@@ -1,5 +1,6 @@
 public import AsyncHTTPClient
-public import CohortCore
+public import CohortAPI
+import CohortCore
 public import Logging
 public import NIOCore
 public import NIOSSL

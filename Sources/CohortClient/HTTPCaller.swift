@@ -1,5 +1,7 @@
 import AsyncHTTPClient
+import CohortAPI
 import CohortCore
+import CohortSession
 import CohortSystem
 import NIOCore
 import NIOHTTP1

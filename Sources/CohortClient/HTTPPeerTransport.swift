@@ -1,6 +1,8 @@
 import AsyncHTTPClient
+public import CohortAPI
 public import CohortCore
 import CohortSystem
+public import CohortWire
 public import Logging
 import NIOCore
 import NIOHTTP1

@@ -1,4 +1,5 @@
-public import CohortCore
+public import CohortAPI
+import CohortCore
 public import Logging
 
 /// Tells the server every few seconds that a peer is there, whatever carries its messages.

@@ -1,6 +1,8 @@
 public import CohortCore
+public import CohortSession
 import CohortStrategies
 import CohortSystem
+public import CohortWire
 import FoundationEssentials
 public import Logging
 public import ServiceLifecycle

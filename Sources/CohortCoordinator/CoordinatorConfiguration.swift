@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
 import FoundationEssentials
 
 /// The settings of a coordinator. Times are in seconds.

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortWire
 import Synchronization
 
 /// The ordered queue of a session's only consumer. It takes all items at once, so that a burst of events is stored once.

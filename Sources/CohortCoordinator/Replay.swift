@@ -1,6 +1,8 @@
 package import CohortCore
+package import CohortSession
 package import CohortSystem
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 
 /// Computes a session's weights again from its receipt and the updates that were kept: with all of them to the same bits, or as they would be without some peers' part.
@@ -15,7 +17,7 @@ package struct Replay {
         package let peers: [String]
     }
 
-    private let receipt: API.Receipt
+    private let receipt: SessionReceipt
     private let objects: any ObjectStore
     private let executor: ThreadExecutor
     private let outer: OuterOptimizer?
@@ -27,7 +29,7 @@ package struct Replay {
     ///   - without: names or ids of peers.
     /// - Throws: ``CohortError`` `invalid` for a peer that never took part, and updates that were not kept.
     package init(
-        _ receipt: API.Receipt, in objects: any ObjectStore, on executor: ThreadExecutor, outer: OuterOptimizer?, without: [String]
+        _ receipt: SessionReceipt, in objects: any ObjectStore, on executor: ThreadExecutor, outer: OuterOptimizer?, without: [String]
     ) throws {
         let all = receipt.rounds.flatMap(\.contributions)
         guard all.allSatisfy({ $0.key != nil }), !all.isEmpty else {

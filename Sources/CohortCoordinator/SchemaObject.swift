@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import FoundationEssentials
 
 /// The table's schema as an object that TRAIN refers to, so that a peer loads it once; a small one is also in the message.

@@ -1,7 +1,9 @@
 import CohortCore
+import CohortSession
 import CohortStrategies
 import CohortTracing
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import Logging
 import Tracing
@@ -80,7 +82,7 @@ extension SessionRun {
     // MARK: Tracing
 
     private func traceRound(_ session: Session, aggregation: Date, measurement: Date) {
-        guard let trace = SessionTrace(session) else { return }
+        guard let trace = SessionTrace(sessionId: session.id, traceparent: session.traceparent) else { return }
         let end = time.date
         let context = trace.parent(.round(session.round, generation: session.generation)).context
         SessionTrace.record("aggregate", in: context, from: aggregation, to: measurement, [:])
@@ -94,7 +96,7 @@ extension SessionRun {
     }
 
     private func traceEnd(_ session: Session) {
-        SessionTrace(session)?.record(
+        SessionTrace(sessionId: session.id, traceparent: session.traceparent)?.record(
             "session", as: .session, from: session.createdAt, to: session.endedAt ?? time.date,
             [
                 "cohort.session": .string(session.id), "cohort.status": .string(session.status.rawValue),

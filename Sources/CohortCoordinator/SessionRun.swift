@@ -1,7 +1,9 @@
 import CohortCore
+import CohortSession
 import CohortStrategies
 import CohortTracing
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import Logging
 import Tracing
@@ -188,7 +190,7 @@ final class SessionRun {
                 do {
                     let began = time.date
                     let (dataset, model, weights) = try await preparation.run()
-                    if let context = SessionTrace(session)?.parent(.session).context {
+                    if let context = SessionTrace(sessionId: session.id, traceparent: session.traceparent)?.parent(.session).context {
                         SessionTrace.record("look at the data", in: context, from: began, to: time.date, [:])
                     }
                     return .prepared(dataset, model, from: weights)

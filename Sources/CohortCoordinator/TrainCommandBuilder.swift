@@ -1,7 +1,9 @@
 import CohortCore
+package import CohortSession
 import CohortSystem
 import CohortTracing
 import CohortTraining
+package import CohortWire
 import FoundationEssentials
 
 /// Makes peers' TRAIN from the session's document as it is stored.
@@ -75,7 +77,10 @@ struct TrainCommandBuilder {
         command.attempt = peer.attempt
         command.schemaSha256 = schema.reference.sha256
         command.schemaUrl = schemaUrl
-        command.traceparent = SessionTrace(session)?.parent(.round(session.round, generation: session.generation)).text
+        command.traceparent =
+            SessionTrace(sessionId: session.id, traceparent: session.traceparent)?.parent(
+                .round(session.round, generation: session.generation)
+            ).text
         command.validationRows = peer.validationRows
         command.streams = session.layout.flatMap { $0.streams.isEmpty ? nil : $0.streams }
         if let moduleUrl {
@@ -112,5 +117,24 @@ struct TrainCommandBuilder {
         var generator = SeededGenerator(seed: session.settings.seed, purpose: "peer/\(places[peer.id] ?? 0)/\(session.round)")
         // A JSON number that every language holds exactly.
         return generator.next() >> 11
+    }
+}
+
+extension TrainCommand {
+    /// What the session's settings say of its steps.
+    /// - Parameters:
+    ///   - recipe: what its strategy says.
+    ///   - epochs: of the peer, a round.
+    package mutating func take(_ settings: SessionSettings, _ recipe: WorkRecipe, epochs: Int, round: Int) {
+        optimizerState = settings.optimizerState
+        evaluateAfter = recipe.evaluatesOwn
+        earlyStopping = recipe.earlyStopping
+        proximalMu = recipe.proximalMu
+        loss = settings.loss
+        updateCompression = settings.updateCompression == UpdateCompression.none ? nil : settings.updateCompression
+        if recipe.sendsChange, updateCompression == nil { updateCompression = .fp32 }
+        optimizer = settings.optimizer
+        labelSmoothing = settings.labelSmoothing
+        lrSchedule = settings.schedulePosition(round: round, epochs: epochs)
     }
 }

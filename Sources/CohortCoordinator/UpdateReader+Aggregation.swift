@@ -1,6 +1,8 @@
 package import CohortCore
+package import CohortSession
 import CohortStrategies
 import CohortTraining
+import CohortWire
 
 /// A round's updates become the next weights.
 extension UpdateReader {

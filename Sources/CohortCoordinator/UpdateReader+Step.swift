@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import CohortStrategies
 import CohortSystem
 import CohortTraining

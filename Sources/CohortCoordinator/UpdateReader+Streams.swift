@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 
 extension UpdateReader {
     /// The weights of the updates in a region of a slice: for the model's parameters those of the round, for a stream without the discarded ones.

@@ -1,7 +1,9 @@
 package import CohortCore
+import CohortSession
 import CohortStrategies
 package import CohortSystem
 import CohortTraining
+import CohortWire
 import Crypto
 import FoundationEssentials
 
@@ -184,7 +186,7 @@ package actor UpdateReader {
         let parameters = layout.parameters(of: try Weights.decode(try await objects.get(weights.key), layout))
         let file = ModelFile(
             spec: model, schema: schema, metrics: metrics, sessionId: session.id, parameters: parameters, evaluation: evaluation,
-            origin: ModelOrigin(session),
+            origin: try ModelOrigin(session).map { String(decoding: try CohortJSON.encode($0), as: UTF8.self) },
             module: model.module == nil ? nil : try await objects.get(DatasetPreparation.moduleKey(session.id)))
         return try await objects.put(try file.encode(), key: "models/\(session.id).safetensors")
     }

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortWire
 
 /// A named moment of a peer's work, where a test may hold the peer (and kill it). Nothing in a release build listens.
 public struct CheckPoint: Hashable, Sendable {

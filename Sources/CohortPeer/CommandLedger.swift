@@ -1,4 +1,5 @@
 import CohortCore
+import CohortWire
 
 /// Which piece of work: a repeat of the same one is a no-op.
 struct RunKey: Hashable, Sendable, CustomStringConvertible {

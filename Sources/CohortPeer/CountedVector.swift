@@ -1,6 +1,7 @@
 import CohortCore
 import CohortSystem
 import CohortTraining
+import CohortWire
 import Crypto
 import FoundationEssentials
 import Logging

@@ -1,6 +1,7 @@
 import CohortClient
 import CohortCore
 import CohortSystem
+import CohortWire
 import Logging
 import Synchronization
 

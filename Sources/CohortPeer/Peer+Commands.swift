@@ -1,4 +1,5 @@
 import CohortCore
+import CohortWire
 import Logging
 
 /// Commands: one stream, one consumer.

@@ -1,6 +1,8 @@
+import CohortAPI
 import CohortClient
 import CohortCore
 import CohortSystem
+import CohortWire
 import Logging
 
 /// Being there: registered, beating, listening, answering.

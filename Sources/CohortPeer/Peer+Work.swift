@@ -1,4 +1,6 @@
+import CohortAPI
 import CohortCore
+import CohortWire
 import Logging
 
 /// Work: one piece at a time, the newest that was asked for.

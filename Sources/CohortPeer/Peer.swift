@@ -1,8 +1,10 @@
 public import AsyncHTTPClient
+import CohortAPI
 import CohortClient
 public import CohortCore
 import CohortSystem
 import CohortTraining
+import CohortWire
 public import Logging
 public import ServiceLifecycle
 

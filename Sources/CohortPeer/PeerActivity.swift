@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortWire
 
 /// The activity of a peer, for display.
 public enum PeerActivity: Sendable {

@@ -1,5 +1,7 @@
+public import CohortAPI
 public import CohortClient
 public import CohortCore
+public import CohortWire
 public import Logging
 
 /// The configuration of a peer.

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortWire
 import Synchronization
 
 /// Says that work goes on while a phase takes long: a PROGRESS event every few seconds, none for what is done in a moment. Called from

@@ -3,6 +3,7 @@ import CohortCore
 import CohortSystem
 import CohortTracing
 import CohortTraining
+import CohortWire
 import Crypto
 import FoundationEssentials
 import Logging

@@ -1,6 +1,7 @@
 import CohortCore
 import CohortTracing
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import Tracing
 

@@ -1,5 +1,7 @@
 public import CohortCore
+public import CohortSession
 public import CohortSystem
+public import CohortWire
 public import Logging
 
 /// The settings of the HTTP server.
@@ -29,7 +31,7 @@ public struct ServerConfiguration: Sendable {
     /// bcrypt's cost, 4 to 31; each step doubles the time of a sign-in.
     public var bcryptCost: Int
     /// The broker that peers connect to.
-    public var broker: API.BrokerAddress
+    public var broker: BrokerAddress
     /// PEM files of the certificate chain and its key; nil: no TLS.
     public var tls: (certificate: String, key: String)?
     /// The limits of a connection.
@@ -64,7 +66,7 @@ public struct ServerConfiguration: Sendable {
         objectLimit: Int = (1 << 30) + (1 << 20),
         tokenLifetime: Int = 7 * 24 * 3600, heartbeatInterval: Double = 5, suspectAfter: Double = 15, deadAfter: Double = 30,
         strategies: [any Strategy], jwtSecret: String? = nil, bcryptCost: Int = 12,
-        broker: API.BrokerAddress = API.BrokerAddress(kind: "http")
+        broker: BrokerAddress = BrokerAddress(kind: "http")
     ) {
         self.host = host
         self.port = port

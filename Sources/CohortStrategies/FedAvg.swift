@@ -1,4 +1,4 @@
-import CohortCore
+import CohortSession
 
 /// Federated averaging (McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017, arXiv 1602.05629):
 /// every round each peer trains on its share from the global weights; the new global weights are the mean of the updates, weighted by the

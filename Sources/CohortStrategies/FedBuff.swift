@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortSession
 
 /// Buffered asynchronous averaging (Nguyen et al., "Federated Learning with Buffered Asynchronous Aggregation", AISTATS 2022, arXiv 2106.06639): a round
 /// closes when K answers are in, ``SessionSettings/bufferSize``, and whoever still trains goes on; its change of the weights that it began with

@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
 
 /// Federated averaging with a proximal term (Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, arXiv 1812.06127): peers whose
 /// rows differ, or that train for many epochs, are held near the weights that the round began with.

@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
 
 /// The inner products of changes: all that a rule which combines whole updates must know of them.
 public struct Gram: Sendable {

@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortSession
 
 /// Every peer trains a model of its own on all training rows, with hyperparameters of its own where the settings say so; the model with the
 /// lowest validation loss wins.

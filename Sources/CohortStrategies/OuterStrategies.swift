@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortSession
 
 /// A strategy that averages as ``FedAvg`` does, and then lets the server's own optimizer make the step.
 public protocol RoundsWithOuterStep: RoundsOfShares {}

@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
 
 /// A strategy that some peers may send anything to. How many rows a peer says it trained on does not count.
 public protocol RobustRounds: RoundsOfShares {

@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortSession
 
 /// A strategy by which every round each peer trains on its share of the rows, from the same weights.
 public protocol RoundsOfShares: Strategy {}

@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortSession
 
 /// Stochastic controlled averaging (Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, arXiv
 /// 1910.06378): a peer that trains for many steps on rows unlike the others' drifts toward its own optimum; here each step takes the difference

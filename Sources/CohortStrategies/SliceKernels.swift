@@ -1,5 +1,6 @@
 import CKernels
-public import CohortCore
+import CohortCore
+public import CohortSession
 import FoundationEssentials
 
 /// Sums up the inner products of changes, a slice of all of them at a time.

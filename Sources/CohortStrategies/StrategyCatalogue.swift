@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
 import Synchronization
 
 /// Every strategy there is: a new one is one file and one row here, or, in a program of one's own, ``add(_:)``.

@@ -1,4 +1,4 @@
-public import CohortCore
+import CohortCore
 public import FoundationEssentials
 public import Tracing
 
@@ -14,11 +14,11 @@ public struct SessionTrace: Sendable {
     private let request: TraceParent
     private let sessionId: String
 
-    /// nil for a session that is not traced.
-    public init?(_ session: Session) {
-        guard let request = TraceParent(session.traceparent) else { return nil }
+    /// - Parameter traceparent: of the request that started the session; the result is nil without a valid one, as the session is then not traced.
+    public init?(sessionId: String, traceparent: String?) {
+        guard let request = TraceParent(traceparent) else { return nil }
         self.request = request
-        sessionId = session.id
+        self.sessionId = sessionId
     }
 
     public func parent(_ part: Part) -> TraceParent { TraceParent(trace: request.trace, span: id(part)) }

@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortWire
 import Synchronization
 
 /// Queues in memory: what the port means, in the fewest lines. For tests.
@@ -52,7 +53,7 @@ public final class MemoryBroker: CoordinatorTransport, PeerGateway {
         }
     }
 
-    public func admit(peerId: String, registration: Int) async throws -> API.BrokerAddress? { nil }
+    public func admit(peerId: String, registration: Int) async throws -> BrokerAddress? { nil }
 
     public func isConsumed(_ queue: QueueName) async -> Bool { state.withLock { $0.queues[queue]?.consumer != nil } }
 

@@ -1,6 +1,8 @@
 import CMongo
 import CohortCore
+import CohortSession
 import CohortSystem
+import CohortWire
 import Synchronization
 
 /// A pool of connections to one database. Its calls block threads of their own.

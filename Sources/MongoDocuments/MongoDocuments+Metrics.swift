@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
 
 extension MongoDocuments {
     /// A value that is not finite is stored as absent: JSON has none.

@@ -1,4 +1,6 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
+public import CohortWire
 public import FoundationEssentials
 
 extension MongoDocuments {

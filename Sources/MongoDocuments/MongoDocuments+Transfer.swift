@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
 
 extension MongoDocuments {
     public func users(after id: String?, limit: Int) async throws -> [User] { try await page(of: "users", after: id, limit) }

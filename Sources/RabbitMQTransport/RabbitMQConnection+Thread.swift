@@ -1,4 +1,5 @@
 import CohortCore
+import CohortWire
 import Logging
 import Synchronization
 

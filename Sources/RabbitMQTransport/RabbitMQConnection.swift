@@ -1,5 +1,6 @@
 import CohortCore
 import CohortSystem
+import CohortWire
 import Logging
 import Synchronization
 

@@ -1,10 +1,11 @@
 public import CohortCore
+public import CohortWire
 public import Logging
 
 /// The wire of a peer that speaks AMQP with the RabbitMQ itself: its commands come from its queue, one at a time, its events go out signed.
 public final class RabbitMQPeerTransport: PeerTransport {
     private let connection: RabbitMQConnection
-    private let broker: API.BrokerAddress
+    private let broker: BrokerAddress
     private let peerId: String
     private let registration: Int
     private let queue: String
@@ -14,28 +15,30 @@ public final class RabbitMQPeerTransport: PeerTransport {
     private let presence: @Sendable () async throws -> Void
 
     /// - Parameters:
-    ///   - registered: what registering answered.
+    ///   - registration: the number of the peer's registration.
+    ///   - broker: the address that the server assigned to it.
     ///   - caFile: a PEM file of the authorities that signed the RabbitMQ's certificate; nil: the system's.
     ///   - presence: tells the server that the peer is there, until it is cancelled.
     /// - Throws: ``CohortError`` `invalid` when the answer lacks what it takes.
     public init(
-        _ registered: API.Registered, caFile: String?, logger: Logger, presence: @escaping @Sendable () async throws -> Void
+        peerId: String, registration: Int, broker: BrokerAddress, caFile: String?, logger: Logger,
+        presence: @escaping @Sendable () async throws -> Void
     ) throws {
-        broker = registered.broker
+        self.broker = broker
         guard let url = broker.url, let queue = broker.commandQueue, let exchange = broker.eventExchange, let key = broker.key else {
             throw CohortError(
                 .invalid, "the server's answer lacks the URL, queue, exchange or key of its RabbitMQ: is it of another version?")
         }
         var address = try RabbitMQAddress(url, setting: "the server's RabbitMQ")
         if let caFile, address.isTLS { address.caFile = caFile }
-        peerId = registered.peerId
-        registration = registered.registration
+        self.peerId = peerId
+        self.registration = registration
         self.queue = queue
         self.exchange = exchange
         self.key = key
         self.presence = presence
         account = address.user
-        connection = try RabbitMQConnection(address, name: "cohort peer \(registered.peerId)", commandPrefetch: 1, logger: logger)
+        connection = try RabbitMQConnection(address, name: "cohort peer \(peerId)", commandPrefetch: 1, logger: logger)
     }
 
     public func run() async throws {

@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortWire
 import FoundationEssentials
 public import Logging
 import Synchronization
@@ -221,13 +222,13 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
         try await delete(.command(peerId: peerId))
     }
 
-    public func admit(peerId: String, registration: Int) async throws -> API.BrokerAddress? {
+    public func admit(peerId: String, registration: Int) async throws -> BrokerAddress? {
         guard let access = configuration.access else { return nil }
         let queue = QueueName.command(peerId: peerId)
         // The peer may not make it itself.
         try await declare(queue, commandQueue)
         _ = state.withLock { $0.known.insert(peerId) }
-        return API.BrokerAddress(
+        return BrokerAddress(
             kind: "amqp", url: try await access.admit(peerId: peerId, queue: queue), commandQueue: queue.rawValue,
             eventExchange: Self.eventExchange, key: signatures.key(peerId: peerId, registration: registration))
     }

@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
 import FoundationEssentials
 import GRDB
 

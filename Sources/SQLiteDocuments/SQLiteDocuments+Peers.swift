@@ -1,4 +1,6 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
+import CohortWire
 public import FoundationEssentials
 import GRDB
 

@@ -1,4 +1,6 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
+public import CohortWire
 public import FoundationEssentials
 import GRDB
 
@@ -59,7 +61,7 @@ extension SQLiteDocuments {
     }
 
     /// Of sessions that completed, which are the many, SQLite takes out what is shown; the progress of others is told from the whole document.
-    public func sessionSummaries(ownerId: String, limit: Int, before id: String?) async throws -> [API.SessionSummary] {
+    public func sessionSummaries(ownerId: String, limit: Int, before id: String?) async throws -> [SessionSummary] {
         try await read { database in
             try database.rows(
                 """
@@ -83,8 +85,8 @@ extension SQLiteDocuments {
                 """, [ownerId, id, max(0, limit)]
             ).compactMap { row in
                 // One that cannot be read hides no other.
-                guard let summary = row["summary"] as String? else { return (try? Session(row: row)).map { API.SessionSummary($0) } }
-                return try? CohortJSON.decode(API.SessionSummary.self, from: summary.utf8)
+                guard let summary = row["summary"] as String? else { return (try? Session(row: row)).map { SessionSummary($0) } }
+                return try? CohortJSON.decode(SessionSummary.self, from: summary.utf8)
             }
         }
     }

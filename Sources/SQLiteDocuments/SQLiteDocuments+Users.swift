@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortSession
 public import FoundationEssentials
 import GRDB
 

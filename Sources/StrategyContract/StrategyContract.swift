@@ -1,8 +1,10 @@
 import CohortCoordinator
-public import CohortCore
+import CohortCore
+public import CohortSession
 import CohortStrategies
 import CohortSystem
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import InMemory
 

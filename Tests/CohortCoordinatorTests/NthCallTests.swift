@@ -1,5 +1,7 @@
 import CohortCore
+import CohortSession
 import CohortStrategies
+import CohortWire
 import FoundationEssentials
 import InMemory
 import Testing

@@ -1,4 +1,6 @@
 import CohortCore
+import CohortSession
+import CohortWire
 import FoundationEssentials
 import InMemory
 import Synchronization

@@ -1,6 +1,8 @@
 import CohortCore
+import CohortSession
 import CohortSystem
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import InMemory
 import Testing
@@ -12,7 +14,7 @@ import Testing
     private static let model = ModelSpec(inputs: 2, hidden: [3], outputs: 2, task: .classification)
 
     /// Of one round of two peers, and the files that it names.
-    private func receipt(_ executor: ThreadExecutor) async throws -> (API.Receipt, [String: [UInt8]]) {
+    private func receipt(_ executor: ThreadExecutor) async throws -> (SessionReceipt, [String: [UInt8]]) {
         let objects = MemoryObjects()
         var settings = SessionSettings(peers: 2, rounds: 1, seed: 1)
         settings.keepUpdates = true
@@ -42,14 +44,14 @@ import Testing
         var summary = RoundSummary(round: 0, seconds: 1, training: nil, answered: ["a", "b"], dropped: [:])
         (summary.outcome, summary.contributions) = (outcome, aggregate.contributions)
         summary.weightsSha256 = aggregate.reference.sha256
-        return (try #require(API.Receipt(session, rounds: [summary])), files)
+        return (try #require(SessionReceipt(session, rounds: [summary])), files)
     }
 
     @Test func `weights, files and peers that are not as the receipt says are refused`() async throws {
         let executor = try ThreadExecutor()
         defer { executor.end() }
         let (receipt, files) = try await receipt(executor)
-        func replay(_ receipt: API.Receipt, _ files: [String: [UInt8]], without: [String] = []) async -> String {
+        func replay(_ receipt: SessionReceipt, _ files: [String: [UInt8]], without: [String] = []) async -> String {
             do {
                 var rounds = 0
                 try await Replay(receipt, in: MemoryObjects(), on: executor, outer: nil, without: without)

@@ -1,5 +1,7 @@
 import CohortCore
+import CohortSession
 import CohortTraining
+import CohortWire
 import Crypto
 import FoundationEssentials
 import InMemory

@@ -1,7 +1,9 @@
 import CohortCore
+import CohortSession
 import CohortStrategies
 import CohortSystem
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import InMemory
 import StrategyContract

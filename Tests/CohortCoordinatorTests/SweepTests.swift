@@ -1,5 +1,7 @@
 import CohortCore
+import CohortSession
 import CohortSystem
+import CohortWire
 import FoundationEssentials
 import InMemory
 import Synchronization

@@ -1,7 +1,9 @@
 import CohortCore
+import CohortSession
 import CohortStrategies
 import CohortSystem
 import CohortTraining
+import CohortWire
 import DirectoryObjects
 import FoundationEssentials
 import Testing

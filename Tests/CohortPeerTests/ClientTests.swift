@@ -1,6 +1,8 @@
 import AsyncHTTPClient
 import CohortClient
 import CohortCore
+import CohortSession
+import CohortWire
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortWire
 import Testing
 
 @testable import CohortPeer

@@ -1,7 +1,9 @@
 import AsyncHTTPClient
 import CohortClient
 import CohortCore
+import CohortSession
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import Logging
 import ServiceLifecycle

@@ -1,7 +1,10 @@
 import AsyncHTTPClient
+import CohortAPI
 import CohortClient
 import CohortCore
+import CohortSession
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird

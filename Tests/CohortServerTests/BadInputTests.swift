@@ -1,4 +1,6 @@
+import CohortAPI
 import CohortCore
+import CohortSession
 import DirectoryObjects
 import FoundationEssentials
 import NIOCore

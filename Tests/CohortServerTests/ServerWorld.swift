@@ -1,6 +1,8 @@
 import AsyncHTTPClient
+import CohortAPI
 import CohortClient
 import CohortCore
+import CohortSession
 import CohortStrategies
 import DirectoryObjects
 import FoundationEssentials

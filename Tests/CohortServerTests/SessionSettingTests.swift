@@ -1,5 +1,8 @@
+import CohortCoordinator
 import CohortCore
+import CohortSession
 import CohortStrategies
+import CohortWire
 import FoundationEssentials
 import Testing
 

@@ -1,4 +1,7 @@
+import CohortAPI
 import CohortCore
+import CohortSession
+import CohortWire
 import DirectoryObjects
 import FoundationEssentials
 import SQLiteDocuments

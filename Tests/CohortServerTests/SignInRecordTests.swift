@@ -1,4 +1,6 @@
+import CohortAPI
 import CohortCore
+import CohortSession
 import FoundationEssentials
 import SQLiteDocuments
 import Testing

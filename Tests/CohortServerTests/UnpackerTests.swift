@@ -1,4 +1,6 @@
+import CohortAPI
 import CohortCore
+import CohortSession
 import CohortSystem
 import DirectoryObjects
 import FoundationEssentials

@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import CohortAPI
 import CohortCore
 import Crypto
 import FoundationEssentials

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import Testing
 
 @testable import CohortStrategies

@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortSession
 import CohortStrategies
 import Foundation
 import Testing
@@ -26,7 +27,9 @@ public struct Uniform: Strategy {
         let page = try String(contentsOf: root.appending(path: "docs/strategies.md"), encoding: .utf8)
         let source = try String(contentsOf: URL(filePath: #filePath), encoding: .utf8)
         let shown = try #require(
-            page.components(separatedBy: "```swift\npublic import CohortCore\n\n").last?.components(separatedBy: "```").first)
+            page.components(separatedBy: "```swift\npublic import CohortCore\npublic import CohortSession\n\n").last?.components(
+                separatedBy: "```"
+            ).first)
         #expect(shown.contains("struct Uniform") && source.contains(shown))
 
         let peers = (0..<3).map {

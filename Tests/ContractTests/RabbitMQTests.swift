@@ -1,4 +1,6 @@
+import CohortAPI
 import CohortCore
+import CohortWire
 import Foundation
 import Logging
 import Testing
@@ -223,7 +225,9 @@ import Testing
             try await broker.open(session)
             let registered = API.Registered(peerId: peer, registration: 1, credential: "", broker: address, heartbeatInterval: 1)
             let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-            let transport = try RabbitMQPeerTransport(registered, caFile: nil, logger: logger) {
+            let transport = try RabbitMQPeerTransport(
+                peerId: registered.peerId, registration: registered.registration, broker: registered.broker, caFile: nil, logger: logger
+            ) {
                 try await Task.sleep(for: .seconds(3_600))
             }
             let own = try RabbitMQConnection(

@@ -1,4 +1,6 @@
 import CohortCore
+import CohortSession
+import CohortWire
 import FoundationEssentials
 import Testing
 
@@ -115,7 +117,7 @@ struct SessionDocumentsTests {
             }
             let sessions = try await documents.sessions(ownerId: "ada", limit: 100)
             let summaries = try await documents.sessionSummaries(ownerId: "ada", limit: 100, before: nil)
-            #expect(summaries == sessions.map { API.SessionSummary($0) })
+            #expect(summaries == sessions.map { SessionSummary($0) })
             #expect(summaries.count == SessionStatus.allCases.count && summaries.contains { $0.metrics?.samples == 7 })
             #expect(try await documents.sessionSummaries(ownerId: "ada", limit: 2, before: "s3").map(\.id) == ["s2", "s1"])
             #expect(try await documents.sessionSummaries(ownerId: "bob", limit: 2, before: nil).isEmpty)

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import Testing
 
 @Suite("User documents")

@@ -1,7 +1,10 @@
+import CohortAPI
 import CohortClient
 import CohortCore
 import CohortPeer
+import CohortSession
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import Glibc
 import Logging

@@ -1,6 +1,8 @@
+import CohortAPI
 import CohortClient
 import CohortCore
 import CohortPeer
+import CohortSession
 import CohortTraining
 import FoundationEssentials
 import Glibc

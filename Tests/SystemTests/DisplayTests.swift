@@ -1,6 +1,9 @@
 import ArgumentParser
+import CohortAPI
 import CohortCore
 import CohortPeer
+import CohortSession
+import CohortWire
 import FoundationEssentials
 import Synchronization
 import Testing

@@ -1,5 +1,8 @@
+import CohortAPI
 import CohortClient
 import CohortCore
+import CohortSession
+import CohortWire
 import FoundationEssentials
 import Testing
 

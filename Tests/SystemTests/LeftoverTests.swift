@@ -1,6 +1,9 @@
 import AsyncHTTPClient
+import CohortAPI
 import CohortClient
 import CohortCore
+import CohortSession
+import CohortWire
 import FoundationEssentials
 import Glibc
 import NIOCore

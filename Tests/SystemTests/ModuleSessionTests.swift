@@ -1,6 +1,9 @@
+import CohortAPI
 import CohortClient
 import CohortCore
+import CohortSession
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import Glibc
 import Subprocess

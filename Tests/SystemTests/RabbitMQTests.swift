@@ -1,7 +1,10 @@
 import AsyncHTTPClient
+import CohortAPI
 import CohortClient
 import CohortCore
 import CohortPeer
+import CohortSession
+import CohortWire
 import FoundationEssentials
 import Glibc
 import NIOCore

@@ -1,6 +1,9 @@
+import CohortAPI
 import CohortClient
 import CohortCore
 import CohortPeer
+import CohortSession
+import CohortWire
 import FoundationEssentials
 import Subprocess
 import Testing

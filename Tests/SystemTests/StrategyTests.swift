@@ -1,8 +1,11 @@
+import CohortAPI
 import CohortClient
 import CohortCore
 import CohortPeer
+import CohortSession
 import CohortStrategies
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import Glibc
 import Subprocess

@@ -1,7 +1,9 @@
 import CohortCoordinator
 import CohortCore
 import CohortServer
+import CohortSession
 import CohortSystem
+import CohortWire
 import Logging
 import ServiceLifecycle
 import UnixSignals

@@ -1,6 +1,9 @@
+import CohortAPI
 import CohortClient
 import CohortCore
 import CohortServer
+import CohortSession
+import CohortWire
 import DirectoryObjects
 import FoundationEssentials
 import Logging
@@ -92,7 +95,9 @@ struct PeerTransportChoice: Sendable {
         switch registered.broker.kind {
         case "http": return HTTPPeerTransport(client: client, registered: registered, logger: logger)
         case "amqp":
-            return try RabbitMQPeerTransport(registered, caFile: caFile, logger: logger) {
+            return try RabbitMQPeerTransport(
+                peerId: registered.peerId, registration: registered.registration, broker: registered.broker, caFile: caFile, logger: logger
+            ) {
                 try await PresenceBeats(client: client, registered: registered, logger: logger).run()
             }
         default:

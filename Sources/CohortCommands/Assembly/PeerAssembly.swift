@@ -2,6 +2,7 @@ import AsyncHTTPClient
 import CohortClient
 import CohortCore
 import CohortPeer
+import CohortSession
 import Logging
 import NIOSSL
 import ServiceLifecycle

@@ -1,7 +1,9 @@
 import CohortCore
 import CohortServer
+import CohortSession
 import CohortStrategies
 import CohortSystem
+import CohortWire
 import Logging
 import ServiceLifecycle
 

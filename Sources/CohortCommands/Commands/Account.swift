@@ -1,4 +1,5 @@
 import ArgumentParser
+import CohortAPI
 import CohortClient
 import CohortCore
 import FoundationEssentials

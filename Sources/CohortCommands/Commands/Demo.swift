@@ -1,6 +1,8 @@
 import ArgumentParser
+import CohortAPI
 import CohortClient
 import CohortCore
+import CohortSession
 import FoundationEssentials
 import Logging
 

@@ -1,7 +1,10 @@
 import ArgumentParser
+import CohortAPI
 import CohortClient
 import CohortCore
+import CohortSession
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import TorchEngine
 
@@ -74,7 +77,7 @@ struct Sessions: AsyncParsableCommand {
     }
 }
 
-extension API.SessionSummary {
+extension SessionSummary {
     /// Accuracy or R² on the held-out rows.
     fileprivate var score: String {
         guard let metrics else { return "-" }

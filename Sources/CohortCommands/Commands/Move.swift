@@ -1,5 +1,6 @@
 import ArgumentParser
 import CohortCore
+import CohortSession
 import FoundationEssentials
 import Logging
 

@@ -50,7 +50,7 @@ struct Predict: AsyncParsableCommand {
     private struct Row: Encodable {
         /// From 1.
         var row: Int
-        var prediction: API.Value
+        var prediction: JSONScalar
         /// By class.
         var probabilities: [String: Double]?
     }

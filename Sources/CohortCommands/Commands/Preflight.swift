@@ -1,5 +1,6 @@
 import CohortClient
 import CohortCore
+import CohortSession
 import CohortTraining
 import FoundationEssentials
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import CohortClient
 import CohortCoordinator
 import CohortCore
+import CohortSession
 import CohortStrategies
 import CohortSystem
 import CohortTraining

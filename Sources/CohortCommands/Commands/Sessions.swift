@@ -1,6 +1,9 @@
 import ArgumentParser
+import CohortAPI
 import CohortClient
 import CohortCore
+import CohortSession
+import CohortWire
 
 /// Which of one's sessions a command is about.
 struct SessionArgument: ParsableArguments {

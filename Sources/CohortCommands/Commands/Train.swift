@@ -1,8 +1,11 @@
 import ArgumentParser
+import CohortAPI
 import CohortClient
 import CohortCore
+import CohortSession
 import CohortStrategies
 import CohortTraining
+import CohortWire
 import FoundationEssentials
 import Synchronization
 import SystemPackage

@@ -1,4 +1,6 @@
+import CohortAPI
 import CohortCore
+import CohortSession
 
 /// An evaluation for people: the numbers that matter first, guessing beside them.
 enum EvaluationText {

@@ -1,5 +1,6 @@
 import CohortCore
 import CohortPeer
+import CohortWire
 import Synchronization
 
 /// What `cohort peer` shows on a terminal: one line, redrawn in place; what is worth keeping stays above it.

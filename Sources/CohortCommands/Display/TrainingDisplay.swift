@@ -1,4 +1,6 @@
+import CohortAPI
 import CohortCore
+import CohortWire
 
 /// What `cohort train` shows while a session runs: on a terminal one line a peer and a total bar, redrawn in place; else a plain line
 /// whenever something happens.

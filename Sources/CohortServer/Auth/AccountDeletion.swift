@@ -1,4 +1,6 @@
 import CohortCore
+import CohortSession
+import CohortWire
 
 /// Removes a session that has ended, with its objects. They go first: what is left after a fault can be deleted again. But for the upload, which other
 /// sessions may share: it is removed once no document names it, so that a session which begins to share it either finds it or fails with `notFound`.

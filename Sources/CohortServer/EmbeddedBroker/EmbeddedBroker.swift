@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortWire
 import FoundationEssentials
 import Synchronization
 
@@ -72,7 +73,7 @@ public final class EmbeddedBroker: CoordinatorTransport, PeerGateway {
         return stream
     }
 
-    public func admit(peerId: String, registration: Int) async throws -> API.BrokerAddress? { nil }
+    public func admit(peerId: String, registration: Int) async throws -> BrokerAddress? { nil }
 
     public func isConsumed(_ queue: QueueName) async -> Bool { state.withLock { $0.queues[queue]?.consumer != nil } }
 

@@ -1,4 +1,5 @@
-public import CohortCore
+import CohortCore
+public import CohortWire
 import Synchronization
 
 /// Notices within one process.

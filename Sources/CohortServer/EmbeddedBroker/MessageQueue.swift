@@ -1,4 +1,5 @@
 import CohortCore
+import CohortWire
 
 /// One queue of the embedded broker: what waits, and who takes it. A value; the broker's lock guards it.
 struct MessageQueue {

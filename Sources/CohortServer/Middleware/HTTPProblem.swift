@@ -1,3 +1,4 @@
+import CohortAPI
 import CohortCore
 import HTTPTypes
 import Hummingbird

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import HTTPTypes
 
 /// The description of a route, beside its path, method and access.

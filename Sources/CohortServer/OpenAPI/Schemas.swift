@@ -1,4 +1,6 @@
 import CohortCore
+import CohortSession
+import CohortWire
 
 extension Schema {
     /// The bodies of the API by name; what Swift's types of the same names in ``API`` encode.

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import FoundationEssentials
 
 /// A model's card: what it was made of, how good it is, and what it is not, as Markdown (after Mitchell et al. 2019, arXiv 1810.03993).

@@ -1,3 +1,4 @@
+import CohortAPI
 import CohortCore
 import CohortSystem
 import CohortTraining

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortWire
 import FoundationEssentials
 import NIOCore
 import Synchronization

@@ -1,5 +1,8 @@
+import CohortAPI
 import CohortCore
+import CohortSession
 import CohortTracing
+import CohortWire
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
@@ -47,7 +50,7 @@ struct SessionRoutes: Sendable {
             .user(.get, "/sessions/{id}/receipt", summary: "What the model was made of: every round's updates and weights") {
                 _, context, caller in
                 let session = try await session(context, caller)
-                guard let receipt = API.Receipt(session, rounds: try await documents.rounds(sessionId: session.id)) else {
+                guard let receipt = SessionReceipt(session, rounds: try await documents.rounds(sessionId: session.id)) else {
                     throw missing(session, "receipt")
                 }
                 return try .json(receipt)
@@ -156,7 +159,7 @@ struct SessionRoutes: Sendable {
     /// Validates settings and checks that enough peers are free, before a file is sent.
     private func check(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         var fields: [String: String] = [:]
-        for (name, value) in try await request.json([String: API.Value].self) {
+        for (name, value) in try await request.json([String: JSONScalar].self) {
             guard let text = value.cell else { continue }
             fields[name] = text
         }

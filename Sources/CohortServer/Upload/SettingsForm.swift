@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import FoundationEssentials
 
 /// A form's fields as a session's settings: those of ``SessionSetting``, and what comes with a file.

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import Hummingbird
 
 /// Two sessions side by side.

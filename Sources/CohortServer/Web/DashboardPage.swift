@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird

@@ -1,4 +1,6 @@
+import CohortAPI
 import CohortCore
+import CohortSession
 import HTTPTypes
 import Hummingbird
 

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import Hummingbird
 
 /// The page of models.

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSession
 import CohortSystem
 import CohortTraining
 import FoundationEssentials

@@ -11,7 +11,8 @@ public struct ModelFile: Hashable, Sendable {
     public var sessionId: String?
     /// The detailed measurement on the validation rows.
     public var evaluation: Evaluation?
-    public var origin: ModelOrigin?
+    /// The run that made it, as a JSON text: a room that knows no sessions carries it unread.
+    public var origin: String?
     /// Flat, in the order of ``ModelSpec/tensors``.
     public var parameters: [Float]
     /// The file of ``ModelSpec/module``.
@@ -19,7 +20,7 @@ public struct ModelFile: Hashable, Sendable {
 
     public init(
         spec: ModelSpec, schema: TableSchema, metrics: Metrics?, sessionId: String?, parameters: [Float], evaluation: Evaluation? = nil,
-        origin: ModelOrigin? = nil, module: [UInt8]? = nil
+        origin: String? = nil, module: [UInt8]? = nil
     ) {
         self.module = module
         self.evaluation = evaluation
@@ -40,7 +41,7 @@ public struct ModelFile: Hashable, Sendable {
         if let metrics { metadata["metrics"] = String(decoding: try CohortJSON.encode(metrics), as: UTF8.self) }
         if let sessionId { metadata["session_id"] = sessionId }
         if let evaluation { metadata["evaluation"] = String(decoding: try CohortJSON.encode(evaluation), as: UTF8.self) }
-        if let origin { metadata["origin"] = String(decoding: try CohortJSON.encode(origin), as: UTF8.self) }
+        if let origin { metadata["origin"] = origin }
         return try Safetensors.encode(
             spec.tensors, parameters, metadata: metadata, bytes: module.map { (ModuleFile.bytesName, $0) })
     }
@@ -75,7 +76,7 @@ public struct ModelFile: Hashable, Sendable {
             sessionId: header.metadata["session_id"],
             parameters: spec.module == nil ? try Weights.decode(bytes, spec: spec) : try header.floats(spec.tensors, in: bytes),
             evaluation: header.metadata["evaluation"] == nil ? nil : try part("evaluation", Evaluation.self),
-            origin: header.metadata["origin"] == nil ? nil : try part("origin", ModelOrigin.self),
+            origin: header.metadata["origin"],
             module: try spec.module.map { try ModuleFile.bytes(of: $0, header, in: bytes) })
     }
 

@@ -1,6 +1,8 @@
+import CohortAPI
 import CohortClient
 import CohortCore
 import CohortPeer
+import CohortWire
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
@@ -77,7 +79,7 @@ actor ScriptedServer {
             return try .json(
                 API.Registered(
                     peerId: Self.peerId, registration: registrations.count, credential: "credential",
-                    broker: API.BrokerAddress(kind: "http"),
+                    broker: BrokerAddress(kind: "http"),
                     heartbeatInterval: 0.05), status: .created)
         case (.post, 3, "heartbeat"):
             let beat = try CohortJSON.decode(API.Beat.self, from: body)

@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import CohortAPI
 import CohortClient
 import CohortCore
 import FoundationEssentials

@@ -1,5 +1,7 @@
 import CohortCore
 import CohortServer
+import CohortSession
+import CohortWire
 import DirectoryObjects
 import Foundation
 import InMemory

@@ -1,4 +1,6 @@
 import CohortCore
+import CohortSession
+import CohortWire
 import Foundation
 
 /// Noon of some day, and seconds later.

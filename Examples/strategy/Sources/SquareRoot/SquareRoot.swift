@@ -1,4 +1,5 @@
 public import CohortCore
+public import CohortSession
 public import CohortStrategies
 
 /// As fedavg, but an answer counts by the square root of the rows that it was trained on: a machine with four times the rows counts twice.

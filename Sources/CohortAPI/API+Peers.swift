@@ -1,0 +1,107 @@
+public import CohortCore
+public import CohortSession
+public import CohortWire
+public import FoundationEssentials
+
+/// What peers say, and what people see of them.
+extension API {
+    /// A peer registers. `id` is what it was given the first time (kept in its data folder), absent at first.
+    public struct Registration: Codable, Sendable {
+        public var id: String?
+        public var name: String
+        public var capabilities: PeerCapabilities
+        /// Whose sessions it trains; absent: its owner's.
+        public var serve: Pool?
+        /// With `id`: the credential of the registration before, which shows that the id is this machine's.
+        public var credential: String?
+        /// What it wants its messages to go by: `http` (the same as absent) or `amqp`.
+        public var transport: String?
+        public init(
+            id: String?, name: String, capabilities: PeerCapabilities, serve: Pool? = nil, credential: String? = nil,
+            transport: String? = nil
+        ) {
+            self.transport = transport
+            self.serve = serve
+            self.credential = credential
+            self.id = id
+            self.name = name
+            self.capabilities = capabilities
+        }
+    }
+
+    /// What a peer is told when it registers: who it is, and what to talk to.
+    public struct Registered: Codable, Sendable {
+        public var peerId: String
+        /// As it is called in the pool: the name that it asked for, or that with a number when another has it.
+        public var name: String?
+        public var registration: Int
+        /// The bearer token of this peer: every other `/peers/{id}/…` request needs it. The join token only registers.
+        public var credential: String
+        /// Of the user whose join token it came with.
+        public var ownerId: String?
+        /// What its messages go by.
+        public var broker: BrokerAddress
+        /// Seconds between presence beats; a peer varies them by ± 20 %.
+        public var heartbeatInterval: Double
+        public init(
+            peerId: String, name: String? = nil, registration: Int, credential: String, broker: BrokerAddress, heartbeatInterval: Double,
+            ownerId: String? = nil
+        ) {
+            self.ownerId = ownerId
+            self.peerId = peerId
+            self.name = name
+            self.registration = registration
+            self.credential = credential
+            self.broker = broker
+            self.heartbeatInterval = heartbeatInterval
+        }
+    }
+
+    /// A presence beat. 409 when the registration is no longer the peer's: register again.
+    public struct Beat: Codable, Sendable {
+        public var registration: Int
+        /// Acknowledges commands of the stream up to and including this id as well.
+        public var through: Int?
+        public init(registration: Int, through: Int? = nil) {
+            self.registration = registration
+            self.through = through
+        }
+    }
+
+    /// Acknowledges commands of the stream up to and including this id.
+    public struct CommandAcknowledgement: Codable, Sendable {
+        public var through: Int
+        public init(through: Int) { self.through = through }
+    }
+
+    public struct PeerView: Codable, Sendable {
+        public var id: String
+        public var name: String
+        public var status: PeerStatus
+        public var cores: Int
+        public var memoryBytes: Int
+        public var engine: String
+        public var device: String
+        public var samplesPerSecond: Double
+        public var platform: String
+        public var lastSeen: Date
+        /// Whether it came with a token of the asking user.
+        public var mine: Bool
+        /// The users whose sessions it trains.
+        public var serve: Pool
+        public init(_ peer: Peer, mine: Bool) {
+            id = peer.id
+            name = peer.name
+            status = peer.status
+            cores = peer.capabilities.cores
+            memoryBytes = peer.capabilities.memoryBytes
+            engine = peer.capabilities.engine
+            device = peer.capabilities.device
+            samplesPerSecond = peer.capabilities.samplesPerSecond
+            platform = peer.capabilities.platform
+            lastSeen = peer.lastSeen
+            self.mine = mine
+            serve = peer.serve
+        }
+    }
+}

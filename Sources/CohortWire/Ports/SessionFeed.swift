@@ -1,0 +1,9 @@
+import FoundationEssentials
+
+/// Passes notices from coordinators to watchers.
+public protocol SessionFeed: Sendable {
+    func publish(_ notice: SessionNotice) async
+    /// Notices of one session from now on. Buffers the newest 1,000: a watcher that is slower misses the oldest, and reads the
+    /// document for the truth.
+    func subscribe(sessionId: String) async -> AsyncStream<SessionNotice>
+}
