@@ -3,7 +3,6 @@ import CohortAPI
 import CohortClient
 public import CohortCore
 import CohortSystem
-import CohortTraining
 import CohortWire
 public import Logging
 public import ServiceLifecycle
@@ -34,11 +33,11 @@ public actor Peer: Service {
     /// - Parameters:
     ///   - http: one for the process, see `HTTPClient`.
     ///   - transport: makes the wire of a registration.
-    ///   - engine: what trains; called once, on the training thread. nil: the native one.
+    ///   - engine: makes the engine that trains; called once, on the training thread.
     /// - Throws: ``CohortError`` `invalid` for an empty name or token.
     public init(
         configuration: PeerConfiguration, http: HTTPClient, transport: @escaping PeerTransportFactory, logger: Logger,
-        engine: (@Sendable () throws -> any TrainingEngine)? = nil
+        engine: @escaping @Sendable () throws -> any TrainingEngine
     ) throws {
         guard !configuration.name.isEmpty else { throw CohortError(.invalid, "the peer's name is empty") }
         guard !configuration.token.isEmpty else { throw CohortError(.invalid, "the join token is empty: get one with `cohort token`") }
@@ -46,7 +45,7 @@ public actor Peer: Service {
         self.http = http
         makeTransport = transport
         self.logger = logger
-        makeEngine = engine ?? { NativeEngine(threads: configuration.threads) }
+        makeEngine = engine
         outbox = Outbox(logger: logger)
         (work, assign) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }

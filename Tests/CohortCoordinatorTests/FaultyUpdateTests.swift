@@ -213,8 +213,8 @@ private actor TrainingPeer {
     private func opened(_ command: TrainCommand) async throws -> FeatureTable {
         if let table { return table }
         let schema =
-            if let schema = command.schema { schema } else {
-                try CohortJSON.decode(TableSchema.self, from: try await object(command.schemaUrl ?? ""))
+            if let schema = command.dataset.schema { schema } else {
+                try CohortJSON.decode(TableSchema.self, from: try await object(command.dataset.schemaUrl ?? ""))
             }
         try TableLoader.build(csvAt: csvPath, schema: schema, cacheAt: cache)
         let opened = try TableLoader.open(cacheAt: cache)
@@ -225,47 +225,50 @@ private actor TrainingPeer {
     private func work(_ command: TrainCommand) async throws -> DoneEvent {
         let table = try await opened(command)
         let (layout, updateLayout) = (command.layout, command.updateLayout)
-        var values = initialParameters(command.model, seed: command.modelSeed)
-        if let link = command.weightsUrl { values = try Weights.decode(try await object(link), layout) }
+        var values = initialParameters(command.start.model, seed: command.start.modelSeed)
+        if let link = command.start.weightsUrl { values = try Weights.decode(try await object(link), layout) }
         let start = layout.parameters(of: values)
-        let model = try self.model ?? engine.makeModel(command.model)
+        let model = try self.model ?? engine.makeModel(command.start.model)
         self.model = model
-        let keeps = command.optimizerState == .keep && command.round > 0
+        let keeps = command.plan.optimizerState == .keep && command.work.round > 0
         try model.load(parameters: start, keepsOptimizer: keeps)
         let own = keeps && !layout.streams.isEmpty ? try model.optimizerState() : nil
-        if let state = layout.optimizerState(of: values, command.optimizer, steps: command.optimizerSteps ?? 0, own: own) {
+        if let state = layout.optimizerState(of: values, command.options.optimizer, steps: command.start.optimizerSteps ?? 0, own: own) {
             try model.load(optimizerState: state)
         }
         let hasVariate = updateLayout.streams == [WeightsLayout.controlVariate]
         let ofAll = layout.controlVariate(of: values) ?? [Float](repeating: 0, count: start.count)
         let mine = variate ?? ofAll
         if hasVariate { try model.load(correction: zip(ofAll, mine).map { $0 - $1 }) }
-        var results = DoneResults(loss: nil, accuracy: nil, samples: 0, epochs: command.epochs, seconds: 0.01)
+        var results = DoneResults(loss: nil, accuracy: nil, samples: 0, epochs: command.plan.epochs, seconds: 0.01)
         func measured() throws -> Counts {
-            let rows = table.validationRows[(command.validationRows?.start ?? 0)..<(command.validationRows?.end ?? 0)]
+            let rows = table.validationRows[(command.plan.validationRows?.start ?? 0)..<(command.plan.validationRows?.end ?? 0)]
             return try model.evaluate(on: table, rows: rows) { true }
         }
-        if command.weightsUrl != nil, command.validationRows != nil { results.evaluation = try measured() }
+        if command.start.weightsUrl != nil, command.plan.validationRows != nil { results.evaluation = try measured() }
         var rates = 0.0
-        if command.epochs > 0 {
-            let rows = try EpochOrder.rows(of: command.rows, in: table)
-            for _ in 0..<command.epochs {
+        if command.plan.epochs > 0 {
+            let rows = try EpochOrder.rows(of: command.plan.rows, in: table)
+            for _ in 0..<command.plan.epochs {
                 let counts = try model.train(
                     on: table, rows: rows,
-                    options: TrainingOptions(optimizer: command.optimizer, batchSize: command.batchSize, learningRate: command.lr)
+                    options: TrainingOptions(
+                        optimizer: command.options.optimizer, batchSize: command.options.batchSize,
+                        learningRate: command.options.learningRate)
                 ) { true }
                 results.samples += counts.samples
                 results.loss = counts.loss
-                rates += Double((rows.count + command.batchSize - 1) / command.batchSize) * command.lr
+                rates += Double((rows.count + command.options.batchSize - 1) / command.options.batchSize) * command.options.learningRate
             }
         }
-        if command.evaluateAfter { results.ownEvaluation = try measured() }
+        if command.plan.evaluateAfter { results.ownEvaluation = try measured() }
         func done(_ update: ObjectReference?, _ data: Data?) -> DoneEvent {
             DoneEvent(
-                sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round, attempt: command.attempt,
+                sessionId: command.work.sessionId, peerId: id, generation: command.work.generation, round: command.work.round,
+                attempt: command.work.attempt,
                 results: results, update: update, updateData: data)
         }
-        guard let key = command.updateKey else { return done(nil, nil) }
+        guard let key = command.update?.key else { return done(nil, nil) }
         let state = updateLayout.streams.isEmpty || hasVariate ? nil : try model.optimizerState()
         results.optimizerSteps = state?.steps
         var sent = try model.parameters()
@@ -283,7 +286,7 @@ private actor TrainingPeer {
             if part.upperBound <= sent.count { fault.fault.apply(to: &sent[part], &generator) }
         }
         let bytes =
-            if let compression = command.updateCompression, compression != .none {
+            if let compression = command.update?.compression, compression != .none {
                 try UpdateFile.encode(updateLayout, values: sent, start: start, compression: compression, rest: &rest)
             } else {
                 try Weights.encode(updateLayout, sent)

@@ -194,16 +194,17 @@ private struct AnsweringPeer {
                 try await say(
                     .enabled(EnabledEvent(sessionId: command.sessionId, peerId: id, generation: command.generation, capabilities: nil)))
             case .train(let command):
-                for epoch in 1...max(1, command.epochs) where command.epochs > 0 {
+                for epoch in 1...max(1, command.plan.epochs) where command.plan.epochs > 0 {
                     try await say(
                         .heartbeat(
                             HeartbeatEvent(
-                                sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round,
+                                sessionId: command.work.sessionId, peerId: id, generation: command.work.generation,
+                                round: command.work.round,
                                 epoch: epoch, loss: 1, accuracy: 0.5, samplesPerSecond: 10, progress: nil)))
                 }
                 let done = try await done(command)
                 if let body = try mischief?.next?(done) {
-                    try await broker.publish([body], from: id, to: .events(sessionId: command.sessionId))
+                    try await broker.publish([body], from: id, to: .events(sessionId: command.work.sessionId))
                 }
                 try await say(.done(done))
             case .refused(let command): mischief?.refusals.withLock { $0.append(command) }
@@ -214,18 +215,19 @@ private struct AnsweringPeer {
 
     private func done(_ command: TrainCommand) async throws -> DoneEvent {
         var results = DoneResults(
-            loss: 1, accuracy: 0.5, samples: command.rows.count * command.epochs, epochs: command.epochs, seconds: 0.01)
-        let measured = command.validationRows.map { Counts(samples: $0.count, lossSum: Double($0.count), correct: 0) }
-        if command.weightsUrl != nil { results.evaluation = measured }
-        if command.evaluateAfter { results.ownEvaluation = measured }
-        guard let key = command.updateKey else {
+            loss: 1, accuracy: 0.5, samples: command.plan.rows.count * command.plan.epochs, epochs: command.plan.epochs, seconds: 0.01)
+        let measured = command.plan.validationRows.map { Counts(samples: $0.count, lossSum: Double($0.count), correct: 0) }
+        if command.start.weightsUrl != nil { results.evaluation = measured }
+        if command.plan.evaluateAfter { results.ownEvaluation = measured }
+        guard let key = command.update?.key else {
             return DoneEvent(
-                sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round, attempt: command.attempt,
+                sessionId: command.work.sessionId, peerId: id, generation: command.work.generation, round: command.work.round,
+                attempt: command.work.attempt,
                 results: results, update: nil)
         }
         let layout = command.updateLayout
-        var parameters = layout.values(initialParameters(command.model, seed: command.modelSeed), nil)
-        if let link = command.weightsUrl {
+        var parameters = layout.values(initialParameters(command.start.model, seed: command.start.modelSeed), nil)
+        if let link = command.start.weightsUrl {
             let start = try Weights.decode(try await parts.objects.get(parts.key(link)), command.layout)
             parameters = layout == command.layout ? start : layout.values(command.layout.parameters(of: start), nil)
         }
@@ -233,7 +235,8 @@ private struct AnsweringPeer {
         // One peer's come in the message, the other's as an object.
         let update = try await name == "a" ? MemoryObjects().put(bytes, key: key) : parts.objects.put(bytes, key: key)
         return DoneEvent(
-            sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round, attempt: command.attempt,
+            sessionId: command.work.sessionId, peerId: id, generation: command.work.generation, round: command.work.round,
+            attempt: command.work.attempt,
             results: results, update: update, updateData: name == "a" ? Data(bytes) : nil)
     }
 
@@ -256,7 +259,7 @@ extension Command {
     fileprivate var words: String {
         switch self {
         case .enable(let command): "ENABLE of generation \(command.generation)"
-        case .train(let command): "TRAIN of round \(command.round), generation \(command.generation)"
+        case .train(let command): "TRAIN of round \(command.work.round), generation \(command.work.generation)"
         case .refused: "REFUSED"
         case .stop: "STOP"
         }

@@ -6,18 +6,19 @@ import Testing
 
 func trainCommand(session: String = "s", generation: Int = 1, round: Int = 0) -> TrainCommand {
     TrainCommand(
-        csvLink: "s3://cohort/a.csv", hyperparameters: Hyperparameters(batchSize: 8, epochs: 1, lr: 0.01), sessionId: session,
-        generation: generation, round: round, csvUrl: "/objects/a.csv", csvSha256: "", csvBytes: 0,
-        model: ModelSpec(inputs: 1, hidden: [], outputs: 2, task: .classification), optimizer: OptimizerSpec(), seed: 1, modelSeed: 1,
-        schema: nil, rows: RowAssignment(seed: 1, ranges: []))
+        work: WorkKey(sessionId: session, generation: generation, round: round), csvLink: "s3://cohort/a.csv",
+        dataset: DatasetLinks(csvUrl: "/objects/a.csv", csvSha256: "", csvBytes: 0, schema: nil),
+        start: StartingModel(model: ModelSpec(inputs: 1, hidden: [], outputs: 2, task: .classification), modelSeed: 1),
+        plan: WorkPlan(rows: RowAssignment(seed: 1, ranges: []), epochs: 1),
+        options: TrainingOptions(batchSize: 8, learningRate: 0.01, dropoutSeed: 1))
 }
 
 /// A ledger that can be asked within an expectation.
 private final class Desk {
     private var ledger = CommandLedger()
-    var running: RunKey? { ledger.running }
+    var running: WorkKey? { ledger.running }
     func receive(_ command: Command) -> [CommandLedger.Action] { ledger.receive(command) }
-    func finish(_ key: RunKey, answer: DoneEvent?) -> Bool { ledger.finish(key, answer: answer) }
+    func finish(_ key: WorkKey, answer: DoneEvent?) -> Bool { ledger.finish(key, answer: answer) }
 }
 
 @Suite("What a command means")
@@ -26,7 +27,7 @@ struct CommandLedgerTests {
         EnableCommand(queue: "coordinator.\(session).events", sessionId: session, generation: generation)
     }
 
-    private func done(_ key: RunKey) -> DoneEvent {
+    private func done(_ key: WorkKey) -> DoneEvent {
         DoneEvent(
             sessionId: key.sessionId, peerId: "p", generation: key.generation, round: key.round,
             results: DoneResults(loss: 1, accuracy: nil, samples: 1, epochs: 1, seconds: 1), update: nil)
@@ -43,13 +44,13 @@ struct CommandLedgerTests {
         #expect(ledger.receive(.train(trainCommand())) == [.start(trainCommand())])
         #expect(isIgnored(ledger.receive(.train(trainCommand()))))
         #expect(ledger.receive(.enable(enable())) == [.answerEnabled(enable())])
-        #expect(ledger.running == RunKey(trainCommand()))
+        #expect(ledger.running == trainCommand().work)
     }
 
     @Test("a repeat of finished work is answered again")
     func finished() {
         let ledger = Desk()
-        let key = RunKey(trainCommand())
+        let key = trainCommand().work
         _ = ledger.receive(.train(trainCommand()))
         #expect(ledger.finish(key, answer: done(key)))
         #expect(ledger.receive(.train(trainCommand())) == [.repeatAnswer(done(key))])
@@ -59,18 +60,18 @@ struct CommandLedgerTests {
     func failed() {
         let ledger = Desk()
         _ = ledger.receive(.train(trainCommand()))
-        #expect(ledger.finish(RunKey(trainCommand()), answer: nil))
+        #expect(ledger.finish(trainCommand().work, answer: nil))
         #expect(ledger.receive(.train(trainCommand())) == [.start(trainCommand())])
     }
 
     @Test("the next round replaces a running one, whose result is not wanted then")
     func nextRound() {
         let ledger = Desk()
-        let old = RunKey(trainCommand())
+        let old = trainCommand().work
         _ = ledger.receive(.train(trainCommand()))
         #expect(ledger.receive(.train(trainCommand(round: 1))) == [.stop(old), .start(trainCommand(round: 1))])
         #expect(!ledger.finish(old, answer: done(old)))
-        #expect(ledger.running == RunKey(trainCommand(round: 1)))
+        #expect(ledger.running == trainCommand(round: 1).work)
     }
 
     @Test("a newer generation stops the work of the older, whose commands are ignored from then on")
@@ -78,7 +79,7 @@ struct CommandLedgerTests {
         let ledger = Desk()
         _ = ledger.receive(.train(trainCommand()))
         #expect(
-            ledger.receive(.enable(enable(generation: 2))) == [.stop(RunKey(trainCommand())), .answerEnabled(enable(generation: 2))])
+            ledger.receive(.enable(enable(generation: 2))) == [.stop(trainCommand().work), .answerEnabled(enable(generation: 2))])
         #expect(isIgnored(ledger.receive(.train(trainCommand(round: 5)))))
         #expect(isIgnored(ledger.receive(.enable(enable()))))
         #expect(ledger.receive(.train(trainCommand(generation: 2))) == [.start(trainCommand(generation: 2))])
@@ -90,7 +91,7 @@ struct CommandLedgerTests {
         _ = ledger.receive(.train(trainCommand()))
         #expect(
             ledger.receive(.stop(StopCommand(sessionId: "s", reason: .completed)))
-                == [.stop(RunKey(trainCommand())), .leave(sessionId: "s", reason: .completed)])
+                == [.stop(trainCommand().work), .leave(sessionId: "s", reason: .completed)])
         #expect(isIgnored(ledger.receive(.train(trainCommand(round: 1)))))
         _ = ledger.receive(.enable(enable()))
         #expect(ledger.receive(.train(trainCommand(round: 1))) == [.start(trainCommand(round: 1))])
@@ -102,7 +103,7 @@ struct CommandLedgerTests {
         _ = ledger.receive(.train(trainCommand()))
         #expect(
             ledger.receive(.stop(StopCommand(sessionId: "other", reason: .failed))) == [.leave(sessionId: "other", reason: .failed)])
-        #expect(ledger.running == RunKey(trainCommand()))
+        #expect(ledger.running == trainCommand().work)
     }
 
     private func prepare(_ session: String) -> EnableCommand {

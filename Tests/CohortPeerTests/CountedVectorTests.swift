@@ -19,13 +19,11 @@ import Testing
     }
 
     private func command(_ round: Int, counted: Int?, session: String = "s") -> TrainCommand {
-        var command = TrainCommand(
-            csvLink: "", hyperparameters: SessionSettings().hyperparameters(peerId: "a", name: "a"), sessionId: session, generation: 0,
-            round: round,
-            csvUrl: "", csvSha256: "", csvBytes: 0, model: model,
-            optimizer: OptimizerSpec(), seed: 0, modelSeed: 0, schema: nil, rows: RowAssignment(seed: 0, ranges: []))
-        command.countedRound = counted
-        return command
+        TrainCommand(
+            work: WorkKey(sessionId: session, generation: 0, round: round), csvLink: "",
+            dataset: DatasetLinks(csvUrl: "", csvSha256: "", csvBytes: 0, schema: nil), start: StartingModel(model: model, modelSeed: 0),
+            plan: WorkPlan(rows: RowAssignment(seed: 0, ranges: []), epochs: 1), options: TrainingOptions(),
+            update: UpdateTarget(url: "", key: "", countedRound: counted))
     }
 
     private var files: [String] { ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).sorted() }

@@ -145,17 +145,17 @@ struct FaultyEngineTests {
 
         func command(_ number: Int) -> Command {
             var command = TrainCommand(
-                csvLink: "s3://cohort/a.csv", hyperparameters: Hyperparameters(batchSize: 8, epochs: 2, lr: 0.05),
-                sessionId: "s\(number)", generation: 1, round: 1, csvUrl: "/objects/a.csv?signature=1",
-                csvSha256: sha256(Array(text.utf8)), csvBytes: text.utf8.count, model: spec,
-                optimizer: OptimizerSpec(name: .sgd), seed: 7, modelSeed: 3, schema: schema,
-                rows: RowAssignment(seed: 5, ranges: [RowRange(start: 0, end: schema.trainingRows)]))
-            command.weightsUrl = "/objects/w"
-            command.weightsSha256 = sha256(weights)
-            command.validationRows = RowRange(start: 0, end: schema.validationRows)
-            command.evaluateAfter = true
-            command.updateUrl = "/objects/u-\(number)?signature=2"
-            command.updateKey = "updates/s/u-\(number)"
+                work: WorkKey(sessionId: "s\(number)", generation: 1, round: 1), csvLink: "s3://cohort/a.csv",
+                dataset: DatasetLinks(
+                    csvUrl: "/objects/a.csv?signature=1", csvSha256: sha256(Array(text.utf8)), csvBytes: text.utf8.count, schema: schema),
+                start: StartingModel(model: spec, modelSeed: 3),
+                plan: WorkPlan(rows: RowAssignment(seed: 5, ranges: [RowRange(start: 0, end: schema.trainingRows)]), epochs: 2),
+                options: TrainingOptions(optimizer: OptimizerSpec(name: .sgd), batchSize: 8, learningRate: 0.05, dropoutSeed: 7),
+                update: UpdateTarget(url: "/objects/u-\(number)?signature=2", key: "updates/s/u-\(number)"))
+            command.start.weightsUrl = "/objects/w"
+            command.start.weightsSha256 = sha256(weights)
+            command.plan.validationRows = RowRange(start: 0, end: schema.validationRows)
+            command.plan.evaluateAfter = true
             return .train(command)
         }
     }

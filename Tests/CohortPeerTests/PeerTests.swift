@@ -32,14 +32,14 @@ private struct World: Sendable {
     var spec: ModelSpec { ModelSpec(inputs: schema.featureCount, hidden: [8], outputs: schema.outputCount, task: .classification) }
 
     func train(session: String = "s", generation: Int = 1, round: Int = 0, epochs: Int = 2, lr: Double = 0.05) -> TrainCommand {
-        var command = TrainCommand(
-            csvLink: "s3://cohort/a.csv", hyperparameters: Hyperparameters(batchSize: 8, epochs: epochs, lr: lr), sessionId: session,
-            generation: generation, round: round, csvUrl: "/objects/a.csv?signature=1", csvSha256: sha256(csv), csvBytes: csv.count,
-            model: spec, optimizer: OptimizerSpec(name: .sgd), seed: 7, modelSeed: 3, schema: schema,
-            rows: RowAssignment(seed: 5, ranges: [RowRange(start: 0, end: schema.trainingRows)]))
-        command.updateUrl = "/objects/u-\(round)?signature=2"
-        command.updateKey = "updates/\(session)/u-\(round)"
-        return command
+        TrainCommand(
+            work: WorkKey(sessionId: session, generation: generation, round: round), csvLink: "s3://cohort/a.csv",
+            dataset: DatasetLinks(
+                csvUrl: "/objects/a.csv?signature=1", csvSha256: sha256(csv), csvBytes: csv.count, schema: schema),
+            start: StartingModel(model: spec, modelSeed: 3),
+            plan: WorkPlan(rows: RowAssignment(seed: 5, ranges: [RowRange(start: 0, end: schema.trainingRows)]), epochs: epochs),
+            options: TrainingOptions(optimizer: OptimizerSpec(name: .sgd), batchSize: 8, learningRate: lr, dropoutSeed: 7),
+            update: UpdateTarget(url: "/objects/u-\(round)?signature=2", key: "updates/\(session)/u-\(round)"))
     }
 
     func enable(session: String = "s", generation: Int = 1) -> Command {
@@ -48,7 +48,7 @@ private struct World: Sendable {
 
     /// Runs a peer until `body` has returned, then shuts it down gracefully.
     func withPeer(_ body: @Sendable () async throws -> Void) async throws {
-        let peer = try Peer(configuration: configuration, http: http, transport: overHTTP, logger: silent)
+        let peer = try Peer(configuration: configuration, http: http, transport: overHTTP, logger: silent) { NativeEngine(threads: 1) }
         let services = ServiceGroup(configuration: ServiceGroupConfiguration(services: [peer], logger: silent))
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await services.run() }
@@ -116,10 +116,10 @@ struct PeerTests {
 
                 // The next round starts from given weights and measures them before it trains.
                 var second = world.train(round: 1)
-                second.weightsUrl = "/objects/u-0"
-                second.weightsSha256 = sha256(bytes)
-                second.validationRows = RowRange(start: 0, end: world.schema.validationRows)
-                second.evaluateAfter = true
+                second.start.weightsUrl = "/objects/u-0"
+                second.start.weightsSha256 = sha256(bytes)
+                second.plan.validationRows = RowRange(start: 0, end: world.schema.validationRows)
+                second.plan.evaluateAfter = true
                 try await server.send(.train(second))
                 try await eventually("round 1 is done") { await server.dones.count == 2 }
                 let results = try #require(await server.dones.last?.results)
@@ -130,11 +130,10 @@ struct PeerTests {
 
                 // Only evaluating: no epochs, no update.
                 var evaluation = second
-                evaluation.round = 2
-                evaluation.epochs = 0
-                evaluation.updateUrl = nil
-                evaluation.updateKey = nil
-                evaluation.evaluateAfter = false
+                evaluation.work.round = 2
+                evaluation.plan.epochs = 0
+                evaluation.update = nil
+                evaluation.plan.evaluateAfter = false
                 try await server.send(.train(evaluation))
                 try await eventually("the evaluation is done") { await server.dones.count == 3 }
                 let last = try #require(await server.dones.last)
@@ -301,28 +300,28 @@ struct PeerTests {
             let server = world.server
             try await world.withPeer {
                 var wrongHash = world.train(round: 0)
-                wrongHash.csvSha256 = sha256([1])
+                wrongHash.dataset.csvSha256 = sha256([1])
                 try await server.send(.train(wrongHash))
                 try await eventually("the wrong hash is told") { await server.errors.count == 1 }
 
                 var missing = world.train(round: 1)
-                missing.csvUrl = "/objects/missing.csv"
-                missing.csvSha256 = sha256([2])
+                missing.dataset.csvUrl = "/objects/missing.csv"
+                missing.dataset.csvSha256 = sha256([2])
                 try await server.send(.train(missing))
                 try await eventually("the missing object is told") { await server.errors.count == 2 }
 
                 var wrongModel = world.train(round: 2)
-                wrongModel.model.inputs += 1
+                wrongModel.start.model.inputs += 1
                 try await server.send(.train(wrongModel))
                 try await eventually("the wrong model is told") { await server.errors.count == 3 }
 
                 var wrongRows = world.train(round: 3)
-                wrongRows.rows.ranges = [RowRange(start: 0, end: 1_000_000)]
+                wrongRows.plan.rows.ranges = [RowRange(start: 0, end: 1_000_000)]
                 try await server.send(.train(wrongRows))
                 try await eventually("the wrong rows are told") { await server.errors.count == 4 }
 
                 var divergent = world.train(round: 4, epochs: 50, lr: 1e30)
-                divergent.model.task = .classification
+                divergent.start.model.task = .classification
                 try await server.send(.train(divergent))
                 try await eventually("the divergence is told") { await server.errors.count == 5 }
                 #expect(await server.errors.map(\.retryable) == [false, true, false, false, false])
@@ -338,7 +337,7 @@ struct PeerTests {
             let server = world.server
             try await world.withPeer {
                 var command = world.train(epochs: 10_000_000)
-                command.timeLimit = 0.2
+                command.plan.timeLimit = 0.2
                 try await server.send(.train(command))
                 try await eventually("it is done", within: .seconds(10)) { await server.dones.count == 1 }
                 let results = try #require(await server.dones.first?.results)
@@ -357,7 +356,7 @@ struct PeerTests {
                 let ofEpoch = (rows + 6) / 7
                 let epochs = (batches + ofEpoch - 1) / ofEpoch
                 var command = world.train(epochs: epochs)
-                (command.batchSize, command.steps) = (7, batches)
+                (command.options.batchSize, command.plan.steps) = (7, batches)
                 try await server.send(.train(command))
                 try await eventually("it is done") { await server.dones.count == 1 }
                 let results = try #require(await server.dones.first?.results)
@@ -378,9 +377,9 @@ struct PeerTests {
                 // Without a step that moves them, both rounds begin with the weights that the seed means.
                 func command(_ round: Int, session: String = "s") -> TrainCommand {
                     var command = world.train(session: session, round: round, epochs: 1)
-                    command.optimizer = OptimizerSpec(name: .adam)
-                    command.optimizerState = memory
-                    command.updateUrl = "/objects/\(session)-\(round)?signature=2"
+                    command.options.optimizer = OptimizerSpec(name: .adam)
+                    command.plan.optimizerState = memory
+                    command.update?.url = "/objects/\(session)-\(round)?signature=2"
                     return command
                 }
                 for (count, next) in [command(0), command(1), command(1, session: "t")].enumerated() {
@@ -400,9 +399,10 @@ struct PeerTests {
                 func train(_ round: Int, keeps: Bool) throws -> [Float] {
                     try model.load(parameters: initialParameters(world.spec, seed: 3), keepsOptimizer: keeps)
                     var order = EpochOrder(
-                        try EpochOrder.rows(of: command(round).rows, in: data), of: data, batchSize: 8, seed: 7, round: round, epoch: 0)
+                        try EpochOrder.rows(of: command(round).plan.rows, in: data), of: data, batchSize: 8, seed: 7, round: round, epoch: 0
+                    )
                     while let rows = order.next() {
-                        _ = try model.train(on: data, rows: rows, options: TrainingOptions(command(round)), shouldContinue: { true })
+                        _ = try model.train(on: data, rows: rows, options: command(round).options, shouldContinue: { true })
                     }
                     return try model.parameters()
                 }
@@ -419,20 +419,20 @@ struct PeerTests {
             let server = world.server
             try await world.withPeer {
                 var command = world.train(epochs: 1)
-                command.lr = 0.004
+                command.options.learningRate = 0.004
                 // Epoch 1 of 2: half.
-                command.lrSchedule = SchedulePosition(name: .linear, epoch: 1, epochs: 2)
+                command.plan.lrSchedule = SchedulePosition(name: .linear, epoch: 1, epochs: 2)
                 try await server.send(.train(command))
                 try await eventually("it is done") { await server.dones.count == 1 }
                 let scheduled = try #require(await server.objects["/objects/u-0"])
-                command.attempt = (command.attempt ?? 0) + 1
-                command.lrSchedule = nil
-                command.lr = 0.002
+                command.work.attempt = command.work.attempt + 1
+                command.plan.lrSchedule = nil
+                command.options.learningRate = 0.002
                 try await server.send(.train(command))
                 try await eventually("it is done again") { await server.dones.count == 2 }
                 #expect(await server.objects["/objects/u-0"] == scheduled)
-                command.attempt = (command.attempt ?? 0) + 1
-                command.lr = 0.004
+                command.work.attempt = command.work.attempt + 1
+                command.options.learningRate = 0.004
                 try await server.send(.train(command))
                 try await eventually("it is done with the whole rate") { await server.dones.count == 3 }
                 #expect(await server.objects["/objects/u-0"] != scheduled)
@@ -453,7 +453,7 @@ struct PeerTests {
             }
             var refused = world.configuration
             refused.token = "revoked"
-            let peer = try Peer(configuration: refused, http: world.http, transport: overHTTP, logger: silent)
+            let peer = try Peer(configuration: refused, http: world.http, transport: overHTTP, logger: silent) { NativeEngine(threads: 1) }
             let error = await #expect(throws: CohortError.self) { try await peer.run() }
             #expect(error?.code == .unauthenticated)
             #expect(error?.message.contains("cohort token") == true)
@@ -466,7 +466,10 @@ struct PeerTests {
             try await world.withPeer {
                 try await eventually("it registers") { await world.server.registrations.count == 1 }
                 let error = await #expect(throws: CohortError.self) {
-                    try await Peer(configuration: world.configuration, http: world.http, transport: overHTTP, logger: silent).run()
+                    try await Peer(
+                        configuration: world.configuration, http: world.http, transport: overHTTP, logger: silent,
+                        engine: { NativeEngine(threads: 1) }
+                    ).run()
                 }
                 #expect(error?.code == .conflict)
                 #expect(error?.message.contains("another peer is running on the data folder") == true)
@@ -491,7 +494,10 @@ struct PeerTests {
 
             try Data("{".utf8).write(to: URL(filePath: path))
             let error = await #expect(throws: CohortError.self) {
-                try await Peer(configuration: world.configuration, http: world.http, transport: overHTTP, logger: silent).run()
+                try await Peer(
+                    configuration: world.configuration, http: world.http, transport: overHTTP, logger: silent,
+                    engine: { NativeEngine(threads: 1) }
+                ).run()
             }
             #expect(error?.message.contains("move it away") == true)
             #expect(contents(of: path) == Array("{".utf8))

@@ -83,16 +83,22 @@ private struct Every: Strategy {
         var fields = others
         for absent in ["from", "module", "per_peer", "class_weight", "min_peers", "local_steps"] { fields[absent] = nil }
         let settings = try settings(fields)
+        let hyperparameters = settings.hyperparameters(peerId: "a", name: "a")
         var command = TrainCommand(
-            csvLink: "", hyperparameters: settings.hyperparameters(peerId: "a", name: "a"), sessionId: "s", generation: 0, round: 0,
-            csvUrl: "", csvSha256: "", csvBytes: 0,
-            model: ModelSpec(
-                inputs: 2, hidden: settings.hidden, outputs: 2, activation: settings.activation, dropout: settings.dropout,
-                task: .classification),
-            optimizer: settings.optimizer, seed: 5, modelSeed: 5, schema: nil, rows: RowAssignment(seed: 5, ranges: []))
-        command.take(settings, WorkRecipe(proximalMu: settings.proximalMu), epochs: settings.epochs, round: 0)
+            work: WorkKey(sessionId: "s", generation: 0, round: 0), csvLink: "",
+            dataset: DatasetLinks(csvUrl: "", csvSha256: "", csvBytes: 0, schema: nil),
+            start: StartingModel(
+                model: ModelSpec(
+                    inputs: 2, hidden: settings.hidden, outputs: 2, activation: settings.activation, dropout: settings.dropout,
+                    task: .classification), modelSeed: 5),
+            plan: WorkPlan(rows: RowAssignment(seed: 5, ranges: []), epochs: hyperparameters.epochs),
+            options: TrainingOptions(
+                optimizer: settings.optimizer, batchSize: hyperparameters.batchSize, learningRate: hyperparameters.lr, dropoutSeed: 5))
+        let recipe = WorkRecipe(proximalMu: settings.proximalMu)
+        command.plan.take(settings, recipe: recipe, round: 0)
+        command.options.take(settings, recipe: recipe, classWeights: nil)
         let received = try CohortJSON.decode(TrainCommand.self, from: CohortJSON.encode(command))
-        let options = TrainingOptions(received)
+        let options = received.options
         #expect(
             options
                 == TrainingOptions(
@@ -100,9 +106,9 @@ private struct Every: Strategy {
                         name: .sgd, momentum: 0.8, nesterov: true, weightDecay: 0.05, beta1: 0.7, beta2: 0.95, epsilon: 1e-6,
                         gradientClip: 1.5),
                     batchSize: 48, learningRate: 0.02, labelSmoothing: 0.1, loss: .huber, proximalMu: 0.3, dropoutSeed: 5))
-        #expect(received.model.activation == .tanh && received.model.dropout == 0.25 && received.model.hidden == [9, 8])
-        #expect(received.optimizerState == .keep)
-        #expect(received.epochs == 4 && received.lrSchedule?.name == .cosine)
+        #expect(received.start.model.activation == .tanh && received.start.model.dropout == 0.25 && received.start.model.hidden == [9, 8])
+        #expect(received.plan.optimizerState == .keep)
+        #expect(received.plan.epochs == 4 && received.plan.lrSchedule?.name == .cosine)
     }
 
     @Test(arguments: [

@@ -28,13 +28,12 @@ import Testing
             columns: [.init(name: "camelCase", kind: .numeric, mean: 1, std: 2), .init(name: "y", kind: .target)], target: "y",
             task: .classification, classes: ["a", "b"], validation: 0.2, splitSeed: 7, trainingRows: 8, validationRows: 2, droppedRows: 0)
         var train = TrainCommand(
-            csvLink: "s3://b/t.csv", hyperparameters: Hyperparameters(batchSize: 4, epochs: 2, lr: 0.1), sessionId: "s", generation: 1,
-            round: 0,
-            csvUrl: "/objects/t.csv", csvSha256: "ab", csvBytes: 10,
-            model: ModelSpec(inputs: 1, hidden: [4], outputs: 2, task: .classification),
-            optimizer: OptimizerSpec(), seed: 1 << 52, modelSeed: 9, schema: schema,
-            rows: RowAssignment(seed: 9, ranges: [RowRange(start: 0, end: 8)]))
-        train.weightsUrl = "/objects/w"
+            work: WorkKey(sessionId: "s", generation: 1, round: 0), csvLink: "s3://b/t.csv",
+            dataset: DatasetLinks(csvUrl: "/objects/t.csv", csvSha256: "ab", csvBytes: 10, schema: schema),
+            start: StartingModel(model: ModelSpec(inputs: 1, hidden: [4], outputs: 2, task: .classification), modelSeed: 9),
+            plan: WorkPlan(rows: RowAssignment(seed: 9, ranges: [RowRange(start: 0, end: 8)]), epochs: 2),
+            options: TrainingOptions(batchSize: 4, learningRate: 0.1, dropoutSeed: 1 << 52))
+        train.start.weightsUrl = "/objects/w"
         let bytes = try CohortJSON.encode(Command.train(train))
         #expect(try CohortJSON.decode(Command.self, from: bytes) == .train(train))
         let text = String(decoding: bytes, as: UTF8.self)
@@ -88,7 +87,11 @@ import Testing
         try expectSame(bytes, try CohortJSON.encode(command))
         switch command {
         case .enable(let message): expectWhole(message)
-        case .train(let message): expectWhole(message, without: type == "TRAIN" ? ["moduleUrl", "moduleOwner"] : [])
+        case .train(let message):
+            let parts: [Any] = [message, message.dataset, message.start, message.plan, message.options, try #require(message.update)]
+            for part in parts { expectWhole(part, without: type == "TRAIN" ? ["moduleUrl", "moduleOwner"] : []) }
+            // Without a value of their own they are 0.
+            #expect(message.options.labelSmoothing > 0 && message.options.proximalMu > 0 && message.work.attempt > 0)
         case .refused(let message): expectWhole(message)
         case .stop(let message): expectWhole(message)
         }

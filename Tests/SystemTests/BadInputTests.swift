@@ -159,7 +159,7 @@ private struct LyingPeer {
     }
 
     private func lie(_ number: Int, to command: TrainCommand, _ id: String) throws -> DoneEvent {
-        var spec = command.model
+        var spec = command.start.model
         var parameters = initialParameters(spec, seed: 1)
         if number == 0 { parameters[0] = .nan }
         if number == 1 {
@@ -170,9 +170,9 @@ private struct LyingPeer {
         let bytes = try Weights.encode(layout, layout.values(parameters, nil))
         let hash = String(repeating: "0", count: 64)
         return DoneEvent(
-            sessionId: command.sessionId, peerId: id, generation: command.generation, round: command.round,
+            sessionId: command.work.sessionId, peerId: id, generation: command.work.generation, round: command.work.round,
             results: DoneResults(loss: 1, accuracy: 0, samples: 1, epochs: 1, seconds: 1),
-            update: ObjectReference(key: command.updateKey ?? "", sha256: hash, bytes: bytes.count), updateData: Data(bytes))
+            update: ObjectReference(key: command.update?.key ?? "", sha256: hash, bytes: bytes.count), updateData: Data(bytes))
     }
 }
 

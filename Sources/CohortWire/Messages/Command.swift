@@ -8,7 +8,7 @@ public enum Command: Hashable, Sendable {
     public var sessionId: String {
         switch self {
         case .enable(let command): command.sessionId
-        case .train(let command): command.sessionId
+        case .train(let command): command.work.sessionId
         case .refused(let command): command.sessionId
         case .stop(let command): command.sessionId
         }

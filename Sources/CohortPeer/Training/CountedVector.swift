@@ -27,8 +27,8 @@ struct CountedVector {
 
     /// That of the last answer that counted, as `command` says; nil: there was none, or it is gone.
     mutating func counted(for command: TrainCommand, _ layout: WeightsLayout) -> [Float]? {
-        begin(command.sessionId)
-        let round = command.countedRound
+        begin(command.work.sessionId)
+        let round = command.update?.countedRound
         known = known.filter { $0.key == round }
         if let round, known[round] == nil { known[round] = read(round, layout) }
         removeFiles { $0 != round }
@@ -37,15 +37,15 @@ struct CountedVector {
 
     /// Keeps the vector of the answer to `command`.
     mutating func keep(_ values: [Float], of command: TrainCommand, _ layout: WeightsLayout) {
-        begin(command.sessionId)
-        known[command.round] = values
+        begin(command.work.sessionId)
+        known[command.work.round] = values
         do {
             try FileManager.default.createDirectory(
                 atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
             // Renamed when it is whole: a crash leaves it as it was.
-            try Data(Weights.encode(layout, values)).write(to: URL(filePath: path(command.round)), options: .atomic)
+            try Data(Weights.encode(layout, values)).write(to: URL(filePath: path(command.work.round)), options: .atomic)
         } catch {
-            logger.warning("\(path(command.round)) cannot be written, a restart would begin without: \(error)")
+            logger.warning("\(path(command.work.round)) cannot be written, a restart would begin without: \(error)")
         }
     }
 

@@ -32,6 +32,6 @@ public struct CheckPoint: Hashable, Sendable {
 
 extension TrainCommand {
     func checkPoint(_ name: CheckPoint.Name, epoch: Int) -> CheckPoint {
-        CheckPoint(name, sessionId: sessionId, round: round, epoch: epoch)
+        CheckPoint(name, sessionId: work.sessionId, round: work.round, epoch: epoch)
     }
 }

@@ -1,3 +1,5 @@
+import CohortWire
+
 #if canImport(Glibc)
     import Glibc
 #else
@@ -37,6 +39,17 @@ final class LoadLimiter {
             Self.sleep(min(left, Self.piece))
         }
         workedSince = clock.now
+    }
+
+    /// Between two pieces of work: reports progress and pauses as the load limit asks.
+    /// - Returns: false once the work is not wanted any more.
+    func shouldContinue(_ control: RunControl, progress: ProgressReporter, phase: ProgressEvent.Phase) -> Bool {
+        progress.sign(phase)
+        pause {
+            progress.sign(phase)
+            return !control.isStopped
+        }
+        return !control.isStopped
     }
 
     private static func sleep(_ duration: Duration) {

@@ -43,39 +43,40 @@ struct TrainingRun {
     /// - Throws: `CancellationError` when stopped, ``RunFailure`` when the loss is not finite any more.
     mutating func train(_ model: any TrainableModel, on dataset: Dataset, validationRows: ArraySlice<UInt32>) throws {
         let table = dataset.table
-        let rows = try EpochOrder.rows(of: command.rows, in: table)
+        let rows = try EpochOrder.rows(of: command.plan.rows, in: table)
         let clock = ContinuousClock()
-        let deadline = command.timeLimit.map { clock.now + .seconds($0) }
+        let deadline = command.plan.timeLimit.map { clock.now + .seconds($0) }
         let (control, limiter, progress, checkPoint, command) = (control, limiter, progress, checkPoint, command)
         let isWanted = { !control.isStopped && deadline.map { clock.now < $0 } ?? true }
         checkPoint?(command.checkPoint(.firstBatch, epoch: 0))
         limiter.begin()
-        var stopping = command.earlyStopping.flatMap { validationRows.isEmpty ? nil : EarlyStopping(patience: $0) }
+        var stopping = command.plan.earlyStopping.flatMap { validationRows.isEmpty ? nil : EarlyStopping(patience: $0) }
 
         // Of plain SGD, whose state is the number of its steps.
-        let sumsRates = command.streams == [WeightsLayout.controlVariate]
-        var options = TrainingOptions(command)
-        let stepsOfEpoch = max(1, (rows.count + command.batchSize - 1) / max(command.batchSize, 1))
-        for epoch in 1...command.epochs {
+        let sumsRates = command.layout.streams == [WeightsLayout.controlVariate]
+        var options = command.options
+        let stepsOfEpoch = max(1, (rows.count + options.batchSize - 1) / max(options.batchSize, 1))
+        for epoch in 1...command.plan.epochs {
             // Of the epoch's rows, in its order, those that the steps which are left train on.
-            let left = command.steps.map { max(0, max(0, $0) - (epoch - 1) * stepsOfEpoch) } ?? stepsOfEpoch
-            let wanted = left < stepsOfEpoch ? left * command.batchSize : rows.count
+            let left = command.plan.steps.map { max(0, max(0, $0) - (epoch - 1) * stepsOfEpoch) } ?? stepsOfEpoch
+            let wanted = left < stepsOfEpoch ? left * options.batchSize : rows.count
             guard wanted > 0 else { break }
             let start = clock.now
             var order = EpochOrder(
-                rows, of: table, batchSize: command.batchSize, seed: command.seed, round: command.round, epoch: epoch - 1)
-            options.learningRate = command.lr * (command.lrSchedule?.factor(epoch: epoch - 1) ?? 1)
+                rows, of: table, batchSize: options.batchSize, seed: command.options.dropoutSeed, round: command.work.round,
+                epoch: epoch - 1)
+            options.learningRate = command.options.learningRate * (command.plan.lrSchedule?.factor(epoch: epoch - 1) ?? 1)
             var counts = Counts()
-            var untilHalf = max(1, (rows.count + command.batchSize - 1) / max(command.batchSize, 1) / 2)
+            var untilHalf = max(1, (rows.count + options.batchSize - 1) / max(options.batchSize, 1) / 2)
             // Asked before every batch.
             let shouldContinue = {
                 if let checkPoint {
                     if untilHalf == 0 { checkPoint(command.checkPoint(.midEpoch, epoch: epoch - 1)) }
                     untilHalf -= 1
                 }
-                progress.sign(.training, Double(epoch - 1) / Double(command.epochs))
+                progress.sign(.training, Double(epoch - 1) / Double(command.plan.epochs))
                 limiter.pause {
-                    progress.sign(.training, Double(epoch - 1) / Double(command.epochs))
+                    progress.sign(.training, Double(epoch - 1) / Double(command.plan.epochs))
                     return isWanted()
                 }
                 return isWanted()
@@ -130,41 +131,11 @@ struct TrainingRun {
         progress.restart()
         report(
             HeartbeatEvent(
-                sessionId: command.sessionId, peerId: peerId, generation: command.generation, round: command.round, epoch: epoch,
-                loss: loss, accuracy: command.model.task == .classification ? counts.accuracy : nil,
-                samplesPerSecond: spent > 0 ? Double(counts.samples) / spent : nil, progress: Double(epoch) / Double(command.epochs),
-                validation: validation?.metrics(command.model.task)))
-    }
-}
-
-extension TrainingOptions {
-    /// The position of the command's first epoch.
-    init(_ command: TrainCommand) {
-        self.init(
-            optimizer: command.optimizer, batchSize: command.batchSize,
-            learningRate: command.lr * (command.lrSchedule?.factor(epoch: 0) ?? 1), classWeights: command.classWeights,
-            labelSmoothing: command.labelSmoothing ?? 0, loss: command.loss, proximalMu: command.proximalMu ?? 0, dropoutSeed: command.seed)
-    }
-}
-
-/// Remembers the best weights by validation loss, and says when there has been nothing better for `patience` epochs.
-struct EarlyStopping {
-    let patience: Int
-    private(set) var weights: [Float]?
-    private var best = Double.infinity
-    private var epochsSince = 0
-
-    init(patience: Int) { self.patience = patience }
-
-    mutating func shouldStop(after loss: Double, weights current: () throws -> [Float]) rethrows -> Bool {
-        if loss < best {
-            best = loss
-            weights = try current()
-            epochsSince = 0
-        } else {
-            epochsSince += 1
-        }
-        return epochsSince >= patience
+                sessionId: command.work.sessionId, peerId: peerId, generation: command.work.generation, round: command.work.round,
+                epoch: epoch,
+                loss: loss, accuracy: command.start.model.task == .classification ? counts.accuracy : nil,
+                samplesPerSecond: spent > 0 ? Double(counts.samples) / spent : nil, progress: Double(epoch) / Double(command.plan.epochs),
+                validation: validation?.metrics(command.start.model.task)))
     }
 }
 

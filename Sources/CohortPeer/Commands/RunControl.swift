@@ -17,6 +17,11 @@ final class RunControl: Sendable {
         handler.withLock { $0?() }
     }
 
+    /// - Throws: `CancellationError` when the work is not wanted any more.
+    func check() throws {
+        if isStopped { throw CancellationError() }
+    }
+
     /// Called when the work is stopped, at once if it is already; nil: nothing is any more, once this returns.
     func whenStopped(_ body: (@Sendable () -> Void)?) {
         handler.withLock { handler in

@@ -69,47 +69,53 @@ struct TrainCommandBuilder {
         var hyperparameters = session.settings.hyperparameters(of: peer)
         if isEvaluation { hyperparameters.epochs = 0 }
         var command = TrainCommand(
-            csvLink: info.csvLink, hyperparameters: hyperparameters, sessionId: session.id, generation: session.generation,
-            round: session.round, csvUrl: csvUrl,
-            csvSha256: info.object.sha256, csvBytes: info.object.bytes, model: model, optimizer: session.settings.optimizer,
-            seed: seed(of: peer), modelSeed: session.settings.seed, schema: tellsSchema ? schema.inline : nil,
-            rows: RowAssignment(seed: session.settings.seed, ranges: peer.rows))
-        command.attempt = peer.attempt
-        command.schemaSha256 = schema.reference.sha256
-        command.schemaUrl = schemaUrl
+            work: WorkKey(sessionId: session.id, generation: session.generation, round: session.round, attempt: peer.attempt ?? 0),
+            csvLink: info.csvLink, dataset: dataset, start: start,
+            plan: WorkPlan(rows: RowAssignment(seed: session.settings.seed, ranges: peer.rows), epochs: hyperparameters.epochs),
+            options: TrainingOptions(
+                optimizer: session.settings.optimizer, batchSize: hyperparameters.batchSize, learningRate: hyperparameters.lr,
+                dropoutSeed: seed(of: peer)))
+        if !tellsSchema { command.dataset.schema = nil }
         command.traceparent =
-            SessionTrace(sessionId: session.id, traceparent: session.traceparent)?.parent(
-                .round(session.round, generation: session.generation)
-            ).text
-        command.validationRows = peer.validationRows
-        command.streams = session.layout.flatMap { $0.streams.isEmpty ? nil : $0.streams }
-        if let moduleUrl {
-            command.moduleUrl = moduleUrl
-            command.moduleOwner = session.ownerId
-        }
-        if let weights = session.weights {
-            command.weightsUrl = weightsUrl
-            command.weightsSha256 = weights.sha256
-            command.weights = self.weights
-            command.optimizerSteps = session.optimizerSteps
-        }
+            SessionTrace(sessionId: session.id, traceparent: session.traceparent)?
+            .parent(.round(session.round, generation: session.generation)).text
+        command.plan.validationRows = peer.validationRows
         if !isEvaluation {
-            let layout = session.updateLayout ?? WeightsLayout(model)
-            if layout != session.layout { command.updateStreams = layout.streams }
-            let key = UpdateReader.key(
-                session, generation: session.generation, round: session.round, attempt: peer.attempt ?? 0, peerId: peer.id)
-            command.updateKey = key
-            // It dies with its round, however long that takes.
-            command.updateUrl = try await objects.presignedPut(
-                key, maxBytes: Weights.maxBytes(layout), expiry: expiry.addingTimeInterval(Self.putSeconds))
-            command.inlineUpdateBytes = Self.maxInlineWeightsBytes
-            command.timeLimit = timeLimit
-            command.steps = session.settings.localSteps
-            command.countedRound = peer.countedRound
-            command.classWeights = classWeights
-            command.take(session.settings, recipe, epochs: hyperparameters.epochs, round: session.round)
+            command.plan.timeLimit = timeLimit
+            command.plan.steps = session.settings.localSteps
+            command.plan.take(session.settings, recipe: recipe, round: session.round)
+            command.options.take(session.settings, recipe: recipe, classWeights: classWeights)
+            command.update = try await updateTarget(of: peer)
         }
         return command
+    }
+
+    private var start: StartingModel {
+        var start = StartingModel(model: model, modelSeed: session.settings.seed)
+        start.streams = session.layout.flatMap { $0.streams.isEmpty ? nil : $0.streams }
+        if let moduleUrl {
+            start.moduleUrl = moduleUrl
+            start.moduleOwner = session.ownerId
+        }
+        if let reference = session.weights {
+            start.weightsUrl = weightsUrl
+            start.weightsSha256 = reference.sha256
+            start.weights = weights
+            start.optimizerSteps = session.optimizerSteps
+        }
+        return start
+    }
+
+    private func updateTarget(of peer: SessionPeer) async throws -> UpdateTarget {
+        let layout = session.updateLayout ?? WeightsLayout(model)
+        let key = UpdateReader.key(
+            session, generation: session.generation, round: session.round, attempt: peer.attempt ?? 0, peerId: peer.id)
+        // The link ends with its round, however long that takes.
+        let url = try await objects.presignedPut(
+            key, maxBytes: Weights.maxBytes(layout), expiry: expiry.addingTimeInterval(Self.putSeconds))
+        return UpdateTarget(
+            url: url, key: key, inlineBytes: Self.maxInlineWeightsBytes, streams: layout == session.layout ? nil : layout.streams,
+            compression: session.settings.compression(recipe), countedRound: peer.countedRound)
     }
 
     /// A seed from the session's seed, the round and the peer's place by name, which does not depend on random ids.
@@ -120,21 +126,30 @@ struct TrainCommandBuilder {
     }
 }
 
-extension TrainCommand {
-    /// What the session's settings say of its steps.
-    /// - Parameters:
-    ///   - recipe: what its strategy says.
-    ///   - epochs: of the peer, a round.
-    package mutating func take(_ settings: SessionSettings, _ recipe: WorkRecipe, epochs: Int, round: Int) {
+extension WorkPlan {
+    /// Sets what the settings and the strategy's recipe determine of a round's work.
+    package mutating func take(_ settings: SessionSettings, recipe: WorkRecipe, round: Int) {
         optimizerState = settings.optimizerState
         evaluateAfter = recipe.evaluatesOwn
         earlyStopping = recipe.earlyStopping
-        proximalMu = recipe.proximalMu
-        loss = settings.loss
-        updateCompression = settings.updateCompression == UpdateCompression.none ? nil : settings.updateCompression
-        if recipe.sendsChange, updateCompression == nil { updateCompression = .fp32 }
-        optimizer = settings.optimizer
-        labelSmoothing = settings.labelSmoothing
         lrSchedule = settings.schedulePosition(round: round, epochs: epochs)
+    }
+}
+
+extension TrainingOptions {
+    /// Sets what the settings and the strategy's recipe determine of each step.
+    package mutating func take(_ settings: SessionSettings, recipe: WorkRecipe, classWeights: [Double]?) {
+        self.classWeights = classWeights
+        proximalMu = recipe.proximalMu ?? 0
+        loss = settings.loss
+        labelSmoothing = settings.labelSmoothing ?? 0
+    }
+}
+
+extension SessionSettings {
+    /// The format of updates; nil: weights.
+    fileprivate func compression(_ recipe: WorkRecipe) -> UpdateCompression? {
+        let chosen = updateCompression == UpdateCompression.none ? nil : updateCompression
+        return chosen ?? (recipe.sendsChange ? .fp32 : nil)
     }
 }

@@ -16,13 +16,14 @@ extension Peer {
     }
 
     private func carryOut(_ command: TrainCommand, _ control: RunControl, with trainer: Trainer) async {
-        let key = RunKey(command)
+        let key = command.work
         guard !control.isStopped, let registered else { return }
         let (peerId, ownerId) = (registered.peerId, registered.ownerId)
         logger.info(
-            "\(command.epochs > 0 ? "training" : "evaluating"): \(key)",
+            "\(command.plan.epochs > 0 ? "training" : "evaluating"): \(key)",
             metadata: [
-                "rows": "\(command.rows.count)", "epochs": "\(command.epochs)", "batch_size": "\(command.batchSize)", "lr": "\(command.lr)",
+                "rows": "\(command.plan.rows.count)", "epochs": "\(command.plan.epochs)", "batch_size": "\(command.options.batchSize)",
+                "lr": "\(command.options.learningRate)",
             ])
         do {
             let outbox = outbox
@@ -35,12 +36,12 @@ extension Peer {
             let (results, update) = try await control.run {
                 try await trainer.run(command, peerId: peerId, ownerId: ownerId, control: control, progress: progress) { heartbeat in
                     guard !control.isStopped else { return }
-                    outbox.add(.heartbeat(heartbeat), isFollowed: heartbeat.epoch == command.epochs)
-                    report(.epoch(heartbeat, of: command.epochs))
+                    outbox.add(.heartbeat(heartbeat), isFollowed: heartbeat.epoch == command.plan.epochs)
+                    report(.epoch(heartbeat, of: command.plan.epochs))
                 }
             }
             let done = DoneEvent(
-                sessionId: key.sessionId, peerId: peerId, generation: key.generation, round: key.round, attempt: command.attempt,
+                sessionId: key.sessionId, peerId: peerId, generation: key.generation, round: key.round, attempt: key.attempt,
                 results: results, update: update?.reference, updateData: update?.data)
             guard ledger.finish(key, answer: done) else { return }
             logger.info("done: \(key)", metadata: ["samples": "\(results.samples)", "seconds": "\(results.seconds)"])
@@ -91,32 +92,6 @@ extension Peer {
                     ErrorEvent(
                         sessionId: command.sessionId, peerId: peerId, generation: command.generation, round: 0, message: failure.message,
                         retryable: failure.retryable)))
-        }
-    }
-}
-
-/// The failure of a peer's work.
-struct RunFailure: Error {
-    let message: String
-    /// The same work may succeed on this peer later.
-    let retryable: Bool
-    /// The work is of a round that is over: nothing went wrong here.
-    let isStale: Bool
-
-    init(message: String, retryable: Bool, isStale: Bool = false) {
-        self.isStale = isStale
-        // What ERROR may carry.
-        self.message = message.printable(max: 1_000)
-        self.retryable = retryable
-    }
-
-    init(_ error: any Error) {
-        switch error {
-        case let failure as RunFailure: self = failure
-        case let error as CohortError:
-            // An expired link (forbidden) comes fresh with the next command; a full disk and wrong data stay as they are.
-            self.init(message: error.message, retryable: [.unavailable, .internal, .forbidden, .notFound].contains(error.code))
-        default: self.init(message: "\(error)", retryable: false)
         }
     }
 }

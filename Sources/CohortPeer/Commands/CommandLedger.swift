@@ -1,32 +1,11 @@
 import CohortCore
 import CohortWire
 
-/// Which piece of work: a repeat of the same one is a no-op.
-struct RunKey: Hashable, Sendable, CustomStringConvertible {
-    var sessionId: String
-    var generation: Int
-    var round: Int
-    var attempt: Int
-
-    init(sessionId: String, generation: Int, round: Int, attempt: Int) {
-        self.sessionId = sessionId
-        self.generation = generation
-        self.round = round
-        self.attempt = attempt
-    }
-
-    init(_ command: TrainCommand) {
-        self.init(sessionId: command.sessionId, generation: command.generation, round: command.round, attempt: command.attempt ?? 0)
-    }
-
-    var description: String { "round \(round) (generation \(generation)) of session \(sessionId)" }
-}
-
 /// Decides what a command means for a peer that may have seen it before, or a newer one. Pure: commands in, actions out.
 struct CommandLedger: Sendable {
     enum Action: Hashable, Sendable {
         /// Stop the running work; its result is not needed any more.
-        case stop(RunKey)
+        case stop(WorkKey)
         /// Stop loading the data set of this session.
         case stopLoading(sessionId: String)
         case answerEnabled(EnableCommand)
@@ -51,8 +30,8 @@ struct CommandLedger: Sendable {
 
     private var sessions: [String: Known] = [:]
     private var order: [String] = []
-    private var answers: [(key: RunKey, answer: DoneEvent)] = []
-    private(set) var running: RunKey?
+    private var answers: [(key: WorkKey, answer: DoneEvent)] = []
+    private(set) var running: WorkKey?
     /// The session whose data set is being loaded ahead of its work.
     private(set) var loading: String?
 
@@ -72,7 +51,7 @@ struct CommandLedger: Sendable {
             return stops + [.answerEnabled(command), .prepare(command)]
 
         case .train(let command):
-            let key = RunKey(command)
+            let key = command.work
             if let older = olderThanKnown(key.sessionId, key.generation) { return [.ignore("TRAIN for \(key) \(older)")] }
             if let known = sessions[key.sessionId], known.hasLeft, known.generation == key.generation {
                 return [.ignore("TRAIN for \(key) comes after STOP")]
@@ -100,7 +79,7 @@ struct CommandLedger: Sendable {
 
     /// The work ended, with an answer that is repeated if it is asked for again (an error is not kept: asked again, it is tried again).
     /// - Returns: false when it had been stopped: its result is not needed.
-    mutating func finish(_ key: RunKey, answer: DoneEvent?) -> Bool {
+    mutating func finish(_ key: WorkKey, answer: DoneEvent?) -> Bool {
         guard key == running else { return false }
         running = nil
         if let answer {

@@ -1,0 +1,132 @@
+public import CohortCore
+public import FoundationEssentials
+
+/// Identifies a piece of work: a repeat of the same one is a no-op.
+public struct WorkKey: Hashable, Sendable, CustomStringConvertible {
+    public var sessionId: String
+    public var generation: Int
+    public var round: Int
+    /// Rises each time that the session asks for work: a peer's answer to an earlier attempt is ignored. Absent in TRAIN: 0.
+    public var attempt: Int
+
+    public init(sessionId: String, generation: Int, round: Int, attempt: Int = 0) {
+        self.sessionId = sessionId
+        self.generation = generation
+        self.round = round
+        self.attempt = attempt
+    }
+
+    public var description: String { "round \(round) (generation \(generation)) of session \(sessionId)" }
+}
+
+extension WorkKey: Codable {
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            sessionId: try container.decode(String.self, forKey: .sessionId),
+            generation: try container.decode(Int.self, forKey: .generation),
+            round: try container.decode(Int.self, forKey: .round), attempt: try container.decodeIfPresent(Int.self, forKey: .attempt) ?? 0)
+    }
+}
+
+/// Where a data set is, and how its columns become features.
+public struct DatasetLinks: Codable, Hashable, Sendable {
+    /// Needs no credentials of the peer; expires. A path (`/objects/…`) is relative to the server's URL.
+    public var csvUrl: String
+    public var csvSha256: String
+    public var csvBytes: Int
+    /// Absent when it would make the message large: then at `schema_url`.
+    public var schema: TableSchema?
+    public var schemaUrl: String?
+    public var schemaSha256: String?
+
+    public init(
+        csvUrl: String, csvSha256: String, csvBytes: Int, schema: TableSchema?, schemaUrl: String? = nil, schemaSha256: String? = nil
+    ) {
+        self.csvUrl = csvUrl
+        self.csvSha256 = csvSha256
+        self.csvBytes = csvBytes
+        self.schema = schema
+        self.schemaUrl = schemaUrl
+        self.schemaSha256 = schemaSha256
+    }
+}
+
+/// The model that a round begins with.
+public struct StartingModel: Codable, Hashable, Sendable {
+    public var model: ModelSpec
+    /// The seed of the weights of round 0, the same for all peers.
+    public var modelSeed: UInt64
+    /// The weights; absent in round 0 of a fresh model.
+    public var weightsUrl: String?
+    public var weightsSha256: String?
+    /// The file at `weights_url` itself, when it is small: it saves a request.
+    public var weights: Data?
+    /// The optimizer state that is averaged: it follows the weights in the file at `weights_url`, as tensors `STREAM/NAME`. Or, as
+    /// ["control_variate"], SCAFFOLD's variate: the mean of all peers' in that file, the peer's own in its update. Absent: none.
+    public var streams: [String]?
+    /// The number of optimizer steps behind the weights at `weights_url`; absent or 0: the optimizer starts without state.
+    public var optimizerSteps: Int?
+    /// The file of `model.module`, whose SHA-256 is in there; absent: the model is no module.
+    public var moduleUrl: String?
+    /// The module's owner: a peer runs it if that is its own owner, or if it was started to run everyone's. Absent without a module.
+    public var moduleOwner: String?
+
+    public init(model: ModelSpec, modelSeed: UInt64) {
+        self.model = model
+        self.modelSeed = modelSeed
+    }
+}
+
+/// A peer's rows in a round, and for how long it trains on them.
+public struct WorkPlan: Codable, Hashable, Sendable {
+    public var rows: RowAssignment
+    /// Positions in the validation rows to evaluate: before training the weights at `weights_url`, if there are any; and after
+    /// training the peer's own model, when `evaluate_after` is true.
+    public var validationRows: RowRange?
+    public var evaluateAfter = false
+    /// 0: only evaluate.
+    public var epochs: Int
+    /// Stop after so many optimizer steps, in the midst of the last of `epochs`; absent: all epochs are whole.
+    public var steps: Int?
+    /// Stop after this many seconds of training and answer with the steps done; absent: no limit.
+    public var timeLimit: Double?
+    /// Epochs without a better validation loss before stopping (and going back to the best); absent: never.
+    public var earlyStopping: Int?
+    /// `lr` times a factor for each epoch; absent: `lr` throughout.
+    public var lrSchedule: SchedulePosition?
+    /// Whether the optimizer goes on with its state of this session's last round on this peer; absent: it does not.
+    public var optimizerState: OptimizerMemory?
+
+    public init(rows: RowAssignment, epochs: Int) {
+        self.rows = rows
+        self.epochs = epochs
+    }
+}
+
+/// Where an update goes, and its format.
+public struct UpdateTarget: Hashable, Sendable {
+    /// PUT the update here.
+    public var url: String
+    public var key: String
+    /// An update file of at most so many bytes may come in DONE instead of by `url`; nil: none may.
+    public var inlineBytes: Int?
+    /// The streams behind the weights in the update; nil: those of ``StartingModel/streams``.
+    public var streams: [String]?
+    /// nil: as weights.
+    public var compression: UpdateCompression?
+    /// The session's last round in which this peer's answer counted; nil: none did yet. What a peer keeps of an answer that did not count is void.
+    public var countedRound: Int?
+
+    public init(
+        url: String, key: String, inlineBytes: Int? = nil, streams: [String]? = nil, compression: UpdateCompression? = nil,
+        countedRound: Int? = nil
+    ) {
+        self.url = url
+        self.key = key
+        self.inlineBytes = inlineBytes
+        self.streams = streams
+        self.compression = compression
+        self.countedRound = countedRound
+    }
+}
