@@ -73,7 +73,7 @@ session.peers = list.dropFirst().enumerated().map { index, update in
     return peer
 }
 let executor = try ThreadExecutor()
-let reader = UpdateReader(objects, on: executor)
+let reader = Aggregator(objects, on: executor)
 let began = ContinuousClock.now
 let outcome = RoundOutcome(rule, session.peers.map { Share(peerId: $0.id, weight: 1 / Double(peers)) })
 let aggregate = try await reader.aggregate(outcome, of: session)

@@ -132,7 +132,7 @@ public struct StrategyContract: Sendable {
             of: session.peers.map {
                 StrategyAnswer(peerId: $0.id, samples: $0.answer?.results.samples ?? 0, ownEvaluation: $0.answer?.results.ownEvaluation)
             }, session.settings)
-        return try await UpdateReader(objects, on: executor).aggregate(outcome, of: session).parameters
+        return try await Aggregator(objects, on: executor).aggregate(outcome, of: session).parameters
     }
 
     /// What the server's own optimizer remembers is in its object, beside what the peers' remember: a coordinator that takes over goes on to the same
@@ -170,7 +170,7 @@ public struct StrategyContract: Sendable {
         let executor = try ThreadExecutor()
         defer { executor.end() }
         let objects = MemoryObjects(chunk: chunk)
-        func makeReader() -> UpdateReader { UpdateReader(objects, on: executor, maxKept: maxKept, sliceWidth: sliceWidth) }
+        func makeReader() -> Aggregator { Aggregator(objects, on: executor, maxKept: maxKept, sliceWidth: sliceWidth) }
         var session = session(strategy, peers: ["a", "b"])
         session.streams = ["exp_avg", "exp_avg_sq"]
         let layout = WeightsLayout(model, streams: ["exp_avg", "exp_avg_sq"])

@@ -11,7 +11,7 @@ import Testing
 @testable import CohortCoordinator
 
 /// Updates as peers upload them, in a real object store.
-@Suite struct UpdateReaderTests {
+@Suite struct AggregatorTests {
     private static let model = ModelSpec(inputs: 2, hidden: [3], outputs: 2, task: .classification)
 
     private static func session(_ names: [String]) -> Session {
@@ -49,7 +49,7 @@ import Testing
 
     @Test func `a whole update is accepted, with the length of its step`() async throws {
         try await withObjects { objects, executor in
-            let reader = UpdateReader(objects, on: executor)
+            let reader = Aggregator(objects, on: executor)
             let session = Self.session(["a"])
             var parameters = initialParameters(Self.model, seed: 1)
             parameters[0] += 3
@@ -62,7 +62,7 @@ import Testing
 
     @Test func `NaN, another shape, another hash, a foreign key, a cut file, no upload at all are refused with the reason`() async throws {
         try await withObjects { objects, executor in
-            let reader = UpdateReader(objects, on: executor)
+            let reader = Aggregator(objects, on: executor)
             let session = Self.session(["a", "b"])
             let good = initialParameters(Self.model, seed: 1)
             func refusal(_ bytes: [UInt8]?, change: (inout ObjectReference) -> Void = { _ in }) async throws -> String {
@@ -95,7 +95,7 @@ import Testing
 
     @Test func `an update that comes in the message is looked at alike, needs no object, and outlives the coordinator`() async throws {
         try await withObjects { objects, executor in
-            let reader = UpdateReader(objects, on: executor)
+            let reader = Aggregator(objects, on: executor)
             var session = Self.session(["a"])
             let parameters = initialParameters(Self.model, seed: 9)
             let bytes = try Weights.encode(Self.model, parameters)
@@ -110,7 +110,7 @@ import Testing
             let first = try await reader.aggregate(.average([Share(peerId: "a", weight: 1)]), of: session).reference
             #expect(try Weights.decode(try await objects.get(first.key), spec: Self.model) == parameters)
 
-            let successor = UpdateReader(objects, on: executor)
+            let successor = Aggregator(objects, on: executor)
             try await successor.restore(
                 [RecordedAnswer(peerId: "a", generation: 1, answer: answer, updateData: done.updateData)], of: session)
             #expect(try await successor.aggregate(.average([Share(peerId: "a", weight: 1)]), of: session).reference.sha256 == first.sha256)
@@ -135,7 +135,7 @@ import Testing
             session.weights = try await objects.put(
                 try Weights.encode(layout, layout.values(start, nil)), key: "checkpoints/s/start.safetensors")
             var read: [[Float]] = []
-            let reader = UpdateReader(objects, on: executor)
+            let reader = Aggregator(objects, on: executor)
             var recorded: [RecordedAnswer] = []
             for (index, name) in ["a", "b", "c"].enumerated() {
                 let weights = initialParameters(Self.model, seed: UInt64(index))
@@ -164,7 +164,7 @@ import Testing
                 #expect(abs(Double(values[index]) - mean) < 1e-6)
             }
             // A coordinator that takes over reads the same, from the message's record and the store.
-            let successor = UpdateReader(objects, on: executor)
+            let successor = Aggregator(objects, on: executor)
             try await successor.restore(recorded, of: session)
             #expect(try await successor.aggregate(outcome, of: session).reference.sha256 == aggregate.reference.sha256)
         }
@@ -172,7 +172,7 @@ import Testing
 
     @Test func `the mean is the same bits whatever order the answers came in`() async throws {
         try await withObjects { objects, executor in
-            let reader = UpdateReader(objects, on: executor)
+            let reader = Aggregator(objects, on: executor)
             var session = Self.session(["a", "b", "c"])
             for (index, seed) in [(2, 7), (0, 5), (1, 6)] as [(Int, UInt64)] {
                 let name = session.peers[index].id
@@ -214,7 +214,7 @@ import Testing
                     round: 0, results: Self.done(name, update: nil).results, update: update, answeredAt: Date())
             }
             let shares = names.map { Share(peerId: $0, weight: 1) }
-            let reader = UpdateReader(objects, on: executor)
+            let reader = Aggregator(objects, on: executor)
             let reference = try await reader.aggregate(RoundOutcome(.median, shares), of: session).reference
             let median = try Weights.decode(try await objects.get(reference.key), spec: model)
             let wrong = stride(from: 0, to: model.parameterCount, by: 97).filter { index in
@@ -223,7 +223,7 @@ import Testing
                 return median[index] != Float(expected) || peers > 2 && abs(median[index]) >= 1
             }
             #expect(wrong.isEmpty, "parameters \(wrong.prefix(10))")
-            let again = try await UpdateReader(objects, on: executor).aggregate(RoundOutcome(.median, shares.reversed()), of: session)
+            let again = try await Aggregator(objects, on: executor).aggregate(RoundOutcome(.median, shares.reversed()), of: session)
             #expect(again.reference.sha256 == reference.sha256)
             // Of a shortened one only a part of its step counts.
             let alone = try await reader.aggregate(RoundOutcome(.median, [Share(peerId: "p0", weight: 1, scale: 0.5)]), of: session)
@@ -264,7 +264,7 @@ import Testing
                     round: 0, results: Self.done(name, update: nil).results, update: update, answeredAt: Date())
             }
             let outcome = RoundOutcome(rule, names.map { Share(peerId: $0, weight: 0.2) })
-            let aggregate = try await UpdateReader(objects, on: executor, maxKept: 1 << 10).aggregate(outcome, of: session)
+            let aggregate = try await Aggregator(objects, on: executor, maxKept: 1 << 10).aggregate(outcome, of: session)
             let stored = try Weights.decode(try await objects.get(aggregate.reference.key), spec: model)
             #expect(stored == aggregate.parameters)
             // The same numbers, a model of a few thousand at a time, through the path of small ones.
@@ -303,7 +303,7 @@ import Testing
             // Three slices.
             let model = ModelSpec(inputs: 405, hidden: [403], outputs: 3, task: .classification)
             let count = model.parameterCount
-            func reader() -> UpdateReader { UpdateReader(objects, on: executor, maxKept: 1 << 10) }
+            func reader() -> Aggregator { Aggregator(objects, on: executor, maxKept: 1 << 10) }
             var session = Self.session(["a", "b", "c"])
             (session.model, session.settings.rounds) = (model, 9)
             func drawn(_ seed: Int) -> [Float] { (0..<count).map { Float(($0 &+ seed &* 7919) % 1013) / 1013 - 0.5 } }
@@ -382,7 +382,7 @@ import Testing
                 }
                 let shares = session.peers.map { Share(peerId: $0.id, weight: 1 / 3, scale: $0.id == "c" ? scale : 1) }
                 // Another process, which read nothing before: of a large model the weights are read along.
-                let reader = UpdateReader(objects, on: executor, maxKept: 1 << 10)
+                let reader = Aggregator(objects, on: executor, maxKept: 1 << 10)
                 let made = try await reader.aggregate(RoundOutcome(rule, shares), of: session)
                 session.weights = made.reference
                 let values = try Weights.decode(try await objects.get(made.reference.key), layout)
@@ -418,7 +418,7 @@ import Testing
 
     @Test func `a shortened update moves the mean by that much less`() async throws {
         try await withObjects { objects, executor in
-            let reader = UpdateReader(objects, on: executor)
+            let reader = Aggregator(objects, on: executor)
             var session = Self.session(["a"])
             let start = initialParameters(Self.model, seed: 1)
             let update = try await objects.put(try Weights.encode(Self.model, start.map { $0 + 8 }), key: Self.key("a"))
@@ -455,9 +455,9 @@ import Testing
             for bytes in [try Weights.encode(Self.model, swapped), Array("no weights".utf8), nil] {
                 if let bytes { _ = try await objects.put(bytes, key: Self.key("b")) } else { try await objects.delete(Self.key("b")) }
                 // A coordinator that has not read it itself: it was restarted since.
-                let reader = UpdateReader(objects, on: executor)
-                let changed = await #expect(throws: UpdateReader.Changed.self) { try await reader.aggregate(outcome, of: session) }
-                #expect(changed?.peerId == "b" && changed?.why.contains("not what was accepted") == true)
+                let reader = Aggregator(objects, on: executor)
+                let changed = await #expect(throws: Aggregator.Changed.self) { try await reader.aggregate(outcome, of: session) }
+                #expect(changed?.peerId == "b" && changed?.reason.contains("not what was accepted") == true)
             }
         }
     }
@@ -491,7 +491,7 @@ import Testing
                     }
                     let outcome = strategy.outcome(
                         of: names.map { StrategyAnswer(peerId: $0, samples: 10, steps: 1) }, session.settings)
-                    let reader = UpdateReader(objects, on: executor, maxKept: sliceWidth == 2 ? 0 : 1 << 20, sliceWidth: sliceWidth)
+                    let reader = Aggregator(objects, on: executor, maxKept: sliceWidth == 2 ? 0 : 1 << 20, sliceWidth: sliceWidth)
                     let made = try await reader.aggregate(outcome, of: session, outer: strategy.outerOptimizer(session.settings))
                     #expect(
                         made.parameters[5...].allSatisfy { $0 >= 2.9e-4 && $0 <= 4.1e-4 },
@@ -511,7 +511,7 @@ import Testing
             for bytes in [4, 400_000] {
                 let update = try await objects.put([UInt8](repeating: 1, count: bytes), key: key)
                 let error = await #expect(throws: CohortError.self) {
-                    _ = try await UpdateReader(objects, on: executor).inspect(Self.done("a", update: update), attempt: 0, of: session)
+                    _ = try await Aggregator(objects, on: executor).inspect(Self.done("a", update: update), attempt: 0, of: session)
                 }
                 #expect(
                     error?.code == .invalid && error?.message.contains("the update has \(bytes) bytes; one of this model has from") == true)

@@ -40,7 +40,7 @@ import Testing
             session.peers.append(peer)
         }
         let outcome = RoundOutcome.average(["a", "b"].map { Share(peerId: $0, weight: 0.5) })
-        let aggregate = try await UpdateReader(objects, on: executor).aggregate(outcome, of: session)
+        let aggregate = try await Aggregator(objects, on: executor).aggregate(outcome, of: session)
         var summary = RoundSummary(round: 0, seconds: 1, training: nil, answered: ["a", "b"], dropped: [:])
         (summary.outcome, summary.contributions) = (outcome, aggregate.contributions)
         summary.weightsSha256 = aggregate.reference.sha256

@@ -59,10 +59,10 @@ import Testing
         session.peers = [peer]
         let outcome = RoundOutcome.average([Share(peerId: "a", weight: 1)])
         do {
-            _ = try await UpdateReader(objects, on: executor).aggregate(
+            _ = try await Aggregator(objects, on: executor).aggregate(
                 outcome, of: session, outer: .momentum(beta: 0.9, learningRate: 1e40, nesterov: true))
             Issue.record("weights that are no numbers were stored")
-        } catch let error as UpdateReader.Diverged {
+        } catch let error as Aggregator.Diverged {
             #expect(error.message.contains("in round 1: lower server_lr"))
         }
     }

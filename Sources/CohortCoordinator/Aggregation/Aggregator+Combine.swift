@@ -5,7 +5,7 @@ import CohortTraining
 import CohortWire
 
 /// A round's updates become the next weights.
-extension UpdateReader {
+extension Aggregator {
     package struct Aggregate {
         package var reference: ObjectReference
         /// The model's, without what optimizers remember.
@@ -101,7 +101,7 @@ extension UpdateReader {
     }
 
     /// The weight of each update's change in the new weights.
-    private struct Mixture {
+    struct Mixture {
         var combination: Combination
         /// nil: each change is taken as it is.
         var mixing: [[Double]]?
@@ -109,18 +109,16 @@ extension UpdateReader {
         var gram: Gram?
     }
 
-    // MARK: Reading
-
     private func source(_ share: Share, _ round: Round) async throws -> UpdateSource {
         guard let update = round.updates[share.peerId] else {
-            throw Changed(peerId: share.peerId, why: "its accepted update is missing")
+            throw Changed(peerId: share.peerId, reason: "its accepted update is missing")
         }
         let sha256 = update.sha256.lowercased()
         if let kept = kept[update.key], kept.sha256 == sha256 { return UpdateSource(kept.parameters, of: share.peerId) }
         do {
             return try await UpdateSource(update, in: objects, round.layout, of: share.peerId)
         } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
-            throw Changed(peerId: share.peerId, why: "its update is not what was accepted: \(error.message)")
+            throw Changed(peerId: share.peerId, reason: "its update is not what was accepted: \(error.message)")
         }
     }
 
@@ -136,9 +134,7 @@ extension UpdateReader {
         return UpdateSource(try await start(of: round.session, layout), of: nil, values: shared)
     }
 
-    // MARK: The first pass
-
-    /// Determines the weights of the updates; for rules that depend on whole changes, in a separate pass that sums their inner products.
+    /// The first pass: determines the weights of the updates; for rules that depend on whole changes, in a separate pass that sums their inner products.
     private func combination(_ round: Round) async throws -> Mixture {
         let weights = round.shares.map(\.weight)
         let malicious = round.outcome.mixing ?? 0
@@ -170,8 +166,6 @@ extension UpdateReader {
         return Mixture(combination: combination, mixing: mixing, gram: gram)
     }
 
-    // MARK: The second pass
-
     /// The figures of one peer's update.
     private struct Part {
         let share: Share
@@ -189,73 +183,35 @@ extension UpdateReader {
         }
     }
 
+    /// The second pass: the combination of all updates, slice by slice.
     private func combined(_ round: Round, _ mixture: Mixture) async throws -> ([Float], [Part]) {
         let count = round.shares.count
+        var combiner = SliceCombiner(round, mixture, width: sliceWidth)
+        let read = combiner.read
         var parts = round.shares.map { Part(share: $0, update: round.updates[$0.peerId]) }
-        var columns = ColumnReducer(round.outcome.rule, count: count)
-        // By which each change as it was sent counts.
-        var weights = mixture.combination.weights
-        if columns == nil {
-            if let mixing = mixture.mixing {
-                weights = (0..<count).map { column in (0..<count).reduce(0) { $0 + mixture.combination.weights[$1] * mixing[$1][column] } }
-            }
-            weights = zip(weights, round.shares).map { $0 * $1.scale }
-            for index in 0..<count { parts[index].weight = weights[index] }
-        }
-        // What does not count is not read again.
-        let read = (0..<count).filter { columns != nil || weights[$0] != 0 || mixture.gram == nil }
+        if !combiner.isByColumn { for index in parts.indices { parts[index].weight = combiner.weights[index] } }
         var sources = [try await startSource(round)]
         for index in read { sources.append(try await source(round.shares[index], round)) }
-        let usesCenter = round.hasCenter && mixture.combination.center != 0
-        if usesCenter { sources += try await slotSources(round.outcome.rule.slots, round) }
+        if combiner.usesCenter { sources += try await slotSources(round.outcome.rule.slots, round) }
         let walk = UpdateWalk(sources, values: round.layout.count, width: sliceWidth)
-        var sum = SliceSum(most: min(sliceWidth, round.layout.count))
-        let mixesRows = mixture.mixing != nil || round.shares.contains { $0.scale != 1 }
-        var mixed = [Float](repeating: 0, count: columns != nil && mixesRows ? count * min(sliceWidth, round.layout.count) : 0)
         var all = ChangeDots()
         var values = [Float](repeating: 0, count: round.layout.count)
-        // Streams are no changes: what optimizers remember is a mean of theirs, without the round's own where the rule combines.
-        let hasStart = round.sharedCount == round.layout.count
-        let inner = round.outcome.rule.combines || !hasStart ? weights.reduce(0, +) : 1
         var position = 0
         while position < round.layout.count {
             let isModel = position < round.modelCount
             // A slice is of the trained parameters, of a module's statistics, or of one stream.
             let end = position < round.trainedCount ? round.trainedCount : round.modelCount
-            let some = min(sliceWidth, end - position % round.modelCount)
-            let isTrained = position < round.trainedCount
-            try await walk.next(some, isModel: isModel, isolation: self)
-            let region = StreamRegion(round, at: position, rows: read, weights: weights)
-            for (row, scale) in zip(read.indices, region.scales) where scale != 1 { walk.scale(row + 1, by: scale) }
+            let width = min(sliceWidth, end - position % round.modelCount)
+            try await walk.next(width, isModel: isModel, isolation: self)
             values.withUnsafeMutableBufferPointer { values in
-                let result = UnsafeMutableBufferPointer(rebasing: values[position..<(position + some)])
-                let start = walk.row(0)
-                let rows = read.indices.map { walk.row($0 + 1) }
-                if columns != nil, !mixesRows {
-                    columns?.reduce(rows, into: result)
-                } else if columns != nil {
-                    mixed.withUnsafeMutableBufferPointer { mixed in
-                        for index in 0..<count {
-                            var row = mixture.mixing?[index] ?? (0..<count).map { $0 == index ? 1 : 0 }
-                            if isModel || hasStart { row = zip(row, round.shares).map { $0 * $1.scale } }
-                            Self.mix(rows, by: row, start: start, into: &sum)
-                            sum.store(in: UnsafeMutableBufferPointer(rebasing: mixed[(index * some)..<((index + 1) * some)]))
-                        }
-                        columns?.reduce(
-                            (0..<count).map { UnsafeBufferPointer(rebasing: mixed[($0 * some)..<(($0 + 1) * some)]) }, into: result)
-                    }
-                } else {
-                    let scale = isTrained || inner <= 0 ? 1 : 1 / inner
-                    Self.mix(rows, by: region.weights.map { $0 * scale }, start: start, into: &sum)
-                    if isTrained, usesCenter { sum.add(walk.row(read.count + 1), weight: mixture.combination.center) }
-                    sum.store(in: result)
-                }
+                let result = UnsafeMutableBufferPointer(rebasing: values[position..<(position + width)])
+                combiner.combine(walk, at: position, into: result)
                 guard isModel else { return }
-                let made = UnsafeBufferPointer(result)
-                for (row, index) in zip(rows, read) { parts[index].dots.add(row, start: start, combined: made) }
+                let (made, start) = (UnsafeBufferPointer(result), walk.row(0))
+                for (row, index) in read.enumerated() { parts[index].dots.add(walk.row(row + 1), start: start, combined: made) }
                 all.add(made, start: start, combined: made)
             }
-            position += some
+            position += width
         }
         try await walk.end(isolation: self)
         round.layout.model.boundStatistics(of: &values)
@@ -271,20 +227,7 @@ extension UpdateReader {
         return (values, parts)
     }
 
-    /// start + Σ weight · (row − start), without what belongs to a center.
-    private static func mix(
-        _ rows: [UnsafeBufferPointer<Float>], by weights: [Double], start: UnsafeBufferPointer<Float>, into sum: inout SliceSum
-    ) {
-        sum.begin(start.count)
-        let rest = 1 - weights.reduce(0, +)
-        // Weights that sum to 1 but for rounding leave nothing of it.
-        if abs(rest) > 1e-12 { sum.add(start, weight: rest) }
-        for (row, weight) in zip(rows, weights) where weight != 0 { sum.add(row, weight: weight) }
-    }
-
-    // MARK: Writing
-
-    /// A large file is written a piece at a time.
+    /// Stores a weights file; a large one is written a piece at a time.
     private func store(_ values: [Float], _ header: [UInt8], key: String) async throws -> ObjectReference {
         guard values.count > maxKept else {
             var bytes = header

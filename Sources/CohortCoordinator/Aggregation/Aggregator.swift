@@ -7,9 +7,9 @@ import CohortWire
 import Crypto
 import FoundationEssentials
 
-/// Reads one session's updates from the object store: large ones a piece at a time, small ones once. Hashing, checking and averaging run on
-/// the coordinator's thread for them, never on the cooperative pool.
-package actor UpdateReader {
+/// Inspects the updates of one session and combines them into the next weights: large updates are read a piece at a time, small ones once. Hashing, checking
+/// and averaging run on the coordinator's thread for them, never on the cooperative pool.
+package actor Aggregator {
     /// Parameters of updates that were inspected and wait for their round to close, at most; what has more is read and written by slices.
     let maxKept: Int
     /// Parameters of a slice: 256 KiB of each update.
@@ -26,13 +26,13 @@ package actor UpdateReader {
 
     package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-    /// An accepted update that is not what was accepted.
+    /// An update differs from the one that was accepted.
     struct Changed: Error {
         let peerId: String
-        let why: String
+        let reason: String
     }
 
-    /// The server's own step made weights that are no numbers: another try would make the same.
+    /// The server's own step resulted in weights that are not finite: a retry would do the same.
     struct Diverged: Error {
         let message: String
     }
@@ -46,101 +46,6 @@ package actor UpdateReader {
 
     static func key(_ session: Session, generation: Int, round: Int, attempt: Int, peerId: String) -> String {
         "\(session.updatePrefix)g\(generation)-r\(round)-a\(attempt)-\(peerId).safetensors"
-    }
-
-    /// Inspects an update before it counts.
-    /// - Parameters:
-    ///   - attempt: that the peer was asked for.
-    ///   - collects: whether the parameters are wanted.
-    /// - Returns: the norms of its step from the round's weights and of its streams, and its parameters; nil when there is no update to inspect (an evaluation).
-    /// - Throws: ``CohortError`` `invalid` with what is wrong with it; `notFound` when it was never uploaded.
-    func inspect(
-        _ event: DoneEvent, attempt: Int, of session: Session, collects: Bool = false
-    ) async throws -> (norm: Double, streamNorms: [String: Double], parameters: [Float])? {
-        guard session.round < session.settings.rounds else { return nil }
-        guard let startLayout = session.layout, let layout = session.updateLayout else { return nil }
-        guard let update = event.update else { throw CohortError(.invalid, "DONE names no update") }
-        let expected = Self.key(
-            session, generation: event.generation, round: event.round, attempt: attempt, peerId: event.peerId)
-        guard update.key == expected else {
-            throw CohortError(.invalid, "the update's key is '\(update.key.printable(max: 200))'; it must be '\(expected)'")
-        }
-        let sha256 = update.sha256.lowercased()
-        if let known = kept[update.key], known.sha256 != sha256 { kept[update.key] = nil }
-        // Before anything of the model's size is allocated.
-        let bytes = if let data = event.updateData { data.count } else { try await objects.size(of: update.key) ?? 0 }
-        guard UpdateFile.sizes(layout).contains(bytes) else {
-            guard bytes > 0 else { throw CohortError(.notFound, "there is no object \(update.key)") }
-            let sizes = UpdateFile.sizes(layout)
-            throw CohortError(
-                .invalid, "the update has \(bytes) bytes; one of this model has from \(sizes.lowerBound) to \(sizes.upperBound)")
-        }
-        let start = try await start(of: session, startLayout)
-        var inspection = UpdateInspection(layout, start: start)
-        let keeps = event.updateData != nil || (kept.count + 1) * layout.count <= maxKept
-        var parameters: [Float] = []
-        if keeps || collects { parameters.reserveCapacity(layout.count) }
-        let inline = try event.updateData.map { data in
-            guard data.count <= TrainCommandBuilder.maxInlineWeightsBytes else {
-                throw CohortError(
-                    .invalid, "update_data has \(data.count) bytes; more than \(TrainCommandBuilder.maxInlineWeightsBytes) go to update_url"
-                )
-            }
-            return [UInt8](data)
-        }
-        var position = 0
-        let found = try await feed(update.key, inline: inline, layout: layout) { values, isChange in
-            var values = values
-            if isChange { UpdateFile.add(start, to: &values, at: position, upTo: layout.model.parameterCount) }
-            position += values.count
-            try inspection.feed(values)
-            if keeps || collects { parameters += values }
-        }
-        guard found == sha256 else {
-            throw CohortError(.invalid, "the update's SHA-256 is \(found); DONE says \(update.sha256)")
-        }
-        if let inline, session.settings.keepUpdates == true { _ = try await objects.put(inline, key: update.key) }
-        if keeps { kept[update.key] = (sha256, parameters) }
-        return (inspection.norm, inspection.streamNorms, layout.parameters(of: parameters))
-    }
-
-    /// Streams an update's values.
-    /// - Returns: the SHA-256 of its bytes.
-    private func feed(
-        _ key: String, inline: [UInt8]?, layout: WeightsLayout, _ body: ([Float], _ isChange: Bool) throws -> Void
-    ) async throws -> String {
-        var digest = SHA256()
-        var stream = WeightsStream(layout, allowsChange: true)
-        func take(_ bytes: [UInt8]) throws {
-            digest.update(data: bytes)
-            var all: [[Float]] = []
-            try stream.feed(bytes) { all.append($0) }
-            for values in all { try body(values, stream.isChange) }
-        }
-        if let inline {
-            try take(inline)
-        } else {
-            for try await chunk in try await objects.read(key, from: 0) {
-                try take(chunk)
-            }
-        }
-        try stream.finish()
-        return digest.finalize().hexadecimal
-    }
-
-    /// Takes over updates that came in messages. One that cannot be read is read again when its round closes, and refused then.
-    func restore(_ answers: [RecordedAnswer], of session: Session) async throws {
-        guard let startLayout = session.layout, let layout = session.updateLayout, answers.contains(where: { $0.updateData != nil })
-        else { return }
-        let start = try await start(of: session, startLayout)
-        for recorded in answers {
-            guard let update = recorded.answer.update, let data = recorded.updateData,
-                SHA256.hash(data: data).hexadecimal == update.sha256.lowercased(),
-                // Refused, with the reason, when its round closes.
-                let parameters = try? UpdateFile.decode([UInt8](data), layout, start: start)
-            else { continue }
-            kept[update.key] = (update.sha256.lowercased(), parameters)
-        }
     }
 
     /// The file of the round's weights, when it is small and still at hand.
@@ -174,20 +79,5 @@ package actor UpdateReader {
             }
         known = (sha256, parameters)
         return parameters
-    }
-
-    /// Writes the model file.
-    func conclude(
-        _ session: Session, weights: ObjectReference, metrics: Metrics, evaluation: Evaluation?
-    ) async throws -> ObjectReference {
-        guard let layout = session.layout(of: weights) else { throw CohortError(.internal, "there is no model to write") }
-        let model = layout.model
-        let schema = try await SchemaObject(of: session, in: objects).schema
-        let parameters = layout.parameters(of: try Weights.decode(try await objects.get(weights.key), layout))
-        let file = ModelFile(
-            spec: model, schema: schema, metrics: metrics, sessionId: session.id, parameters: parameters, evaluation: evaluation,
-            origin: try ModelOrigin(session).map { String(decoding: try CohortJSON.encode($0), as: UTF8.self) },
-            module: model.module == nil ? nil : try await objects.get(DatasetPreparation.moduleKey(session.id)))
-        return try await objects.put(try file.encode(), key: "models/\(session.id).safetensors")
     }
 }

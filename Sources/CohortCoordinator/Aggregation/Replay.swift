@@ -54,7 +54,7 @@ package struct Replay {
     package func run(
         fetch: (_ key: String) async throws -> [UInt8], _ body: (Round) async throws -> Void
     ) async throws {
-        let reader = UpdateReader(objects, on: executor)
+        let reader = Aggregator(objects, on: executor)
         var session = Session(
             id: receipt.sessionId, ownerId: "", createdAt: .init(timeIntervalSince1970: 0), settings: receipt.settings, peers: [],
             upload: nil,

@@ -1,7 +1,7 @@
 import CohortCore
 import CohortSession
 
-extension UpdateReader {
+extension Aggregator {
     /// The weights of the updates in a region of a slice: for the model's parameters those of the round, for a stream without the discarded ones.
     struct StreamRegion {
         /// The factor of each row, in the order of the rows that are read.
@@ -31,7 +31,7 @@ extension UpdateReader {
     }
 }
 
-extension UpdateReader.Combined {
+extension Aggregator.Combined {
     /// The model's parameters after the steps that the streams alone make: the distance that Adam's or SGD's momentum carries them when the
     /// gradient is 0, or ten steps of plain SGD along a control variate.
     func parametersMovedByStreams(_ settings: SessionSettings) -> [Float] {

@@ -26,13 +26,11 @@ extension SessionRun {
                     mailbox.put(.tick)
                 }
             }
-            tasks.addTask { [id, documents, configuration, generation = machine.session.generation] in
+            tasks.addTask { [lease, generation = machine.session.generation] in
                 do {
-                    let seconds = configuration.leaseSeconds / 3
-                    try await Self.keepLease(
-                        of: id, generation: generation, every: seconds, documents: documents, configuration: configuration, time: time)
+                    try await lease.keep(generation: generation, every: lease.seconds / 3)
                     mailbox.put(.look)
-                } catch is LeaseLost {
+                } catch is SessionLease.Lost {
                     mailbox.put(.leaseLost)
                 } catch let error as CohortError {
                     mailbox.put(.queueEnded(error.message))
@@ -66,7 +64,7 @@ extension SessionRun {
             case .tick:
                 if time.monotonic - peersSeenAt > 2 { actions += try await refreshPeers(&machine) }
             case .leaseLost:
-                throw LeaseLost()
+                throw SessionLease.Lost()
             case .queueEnded(let why):
                 throw CohortError(.unavailable, why)
             }
@@ -135,7 +133,7 @@ extension SessionRun {
         case .current: break
         }
         do {
-            let inspected = try await updates.inspect(
+            let inspected = try await aggregator.inspect(
                 event, attempt: place.attempt ?? 0, of: machine.session, collects: machine.hasOwnModels)
             let measured = await measured(event, parameters: inspected?.parameters, of: place, in: machine)
             return machine.apply(

@@ -14,8 +14,9 @@ final class SessionRun {
     let id: String
     let coordinator: Coordinator
     let mailbox: Mailbox
+    let lease: SessionLease
     var logger: Logger
-    let updates: UpdateReader
+    let aggregator: Aggregator
     let evaluator: Evaluator
     let files: DataFileLoader
     var schema: SchemaObject?
@@ -35,14 +36,15 @@ final class SessionRun {
     var configuration: CoordinatorConfiguration { coordinator.configuration }
     var time: any TimeSource { coordinator.time }
 
-    struct LeaseLost: Error {}
-
     init(id: String, of coordinator: Coordinator, mailbox: Mailbox) {
         self.id = id
         self.coordinator = coordinator
         self.mailbox = mailbox
+        lease = SessionLease(
+            sessionId: id, owner: coordinator.configuration.owner, seconds: coordinator.configuration.leaseSeconds,
+            documents: coordinator.documents, time: coordinator.time)
         let executor = coordinator.executor()
-        updates = UpdateReader(coordinator.objects, on: executor)
+        aggregator = Aggregator(coordinator.objects, on: executor)
         files = DataFileLoader(coordinator.objects, folder: coordinator.configuration.scratchFolder, on: executor)
         evaluator = Evaluator(coordinator.objects, files, on: executor)
         clock = RunClock(coordinator.time)
@@ -61,8 +63,8 @@ final class SessionRun {
             faults.begin(at: progress())
             do {
                 if held == nil, try await isJustStarting() { return }
-                guard let session = try await takeLease(renewing: held) else {
-                    if held != nil { throw LeaseLost() }
+                guard let session = try await lease.session(renewing: held) else {
+                    if held != nil { throw SessionLease.Lost() }
                     return
                 }
                 let isRecovery = held != nil
@@ -71,7 +73,7 @@ final class SessionRun {
                 return
             } catch is CancellationError {
                 return logger.info("left to be taken up again")
-            } catch is LeaseLost {
+            } catch is SessionLease.Lost {
                 await removeIfGone()
                 return logger.notice("another coordinator has taken the session over")
             } catch let error as CohortError where error.code == .notFound && held == nil {
@@ -117,41 +119,6 @@ final class SessionRun {
         _ = try? await documents.update(session)
     }
 
-    /// - Parameter generation: that is held already; nil: the lease is taken.
-    /// - Returns: the session as stored; nil when another has the lease.
-    private func takeLease(renewing generation: Int?) async throws -> Session? {
-        guard let generation else {
-            let now = time.date
-            return try await documents.takeLease(
-                sessionId: id, owner: configuration.owner, now: now, expiresAt: now.addingTimeInterval(configuration.leaseSeconds))
-        }
-        guard try await renewLease(generation) != nil else { return nil }
-        return try await documents.session(id: id)
-    }
-
-    private func renewLease(_ generation: Int) async throws -> HeldLease? {
-        try await documents.renewLease(
-            sessionId: id, owner: configuration.owner, generation: generation,
-            expiresAt: time.date.addingTimeInterval(configuration.leaseSeconds))
-    }
-
-    /// Renews the lease for as long as it runs, beside whatever else is done.
-    /// - Returns: when a person wants the session cancelled.
-    static func keepLease(
-        of id: String, generation: Int, every seconds: Double, documents: any Documents, configuration: CoordinatorConfiguration,
-        time: any TimeSource
-    ) async throws {
-        while true {
-            try await time.sleep(seconds: seconds)
-            guard
-                let held = try await documents.renewLease(
-                    sessionId: id, owner: configuration.owner, generation: generation,
-                    expiresAt: time.date.addingTimeInterval(configuration.leaseSeconds))
-            else { throw LeaseLost() }
-            if held.cancelRequested { return }
-        }
-    }
-
     /// - Parameter fatal: why the session is to fail now; nil: it goes on.
     private func run(_ session: Session, isRecovery: Bool, fatal: String?) async throws {
         if session.status.isFinal { return session.isEnding == true ? try await finish(session, givesUp: fatal != nil) : () }
@@ -160,7 +127,7 @@ final class SessionRun {
         if session.status == .running {
             let answers = try await documents.answers(sessionId: id)
             machine.restore(answers)
-            try await updates.restore(answers, of: session)
+            try await aggregator.restore(answers, of: session)
             if session.lastRound != nil { machine.restore(try await documents.rounds(sessionId: id).last) }
         }
         if let fatal {
@@ -198,10 +165,8 @@ final class SessionRun {
                     return .failed(error.message)
                 }
             }
-            tasks.addTask { [id, documents, configuration, time] in
-                let seconds = min(configuration.leaseSeconds / 3, 1)
-                try await Self.keepLease(
-                    of: id, generation: session.generation, every: seconds, documents: documents, configuration: configuration, time: time)
+            tasks.addTask { [lease] in
+                try await lease.keep(generation: session.generation, every: min(lease.seconds / 3, 1))
                 return nil
             }
             defer { tasks.cancelAll() }
@@ -255,7 +220,7 @@ final class SessionRun {
             do {
                 return try await documents.record(record, sessionId: id, generation: machine.session.generation)
             } catch let error as CohortError where error.code == .conflict {
-                throw LeaseLost()
+                throw SessionLease.Lost()
             }
         }
         do {
@@ -263,7 +228,7 @@ final class SessionRun {
             stores += 1
             storedRound = max(storedRound, machine.session.round)
         } catch let error as CohortError where error.code == .conflict {
-            throw LeaseLost()
+            throw SessionLease.Lost()
         }
         // Storing progress takes at most a twentieth of the time, however large the document is.
         progressDueAt = time.monotonic + max(0.2, (time.monotonic - begun) * 20)
@@ -271,49 +236,9 @@ final class SessionRun {
     }
 
     /// Renews the lease and learns whether the session is cancelled.
-    /// - Throws: ``LeaseLost`` when another coordinator has it.
+    /// - Throws: ``SessionLease/Lost`` when another coordinator has it.
     func renewLease(_ machine: inout SessionMachine) async throws {
-        guard let held = try await renewLease(machine.session.generation) else { throw LeaseLost() }
+        guard let held = try await lease.renew(generation: machine.session.generation) else { throw SessionLease.Lost() }
         machine.renewed(held)
     }
-}
-
-/// Consecutive faults of one session. The count starts again after a round was stored, or after a minute in which the session ran and was stored.
-struct Faults {
-    /// The number of consecutive faults after which the session fails.
-    let limit: Int
-    private(set) var count = 0
-    private(set) var last = ""
-
-    /// The session's progress, which shows whether it recovered.
-    struct Progress: Hashable, Sendable {
-        var round = 0
-        /// The number of times its document was stored.
-        var stores = 0
-        /// Seconds, monotonic.
-        var at = 0.0
-    }
-
-    private var before = Progress()
-
-    /// The seconds after which a session that runs has recovered.
-    static let healthySeconds = 60.0
-
-    init(limit: Int) { self.limit = limit }
-
-    /// The session goes on after a pause: what it does from here on counts as recovery.
-    mutating func begin(at progress: Progress) { before = progress }
-
-    /// Faults count whatever their text is: two that alternate are as bad as one that repeats.
-    mutating func add(_ fault: String, at progress: Progress) {
-        let hasRun = progress.stores > before.stores && progress.at - before.at >= Self.healthySeconds
-        count = progress.round > before.round || hasRun ? 1 : count + 1
-        last = fault
-    }
-
-    /// The reason for which the session fails; nil: it is retried.
-    var fatal: String? { count >= limit ? "the server could not go on after \(count) tries: \(last)" : nil }
-
-    /// Seconds until the next try.
-    var pause: Double { min(0.5 * Double(1 << min(count, 5)), 15) }
 }

@@ -108,7 +108,7 @@ struct TrainCommandBuilder {
 
     private func updateTarget(of peer: SessionPeer) async throws -> UpdateTarget {
         let layout = session.updateLayout ?? WeightsLayout(model)
-        let key = UpdateReader.key(
+        let key = Aggregator.key(
             session, generation: session.generation, round: session.round, attempt: peer.attempt ?? 0, peerId: peer.id)
         // The link ends with its round, however long that takes.
         let url = try await objects.presignedPut(

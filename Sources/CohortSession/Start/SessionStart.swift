@@ -162,13 +162,8 @@ public struct SessionStart: Sendable {
 
     /// Those that the settings name first, then the user's own, then the fastest; of other people's as many as the account may use.
     private func candidates(for settings: SessionSettings, ownerId owner: String, isModule: Bool) async throws -> [Peer] {
-        let free = try await available(for: settings, ownerId: owner, isModule: isModule).filter { hearing?.isHeard($0) ?? true }.sorted {
-            a, b in
-            let (isNamed, isOtherNamed) = (settings.names(a), settings.names(b))
-            guard isNamed == isOtherNamed else { return isNamed }
-            let (mine, others) = (a.ownerId == owner, b.ownerId == owner)
-            return mine == others ? (b.capabilities.samplesPerSecond, a.id) < (a.capabilities.samplesPerSecond, b.id) : mine
-        }
+        let free = try await available(for: settings, ownerId: owner, isModule: isModule).filter { hearing?.isHeard($0) ?? true }
+            .inClaimOrder(ownerId: owner, preferring: settings.names)
         guard free.contains(where: { $0.ownerId != owner }) else { return free }
         var lent = try await share.left(ownerId: owner, pool: settings.pool ?? .mine)
         return free.filter { peer in

@@ -1,0 +1,63 @@
+import CohortCore
+import CohortSession
+import CohortStrategies
+import CohortWire
+import FoundationEssentials
+
+/// Commands to peers.
+extension SessionRun {
+    /// Sends commands. A peer that a command cannot reach is lost; the session goes on.
+    func send(_ commands: [SessionActions.Command], of machine: inout SessionMachine, into actions: inout SessionActions) async throws {
+        guard !commands.isEmpty else { return }
+        var builder: TrainCommandBuilder?
+        let session = machine.session
+        var isAnyLost = false
+        for command in commands {
+            let message: Command
+            switch command {
+            case .enable(_, let prepares):
+                if prepares, builder == nil { builder = try await commandBuilder(session) }
+                message = .enable(
+                    EnableCommand(
+                        queue: session.eventQueue.rawValue, sessionId: id, generation: session.generation,
+                        prepare: prepares ? builder?.dataset : nil))
+            case .train(let peerId):
+                guard let peer = machine.place(of: peerId), peer.state == .training else { continue }
+                if builder == nil { builder = try await commandBuilder(session) }
+                guard let builder else { continue }
+                // Before its first answer, a peer may not have the schema.
+                var train = try await builder.command(
+                    for: peer, timeLimit: machine.timeLimit(at: clock.now()), tellsSchema: peer.trainedSamples == 0)
+                train.progressWithin = machine.progressWithin
+                message = .train(train)
+            case .refused(_, let round, let attempt, let reason):
+                message = .refused(
+                    RefusedCommand(sessionId: id, generation: session.generation, round: round, attempt: attempt, reason: reason))
+            case .stop(_, let reason):
+                message = .stop(StopCommand(sessionId: id, reason: reason))
+            }
+            do {
+                try await coordinator.transport.send(message, to: command.peerId)
+            } catch let error as CohortError where error.code == .notFound || error.code == .conflict {
+                isAnyLost = true
+                actions += machine.apply(.peerLost(peerId: command.peerId, reason: "cannot be reached: \(error.message)"), now: clock.now())
+            }
+        }
+        if isAnyLost { machine.advance(&actions, now: clock.now()) }
+    }
+
+    /// The schema travels as an object, by its hash, beside the message; read once a run.
+    private func commandBuilder(_ session: Session) async throws -> TrainCommandBuilder {
+        guard let dataset = session.dataset, let model = session.model else {
+            throw CohortError(.internal, "session \(session.id) trains without a data set")
+        }
+        if schema == nil { schema = try await SchemaObject(of: session, in: coordinator.objects) }
+        guard let schema else { throw CohortError(.internal, "session \(session.id) trains without a schema") }
+        var weights: Data?
+        if let reference = session.weights, let layout = session.layout { weights = try await aggregator.smallFile(of: reference, layout) }
+        return try await TrainCommandBuilder(
+            session: session, recipe: try StrategyCatalogue.named(session.settings.strategy).recipe(session.settings), dataset: dataset,
+            model: model, schema: schema, weights: weights, objects: coordinator.objects,
+            expiry: time.date.addingTimeInterval(configuration.linkSeconds))
+    }
+}
