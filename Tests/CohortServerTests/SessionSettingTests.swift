@@ -111,6 +111,30 @@ private struct Every: Strategy {
         #expect(received.plan.epochs == 4 && received.plan.lrSchedule?.name == .cosine)
     }
 
+    /// The values as the API answers them, and as the model card shows them.
+    @Test func `each setting is in the API's schema and on the model card`() throws {
+        for setting in SessionSetting.all {
+            var fields = [
+                "strategy": "every", "peers": "3", "optimizer": "sgd", "momentum": "0.7", setting.name: try #require(others[setting.name]),
+            ]
+            if setting.name == "optimizer" { fields["momentum"] = nil }
+            let made = try settings(fields)
+            let written = Set(try CohortJSON.decode([String: JSONValue].self, from: CohortJSON.encode(made)).keys)
+            guard case .object(let properties)? = Schema.all["Settings"]?.json["properties"] else {
+                Issue.record("the schema Settings has no properties")
+                return
+            }
+            #expect(
+                written.subtracting(properties.keys).isEmpty, "\(setting.name): the schema lacks \(written.subtracting(properties.keys))")
+            guard !["name", "note"].contains(setting.name) else { continue }
+            var session = Session(
+                id: "s", ownerId: "o", createdAt: Date(), settings: made, peers: [], upload: nil, filename: "x.csv")
+            session.status = .completed
+            let card = ModelCard.settings(session)
+            #expect(card.contains { $0[0] == setting.label }, "\(setting.name) is not on the card")
+        }
+    }
+
     @Test(arguments: [
         (["gradient_clip": "0"], "gradient_clip is 0.0; it must be above 0"),
         (["gradient_clip": "x"], "gradient_clip is 'x'; it must be a number"),

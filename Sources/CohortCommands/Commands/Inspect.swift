@@ -26,11 +26,13 @@ struct Inspect: AsyncParsableCommand {
     func run() async throws {
         let data = try TrainingData(file: csv, isPredicted: true)
         defer { withExtendedLifetime(data) {} }
+        var settings = SessionSettings()
+        try columns.apply(to: &settings)
         let started = ContinuousClock.now
         // The split as a session has it unless told otherwise.
         let finding = try SchemaInference.infer(
-            csvAt: data.path, target: columns.target, task: columns.learningTask(), validation: validation, seed: 0,
-            options: columns.options())
+            csvAt: data.path, target: settings.target, task: settings.task, validation: validation, seed: 0,
+            options: try settings.dataOptions.validated(target: settings.target))
         let seconds = (ContinuousClock.now - started) / .seconds(1)
         if json {
             try Terminal.say(json: Report(schema: finding.schema, warnings: finding.warnings))

@@ -25,7 +25,7 @@ struct Train: AsyncParsableCommand {
             """)
 
     @OptionGroup var connection: ConnectionOptions
-    @OptionGroup(title: "Training") var options: SessionSettings.Options
+    @OptionGroup var options: SessionSettings.Options
     @Argument(help: "The CSV; or tensors: a .safetensors with inputs and targets, or a .npy with --targets.")
     var file: String
     @Option(help: ArgumentHelp("The targets of inputs that are a .npy: a .npy too, a number a row.", valueName: "file"))

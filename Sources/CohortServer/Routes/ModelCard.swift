@@ -86,16 +86,19 @@ enum ModelCard {
         return rows
     }
 
-    private static func settings(_ session: Session) -> [[String]] {
-        let settings = session.settings
-        return [
-            ["Strategy", settings.strategy], ["Rounds", "\(settings.rounds)"],
-            settings.localSteps.map { ["Steps a round", "\($0)"] } ?? ["Epochs a round", "\(settings.epochs)"],
-            ["Batch size", "\(settings.batchSize)"], ["Learning rate", "\(settings.lr)"], ["Optimizer", settings.optimizer.name.rawValue],
-            ["Hidden layers", settings.hidden.isEmpty ? "none" : settings.hidden.map(String.init).joined(separator: ", ")],
-            ["Activation", settings.activation.rawValue], ["Dropout", "\(settings.dropout)"], ["Seed", "\(settings.seed)"],
-            ["Share held out", "\(settings.validation)"],
-        ]
+    /// The settings that are always shown; the others are shown where they differ from their default.
+    private static let mainSettings: Set = [
+        "strategy", "rounds", "epochs", "batch_size", "lr", "optimizer", "hidden", "activation", "dropout", "seed", "validation",
+    ]
+
+    static func settings(_ session: Session) -> [[String]] {
+        SessionSetting.all.compactMap { setting in
+            // The card begins with these.
+            guard !["name", "note"].contains(setting.name), let text = try? setting.text(of: session.settings) else { return nil }
+            guard mainSettings.contains(setting.name) || text != setting.standard else { return nil }
+            if setting.name == "epochs", session.settings.localSteps != nil { return nil }
+            return [setting.label, line(text)]
+        }
     }
 
     private static func number(_ value: Double?) -> String {

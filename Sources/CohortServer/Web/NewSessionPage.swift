@@ -69,8 +69,10 @@ struct NewSessionPage: Sendable {
         <div><label for="early_stopping">Early stopping</label><input id="early_stopping" name="early_stopping" type="number" min="1" aria-describedby="early-help"><p class="help" id="early-help">Stop after so many rounds without a better validation loss; empty: never.</p></div>
         <div><label for="class_weight">Class weights</label><select id="class_weight" name="class_weight"><option value="">none</option><option value="balanced">balanced: rare classes count more</option></select></div>
         <div><label for="pool">Whose machines</label><select id="pool" name="pool" aria-describedby="pool-help"><option value="mine">mine</option><option value="everyone">those lent to everyone too</option></select><p class="help" id="pool-help">Every machine that trains receives the data.</p></div>
+        </div>
+        {{#groups}}<h2 class="small">{{title}}</h2><div class="grid">
         {{#settings}}<div><label for="{{name}}">{{label}}</label>{{#choices}}<select id="{{name}}" name="{{name}}" aria-describedby="{{name}}-help">{{#options}}<option{{#chosen}} selected{{/chosen}}>{{text}}</option>{{/options}}</select>{{/choices}}{{^choices}}<input id="{{name}}" name="{{name}}" {{&input}} value="{{standard}}" aria-describedby="{{name}}-help">{{/choices}}<p class="help" id="{{name}}-help">{{help}}</p></div>
-        {{/settings}}</div></details>
+        {{/settings}}</div>{{/groups}}</details>
         <details id="each" hidden><summary>Settings per machine</summary><p class="help">Leave a field empty to use the setting above.</p><div id="overrides"></div></details>
         </fieldset>
         <p id="estimate" class="muted" role="status"></p>
@@ -81,26 +83,31 @@ struct NewSessionPage: Sendable {
         {{/main}}{{/layout}}
         """#
 
-    /// The settings that the template does not list itself.
+    /// The settings that the template does not list itself, by group.
     private static var furtherSettings: [[String: Any]] {
         // Settings that come from the inspection, are drawn at random, or have other controls.
         let others = ["per_peer", "header", "use", "ignore", "category", "number", "group", "scaling", "from", "note"]
-        return SessionSetting.all.filter { !others.contains($0.name) && !template.contains("name=\"\($0.name)\"") }.map { setting in
-            let words = setting.name.replacing("_", with: " ").replacing("lr ", with: "learning rate ")
-            var shown: [String: Any] = [
-                "name": setting.name, "label": words.prefix(1).uppercased() + words.dropFirst(), "help": setting.help,
-                "standard": setting.standard ?? "", "input": "type=\"text\"",
-            ]
-            switch setting.kind {
-            case .whole(let range):
-                shown["input"] = "type=\"number\" min=\"\(range.lowerBound)\" max=\"\(range.upperBound)\""
-            case .number: shown["input"] = "type=\"number\" min=\"0\" step=\"any\""
-            case .flag: shown["choices"] = Self.options(["false", "true"], standard: setting.standard)
-            case .choice(let values): shown["choices"] = Self.options(values, standard: setting.standard)
-            case .text: break
-            }
-            return shown
+        let further = SessionSetting.all.filter { !others.contains($0.name) && !template.contains("name=\"\($0.name)\"") }
+        return SessionSetting.Group.allCases.compactMap { group in
+            let settings = further.filter { $0.group == group }.map(input)
+            return settings.isEmpty ? nil : ["title": group.rawValue.capitalized, "settings": settings]
         }
+    }
+
+    private static func input(_ setting: SessionSetting) -> [String: Any] {
+        var shown: [String: Any] = [
+            "name": setting.name, "label": setting.label, "help": setting.help,
+            "standard": setting.standard ?? "", "input": "type=\"text\"",
+        ]
+        switch setting.kind {
+        case .whole(let range):
+            shown["input"] = "type=\"number\" min=\"\(range.lowerBound)\" max=\"\(range.upperBound)\""
+        case .number: shown["input"] = "type=\"number\" min=\"0\" step=\"any\""
+        case .flag: shown["choices"] = Self.options(["false", "true"], standard: setting.standard)
+        case .choice(let values): shown["choices"] = Self.options(values, standard: setting.standard)
+        case .text: break
+        }
+        return shown
     }
 
     /// Without a default, an empty option comes first: a browser always sends the chosen one.
@@ -314,7 +321,7 @@ struct NewSessionPage: Sendable {
                     request, template: "new", title: "New session", person: person.name, scripts: ["new.js"],
                     values: [
                         "strategies": strategies.map { ["name": $0.name, "summary": $0.summary, "own": "\($0.trainsOwnModels)"] },
-                        "settings": Self.furtherSettings,
+                        "groups": Self.furtherSettings,
                         "limit": uploadLimit >= 1 << 30 ? "\(uploadLimit >> 30) GiB" : "\(max(1, uploadLimit >> 20)) MiB",
                     ])
             },
