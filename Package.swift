@@ -14,8 +14,10 @@ let settings: [SwiftSetting] =
 
 extension Target.Dependency {
     static let argumentParser = product(name: "ArgumentParser", package: "swift-argument-parser")
+    static let asyncAlgorithms = product(name: "AsyncAlgorithms", package: "swift-async-algorithms")
     static let asyncHTTPClient = product(name: "AsyncHTTPClient", package: "async-http-client")
     static let configuration = product(name: "Configuration", package: "swift-configuration")
+    static let dequeModule = product(name: "DequeModule", package: "swift-collections")
     static let crypto = product(name: "Crypto", package: "swift-crypto")
     static let grdb = product(name: "GRDB", package: "GRDB.swift")
     static let hummingbird = product(name: "Hummingbird", package: "hummingbird")
@@ -55,7 +57,7 @@ func tests(
     guard only?.contains(where: { "\($0)Tests" == name }) ?? true else { return [] }
     return [
         .testTarget(
-            name: name, dependencies: dependencies, exclude: exclude, resources: resources,
+            name: name, dependencies: dependencies + ["TestSupport"], exclude: exclude, resources: resources,
             swiftSettings: settings)
     ]
 }
@@ -73,7 +75,9 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-async-algorithms", from: "1.1.4"),
         .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: [.defaults]),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.3"),
@@ -106,7 +110,7 @@ let package = Package(
         room("CohortStrategies", ["CohortCore", "CohortSession", "CKernels"]),
         // What several rooms need of the machine.
         .target(name: "CInflate", linkerSettings: [.linkedLibrary("z")]),
-        room("CohortSystem", ["CohortCore", "CInflate"]),
+        room("CohortSystem", ["CohortCore", "CInflate", .dequeModule]),
         room("CohortTraining", ["CohortCore", "CohortSystem", "CKernels", .crypto, .system]),
 
         // Opens the plugin of Plugins/Torch at run time; libtorch is not needed to build.
@@ -139,7 +143,7 @@ let package = Package(
         room("OTLPTracer", ["CohortCore", "CohortTracing", .asyncHTTPClient, .logging, .nioCore, .nioHTTP1, .serviceLifecycle, .tracing]),
 
         // Reference implementations of the ports, for tests.
-        room("InMemory", ["CohortCore", "CohortSession", "CohortWire", .crypto]),
+        room("InMemory", ["CohortCore", "CohortSession", "CohortSystem", "CohortWire", .crypto]),
 
         // What every strategy keeps, for tests of strategies wherever they are.
         room(
@@ -148,6 +152,16 @@ let package = Package(
                 "CohortCoordinator", "CohortCore", "CohortSession", "CohortStrategies", "CohortSystem", "CohortTraining", "CohortWire",
                 "InMemory",
             ]),
+
+        // What several test targets need.
+        .target(name: "TestSupport", dependencies: ["CohortCore"], path: "Tests/TestSupport", swiftSettings: settings),
+        // A server that a test scripts, for peers.
+        .target(
+            name: "PeerTestSupport",
+            dependencies: [
+                "CohortAPI", "CohortClient", "CohortCore", "CohortPeer", "CohortWire", .asyncHTTPClient, .httpTypes, .hummingbird,
+                .hummingbirdCore, .logging, .nioCore, .serviceLifecycle,
+            ], path: "Tests/PeerTestSupport", swiftSettings: settings),
 
         // The parts that talk.
         room(
@@ -175,7 +189,7 @@ let package = Package(
             "CohortServer",
             [
                 "CohortAPI", "CohortCore", "CohortSession", "CohortTracing", "CohortTraining", "CohortSystem", "CohortWire", "CCrypt",
-                .tracing, .hummingbird, .hummingbirdCore,
+                .asyncAlgorithms, .dequeModule, .tracing, .hummingbird, .hummingbirdCore,
                 .hummingbirdTLS,
                 .nioCertificateReloading, .nioSSL, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,
                 .system,
@@ -226,7 +240,8 @@ let package = Package(
         + tests(
             "CohortServerTests",
             [
-                "CohortServer", "CohortAPI", "CohortCoordinator", "CohortCore", "CohortSession", "CohortWire", "CohortStrategies",
+                "PeerTestSupport", "CohortServer", "CohortAPI", "CohortCoordinator", "CohortCore", "CohortSession", "CohortWire",
+                "CohortStrategies",
                 "CohortPeer", "CohortSystem", "InMemory", "CohortClient",
                 "SQLiteDocuments",
                 "DirectoryObjects",

@@ -43,7 +43,8 @@ func step(widths: [Int], batch: Int, engine: any TrainingEngine) throws -> Doubl
     var epoch = 0
     func train() throws {
         epoch += 1
-        let rows = shuffledRows(table.trainingRows, seed: 1, round: 0, epoch: epoch)
+        var order = EpochOrder(table.trainingRows, of: table, batchSize: batch, seed: 1, round: 0, epoch: epoch)
+        guard let rows = order.next() else { return }
         _ = try model.train(on: prepared, rows: rows, options: options, shouldContinue: { true })
     }
     try train()

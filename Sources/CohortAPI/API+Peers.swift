@@ -15,10 +15,10 @@ extension API {
         /// With `id`: the credential of the registration before, which shows that the id is this machine's.
         public var credential: String?
         /// What it wants its messages to go by: `http` (the same as absent) or `amqp`.
-        public var transport: String?
+        public var transport: BrokerAddress.Kind?
         public init(
             id: String?, name: String, capabilities: PeerCapabilities, serve: Pool? = nil, credential: String? = nil,
-            transport: String? = nil
+            transport: BrokerAddress.Kind? = nil
         ) {
             self.transport = transport
             self.serve = serve

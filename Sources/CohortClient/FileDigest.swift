@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import Crypto
 import NIOCore
 import _NIOFileSystem
@@ -22,7 +23,7 @@ public struct FileDigest: Hashable, Sendable {
                     bytes += chunk.readableBytes
                     chunk.withUnsafeReadableBytes { hash.update(bufferPointer: $0) }
                 }
-                return (hash.finalize().map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined(), bytes)
+                return (hash.finalize().hexadecimal, bytes)
             }
         }
     }

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import Crypto
 import FoundationEssentials
 import NIOCore
@@ -20,7 +21,7 @@ extension TLSConfiguration {
 extension NIOSSLCertificate {
     /// SHA-256 over the certificate, 64 lowercase hexadecimal digits.
     public var fingerprint: String {
-        get throws { SHA256.hash(data: try toDERBytes()).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined() }
+        get throws { SHA256.hash(data: try toDERBytes()).hexadecimal }
     }
 }
 

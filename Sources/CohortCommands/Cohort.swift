@@ -1,5 +1,6 @@
 import ArgumentParser
 import CohortCore
+public import CohortStrategies
 import TorchEngine
 
 #if canImport(Glibc)
@@ -8,17 +9,20 @@ import TorchEngine
     import Darwin
 #endif
 
-/// The `cohort` command: a program of one's own, with strategies of one's own, is it and a line before.
+/// The `cohort` command, for the program of that name and for others that add strategies.
 public enum CohortCommand {
-    /// Carries out what the process was started with, and ends it where that failed. The first thing that a program does, but for adding strategies.
-    @MainActor public static func run() async {
+    /// The strategies that this process knows.
+    @TaskLocal static var strategies = StrategyCatalogue.builtIn
+
+    /// Runs the command that the process was started with, and ends the process when it fails. Call it first.
+    @MainActor public static func run(strategies: StrategyCatalogue = .builtIn) async {
         // A closed pipe is an error of the write, not the end of a server.
         signal(SIGPIPE, SIG_IGN)
         // On the process's first thread, before there is another: walls around somebody's code hold for the threads that come of the one that makes them.
         if CommandLine.arguments.dropFirst().first == ModuleWorker.command {
             ModuleWorker.run(Array(CommandLine.arguments.dropFirst(2)))
         }
-        await Cohort.main()
+        await $strategies.withValue(strategies) { await Cohort.main() }
     }
 }
 
@@ -32,7 +36,7 @@ struct Cohort: AsyncParsableCommand {
             Join a machine:  cohort peer --server URL  (COHORT_TOKEN: from cohort token)
             Train:           cohort train data.csv --peers all --target COLUMN
             """,
-        version: Version.text,
+        version: CohortVersion.current,
         groupedSubcommands: [
             CommandGroup(
                 name: "Machines",
@@ -83,8 +87,4 @@ extension CohortError.Code {
         default: 1
         }
     }
-}
-
-enum Version {
-    static let text = CohortVersion.current
 }

@@ -1,5 +1,6 @@
 import CohortCore
 public import CohortSession
+public import CohortStrategies
 import FoundationEssentials
 
 /// The settings of a coordinator. Times are in seconds.
@@ -7,6 +8,8 @@ public struct CoordinatorConfiguration: Sendable {
     /// Who it is: the same after a restart on the same data folder, so that it knows its own leases.
     public var owner: String
     public var leaseSeconds: Double
+    /// The strategies that sessions may have.
+    public var strategies: StrategyCatalogue
     /// The time limits of sessions.
     public var rules: SessionMachine.Rules
     /// The validity of links in messages. A transfer that has begun continues; a new message has new links.
@@ -29,13 +32,14 @@ public struct CoordinatorConfiguration: Sendable {
     public init(
         owner: String, leaseSeconds: Double = 15, rules: SessionMachine.Rules = .init(), linkSeconds: Double = 900,
         tickSeconds: Double = 0.5, maxFaults: Int = 20, startSeconds: Double = 60, poolShare: Double = 1,
-        modelMemory: Int = standardModelMemory, scratchFolder: String
+        modelMemory: Int = standardModelMemory, strategies: StrategyCatalogue = .builtIn, scratchFolder: String
     ) {
         self.maxFaults = maxFaults
         self.poolShare = poolShare
         self.modelMemory = modelMemory
         self.startSeconds = startSeconds
         self.owner = owner
+        self.strategies = strategies
         self.scratchFolder = scratchFolder
         self.leaseSeconds = leaseSeconds
         self.rules = rules

@@ -34,11 +34,11 @@ public struct PeerConfiguration: Sendable {
     ///   - name: nil for the host's name.
     ///   - threads: nil for one a core.
     /// What messages go by: `http` or `amqp`; nil: as the server says.
-    public var transport: String?
+    public var transport: BrokerAddress.Kind?
 
     public init(
         server: ServerURL, token: String, name: String? = nil, dataDirectory: String, threads: Int? = nil,
-        cacheLimitBytes: Int = 10 << 30, serve: Pool = .mine, maxLoad: Int = 100, transport: String? = nil,
+        cacheLimitBytes: Int = 10 << 30, serve: Pool = .mine, maxLoad: Int = 100, transport: BrokerAddress.Kind? = nil,
         version: String,
         checkPoint: (@Sendable (CheckPoint) -> Void)? = nil
     ) {

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import FoundationEssentials
 import Hummingbird
 import HummingbirdCore
@@ -14,26 +15,30 @@ public import ServiceLifecycle
 #endif
 
 /// The HTTP server and the peers' presence, as one service.
-/// - Parameter onListening: called once, when requests are taken, with the address that is bound.
-/// - Throws: ``CohortError`` when the data folder's files cannot be used.
-public func makeServer(
-    configuration: ServerConfiguration, parts: ServerParts, onListening: @escaping @Sendable (_ host: String, _ port: Int) -> Void
-) throws -> some Service {
-    CohortServer(configuration: configuration, parts: parts, onListening: onListening)
-}
-
-struct CohortServer: Service {
+public struct CohortServer: Service {
     let configuration: ServerConfiguration
     let parts: ServerParts
     let onListening: @Sendable (_ host: String, _ port: Int) -> Void
 
-    func run() async throws {
+    /// - Parameter onListening: called once, when requests are accepted, with the address that is bound.
+    public init(
+        configuration: ServerConfiguration, parts: ServerParts, onListening: @escaping @Sendable (_ host: String, _ port: Int) -> Void
+    ) {
+        self.configuration = configuration
+        self.parts = parts
+        self.onListening = onListening
+    }
+
+    /// Runs until it is shut down.
+    /// - Throws: ``CohortError`` when the data folder's files or the address cannot be used.
+    public func run() async throws {
         let metrics = ServerMetrics()
         let presence = PresenceMonitor(
             documents: parts.documents, transport: parts.transport, runner: parts.runner, configuration: configuration, time: parts.time,
             logger: parts.logger)
         TemporaryFiles.removeAll(in: configuration.dataDirectory, parts.logger)
-        let router = try await router(metrics: metrics, presence: presence)
+        let broadcast = SessionBroadcast(feed: parts.feed, time: parts.time)
+        let router = try await router(metrics: metrics, presence: presence, broadcast: broadcast)
         let limits = configuration.limits
         let plain = HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [ConnectionSetup(limits)]))
         let certificates = try configuration.tls.map { try ServerCertificate($0, logger: parts.logger) }
@@ -48,6 +53,7 @@ struct CohortServer: Service {
             }, logger: parts.logger)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await presence.run() }
+            group.addTask { try await broadcast.run() }
             if let certificates { group.addTask { try await certificates.run() } }
             group.addTask {
                 do {
@@ -65,7 +71,7 @@ struct CohortServer: Service {
                     )
                 }
             }
-            // Both end at a graceful shutdown; the first that fails ends the other.
+            // All end at a graceful shutdown; the first that fails ends the others.
             while try await group.next() != nil {}
         }
     }
@@ -79,9 +85,14 @@ struct CohortServer: Service {
         }
     }
 
-    private func router(metrics: ServerMetrics, presence: PresenceMonitor) async throws -> Router<Context> {
+    private func router(
+        metrics: ServerMetrics, presence: PresenceMonitor, broadcast: SessionBroadcast
+    ) async throws -> Router<Context> {
         let uploads = UploadReceiver(objects: parts.objects, limit: configuration.uploadLimit, time: parts.time, logger: parts.logger)
-        let key = try configuration.jwtSecret.map { [UInt8]($0.utf8) } ?? KeyFile.key(at: "\(configuration.dataDirectory)/jwt.key")
+        let key =
+            if let secret = configuration.jwtSecret { [UInt8](secret.utf8) } else {
+                try KeyFile.key(at: "\(configuration.dataDirectory)/jwt.key", consequence: "all users must then sign in again")
+            }
         let tokens = try await Tokens(key: key)
         let isTLS = configuration.tls != nil
         let web = WebSession(key: key, isSecure: isTLS || configuration.join.isBehindProxy, basePath: configuration.basePath)
@@ -109,9 +120,9 @@ struct CohortServer: Service {
                 uploads: uploads,
                 models: ModelShelf(objects: parts.objects), modules: modules, metrics: metrics,
                 filePredictions: FilePredictions(objects: parts.objects, folder: configuration.dataDirectory),
-                broadcast: SessionBroadcast(feed: parts.feed, time: parts.time)
+                broadcast: broadcast
             ).routes
-        if let objects = parts.objects as? any ServedObjectStore {
+        if let objects = parts.servedObjects {
             routes += ObjectRoutes(objects: objects, limit: configuration.objectLimit, time: parts.time).routes
         }
         routes += HealthRoutes(parts: parts, metrics: metrics).routes

@@ -66,7 +66,7 @@ public struct ServerConfiguration: Sendable {
         objectLimit: Int = (1 << 30) + (1 << 20),
         tokenLifetime: Int = 7 * 24 * 3600, heartbeatInterval: Double = 5, suspectAfter: Double = 15, deadAfter: Double = 30,
         strategies: [any Strategy], jwtSecret: String? = nil, bcryptCost: Int = 12,
-        broker: BrokerAddress = BrokerAddress(kind: "http")
+        broker: BrokerAddress = BrokerAddress(kind: .http)
     ) {
         self.host = host
         self.port = port
@@ -87,8 +87,9 @@ public struct ServerConfiguration: Sendable {
 /// The parts that the server depends on.
 public struct ServerParts: Sendable {
     public var documents: any Documents
-    /// A ``ServedObjectStore`` is served at `/objects`.
     public var objects: any ObjectStore
+    /// The same store when its links lead to this server: it is served at `/objects`.
+    public var servedObjects: (any ServedObjectStore)?
     public var transport: any CoordinatorTransport
     /// The gateway for peers that connect by HTTP.
     public var gateway: any PeerGateway
@@ -96,34 +97,21 @@ public struct ServerParts: Sendable {
     public var runner: any SessionRunner
     public var time: any TimeSource
     public var logger: Logger
-    /// Further conditions of `/health/ready`.
-    public var checks: [ReadinessCheck]
 
     public init(
-        documents: any Documents, objects: any ObjectStore, transport: any CoordinatorTransport, gateway: any PeerGateway,
+        documents: any Documents, objects: any ObjectStore, servedObjects: (any ServedObjectStore)?, transport: any CoordinatorTransport,
+        gateway: any PeerGateway,
         feed: any SessionFeed, runner: any SessionRunner,
-        time: any TimeSource = SystemTime(), logger: Logger, checks: [ReadinessCheck] = []
+        time: any TimeSource = SystemTime(), logger: Logger
     ) {
         self.time = time
         self.documents = documents
         self.objects = objects
+        self.servedObjects = servedObjects
         self.transport = transport
         self.gateway = gateway
         self.feed = feed
         self.runner = runner
         self.logger = logger
-        self.checks = checks
-    }
-}
-
-/// One condition of being ready.
-public struct ReadinessCheck: Sendable {
-    public let name: String
-    /// Throws when the part is not there, saying why.
-    public let check: @Sendable () async throws -> Void
-
-    public init(_ name: String, check: @escaping @Sendable () async throws -> Void) {
-        self.name = name
-        self.check = check
     }
 }

@@ -1,7 +1,17 @@
 /// The broker that a peer's messages go by, and how to reach it.
 public struct BrokerAddress: Codable, Sendable {
-    /// `http`: commands stream from, and events go to, this server. `amqp`: a RabbitMQ, with all that follows.
-    public var kind: String
+    /// How messages travel. Raw, because a newer server may name one that this version does not know.
+    public struct Kind: RawRepresentable, Codable, Hashable, Sendable {
+        public let rawValue: String
+        public init(rawValue: String) { self.rawValue = rawValue }
+
+        /// Commands stream from, and events go to, the server.
+        public static let http = Kind(rawValue: "http")
+        /// A RabbitMQ, at ``BrokerAddress/url``.
+        public static let amqp = Kind(rawValue: "amqp")
+    }
+
+    public var kind: Kind
     /// With user and password.
     public var url: String?
     /// The queue of this peer's commands, to be consumed with a prefetch of 1 and acknowledged on acceptance.
@@ -12,7 +22,7 @@ public struct BrokerAddress: Codable, Sendable {
     /// `cohort-signature` holds, in hexadecimal.
     public var key: String?
     public init(
-        kind: String, url: String? = nil, commandQueue: String? = nil, eventExchange: String? = nil, key: String? = nil
+        kind: Kind, url: String? = nil, commandQueue: String? = nil, eventExchange: String? = nil, key: String? = nil
     ) {
         self.kind = kind
         self.url = url

@@ -216,7 +216,6 @@ public struct FaultyDocuments: Documents {
     }
     public func restore(_ peer: Peer) async throws { try await plan.call("restore") { try await base.restore(peer) } }
     public func restore(_ peer: DeletedPeer) async throws { try await plan.call("restore") { try await base.restore(peer) } }
-    public func append(_ points: [MetricPoint]) async throws { try await plan.call("append") { try await base.append(points) } }
     public func metrics(sessionId: String) async throws -> [MetricPoint] {
         try await plan.call("metrics") { try await base.metrics(sessionId: sessionId) }
     }

@@ -391,8 +391,6 @@ public final class MemoryDocuments: Documents {
 
     // MARK: Metrics
 
-    public func append(_ points: [MetricPoint]) async throws { state.withLock { $0.add(SessionRecord(points: points), "") } }
-
     public func metrics(sessionId: String) async throws -> [MetricPoint] {
         state.withLock { state in
             state.points.enumerated().filter { $0.element.sessionId == sessionId }

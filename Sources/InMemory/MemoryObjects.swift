@@ -1,4 +1,5 @@
 public import CohortCore
+import CohortSystem
 import Crypto
 public import FoundationEssentials
 import Synchronization
@@ -89,7 +90,7 @@ public final class MemoryObjects: ObjectStore {
 
     private func reference(_ key: String, _ bytes: [UInt8]) -> ObjectReference {
         ObjectReference(
-            key: key, sha256: SHA256.hash(data: bytes).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined(),
+            key: key, sha256: SHA256.hash(data: bytes).hexadecimal,
             bytes: bytes.count)
     }
 }

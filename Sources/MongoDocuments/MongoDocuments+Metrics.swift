@@ -3,7 +3,7 @@ public import CohortSession
 
 extension MongoDocuments {
     /// A value that is not finite is stored as absent: JSON has none.
-    public func append(_ points: [MetricPoint]) async throws {
+    func append(_ points: [MetricPoint]) async throws {
         var rest = points[...]
         while !rest.isEmpty {
             let some = rest.prefix(1_000)

@@ -12,7 +12,7 @@ extension RabbitMQTransport {
         try await declare(queue, commandQueue)
         _ = state.withLock { $0.known.insert(peerId) }
         return BrokerAddress(
-            kind: "amqp", url: try await access.admit(peerId: peerId, queue: queue), commandQueue: queue.rawValue,
+            kind: .amqp, url: try await access.admit(peerId: peerId, queue: queue), commandQueue: queue.rawValue,
             eventExchange: Self.eventExchange, key: signatures.key(peerId: peerId, registration: registration))
     }
 

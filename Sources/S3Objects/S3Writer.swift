@@ -68,7 +68,7 @@ actor S3Writer: ObjectWriter {
         for task in tasks { _ = await task.result }
         tasks = []
         guard let uploadId else { return }
-        // Not cancelled with the task that writes. The sweep removes what is left.
+        // Unstructured: not cancelled with the task that writes. The sweep removes what is left.
         let call = S3Call(
             method: "DELETE", key: key, query: [("uploadId", uploadId)], purpose: "the parts of object \(key) cannot be removed")
         await Task { [client] in
@@ -133,6 +133,7 @@ actor S3Writer: ObjectWriter {
             payload: partDigest.finalize().hexadecimal, purpose: purpose)
         buffer = ByteBuffer()
         partDigest = SHA256()
+        // Unstructured: a part is sent between two calls of `write`, while the next one is filled.
         tasks.append(
             Task { [client] in
                 guard let etag = try await client.send(call).head.first(name: "etag") else {

@@ -5,11 +5,6 @@ import GRDB
 
 extension SQLiteDocuments {
     /// A value that is not finite is stored as absent: neither SQLite nor JSON has it.
-    public func append(_ points: [MetricPoint]) async throws {
-        guard !points.isEmpty else { return }
-        try await write { try Self.append(points, in: $0) }
-    }
-
     static func append(_ points: [MetricPoint], in database: Database) throws {
         for point in points {
             try database.run(

@@ -14,7 +14,6 @@ final class RemoteModule: TrainableModel {
     private let seen: Seen
     private let count: Int
     private var table: FeatureTable?
-    private var isTableSent = false
 
     init(
         _ spec: ModelSpec, module: [UInt8], _ host: ModuleHost, plugin: String, device: String, threads: Int,

@@ -10,6 +10,7 @@ import InMemory
 import Logging
 import ServiceLifecycle
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import CohortCoordinator
@@ -36,9 +37,9 @@ import Testing
         }
     }
 
-    @Test(arguments: StrategyCatalogue.names, [OptimizerMemory.average, .keep])
+    @Test(arguments: StrategyCatalogue.builtIn.names, [OptimizerMemory.average, .keep])
     func `a faulty peer of six does no harm`(strategy: String, memory: OptimizerMemory) async throws {
-        let kind = try StrategyCatalogue.named(strategy)
+        let kind = try StrategyCatalogue.builtIn.named(strategy)
         // Those that choose the memory themselves run once.
         let choosesMemory = kind.trainsOwnModels || kind.optimizer != nil || kind.optimizerMemory != nil
         guard !choosesMemory || memory == .average else { return }
@@ -60,7 +61,7 @@ import Testing
     private static func accuracy(
         _ strategy: String, _ memory: OptimizerMemory, _ codec: UpdateCompression, _ fault: (part: Int, fault: Fault)?
     ) async throws -> Double {
-        let kind = try StrategyCatalogue.named(strategy)
+        let kind = try StrategyCatalogue.builtIn.named(strategy)
         var settings = SessionSettings(
             peers: 6, strategy: strategy, rounds: kind.outerOptimizer(SessionSettings()) == nil ? 9 : 20, epochs: 2, batchSize: 8,
             hidden: [4], target: "y", seed: 3)

@@ -4,6 +4,7 @@ import CohortStrategies
 import CohortWire
 import FoundationEssentials
 import InMemory
+import TestSupport
 import Testing
 
 @testable import CohortCoordinator
@@ -14,13 +15,6 @@ private let strategies = ["fedavg", "median", "fedadam", "independent"]
 /// Every call that a session makes to its parts goes wrong once, in every way: the session ends right all the same.
 @Suite struct NthCallTests {
     private static let csv = "x,z,y\n" + (0..<24).map { "\($0),\($0 * 7 % 5),\($0 % 2 == 0 ? "even" : "odd")\n" }.joined()
-
-    fileprivate static func withFolder(_ body: (String) async throws -> Void) async throws {
-        let path = "\(FileManager.default.temporaryDirectory.path)/cohort-nth-\(newIdentifier())"
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(atPath: path) }
-        try await body(path)
-    }
 
     fileprivate static func session(
         _ strategy: String, _ kind: FaultPlan.Kind?, at number: Int, in folder: String, on parts: SessionWorld.Parts = .inMemory
@@ -107,7 +101,7 @@ private let strategies = ["fedavg", "median", "fedadam", "independent"]
 
     @Test(arguments: strategies, FaultPlan.Kind.allCases)
     func `whichever call goes wrong, the session ends right`(strategy: String, kind: FaultPlan.Kind) async throws {
-        try await Self.withFolder { folder in
+        try await withFolder { folder in
             let clean = try await Self.session(strategy, nil, at: 0, in: folder)
             #expect(clean.problems.isEmpty, "\(clean.problems)")
             #expect(clean.calls > 50, "a session makes calls: \(clean.calls)")
@@ -128,7 +122,7 @@ private let strategies = ["fedavg", "median", "fedadam", "independent"]
             .enabled(if: SharedParts.areThere, "needs real servers: make integration runs every fifth call"),
             arguments: strategies, FaultPlan.Kind.allCases)
         func `whichever call to real servers goes wrong, the session ends right`(strategy: String, kind: FaultPlan.Kind) async throws {
-            try await NthCallTests.withFolder { folder in
+            try await withFolder { folder in
                 let clean = try await SharedParts.with { try await NthCallTests.session(strategy, nil, at: 0, in: folder, on: $0) }
                 #expect(clean.problems.isEmpty, "\(clean.problems)")
                 // Some: other ones for each kind.

@@ -8,6 +8,7 @@ import InMemory
 import Logging
 import ServiceLifecycle
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import CohortCoordinator
@@ -138,14 +139,6 @@ struct SessionWorld: Sendable {
             guard let first = try await group.next() else { return true }
             return first
         }
-    }
-}
-
-func eventually(_ what: String, _ condition: () async throws -> Bool) async throws {
-    let deadline = ContinuousClock.now + .seconds(120)
-    while try await !condition() {
-        guard ContinuousClock.now < deadline else { throw CohortError(.internal, "not within 120 s: \(what)") }
-        try await Task.sleep(for: .milliseconds(2))
     }
 }
 

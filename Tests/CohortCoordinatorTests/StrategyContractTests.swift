@@ -17,11 +17,13 @@ import Testing
 
     private func weights(_ seed: UInt64) -> [Float] { initialParameters(Self.model, seed: seed) }
 
-    @Test(arguments: StrategyCatalogue.names, StrategyContract.all.map(\.name)) func `every entry keeps it`(name: String, what: String)
+    @Test(arguments: StrategyCatalogue.builtIn.names, StrategyContract.all.map(\.name)) func `every entry keeps it`(
+        name: String, what: String
+    )
         async throws
     {
         let contract = try #require(StrategyContract.all.first { $0.name == what })
-        try await contract.check(try StrategyCatalogue.named(name))
+        try await contract.check(try StrategyCatalogue.builtIn.named(name))
     }
 
     @Test func `what does not hold is said, all of it`() async throws {

@@ -5,6 +5,7 @@ import FoundationEssentials
 import InMemory
 import Logging
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import CohortCoordinator

@@ -7,14 +7,16 @@ import FoundationEssentials
 import HTTPTypes
 import Hummingbird
 import NIOCore
+import PeerTestSupport
 import Synchronization
+import TestSupport
 import Testing
 
-@Suite("The client")
+@Suite
 struct ClientTests {
-    @Test("throws what the server's problem document says")
-    func problem() async throws {
-        try await withServer { _ in
+    @Test
+    func `throws what the server's problem document says`() async throws {
+        try await withHTTPServer { _ in
             try .problem(.notFound, code: "not_found", detail: "there is no session 'x'")
         } _: { server, http in
             await #expect(throws: CohortError(.notFound, "there is no session 'x'")) {
@@ -23,15 +25,13 @@ struct ClientTests {
         }
     }
 
-    @Test(
-        "says what an error without a problem document means",
-        arguments: [
-            (HTTPResponse.Status.badGateway, CohortError.Code.unavailable), (.unauthorized, .unauthenticated),
-            (.contentTooLarge, .tooLarge),
-            (.internalServerError, .internal), (.conflict, .conflict),
-        ])
-    func plainStatus(status: HTTPResponse.Status, code: CohortError.Code) async throws {
-        try await withServer { _ in
+    @Test(arguments: [
+        (HTTPResponse.Status.badGateway, CohortError.Code.unavailable), (.unauthorized, .unauthenticated),
+        (.contentTooLarge, .tooLarge),
+        (.internalServerError, .internal), (.conflict, .conflict),
+    ])
+    func `says what an error without a problem document means`(status: HTTPResponse.Status, code: CohortError.Code) async throws {
+        try await withHTTPServer { _ in
             .bytes("<html>".utf8, status: status)
         } _: { server, http in
             let error = await #expect(throws: CohortError.self) { try await CohortClient(server: server, http: http).me() }
@@ -40,19 +40,19 @@ struct ClientTests {
         }
     }
 
-    @Test("says where no server is, and what to do")
-    func nobody() async throws {
+    @Test
+    func `says where no server is, and what to do`() async throws {
         // A port that was free a moment ago.
-        let server = try await withServer({ _ in .bytes([]) }) { server, _ in server }
+        let server = try await withHTTPServer({ _ in .bytes([]) }) { server, _ in server }
         let http = HTTPClient.cohort()
         let error = await #expect(throws: CohortError.self) { try await CohortClient(server: server, http: http).me() }
         try await http.shutdown()
         #expect(error == CohortError(.unavailable, "cannot reach \(server): is `cohort serve` running?"))
     }
 
-    @Test("sends its token, and encodes what it puts into paths")
-    func request() async throws {
-        try await withServer { request in
+    @Test
+    func `sends its token, and encodes what it puts into paths`() async throws {
+        try await withHTTPServer { request in
             #expect(request.headers[.authorization] == "Bearer secret")
             #expect(request.uri.path == "/sessions/a%2Fb%3Fc/cancel")
             return Response(status: .noContent)
@@ -61,8 +61,8 @@ struct ClientTests {
         }
     }
 
-    @Test("streams the file and every field of the settings")
-    func upload() async throws {
+    @Test
+    func `streams the file and every field of the settings`() async throws {
         let received = Mutex<[UInt8]>([])
         let contentType = Mutex("")
         try await withFolder { folder in
@@ -70,7 +70,7 @@ struct ClientTests {
             let contents = (0..<40_000).map { "\($0),\($0 * 2)\n" }.joined()
             try Data(contents.utf8).write(to: URL(filePath: file))
             let sent = Mutex<[Int]>([])
-            try await withServer { request in
+            try await withHTTPServer { request in
                 let bytes = try await request.bytes()
                 received.withLock { $0 = bytes }
                 contentType.withLock { $0 = request.headers[.contentType] ?? "" }
@@ -107,21 +107,21 @@ struct ClientTests {
         }
     }
 
-    @Test("says that a file is not there")
-    func noFile() async throws {
-        try await withServer({ _ in .bytes([]) }) { server, http in
+    @Test
+    func `says that a file is not there`() async throws {
+        try await withHTTPServer({ _ in .bytes([]) }) { server, http in
             await #expect(throws: CohortError(.invalid, "there is no file /nowhere/data.csv")) {
                 try await CohortClient(server: server, http: http).startSession(SessionSettings(), file: "/nowhere/data.csv")
             }
         }
     }
 
-    @Test("gives a session's notices as they come, and ends with the stream")
-    func events() async throws {
+    @Test
+    func `gives a session's notices as they come, and ends with the stream`() async throws {
         let notices = (1...3).map {
             SessionNotice(sessionId: "s", kind: .note, time: Date(timeIntervalSince1970: Double($0)), message: "n\($0)")
         }
-        try await withServer { request in
+        try await withHTTPServer { request in
             #expect(request.headers[.accept] == "text/event-stream")
             return Response(
                 status: .ok, headers: [.contentType: "text/event-stream"],
@@ -140,12 +140,12 @@ struct ClientTests {
         }
     }
 
-    @Test("writes a model whole, or not at all")
-    func model() async throws {
+    @Test
+    func `writes a model whole, or not at all`() async throws {
         let bytes = (0..<300_000).map { UInt8(truncatingIfNeeded: $0) }
         let cut = Mutex(true)
         try await withFolder { folder in
-            try await withServer { _ in
+            try await withHTTPServer { _ in
                 cut.withLock { $0 } ? .cut(bytes, after: 100_000) : .bytes(bytes)
             } _: { server, http in
                 let client = CohortClient(server: server, http: http)

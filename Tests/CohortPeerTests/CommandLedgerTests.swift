@@ -21,7 +21,7 @@ private final class Desk {
     func finish(_ key: WorkKey, answer: DoneEvent?) -> Bool { ledger.finish(key, answer: answer) }
 }
 
-@Suite("What a command means")
+@Suite
 struct CommandLedgerTests {
     private func enable(_ session: String = "s", generation: Int = 1) -> EnableCommand {
         EnableCommand(queue: "coordinator.\(session).events", sessionId: session, generation: generation)
@@ -37,8 +37,8 @@ struct CommandLedgerTests {
         if actions.count == 1, case .ignore = actions[0] { true } else { false }
     }
 
-    @Test("ENABLE is answered, TRAIN starts, a repeat of it changes nothing")
-    func repeats() {
+    @Test
+    func `ENABLE is answered, TRAIN starts, a repeat of it changes nothing`() {
         let ledger = Desk()
         #expect(ledger.receive(.enable(enable())) == [.answerEnabled(enable())])
         #expect(ledger.receive(.train(trainCommand())) == [.start(trainCommand())])
@@ -47,8 +47,8 @@ struct CommandLedgerTests {
         #expect(ledger.running == trainCommand().work)
     }
 
-    @Test("a repeat of finished work is answered again")
-    func finished() {
+    @Test
+    func `a repeat of finished work is answered again`() {
         let ledger = Desk()
         let key = trainCommand().work
         _ = ledger.receive(.train(trainCommand()))
@@ -56,16 +56,16 @@ struct CommandLedgerTests {
         #expect(ledger.receive(.train(trainCommand())) == [.repeatAnswer(done(key))])
     }
 
-    @Test("work that failed is tried again when asked for again")
-    func failed() {
+    @Test
+    func `work that failed is tried again when asked for again`() {
         let ledger = Desk()
         _ = ledger.receive(.train(trainCommand()))
         #expect(ledger.finish(trainCommand().work, answer: nil))
         #expect(ledger.receive(.train(trainCommand())) == [.start(trainCommand())])
     }
 
-    @Test("the next round replaces a running one, whose result is not wanted then")
-    func nextRound() {
+    @Test
+    func `the next round replaces a running one, whose result is not wanted then`() {
         let ledger = Desk()
         let old = trainCommand().work
         _ = ledger.receive(.train(trainCommand()))
@@ -74,8 +74,8 @@ struct CommandLedgerTests {
         #expect(ledger.running == trainCommand(round: 1).work)
     }
 
-    @Test("a newer generation stops the work of the older, whose commands are ignored from then on")
-    func generations() {
+    @Test
+    func `a newer generation stops the work of the older, whose commands are ignored from then on`() {
         let ledger = Desk()
         _ = ledger.receive(.train(trainCommand()))
         #expect(
@@ -85,8 +85,8 @@ struct CommandLedgerTests {
         #expect(ledger.receive(.train(trainCommand(generation: 2))) == [.start(trainCommand(generation: 2))])
     }
 
-    @Test("STOP ends the work and what comes late of the session, until ENABLE takes the peer in again")
-    func stop() {
+    @Test
+    func `STOP ends the work and what comes late of the session, until ENABLE takes the peer in again`() {
         let ledger = Desk()
         _ = ledger.receive(.train(trainCommand()))
         #expect(
@@ -97,8 +97,8 @@ struct CommandLedgerTests {
         #expect(ledger.receive(.train(trainCommand(round: 1))) == [.start(trainCommand(round: 1))])
     }
 
-    @Test("STOP of another session leaves the work alone")
-    func otherSession() {
+    @Test
+    func `STOP of another session leaves the work alone`() {
         let ledger = Desk()
         _ = ledger.receive(.train(trainCommand()))
         #expect(
@@ -112,8 +112,8 @@ struct CommandLedgerTests {
         return command
     }
 
-    @Test("STOP, work, and another session end the loading of a data set")
-    func loading() {
+    @Test
+    func `STOP, work, and another session end the loading of a data set`() {
         for (next, remains) in [
             (Command.stop(StopCommand(sessionId: "s", reason: .cancelled)), false), (.train(trainCommand()), false),
             (.train(trainCommand(session: "t")), false), (.enable(enable("t")), false), (.enable(prepare("t")), false),

@@ -2,7 +2,7 @@ import CohortClient
 import CohortCore
 import Testing
 
-@Suite("The event stream parser")
+@Suite
 struct EventStreamParserTests {
     private static let stream = """
         \u{FEFF}: a comment\r\n\
@@ -32,15 +32,15 @@ struct EventStreamParserTests {
         ServerSentEvent(id: "8", data: Array(" ünïcödé".utf8)),
     ]
 
-    @Test("reads comments, ids, names, several lines of data and all three line ends")
-    func whole() throws {
+    @Test
+    func `reads comments, ids, names, several lines of data and all three line ends`() throws {
         var parser = EventStreamParser()
         let events = try parser.feed(Self.stream.utf8)
         #expect(events == Self.events)
     }
 
-    @Test("gives the same events wherever the stream is cut into two")
-    func twoPieces() throws {
+    @Test
+    func `gives the same events wherever the stream is cut into two`() throws {
         let bytes = Array(Self.stream.utf8)
         for cut in 0...bytes.count {
             var parser = EventStreamParser()
@@ -49,23 +49,23 @@ struct EventStreamParserTests {
         }
     }
 
-    @Test("gives the same events when bytes come one by one")
-    func singleBytes() throws {
+    @Test
+    func `gives the same events when bytes come one by one`() throws {
         var parser = EventStreamParser()
         var events: [ServerSentEvent] = []
         for byte in Self.stream.utf8 { events += try parser.feed(CollectionOfOne(byte)) }
         #expect(events == Self.events)
     }
 
-    @Test("keeps the old id when a new one holds a null")
-    func nullInId() throws {
+    @Test
+    func `keeps the old id when a new one holds a null`() throws {
         var parser = EventStreamParser()
         let events = try parser.feed("id: 1\ndata: a\n\nid: 2\0\ndata: b\n\n".utf8)
         #expect(events.map(\.id) == ["1", "1"])
     }
 
-    @Test("gives up on an event that does not end")
-    func endless() throws {
+    @Test
+    func `gives up on an event that does not end`() throws {
         var parser = EventStreamParser()
         let line = [UInt8](repeating: UInt8(ascii: "x"), count: EventStreamParser.maxEventBytes)
         let events = try parser.feed(line)

@@ -6,14 +6,16 @@ import CohortTraining
 import CohortWire
 import FoundationEssentials
 import Logging
+import PeerTestSupport
 import ServiceLifecycle
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import CohortPeer
 
 /// Whatever goes wrong at whichever step of its work, a peer reports it and goes on.
-@Suite("A peer whose engine fails", .serialized)
+@Suite(.serialized)
 struct FaultyEngineTests {
     /// What the faulty call does.
     enum Fault: CaseIterable {
@@ -160,14 +162,14 @@ struct FaultyEngineTests {
         }
     }
 
-    @Test("reports an error at every call of its engine, and does the next work")
-    func everyCall() async throws {
+    @Test
+    func `reports an error at every call of its engine, and does the next work`() async throws {
         try await withFolder { folder in
             let work = try Work(path: "\(folder)/data.csv")
             let (scripted, plan) = (ScriptedServer(), Plan())
             await scripted.put(Array(work.text.utf8), at: "/objects/a.csv")
             await scripted.put(work.weights, at: "/objects/w")
-            try await withServer { request in
+            try await withHTTPServer { request in
                 try await scripted.handle(request)
             } _: { url, http in
                 let configuration = PeerConfiguration(

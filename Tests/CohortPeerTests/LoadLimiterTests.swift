@@ -2,7 +2,7 @@ import Testing
 
 @testable import CohortPeer
 
-@Suite("The load limit")
+@Suite
 struct LoadLimiterTests {
     private func busy(for duration: Duration) {
         let clock = ContinuousClock()
@@ -10,8 +10,8 @@ struct LoadLimiterTests {
         while clock.now < end {}
     }
 
-    @Test("pauses for at least as long as the share asks", arguments: [(25, 3.0), (50, 1.0), (80, 0.25)])
-    func pauses(percent: Int, ratio: Double) {
+    @Test(arguments: [(25, 3.0), (50, 1.0), (80, 0.25)])
+    func `pauses for at least as long as the share asks`(percent: Int, ratio: Double) {
         let limiter = LoadLimiter(percent: percent)
         let clock = ContinuousClock()
         limiter.begin()
@@ -22,8 +22,8 @@ struct LoadLimiterTests {
         #expect(clock.now - before >= .milliseconds(20) * ratio)
     }
 
-    @Test("does not pause at 100 percent, nor once the work is not wanted any more")
-    func noPause() {
+    @Test
+    func `does not pause at 100 percent, nor once the work is not wanted any more`() {
         var asked = 0
         let whole = LoadLimiter(percent: 100)
         busy(for: .milliseconds(5))

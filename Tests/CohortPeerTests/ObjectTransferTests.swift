@@ -4,14 +4,16 @@ import Crypto
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
+import PeerTestSupport
 import Synchronization
+import TestSupport
 import Testing
 
 func sha256(_ bytes: [UInt8]) -> String {
     SHA256.hash(data: bytes).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
 }
 
-@Suite("Object transfer")
+@Suite
 struct ObjectTransferTests {
     private let bytes = (0..<500_000).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
 
@@ -19,11 +21,11 @@ struct ObjectTransferTests {
 
     private func part(_ offset: Int) -> HTTPFields { [.contentRange: "bytes \(offset)-\(bytes.count - 1)/\(bytes.count)"] }
 
-    @Test("goes on from where a download was cut, without a token")
-    func resume() async throws {
+    @Test
+    func `goes on from where a download was cut, without a token`() async throws {
         let ranges = Mutex<[String?]>([])
         try await withFolder { folder in
-            try await withServer { [self] request in
+            try await withHTTPServer { [self] request in
                 #expect(request.headers[.authorization] == nil)
                 let range = request.headers[.range]
                 let attempt = ranges.withLock {
@@ -48,11 +50,11 @@ struct ObjectTransferTests {
         }
     }
 
-    @Test("goes on from what an earlier process left")
-    func leftOver() async throws {
+    @Test
+    func `goes on from what an earlier process left`() async throws {
         try await withFolder { folder in
             try Data(bytes.prefix(123_456)).write(to: URL(filePath: "\(folder)/a.csv.part"))
-            try await withServer { [self] request in
+            try await withHTTPServer { [self] request in
                 #expect(request.headers[.range] == "bytes=123456-")
                 return .bytes(bytes[123_456...], status: .partialContent, headers: part(123_456))
             } _: { [self] server, http in
@@ -63,12 +65,12 @@ struct ObjectTransferTests {
         }
     }
 
-    @Test("begins anew when the server knows no ranges, or when what is left is of another object")
-    func anew() async throws {
+    @Test
+    func `begins anew when the server knows no ranges, or when what is left is of another object`() async throws {
         try await withFolder { folder in
             try Data([UInt8](repeating: 1, count: 1_000)).write(to: URL(filePath: "\(folder)/a.csv.part"))
             let requests = Mutex(0)
-            try await withServer { [self] request in
+            try await withHTTPServer { [self] request in
                 let count = requests.withLock {
                     $0 += 1
                     return $0
@@ -86,10 +88,10 @@ struct ObjectTransferTests {
         }
     }
 
-    @Test("refuses bytes of another hash and leaves no file")
-    func wrongHash() async throws {
+    @Test
+    func `refuses bytes of another hash and leaves no file`() async throws {
         try await withFolder { folder in
-            try await withServer { [self] _ in
+            try await withHTTPServer { [self] _ in
                 .bytes(bytes)
             } _: { [self] server, http in
                 let error = await #expect(throws: CohortError.self) {
@@ -107,11 +109,11 @@ struct ObjectTransferTests {
         }
     }
 
-    @Test("says that a link has expired, without trying again")
-    func expired() async throws {
+    @Test
+    func `says that a link has expired, without trying again`() async throws {
         let requests = Mutex(0)
         try await withFolder { folder in
-            try await withServer { _ in
+            try await withHTTPServer { _ in
                 requests.withLock { $0 += 1 }
                 return try .problem(.forbidden, code: "forbidden", detail: "the link has expired")
             } _: { server, http in
@@ -124,10 +126,10 @@ struct ObjectTransferTests {
         #expect(requests.withLock { $0 } == 1)
     }
 
-    @Test("puts bytes again while the server is away")
-    func upload() async throws {
+    @Test
+    func `puts bytes again while the server is away`() async throws {
         let requests = Mutex<[[UInt8]]>([])
-        try await withServer { request in
+        try await withHTTPServer { request in
             #expect(request.method == .put)
             let bytes = try await request.bytes()
             let count = requests.withLock {
@@ -149,13 +151,13 @@ struct ObjectTransferTests {
         func sleep(seconds: Double) async throws { self.seconds.withLock { $0 += 60 } }
     }
 
-    @Test("waits out a full disk of the server, however short its patience with an absent one")
-    func serverFull() async throws {
+    @Test
+    func `waits out a full disk of the server, however short its patience with an absent one`() async throws {
         let tries = Mutex(0)
         let signs = Mutex(0)
         let time = MinutePauses()
         let patience = Duration.seconds(90)
-        try await withServer { request in
+        try await withHTTPServer { request in
             _ = try await request.bytes()
             let count = tries.withLock { tries in
                 tries += 1
@@ -172,10 +174,10 @@ struct ObjectTransferTests {
         #expect(tries.withLock { $0 } == 5 && signs.withLock { $0 } >= 5, "each try is a sign of work")
     }
 
-    @Test("fails when the server is away for longer than its patience")
-    func serverAway() async throws {
+    @Test
+    func `fails when the server is away for longer than its patience`() async throws {
         let time = MinutePauses()
-        try await withServer { request in
+        try await withHTTPServer { request in
             _ = try await request.bytes()
             return try .problem(.serviceUnavailable, code: "unavailable", detail: "starting")
         } _: { server, http in

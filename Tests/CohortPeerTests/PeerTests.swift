@@ -9,8 +9,10 @@ import FoundationEssentials
 import HTTPTypes
 import Hummingbird
 import Logging
+import PeerTestSupport
 import ServiceLifecycle
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import CohortPeer
@@ -72,7 +74,7 @@ private func withWorld(rows: Int = 200, _ body: @escaping @Sendable (World) asyn
         let schema = try SchemaInference.infer(csvAt: path, target: nil, task: nil, validation: 0.2, seed: 1).schema
         let scripted = ScriptedServer()
         await scripted.put(Array(text.utf8), at: "/objects/a.csv")
-        try await withServer { request in
+        try await withHTTPServer { request in
             try await scripted.handle(request)
         } _: { url, http in
             try await body(World(server: scripted, url: url, http: http, folder: folder, csv: Array(text.utf8), schema: schema))
@@ -80,10 +82,10 @@ private func withWorld(rows: Int = 200, _ body: @escaping @Sendable (World) asyn
     }
 }
 
-@Suite("A peer", .serialized)
+@Suite(.serialized)
 struct PeerTests {
-    @Test("registers, trains two rounds as it is told, and says goodbye")
-    func wholeRun() async throws {
+    @Test
+    func `registers, trains two rounds as it is told, and says goodbye`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -149,8 +151,8 @@ struct PeerTests {
         }
     }
 
-    @Test("gives the same weights for the same work, with another folder too")
-    func deterministic() async throws {
+    @Test
+    func `gives the same weights for the same work, with another folder too`() async throws {
         try await withWorld { world in
             var updates: [[UInt8]] = []
             for run in 1...2 {
@@ -165,8 +167,8 @@ struct PeerTests {
         }
     }
 
-    @Test("answers a repeated TRAIN with the same DONE, without training again")
-    func repeated() async throws {
+    @Test
+    func `answers a repeated TRAIN with the same DONE, without training again`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -180,8 +182,8 @@ struct PeerTests {
         }
     }
 
-    @Test("stops within a batch when told to, and says nothing of it")
-    func stop() async throws {
+    @Test
+    func `stops within a batch when told to, and says nothing of it`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -197,8 +199,8 @@ struct PeerTests {
         }
     }
 
-    @Test("gives up a round for the next one, and an old generation for a new one")
-    func replaced() async throws {
+    @Test
+    func `gives up a round for the next one, and an old generation for a new one`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -214,8 +216,8 @@ struct PeerTests {
         }
     }
 
-    @Test("beats while it trains")
-    func beatsWhileTraining() async throws {
+    @Test
+    func `beats while it trains`() async throws {
         try await withWorld(rows: 20_000) { world in
             let server = world.server
             try await world.withPeer {
@@ -227,8 +229,8 @@ struct PeerTests {
         }
     }
 
-    @Test("registers again, under its old identity, when the server has given it up, and keeps its work")
-    func registersAgain() async throws {
+    @Test
+    func `registers again, under its old identity, when the server has given it up, and keeps its work`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -243,8 +245,8 @@ struct PeerTests {
         }
     }
 
-    @Test("keeps a DONE that nobody takes now until somebody does, and drops one that is fenced off")
-    func keepsDone() async throws {
+    @Test
+    func `keeps a DONE that nobody takes now until somebody does, and drops one that is fenced off`() async throws {
         try await withWorld { world in
             let server = world.server
             let away = ScriptedServer.Refusal(status: .serviceUnavailable, code: "unavailable")
@@ -263,8 +265,8 @@ struct PeerTests {
         }
     }
 
-    @Test("opens its command stream again from the last acknowledged command")
-    func reconnects() async throws {
+    @Test
+    func `opens its command stream again from the last acknowledged command`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -279,8 +281,8 @@ struct PeerTests {
         }
     }
 
-    @Test("passes over what it does not know, and what is no JSON")
-    func oddCommands() async throws {
+    @Test
+    func `passes over what it does not know, and what is no JSON`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -294,8 +296,8 @@ struct PeerTests {
         }
     }
 
-    @Test("says why a round cannot be done, and whether asking again can help")
-    func failures() async throws {
+    @Test
+    func `says why a round cannot be done, and whether asking again can help`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -331,8 +333,8 @@ struct PeerTests {
         }
     }
 
-    @Test("stops at its time limit with what it has done")
-    func timeLimit() async throws {
+    @Test
+    func `stops at its time limit with what it has done`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -367,10 +369,8 @@ struct PeerTests {
         }
     }
 
-    @Test(
-        "an optimizer that is kept goes on from round to round of its session, and only of that",
-        arguments: [nil, OptimizerMemory.reset, .keep])
-    func optimizerMemory(memory: OptimizerMemory?) async throws {
+    @Test(arguments: [nil, OptimizerMemory.reset, .keep])
+    func `an optimizer that is kept goes on from round to round of its session, and only of that`(memory: OptimizerMemory?) async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -413,8 +413,8 @@ struct PeerTests {
         }
     }
 
-    @Test("takes each epoch's learning rate from the schedule")
-    func schedule() async throws {
+    @Test
+    func `takes each epoch's learning rate from the schedule`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -440,8 +440,8 @@ struct PeerTests {
         }
     }
 
-    @Test("waits for a server that is not there yet, and ends when its token is refused")
-    func registration() async throws {
+    @Test
+    func `waits for a server that is not there yet, and ends when its token is refused`() async throws {
         try await withWorld { world in
             let server = world.server
             await server.refuse(registrations: [
@@ -460,8 +460,8 @@ struct PeerTests {
         }
     }
 
-    @Test("is refused on a folder that another peer has")
-    func secondPeer() async throws {
+    @Test
+    func `is refused on a folder that another peer has`() async throws {
         try await withWorld { world in
             try await world.withPeer {
                 try await eventually("it registers") { await world.server.registrations.count == 1 }
@@ -479,8 +479,8 @@ struct PeerTests {
         }
     }
 
-    @Test("measures itself once, keeps its identity, and does not overwrite a damaged record")
-    func record() async throws {
+    @Test
+    func `measures itself once, keeps its identity, and does not overwrite a damaged record`() async throws {
         try await withWorld { world in
             let path = "\(world.folder)/peer/peer.json"
             for _ in 0..<2 {

@@ -3,20 +3,22 @@ import CohortCore
 import CohortSystem
 import CohortWire
 import FoundationEssentials
+import PeerTestSupport
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import CohortPeer
 
-@Suite("The cache of data sets")
+@Suite
 struct DatasetCacheTests {
     private func file(_ path: String, bytes: Int, usedAt seconds: Double) throws {
         try Data([UInt8](repeating: 7, count: bytes)).write(to: URL(filePath: path))
         try FileManager.default.setAttributes([.modificationDate: Date(timeIntervalSince1970: seconds)], ofItemAtPath: path)
     }
 
-    @Test("lets go of what was used longest ago, and never of what is in use")
-    func eviction() async throws {
+    @Test
+    func `lets go of what was used longest ago, and never of what is in use`() async throws {
         try await withFolder { folder in
             let cache = DatasetCache(folder: folder, limit: 1_000, logger: silent)
             for (name, used) in [("a", 1.0), ("b", 2), ("c", 3), ("d", 4)] {
@@ -33,8 +35,8 @@ struct DatasetCacheTests {
         }
     }
 
-    @Test("does not take a file of another size for the data set")
-    func otherSize() async throws {
+    @Test
+    func `does not take a file of another size for the data set`() async throws {
         try await withFolder { folder in
             let cache = DatasetCache(folder: folder, limit: 1_000, logger: silent)
             try file("\(folder)/a", bytes: 10, usedAt: 1)
@@ -43,8 +45,8 @@ struct DatasetCacheTests {
         }
     }
 
-    @Test("clears half-written tables, and on a full disk everything else")
-    func clearing() async throws {
+    @Test
+    func `clears half-written tables, and on a full disk everything else`() async throws {
         try await withFolder { folder in
             let cache = DatasetCache(folder: folder, limit: 1_000, logger: silent)
             for name in ["a.csv", "a.csv.part", "a-1.table", "a-1.table.x.part"] { try file("\(folder)/\(name)", bytes: 1, usedAt: 1) }
@@ -57,7 +59,7 @@ struct DatasetCacheTests {
     }
 }
 
-@Suite("The outbox")
+@Suite
 struct OutboxTests {
     private func heartbeat(_ epoch: Int, session: String = "s") -> PeerEvent {
         .heartbeat(
@@ -101,8 +103,8 @@ struct OutboxTests {
         }
     }
 
-    @Test("sends an ERROR in the place of an event that JSON cannot carry, and goes on")
-    func unencodable() async throws {
+    @Test
+    func `sends an ERROR in the place of an event that JSON cannot carry, and goes on`() async throws {
         var results = DoneResults(loss: 1, accuracy: nil, samples: 1, epochs: 1, seconds: 1)
         results.evaluation = Counts(samples: 2, lossSum: .nan)
         let done = PeerEvent.done(DoneEvent(sessionId: "s", peerId: "p", generation: 1, round: 4, results: results, update: nil))
@@ -115,8 +117,8 @@ struct OutboxTests {
         #expect(failure.round == 4 && failure.message.contains("DONE holds a number that is not finite") && !failure.retryable)
     }
 
-    @Test("keeps the newest reports and everything else while nothing can be sent")
-    func limit() {
+    @Test
+    func `keeps the newest reports and everything else while nothing can be sent`() {
         let outbox = Outbox(logger: silent)
         outbox.add(error)
         for epoch in 1...600 { outbox.add(heartbeat(epoch)) }
@@ -125,8 +127,8 @@ struct OutboxTests {
         #expect(outbox.pending == [error] + kept.map { heartbeat($0) } + [error])
     }
 
-    @Test("forgets a session that is over, and no other")
-    func drop() {
+    @Test
+    func `forgets a session that is over, and no other`() {
         let outbox = Outbox(logger: silent)
         outbox.add(heartbeat(1))
         outbox.add(heartbeat(2, session: "other"))
@@ -134,8 +136,8 @@ struct OutboxTests {
         #expect(outbox.pending == [heartbeat(2, session: "other")])
     }
 
-    @Test("sends in order, together what is of one session, again what could not be taken, and not what is refused for good")
-    func order() async throws {
+    @Test
+    func `sends in order, together what is of one session, again what could not be taken, and not what is refused for good`() async throws {
         let outbox = Outbox(logger: silent)
         for epoch in 1...4 { outbox.add(heartbeat(epoch)) }
         outbox.add(heartbeat(5, session: "other"))
@@ -149,8 +151,8 @@ struct OutboxTests {
         #expect(broker.taken.withLock { $0 } == [(1...4).map { heartbeat($0) }, [heartbeat(6)]])
     }
 
-    @Test("a report that is followed goes with what follows, and alone when nothing does")
-    func linger() async throws {
+    @Test
+    func `a report that is followed goes with what follows, and alone when nothing does`() async throws {
         let outbox = Outbox(logger: silent)
         let broker = ScriptedTransport()
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -167,8 +169,8 @@ struct OutboxTests {
         #expect(broker.taken.withLock { $0 } == [[heartbeat(1)], [heartbeat(2), error], [heartbeat(3)]])
     }
 
-    @Test("ends when the server refuses the peer, and keeps what it has")
-    func refused() async throws {
+    @Test
+    func `ends when the server refuses the peer, and keeps what it has`() async throws {
         let outbox = Outbox(logger: silent)
         outbox.add(error)
         await #expect(throws: CohortError(.unauthenticated, "as the test says")) {
@@ -178,10 +180,10 @@ struct OutboxTests {
     }
 }
 
-@Suite("Stopping early")
+@Suite
 struct EarlyStoppingTests {
-    @Test("goes back to the best weights after so many epochs without a better loss")
-    func patience() {
+    @Test
+    func `goes back to the best weights after so many epochs without a better loss`() {
         var stopping = EarlyStopping(patience: 2)
         var stopped: [Bool] = []
         for (epoch, loss) in [3.0, 2, 2.5, 1, 1, 1.5].enumerated() {
@@ -191,18 +193,18 @@ struct EarlyStoppingTests {
         #expect(stopping.weights == [3])
     }
 
-    @Test("a loss that is not a number is never the best")
-    func notANumber() {
+    @Test
+    func `a loss that is not a number is never the best`() {
         var stopping = EarlyStopping(patience: 1)
         #expect(stopping.shouldStop(after: .nan, weights: { [1] }) == true)
         #expect(stopping.weights == nil)
     }
 }
 
-@Suite("Waiting between attempts")
+@Suite
 struct BackoffTests {
-    @Test("doubles up to the longest wait, each within the upper half of its span, and starts anew when it went well")
-    func spans() {
+    @Test
+    func `doubles up to the longest wait, each within the upper half of its span, and starts anew when it went well`() {
         var backoff = Backoff(first: 0.2, longest: 10)
         for span in [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10] {
             let wait = backoff.next()
@@ -214,10 +216,10 @@ struct BackoffTests {
     }
 }
 
-@Suite("Work that can be stopped")
+@Suite
 struct RunControlTests {
-    @Test("what waits is cancelled")
-    func waiting() async throws {
+    @Test
+    func `what waits is cancelled`() async throws {
         let control = RunControl()
         await #expect(throws: CancellationError.self) {
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -229,8 +231,8 @@ struct RunControlTests {
         #expect(control.isStopped)
     }
 
-    @Test("what is finished is given back, with its error when it has one")
-    func finished() async throws {
+    @Test
+    func `what is finished is given back, with its error when it has one`() async throws {
         let value = try await RunControl().run { 42 }
         #expect(value == 42)
         await #expect(throws: CohortError(.invalid, "no")) { try await RunControl().run { throw CohortError(.invalid, "no") } }

@@ -4,6 +4,7 @@ import CohortSession
 import CohortWire
 import FoundationEssentials
 import SQLiteDocuments
+import TestSupport
 import Testing
 
 @testable import CohortServer
@@ -88,7 +89,9 @@ import Testing
             // The session is cancelled by whoever runs it: here by the test.
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask {
-                    try await eventually { try await world.documents.session(id: id)?.cancelRequested == true }
+                    try await eventually("the session is to be cancelled") {
+                        try await world.documents.session(id: id)?.cancelRequested == true
+                    }
                     var session = try #require(await world.documents.session(id: id))
                     session.status = .cancelled
                     _ = try await world.documents.update(session)

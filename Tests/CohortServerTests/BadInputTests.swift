@@ -1,11 +1,13 @@
 import CohortAPI
 import CohortCore
 import CohortSession
+import CohortSystem
 import DirectoryObjects
 import FoundationEssentials
 import NIOCore
 import NIOPosix
 import SQLiteDocuments
+import TestSupport
 import Testing
 
 @testable import CohortServer
@@ -47,7 +49,7 @@ import Testing
             func base64(_ text: String) -> String {
                 Data(text.utf8).base64EncodedString().replacing("=", with: "").replacing("+", with: "-").replacing("/", with: "_")
             }
-            let key = try KeyFile.key(at: "\(world.folder)/jwt.key")
+            let key = try KeyFile.key(at: "\(world.folder)/jwt.key", consequence: "")
             let old = try await Tokens(key: key).sign(Claims(sub: "x", scope: .user, iat: 0, exp: 10, jti: "s"))
             let strange = try await Tokens(key: [UInt8](repeating: 1, count: 32)).sign(
                 Claims(sub: "x", scope: .user, iat: 0, exp: 4e9, jti: "s"))
@@ -118,9 +120,9 @@ import Testing
             let head =
                 "POST /sessions/start HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \(user)\r\nContent-Type: multipart/form-data; boundary=edge\r\nContent-Length: 90000\r\n\r\n--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\n\r\n1,2,3\n"
             try await channel.writeAndFlush(ByteBuffer(string: head)).get()
-            try await eventually { try await world.stored.count == 1 }
+            try await eventually("the upload is stored") { try await world.stored.count == 1 }
             try await channel.close().get()
-            try await eventually { try await world.stored.isEmpty }
+            try await eventually("the upload is removed") { try await world.stored.isEmpty }
         }
     }
 
@@ -303,13 +305,5 @@ import Testing
             let text = try await world.call("GET", "/metrics").body
             #expect(text.contains("cohort_peers{status=\"ONLINE\"} 0") && text.contains("cohort_http_requests_total{"))
         }
-    }
-}
-
-func eventually(_ condition: () async throws -> Bool) async throws {
-    let deadline = ContinuousClock.now + .seconds(10)
-    while try await !condition() {
-        try #require(ContinuousClock.now < deadline, "it did not happen within 10 s")
-        try await Task.sleep(for: .milliseconds(20))
     }
 }

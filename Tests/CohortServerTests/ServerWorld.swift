@@ -111,15 +111,16 @@ func withServer(
     let documents = try SQLiteDocuments(path: "\(folder)/db.sqlite")
     let objects = try DirectoryObjects(path: "\(folder)/objects", secret: [UInt8](repeating: 7, count: 32))
     let broker = EmbeddedBroker()
-    var configuration = ServerConfiguration(port: 0, dataDirectory: folder, strategies: StrategyCatalogue.all, bcryptCost: 4)
+    var configuration = ServerConfiguration(port: 0, dataDirectory: folder, strategies: StrategyCatalogue.builtIn.all, bcryptCost: 4)
     // No peer of a test's own, which does not beat, is given up because this machine is slow.
     (configuration.suspectAfter, configuration.deadAfter) = (3_600, 7_200)
     change(&configuration)
     let (ports, source) = AsyncStream.makeStream(of: Int.self)
-    let server = try makeServer(
+    let server = CohortServer(
         configuration: configuration,
         parts: ServerParts(
-            documents: documents, objects: objects, transport: broker, gateway: broker, feed: LocalSessionFeed(), runner: SilentRunner(),
+            documents: documents, objects: objects, servedObjects: objects, transport: broker, gateway: broker, feed: LocalSessionFeed(),
+            runner: SilentRunner(),
             time: time, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     ) { _, port in source.yield(port) }
     let http = HTTPClient.cohort()

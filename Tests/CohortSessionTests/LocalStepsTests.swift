@@ -33,7 +33,7 @@ import Testing
             var settings = SessionSettings()
             settings.localSteps = 100
             change(&settings)
-            do { _ = try settings.validated() } catch { return "\((error as? CohortError)?.message ?? "")" }
+            do { try settings.check() } catch { return "\((error as? CohortError)?.message ?? "")" }
             return ""
         }
         #expect(refusal { _ in } == "")

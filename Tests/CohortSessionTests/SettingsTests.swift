@@ -17,7 +17,7 @@ import Testing
         (SessionSettings(earlyStopping: 0), "early_stopping is 0"),
         (SessionSettings(classWeight: .byLabel(["a": 0])), "class_weight.a is 0"),
     ]) func `what cannot be is named, with what would be right`(settings: SessionSettings, sentence: String) {
-        let error = #expect(throws: CohortError.self) { try settings.validated() }
+        let error = #expect(throws: CohortError.self) { try settings.check() }
         #expect(error?.message.contains(sentence) == true && error?.message.contains("must be") == true, "\(error?.message ?? "")")
     }
 

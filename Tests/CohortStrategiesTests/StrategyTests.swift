@@ -45,14 +45,14 @@ import Testing
 @Suite struct StrategyTests {
     @Test func `the catalogue names what there is`() throws {
         #expect(
-            StrategyCatalogue.names == [
+            StrategyCatalogue.builtIn.names == [
                 "fedavg", "fedprox", "scaffold", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "diloco", "median", "trimmed_mean", "krum",
                 "multi_krum",
                 "geometric_median", "centered_clipping", "fedbuff", "independent",
             ])
-        let taken = #expect(throws: CohortError.self) { try StrategyCatalogue.add(FedAvg()) }
-        #expect(taken?.message == "there is a strategy 'fedavg' already" && StrategyCatalogue.names.count == 16)
-        let error = #expect(throws: CohortError.self) { try StrategyCatalogue.named("magic") }
+        let taken = #expect(throws: CohortError.self) { try StrategyCatalogue.builtIn.adding(FedAvg()) }
+        #expect(taken?.message == "there is a strategy 'fedavg' already" && StrategyCatalogue.builtIn.names.count == 16)
+        let error = #expect(throws: CohortError.self) { try StrategyCatalogue.builtIn.named("magic") }
         #expect(error?.message.contains("one of fedavg, fedprox, scaffold") == true)
     }
 
@@ -101,7 +101,7 @@ import Testing
         #expect(refusal(Scaffold()) == "optimizer is adam; it must be sgd without momentum with scaffold")
         #expect(refusal(Scaffold()) { $0.optimizer = OptimizerSpec(name: .sgd, momentum: 0.9) }.contains("sgd with momentum 0.9"))
         #expect(refusal(Scaffold()) { ($0.optimizer, $0.proximalMu) = (sgd, 0.1) }.contains("proximal_mu is 0.1"))
-        for strategy in StrategyCatalogue.all {
+        for strategy in StrategyCatalogue.builtIn.all {
             #expect(refusal(strategy) { $0.optimizer = strategy.optimizer ?? $0.optimizer }.isEmpty, "\(strategy.name)")
         }
     }

@@ -1,4 +1,5 @@
 import CohortCore
+import TestSupport
 import Testing
 
 @testable import CohortTraining

@@ -1,5 +1,6 @@
 import CohortCore
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import CohortTraining

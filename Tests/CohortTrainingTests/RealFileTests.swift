@@ -1,3 +1,4 @@
+import CKernels
 import CohortCore
 import FoundationEssentials
 import Testing
@@ -109,7 +110,7 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         ]
         for _ in 0..<20_000 {
             let bytes = (0..<generator.next(below: 8)).flatMap { _ in pieces[generator.next(below: pieces.count)] }
-            let prefix = CSVFormat.utf8Prefix(bytes)
+            let prefix = bytes.withUnsafeBufferPointer { cohort_utf8_prefix($0.baseAddress, $0.count) }
             #expect(String(validating: bytes[..<prefix], as: UTF8.self) != nil)
             if prefix < bytes.count {
                 let next = bytes[prefix...].prefix(4)

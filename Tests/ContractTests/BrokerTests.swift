@@ -1,9 +1,10 @@
 import CohortCore
 import CohortWire
 import Synchronization
+import TestSupport
 import Testing
 
-@Suite("Broker")
+@Suite
 struct BrokerTests {
     // Of each test its own: a real server is shared by all.
     private let session = newIdentifier()
@@ -43,8 +44,8 @@ struct BrokerTests {
         return commands
     }
 
-    @Test("Events come in their order, with who sent them, and are published once each is settled", arguments: BrokerKind.all)
-    func order(_ kind: BrokerKind) async throws {
+    @Test(arguments: BrokerKind.all)
+    func `Events come in their order, with who sent them, and are published once each is settled`(_ kind: BrokerKind) async throws {
         try await kind.with { broker in
             try await broker.open(events)
             try await broker.open(events)
@@ -65,8 +66,8 @@ struct BrokerTests {
         }
     }
 
-    @Test("What is released comes again", arguments: BrokerKind.all)
-    func release(_ kind: BrokerKind) async throws {
+    @Test(arguments: BrokerKind.all)
+    func `What is released comes again`(_ kind: BrokerKind) async throws {
         try await kind.with { broker in
             try await broker.open(events)
             let stream = try await broker.events(of: events)
@@ -84,8 +85,8 @@ struct BrokerTests {
         }
     }
 
-    @Test("Nobody takes events: they are kept, or unavailable, so that they are sent again", arguments: BrokerKind.all)
-    func nobody(_ kind: BrokerKind) async throws {
+    @Test(arguments: BrokerKind.all)
+    func `Nobody takes events: they are kept, or unavailable, so that they are sent again`(_ kind: BrokerKind) async throws {
         try await kind.with { broker in
             try await broker.open(events)
             #expect(await !broker.isConsumed(events))
@@ -104,8 +105,8 @@ struct BrokerTests {
         }
     }
 
-    @Test("A command waits for its peer; not acknowledged, it comes again with the next stream", arguments: BrokerKind.all)
-    func redelivery(_ kind: BrokerKind) async throws {
+    @Test(arguments: BrokerKind.all)
+    func `A command waits for its peer; not acknowledged, it comes again with the next stream`(_ kind: BrokerKind) async throws {
         try await kind.with { broker in
             for session in ["a", "b", "c"] { try await broker.send(stop(session), to: peer) }
             let wanted = try ["a", "b", "c"].map { try CohortJSON.encode(stop($0)) }
@@ -117,8 +118,8 @@ struct BrokerTests {
         }
     }
 
-    @Test("A newer consumer ends the older one", arguments: BrokerKind.all)
-    func newerConsumer(_ kind: BrokerKind) async throws {
+    @Test(arguments: BrokerKind.all)
+    func `A newer consumer ends the older one`(_ kind: BrokerKind) async throws {
         try await kind.with { broker in
             let older = try await broker.commands(of: peer)
             let newer = try await broker.commands(of: peer)
@@ -136,10 +137,10 @@ struct BrokerTests {
         }
     }
 
-    @Test(
-        "At most one command of a kind waits for each session, the newest; STOP replaces all of its session",
-        arguments: BrokerKind.all.filter { !$0.keepsEvents })
-    func coalescing(_ kind: BrokerKind) async throws {
+    @Test(arguments: BrokerKind.all.filter { !$0.keepsEvents })
+    func `At most one command of a kind waits for each session, the newest; STOP replaces all of its session`(_ kind: BrokerKind)
+        async throws
+    {
         try await kind.with { broker in
             for generation in 1...2_000 {
                 try await broker.send(enable("a", generation), to: peer)
@@ -156,8 +157,9 @@ struct BrokerTests {
         }
     }
 
-    @Test("A closed queue ends its consumer and tells its publishers; a forgotten peer's commands are gone", arguments: BrokerKind.all)
-    func closing(_ kind: BrokerKind) async throws {
+    @Test(arguments: BrokerKind.all)
+    func `A closed queue ends its consumer and tells its publishers; a forgotten peer's commands are gone`(_ kind: BrokerKind) async throws
+    {
         try await kind.with { broker in
             try await broker.open(events)
             let stream = try await broker.events(of: events)
@@ -181,16 +183,16 @@ struct BrokerTests {
         }
     }
 
-    @Test("Commands are sent, events are published: not the other way round", arguments: BrokerKind.all)
-    func kinds(_ kind: BrokerKind) async throws {
+    @Test(arguments: BrokerKind.all)
+    func `Commands are sent, events are published: not the other way round`(_ kind: BrokerKind) async throws {
         try await kind.with { broker in
             await expectError(.invalid) { try await broker.publish([[1]], from: peer, to: .command(peerId: peer)) }
         }
     }
 
     /// Its end and a delivery may not wait for each other.
-    @Test("A stream that is cancelled while messages come stops nothing", .timeLimit(.minutes(2)), arguments: BrokerKind.all)
-    func cancelledWhileDelivering(_ kind: BrokerKind) async throws {
+    @Test(.timeLimit(.minutes(2)), arguments: BrokerKind.all)
+    func `A stream that is cancelled while messages come stops nothing`(_ kind: BrokerKind) async throws {
         try await kind.with { broker in
             // A real server makes and removes a queue each time.
             for _ in 0..<(kind.keepsEvents ? 20 : 200) {

@@ -1,16 +1,17 @@
 import CohortCore
 import DirectoryObjects
 import Foundation
+import TestSupport
 import Testing
 
-@Suite("Objects in a directory")
+@Suite
 struct DirectoryObjectsTests {
     func open(_ place: TemporaryFolder) throws -> DirectoryObjects {
         try DirectoryObjects(path: place.path("objects"), secret: testSecret)
     }
 
-    @Test("An object is a plain file at its key, for its owner alone")
-    func plain() async throws {
+    @Test
+    func `An object is a plain file at its key, for its owner alone`() async throws {
         try await TemporaryFolder.with { place in
             let store = try open(place)
             _ = try await store.put([UInt8]("a,b\n1,2\n".utf8), key: "sets/x.csv")
@@ -20,8 +21,8 @@ struct DirectoryObjectsTests {
         }
     }
 
-    @Test("Objects and links outlive the process")
-    func reopen() async throws {
+    @Test
+    func `Objects and links outlive the process`() async throws {
         try await TemporaryFolder.with { place in
             let reference = try await open(place).put([1, 2, 3], key: "a/b")
             let text = try await open(place).presignedGet("a/b", expiry: moment(60))
@@ -39,8 +40,8 @@ struct DirectoryObjectsTests {
         }
     }
 
-    @Test("Damaged bytes are found when read whole, named, and kept", arguments: ["flipped", "shorter", "longer"])
-    func damaged(_ how: String) async throws {
+    @Test(arguments: ["flipped", "shorter", "longer"])
+    func `Damaged bytes are found when read whole, named, and kept`(_ how: String) async throws {
         try await TemporaryFolder.with { place in
             let store = try open(place)
             let good = [UInt8](repeating: 5, count: 2_000_000)
@@ -61,8 +62,8 @@ struct DirectoryObjectsTests {
         }
     }
 
-    @Test("Missing bytes are an error that names the object")
-    func missingBytes() async throws {
+    @Test
+    func `Missing bytes are an error that names the object`() async throws {
         try await TemporaryFolder.with { place in
             let store = try open(place)
             _ = try await store.put([1], key: "a")
@@ -73,8 +74,8 @@ struct DirectoryObjectsTests {
         }
     }
 
-    @Test("A key below an object, or an object above keys, is refused")
-    func nesting() async throws {
+    @Test
+    func `A key below an object, or an object above keys, is refused`() async throws {
         try await TemporaryFolder.with { place in
             let store = try open(place)
             _ = try await store.put([1], key: "a")
@@ -91,8 +92,8 @@ struct DirectoryObjectsTests {
         }
     }
 
-    @Test("Replacing leaves one file an object; deleting leaves none")
-    func noLeftovers() async throws {
+    @Test
+    func `Replacing leaves one file an object; deleting leaves none`() async throws {
         try await TemporaryFolder.with { place in
             let store = try open(place)
             for index in 0..<5 { _ = try await store.put([UInt8(index)], key: "a/b") }
@@ -103,8 +104,8 @@ struct DirectoryObjectsTests {
         }
     }
 
-    @Test("What a dead process left unfinished is removed, where others have the folder after a day, and is never an object")
-    func leftovers() async throws {
+    @Test
+    func `What a dead process left unfinished is removed, where others have the folder after a day, and is never an object`() async throws {
         try await TemporaryFolder.with { place in
             let other = try open(place)
             let old = try place.write([1], to: "objects/.tmp/old")
@@ -118,8 +119,8 @@ struct DirectoryObjectsTests {
         }
     }
 
-    @Test("A file somebody laid into the folder is no object, and can be replaced by one")
-    func stranger() async throws {
+    @Test
+    func `A file somebody laid into the folder is no object, and can be replaced by one`() async throws {
         try await TemporaryFolder.with { place in
             let store = try open(place)
             _ = try place.write([1], to: "objects/notes.txt")
@@ -133,10 +134,8 @@ struct DirectoryObjectsTests {
         }
     }
 
-    @Test(
-        "A full disk is told with sizes, gives its space back, and leaves the old object",
-        .enabled(if: SmallDisk.isPossible, SmallDisk.reason))
-    func fullDisk() async throws {
+    @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
+    func `A full disk is told with sizes, gives its space back, and leaves the old object`() async throws {
         try await SmallDisk.with(kilobytes: 512) { disk in
             let store = try open(disk)
             _ = try await store.put([1, 2, 3], key: "model")
@@ -154,16 +153,16 @@ struct DirectoryObjectsTests {
         }
     }
 
-    @Test("A read-only place is told", .enabled(if: SmallDisk.isPossible, SmallDisk.reason))
-    func readOnly() async throws {
+    @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
+    func `A read-only place is told`() async throws {
         try await SmallDisk.with(kilobytes: 64, readOnly: true) { disk in
             let said = await expectError(.storageFull) { try open(disk) }
             #expect(said.contains(disk.path))
         }
     }
 
-    @Test("Once nobody has the folder, whatever was left unfinished there goes")
-    func ownLeftovers() async throws {
+    @Test
+    func `Once nobody has the folder, whatever was left unfinished there goes`() async throws {
         try await TemporaryFolder.with { place in
             do { _ = try open(place) }
             let young = try place.write([1], to: "objects/.tmp/young")

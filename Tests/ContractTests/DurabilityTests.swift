@@ -3,12 +3,13 @@ import CohortSession
 import Foundation
 import GRDB
 import SQLiteDocuments
+import TestSupport
 import Testing
 
-@Suite("Documents on disk")
+@Suite
 struct DurabilityTests {
-    @Test("Everything is there after closing and opening again", arguments: DocumentStore.durable)
-    func reopen(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.durable)
+    func `Everything is there after closing and opening again`(_ store: DocumentStore) async throws {
         try await TemporaryFolder.with { place in
             let first = try await store.open(place)
             let user = User.sample()
@@ -18,7 +19,7 @@ struct DurabilityTests {
             let peer = try await first.part.register(.sample(id: "p"))
             try await first.part.insert(Session.sample(id: "s"))
             let session = try await first.part.takeLease(sessionId: "s", owner: "a", now: moment(), expiresAt: moment(30))
-            try await first.part.append([.sample()])
+            try await first.part.add([.sample()])
             try await first.close()
             try await first.close()
             await expectError(.unavailable) { try await first.part.peers() }
@@ -34,8 +35,8 @@ struct DurabilityTests {
         }
     }
 
-    @Test("What a killed process had stored is there: its files are read as they lie, never closed")
-    func killed() async throws {
+    @Test
+    func `What a killed process had stored is there: its files are read as they lie, never closed`() async throws {
         try await TemporaryFolder.with { place in
             let killed = try SQLiteDocuments(path: place.path("a.sqlite"))
             for index in 0..<20 { _ = try await killed.register(.sample(id: "p\(index)")) }
@@ -50,8 +51,8 @@ struct DurabilityTests {
         }
     }
 
-    @Test("The file is its owner's alone, in a folder that is made")
-    func permissions() async throws {
+    @Test
+    func `The file is its owner's alone, in a folder that is made`() async throws {
         try await TemporaryFolder.with { place in
             let documents = try SQLiteDocuments(path: place.path("new/folders/cohort.sqlite"))
             _ = try await documents.register(.sample())
@@ -63,8 +64,8 @@ struct DurabilityTests {
         }
     }
 
-    @Test("A file that is no database is named, and left as it is")
-    func notADatabase() async throws {
+    @Test
+    func `A file that is no database is named, and left as it is`() async throws {
         try await TemporaryFolder.with { place in
             let text = [UInt8](String(repeating: "species,island\nAdelie,Torgersen\n", count: 100).utf8)
             let path = try place.write(text, to: "penguins.csv")
@@ -74,8 +75,8 @@ struct DurabilityTests {
         }
     }
 
-    @Test("A database of a newer Cohort is refused")
-    func newer() async throws {
+    @Test
+    func `A database of a newer Cohort is refused`() async throws {
         try await TemporaryFolder.with { place in
             let path = place.path("cohort.sqlite")
             try await SQLiteDocuments(path: path).close()
@@ -87,8 +88,8 @@ struct DurabilityTests {
         }
     }
 
-    @Test("A folder where a file should be, and a file where a folder should be, are told")
-    func misplaced() async throws {
+    @Test
+    func `A folder where a file should be, and a file where a folder should be, are told`() async throws {
         try await TemporaryFolder.with { place in
             await expectError(.storageFull) { try SQLiteDocuments(path: place.path) }
             let file = try place.write([1], to: "file")
@@ -97,18 +98,16 @@ struct DurabilityTests {
         }
     }
 
-    @Test("A read-only place is told", .enabled(if: SmallDisk.isPossible, SmallDisk.reason))
-    func readOnly() async throws {
+    @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
+    func `A read-only place is told`() async throws {
         try await SmallDisk.with(kilobytes: 64, readOnly: true) { disk in
             let said = await expectError(.storageFull) { try SQLiteDocuments(path: disk.path("cohort.sqlite")) }
             #expect(said.contains(disk.path) && said.contains("Read-only"))
         }
     }
 
-    @Test(
-        "A full disk is told, what was stored before stays, and storing goes on once there is space",
-        .enabled(if: SmallDisk.isPossible, SmallDisk.reason))
-    func fullDisk() async throws {
+    @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
+    func `A full disk is told, what was stored before stays, and storing goes on once there is space`() async throws {
         try await SmallDisk.with(kilobytes: 1024) { disk in
             let documents = try SQLiteDocuments(path: disk.path("cohort.sqlite"))
             var session = Session.sample(id: "s")

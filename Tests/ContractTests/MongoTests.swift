@@ -2,6 +2,7 @@ import CohortCore
 import CohortSession
 import CohortWire
 import Foundation
+import TestSupport
 import Testing
 
 @testable import MongoDocuments
@@ -15,7 +16,7 @@ enum TestMongo {
     }
 }
 
-@Suite("JSON that BSON can hold") struct BSONSafeTests {
+@Suite struct BSONSafeTests {
     private func roundTrip(_ text: String) -> (stored: String, read: String) {
         let stored = BSONSafe.stored([UInt8](text.utf8))
         return (String(decoding: stored, as: UTF8.self), String(decoding: BSONSafe.read(stored), as: UTF8.self))
@@ -41,7 +42,7 @@ enum TestMongo {
     }
 }
 
-@Suite("What stands in the way of MongoDB") struct MongoErrorTests {
+@Suite struct MongoErrorTests {
     @Test(arguments: [
         ("mongodb://", "COHORT_DATABASE_URL"), ("mongodb://user:p@ss/word@host", "COHORT_DATABASE_URL"),
         ("mongodb://user:topsecret@host:port/db", "COHORT_DATABASE_URL"), ("mongodb://host/db?authMechanism=none", "COHORT_DATABASE_URL"),
@@ -72,7 +73,7 @@ enum TestMongo {
     }
 }
 
-@Suite("What a coordinator that was fenced off has recorded") struct MongoFencingTests {
+@Suite struct MongoFencingTests {
     @Test(arguments: DocumentStore.all)
     func `what was written under an older generation, after its look, replaces nothing`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in

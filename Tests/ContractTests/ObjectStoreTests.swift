@@ -1,14 +1,15 @@
 import CohortCore
 import Foundation
+import TestSupport
 import Testing
 
-@Suite("Object store")
+@Suite
 struct ObjectStoreTests {
     /// Of "abc", by FIPS 180-2.
     static let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
-    @Test("Small bytes come back as they were put", arguments: ObjectStoreKind.all)
-    func put(_ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ObjectStoreKind.all)
+    func `Small bytes come back as they were put`(_ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let key = "updates/s/g1-r0-p.safetensors"
             let reference = try await store.put([UInt8]("abc".utf8), key: key)
@@ -19,8 +20,8 @@ struct ObjectStoreTests {
         }
     }
 
-    @Test("An empty object is an object", arguments: ObjectStoreKind.all)
-    func empty(_ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ObjectStoreKind.all)
+    func `An empty object is an object`(_ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let reference = try await store.put([], key: "empty")
             #expect(reference.bytes == 0 && reference.sha256.hasPrefix("e3b0c44298fc1c14"))
@@ -31,8 +32,8 @@ struct ObjectStoreTests {
         }
     }
 
-    @Test("5 MB are stored, and read in chunks of at most 1 MiB, from any offset", arguments: ObjectStoreKind.all)
-    func large(_ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ObjectStoreKind.all)
+    func `5 MB are stored, and read in chunks of at most 1 MiB, from any offset`(_ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let bytes = (0..<5_000_000).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
             let writer = try await store.writer(key: "20260131T120000123Z.csv")
@@ -56,8 +57,8 @@ struct ObjectStoreTests {
         }
     }
 
-    @Test("What is not there is not found", arguments: ObjectStoreKind.all)
-    func missing(_ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ObjectStoreKind.all)
+    func `What is not there is not found`(_ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             #expect(try await store.size(of: "nothing/here") == nil)
             await expectError(.notFound) { try await store.get("nothing/here") }
@@ -67,8 +68,8 @@ struct ObjectStoreTests {
         }
     }
 
-    @Test("Keys are listed by prefix, sorted; a deleted one is gone", arguments: ObjectStoreKind.all)
-    func list(_ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ObjectStoreKind.all)
+    func `Keys are listed by prefix, sorted; a deleted one is gone`(_ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let keys = ["updates/s1/b", "updates/s1/a", "updates/s10/a", "updates/s2/a", "checkpoints/s1/r1.safetensors", "top.csv"]
             for key in keys { _ = try await store.put([1], key: key) }
@@ -90,8 +91,8 @@ struct ObjectStoreTests {
         }
     }
 
-    @Test("An object is replaced atomically: readers see the old or the new one, whole", arguments: ObjectStoreKind.all)
-    func replace(_ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ObjectStoreKind.all)
+    func `An object is replaced atomically: readers see the old or the new one, whole`(_ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let versions = (0..<3).map { [UInt8](repeating: UInt8($0), count: 300_000 + $0) }
             _ = try await store.put(versions[0], key: "model")
@@ -118,13 +119,12 @@ struct ObjectStoreTests {
     }
 
     @Test(
-        "A key that could leave the store, or is none, is refused",
         arguments: [
             "", "/", "/etc/passwd", "..", "../x", "a/../../x", "a/..", "a//b", "a/", ".hidden", "a/.tmp/b", ".tmp/x", "a\\b", "a b", "a\nb",
             "a\0b",
             "é", "a?b", "a%2e", String(repeating: "a", count: 129), String(repeating: "a/", count: 256) + "a",
         ], ObjectStoreKind.all)
-    func keys(_ key: String, _ kind: ObjectStoreKind) async throws {
+    func `A key that could leave the store, or is none, is refused`(_ key: String, _ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, place in
             _ = try place.write([1], to: "file")
             await expectError(.invalid) { try await store.put([1], key: key) }
@@ -139,15 +139,15 @@ struct ObjectStoreTests {
         }
     }
 
-    @Test("A prefix cannot leave the store", arguments: ["../", "a/../../", "/etc/", ".tmp/"], ObjectStoreKind.all)
-    func prefixes(_ prefix: String, _ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ["../", "a/../../", "/etc/", ".tmp/"], ObjectStoreKind.all)
+    func `A prefix cannot leave the store`(_ prefix: String, _ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             await expectError(.invalid) { try await store.list(prefix: prefix) }
         }
     }
 
-    @Test("Get in a cancelled task throws; it never returns a part", arguments: ObjectStoreKind.all)
-    func cancelled(_ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ObjectStoreKind.all)
+    func `Get in a cancelled task throws; it never returns a part`(_ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let bytes = [UInt8](repeating: 1, count: 3 << 20)
             _ = try await store.put(bytes, key: "large")
@@ -159,8 +159,8 @@ struct ObjectStoreTests {
         }
     }
 
-    @Test("Where it has a file on this machine, the file holds the object's bytes", arguments: ObjectStoreKind.all)
-    func localFile(_ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ObjectStoreKind.all)
+    func `Where it has a file on this machine, the file holds the object's bytes`(_ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             _ = try await store.put([UInt8]("abc".utf8), key: "a/b.csv")
             if let path = try await store.localFile(of: "a/b.csv") {
@@ -173,8 +173,8 @@ struct ObjectStoreTests {
         }
     }
 
-    @Test("A streamed object appears, whole, when its writer finishes", arguments: ObjectStoreKind.all)
-    func stream(_ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ObjectStoreKind.all)
+    func `A streamed object appears, whole, when its writer finishes`(_ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let writer = try await store.writer(key: "streamed")
             var all: [UInt8] = []
@@ -195,8 +195,8 @@ struct ObjectStoreTests {
         }
     }
 
-    @Test("An aborted or forgotten write leaves nothing, and the old object as it was", arguments: ObjectStoreKind.all)
-    func abort(_ kind: ObjectStoreKind) async throws {
+    @Test(arguments: ObjectStoreKind.all)
+    func `An aborted or forgotten write leaves nothing, and the old object as it was`(_ kind: ObjectStoreKind) async throws {
         try await kind.withEmpty { store, place in
             let old = try await store.put([1, 2, 3], key: "a")
             let before = place.files()

@@ -1,12 +1,13 @@
 import CohortCore
 import CohortSession
 import CohortWire
+import TestSupport
 import Testing
 
-@Suite("Peer documents")
+@Suite
 struct PeerDocumentsTests {
-    @Test("Registering again replaces what was said, and counts up", arguments: DocumentStore.all)
-    func register(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Registering again replaces what was said, and counts up`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             let first = try await documents.register(.sample(id: "p"))
             #expect(first == .sample(id: "p"))
@@ -25,8 +26,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("A peer that comes back is still locked to its session", arguments: DocumentStore.all)
-    func comeBack(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A peer that comes back is still locked to its session`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             _ = try await documents.register(.sample(id: "p"))
             #expect(try await documents.claim(peerId: "p", sessionId: "s"))
@@ -40,8 +41,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("A registration cannot bring a session with it", arguments: DocumentStore.all)
-    func smuggle(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A registration cannot bring a session with it`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             var peer = Peer.sample(id: "p")
             peer.sessionId = "somebody's"
@@ -51,8 +52,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("Somebody else's peer id is refused", arguments: DocumentStore.all)
-    func owner(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Somebody else's peer id is refused`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             let mine = try await documents.register(.sample(id: "p", owner: "ada"))
             await expectError(.conflict) { try await documents.register(.sample(id: "p", owner: "bob")) }
@@ -60,8 +61,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("Peers are listed by name, then id", arguments: DocumentStore.all)
-    func list(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Peers are listed by name, then id`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (id, name) in [("3", "b"), ("2", "a"), ("1", "b"), ("4", "a")] {
                 _ = try await documents.register(.sample(id: id, name: name))
@@ -70,8 +71,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("A beat counts for its own registration only, and never revives", arguments: DocumentStore.all)
-    func touch(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A beat counts for its own registration only, and never revives`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for id in ["fresh", "stale", "gone"] { _ = try await documents.register(.sample(id: id)) }
             _ = try await documents.register(.sample(id: "stale"))
@@ -87,8 +88,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("Only the peer's present registration is set offline", arguments: DocumentStore.all)
-    func offline(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Only the peer's present registration is set offline`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for _ in 0..<2 { _ = try await documents.register(.sample(id: "p")) }
             try await documents.setOffline(peerId: "p", registration: 1, hasLeft: false)
@@ -107,8 +108,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("A claim needs an online, free peer", arguments: DocumentStore.all)
-    func claim(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A claim needs an online, free peer`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             _ = try await documents.register(.sample(id: "p"))
             #expect(try await documents.claim(peerId: "unknown", sessionId: "s") == false)
@@ -130,8 +131,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("Peers of sessions that are over or never were are freed, and no others", arguments: DocumentStore.all)
-    func strays(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Peers of sessions that are over or never were are freed, and no others`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (id, status, isEnding) in [
                 ("pending", SessionStatus.pending, nil), ("running", .running, nil), ("completed", .completed, nil),
@@ -156,8 +157,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("Freeing a session's peers leaves the offline ones offline and others' alone", arguments: DocumentStore.all)
-    func freeAll(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Freeing a session's peers leaves the offline ones offline and others' alone`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (id, session) in [("a", "s"), ("b", "s"), ("c", "t")] {
                 _ = try await documents.register(.sample(id: id, name: id))
@@ -172,8 +173,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("A hundred sessions claim ten peers at once: each peer goes to one", arguments: DocumentStore.all)
-    func race(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A hundred sessions claim ten peers at once: each peer goes to one`(_ store: DocumentStore) async throws {
         try await TemporaryFolder.with { place in
             // Two openings of the same store, as two servers on the same database.
             let servers = [try await store.open(place), try await store.open(place)]
@@ -201,8 +202,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("A deleted peer is gone, and when it comes back a beat of its former life is refused", arguments: DocumentStore.all)
-    func delete(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A deleted peer is gone, and when it comes back a beat of its former life is refused`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             _ = try await documents.register(.sample(id: "p"))
             #expect(try await documents.claim(peerId: "p", sessionId: "s"))
@@ -217,8 +218,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("Those who share a name, with numbers behind it too, are found by it", arguments: DocumentStore.all)
-    func names(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Those who share a name, with numbers behind it too, are found by it`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             let names = ["lab", "lab-2", "lab-10", "lab-", "lab-x", "lab-2-3", "lab2", "Lab", "la", "lab.", "lab-1234567890", "lab-2"]
             for (number, name) in names.enumerated() { _ = try await documents.register(.sample(id: "p\(number)", name: name)) }
@@ -233,8 +234,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("The machines of a join token that are not offline are counted", arguments: DocumentStore.all)
-    func livingPeers(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `The machines of a join token that are not offline are counted`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for id in ["a", "b", "c"] { _ = try await documents.register(.sample(id: id)) }
             var other = Peer.sample(id: "d")
@@ -249,8 +250,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("Peers that are long gone are deleted, and nobody else", arguments: DocumentStore.all)
-    func longGone(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Peers that are long gone are deleted, and nobody else`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (id, seen) in [("old", -10.0), ("older", -20), ("online", -30), ("locked", -30), ("recent", 0)] {
                 var peer = Peer.sample(id: id)
@@ -268,8 +269,8 @@ struct PeerDocumentsTests {
         }
     }
 
-    @Test("A person sees the own peers and those that serve everyone; all are counted by status", arguments: DocumentStore.all)
-    func visible(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A person sees the own peers and those that serve everyone; all are counted by status`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (id, owner, serve) in [("a", "ada", Pool.mine), ("b", "ada", .everyone), ("c", "bob", .mine), ("d", "bob", .everyone)] {
                 var peer = Peer.sample(id: id, owner: owner)

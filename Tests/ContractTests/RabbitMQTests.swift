@@ -3,6 +3,7 @@ import CohortCore
 import CohortWire
 import Foundation
 import Logging
+import TestSupport
 import Testing
 
 @testable import RabbitMQTransport

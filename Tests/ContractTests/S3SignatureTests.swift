@@ -1,12 +1,13 @@
 import CohortCore
 import CohortSystem
 import Foundation
+import TestSupport
 import Testing
 
 @testable import S3Objects
 
 /// The examples of "Authenticating Requests (AWS Signature Version 4)" in the Amazon S3 API Reference, with their published signatures.
-@Suite("Signature V4") struct S3SignatureTests {
+@Suite struct S3SignatureTests {
     private static let signature = SignatureV4(
         credentials: S3Credentials(
             accessKeyId: "AKIAIOSFODNN7EXAMPLE", secretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"), region: "us-east-1")
@@ -40,8 +41,8 @@ import Testing
             signature: "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
     ]
 
-    @Test("Headers are signed as published", arguments: examples)
-    func headers(_ example: Example) {
+    @Test(arguments: examples)
+    func `Headers are signed as published`(_ example: Example) {
         let headers = Self.signature.headers(
             example.method, path: example.path, query: example.query,
             headers: example.headers + [("host", Self.host), ("x-amz-content-sha256", example.payload)], payload: example.payload,
@@ -70,7 +71,7 @@ import Testing
     }
 }
 
-@Suite("Answers of S3") struct S3AnswerTests {
+@Suite struct S3AnswerTests {
     private func read(_ text: String) -> S3Answer? { S3Answer([UInt8](text.utf8)) }
 
     @Test func `elements, texts and entities are read`() throws {
@@ -94,7 +95,7 @@ import Testing
     }
 }
 
-@Suite("The address of an S3") struct S3AddressTests {
+@Suite struct S3AddressTests {
     private func address(_ url: String) throws -> S3Address { try S3Address(url, setting: "COHORT_OBJECTS_URL") }
 
     @Test func `its parts are read`() throws {

@@ -5,6 +5,7 @@ import Crypto
 import Foundation
 import Logging
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import S3Objects

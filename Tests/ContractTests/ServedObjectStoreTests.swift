@@ -1,8 +1,9 @@
 import CohortCore
 import Foundation
+import TestSupport
 import Testing
 
-@Suite("Served object store")
+@Suite
 struct ServedObjectStoreTests {
     /// The parts of `/objects/KEY?expires=…&signature=…`.
     struct Link {
@@ -21,8 +22,8 @@ struct ServedObjectStoreTests {
         }
     }
 
-    @Test("A link opens what it was made for, until it expires", arguments: ServedStoreKind.all)
-    func link(_ kind: ServedStoreKind) async throws {
+    @Test(arguments: ServedStoreKind.all)
+    func `A link opens what it was made for, until it expires`(_ kind: ServedStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let key = "a+b/c=d@e_f-g.csv"
             let text = try await store.presignedGet(key, expiry: moment(60))
@@ -37,8 +38,8 @@ struct ServedObjectStoreTests {
         }
     }
 
-    @Test("An object is opened with what it is, small, large and empty", arguments: ServedStoreKind.all)
-    func open(_ kind: ServedStoreKind) async throws {
+    @Test(arguments: ServedStoreKind.all)
+    func `An object is opened with what it is, small, large and empty`(_ kind: ServedStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             for size in [0, 1, 1 << 20, (1 << 20) + 1, 3_000_000] {
                 let stored = try await store.put((0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }, key: "object")
@@ -55,8 +56,8 @@ struct ServedObjectStoreTests {
         }
     }
 
-    @Test("A link that is made for something ends with it, and no other link to the same object", arguments: ServedStoreKind.all)
-    func scopes(_ kind: ServedStoreKind) async throws {
+    @Test(arguments: ServedStoreKind.all)
+    func `A link that is made for something ends with it, and no other link to the same object`(_ kind: ServedStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             func get(_ scope: String?) async throws -> Link {
                 try Link(try await store.presignedGet("data.csv", scope: scope, expiry: moment(60)))
@@ -80,8 +81,8 @@ struct ServedObjectStoreTests {
         }
     }
 
-    @Test("A forged link is refused, and told apart from an expired one", arguments: ServedStoreKind.all)
-    func forged(_ kind: ServedStoreKind) async throws {
+    @Test(arguments: ServedStoreKind.all)
+    func `A forged link is refused, and told apart from an expired one`(_ kind: ServedStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let link = try Link(try await store.presignedGet("a", expiry: moment(60)))
             let put = try Link(try await store.presignedPut("a", maxBytes: 10, expiry: moment(60)))
@@ -107,8 +108,8 @@ struct ServedObjectStoreTests {
         }
     }
 
-    @Test("A link to PUT is good for its size and for one object, and dies when it is closed", arguments: ServedStoreKind.all)
-    func put(_ kind: ServedStoreKind) async throws {
+    @Test(arguments: ServedStoreKind.all)
+    func `A link to PUT is good for its size and for one object, and dies when it is closed`(_ kind: ServedStoreKind) async throws {
         try await kind.withEmpty { store, _ in
             let text = try await store.presignedPut("updates/s/g1-r0-a", maxBytes: 100, expiry: moment(60))
             let link = try Link(text)

@@ -2,12 +2,13 @@ import CohortCore
 import CohortSession
 import CohortWire
 import FoundationEssentials
+import TestSupport
 import Testing
 
-@Suite("Session documents")
+@Suite
 struct SessionDocumentsTests {
-    @Test("A session comes back as it was stored", arguments: DocumentStore.all)
-    func roundTrip(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A session comes back as it was stored`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             var session = Session.sample(id: "s")
             try await documents.insert(session)
@@ -33,8 +34,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("What is recorded with a document stands beside it, in order; a repeat replaces", arguments: DocumentStore.all)
-    func recorded(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `What is recorded with a document stands beside it, in order; a repeat replaces`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             func summary(_ round: Int, seconds: Double = 1) -> RoundSummary {
                 RoundSummary(round: round, seconds: seconds, training: nil, answered: ["a"], dropped: [:])
@@ -64,10 +65,10 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test(
-        "Answers are kept until the session ends, the newest of a peer; not those of a coordinator that was fenced off",
-        arguments: DocumentStore.all)
-    func answers(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Answers are kept until the session ends, the newest of a peer; not those of a coordinator that was fenced off`(
+        _ store: DocumentStore
+    ) async throws {
         try await store.withEmpty { documents in
             func answer(_ peer: String, round: Int) -> RecordedAnswer {
                 RecordedAnswer(
@@ -96,8 +97,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("Summaries say what the sessions themselves say", arguments: DocumentStore.all)
-    func summaries(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Summaries say what the sessions themselves say`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (index, status) in SessionStatus.allCases.enumerated() {
                 var session = Session.sample(id: "s\(index)", createdAt: moment(Double(index)))
@@ -124,8 +125,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("An owner's sessions are listed newest first, up to the limit", arguments: DocumentStore.all)
-    func list(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `An owner's sessions are listed newest first, up to the limit`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (id, seconds) in [("b", 2.0), ("a", 1.0), ("d", 4.0), ("c", 3.0)] {
                 try await documents.insert(Session.sample(id: id, createdAt: moment(seconds)))
@@ -144,8 +145,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("Unfinished sessions are those not final, oldest first", arguments: DocumentStore.all)
-    func unfinished(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Unfinished sessions are those not final, oldest first`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (index, status) in SessionStatus.allCases.enumerated() {
                 var session = Session.sample(id: status.rawValue, createdAt: moment(Double(10 - index)))
@@ -169,8 +170,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("An update of another revision is refused", arguments: DocumentStore.all)
-    func stale(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `An update of another revision is refused`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             let session = Session.sample(id: "s")
             try await documents.insert(session)
@@ -185,8 +186,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("Of fifty who update the same revision at once, one wins", arguments: DocumentStore.all)
-    func race(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Of fifty who update the same revision at once, one wins`(_ store: DocumentStore) async throws {
         try await TemporaryFolder.with { place in
             let servers = [try await store.open(place), try await store.open(place)]
             let session = Session.sample(id: "s")
@@ -214,8 +215,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("A lease is taken when free, expired or one's own; the generation rises with every taking", arguments: DocumentStore.all)
-    func take(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A lease is taken when free, expired or one's own; the generation rises with every taking`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))
             func take(_ owner: String, now: Double) async throws -> Session? {
@@ -237,8 +238,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("Renewing keeps generation and revision, and fails once another has taken over", arguments: DocumentStore.all)
-    func renew(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Renewing keeps generation and revision, and fails once another has taken over`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))
             func take(_ owner: String, now: Double) async throws -> Int? {
@@ -267,8 +268,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("A wish to cancel reaches whoever renews the lease, and no update loses it", arguments: DocumentStore.all)
-    func cancel(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A wish to cancel reaches whoever renews the lease, and no update loses it`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))
             let held = try #require(
@@ -293,8 +294,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("Who was taken over cannot store any more", arguments: DocumentStore.all)
-    func fence(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Who was taken over cannot store any more`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))
             var held = try #require(
@@ -307,8 +308,8 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("Of fifty coordinators that want an expired lease, one gets it", arguments: DocumentStore.all)
-    func leaseRace(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Of fifty coordinators that want an expired lease, one gets it`(_ store: DocumentStore) async throws {
         try await TemporaryFolder.with { place in
             let servers = [try await store.open(place), try await store.open(place)]
             try await servers[0].part.insert(Session.sample(id: "s"))
@@ -328,8 +329,10 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("An upload is one session's own, or shared by the sessions of its owner that are trained on it", arguments: DocumentStore.all)
-    func uploads(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `An upload is one session's own, or shared by the sessions of its owner that are trained on it`(_ store: DocumentStore)
+        async throws
+    {
         try await store.withEmpty { documents in
             var first = Session.sample(id: "a")
             first.upload = ObjectReference(key: "k", sha256: "ab", bytes: 7)
@@ -359,8 +362,10 @@ struct SessionDocumentsTests {
         }
     }
 
-    @Test("Of sessions of one title that end at once, each model gets a version of its own, and keeps it", arguments: DocumentStore.all)
-    func modelVersions(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Of sessions of one title that end at once, each model gets a version of its own, and keeps it`(_ store: DocumentStore)
+        async throws
+    {
         try await store.withEmpty { documents in
             func session(_ id: String, owner: String = "ada", name: String? = "penguins") -> Session {
                 var session = Session.sample(id: id, owner: owner)

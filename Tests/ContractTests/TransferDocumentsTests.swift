@@ -2,10 +2,10 @@ import CohortCore
 import CohortSession
 import Testing
 
-@Suite("Transfer of documents")
+@Suite
 struct TransferDocumentsTests {
-    @Test("Pages are in the order of ids, whole, and end", arguments: DocumentStore.all)
-    func pages(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Pages are in the order of ids, whole, and end`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for id in ["c", "a", "b", "e", "d"] {
                 try await documents.insert(User.sample(id: id, email: "\(id)@example.org"))
@@ -25,8 +25,8 @@ struct TransferDocumentsTests {
         }
     }
 
-    @Test("A restored peer keeps its lock, its registration and its dates", arguments: DocumentStore.all)
-    func peers(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A restored peer keeps its lock, its registration and its dates`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             var peer = Peer.sample(id: "p")
             peer.status = .training
@@ -41,8 +41,8 @@ struct TransferDocumentsTests {
         }
     }
 
-    @Test("A peer that was deleted is remembered by its last registration, and restored so", arguments: DocumentStore.all)
-    func deleted(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A peer that was deleted is remembered by its last registration, and restored so`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for _ in 0..<3 { _ = try await documents.register(Peer.sample(id: "a")) }
             try await documents.deletePeer(id: "a")

@@ -1,11 +1,12 @@
 import CohortCore
 import CohortSession
+import TestSupport
 import Testing
 
-@Suite("User documents")
+@Suite
 struct UserDocumentsTests {
-    @Test("A user is found by id and by e-mail, whatever its case", arguments: DocumentStore.all)
-    func find(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A user is found by id and by e-mail, whatever its case`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             let user = User.sample(email: "Ada@Example.org")
             try await documents.insert(user)
@@ -18,8 +19,8 @@ struct UserDocumentsTests {
         }
     }
 
-    @Test("An e-mail registers once, and the second time is told so", arguments: DocumentStore.all)
-    func unique(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `An e-mail registers once, and the second time is told so`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(User.sample(id: "1", email: "ada@example.org"))
             let said = await expectError(.conflict) { try await documents.insert(User.sample(id: "2", email: "ADA@example.org")) }
@@ -28,8 +29,8 @@ struct UserDocumentsTests {
         }
     }
 
-    @Test("A password is changed, and when that was is known", arguments: DocumentStore.all)
-    func password(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A password is changed, and when that was is known`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             var user = User.sample(email: "ada@example.org")
             try await documents.insert(user)
@@ -46,8 +47,8 @@ struct UserDocumentsTests {
         }
     }
 
-    @Test("Of fifty who register the same e-mail at once, one does", arguments: DocumentStore.all)
-    func race(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Of fifty who register the same e-mail at once, one does`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             let successes = await withTaskGroup(of: Bool.self) { group in
                 for index in 0..<50 {
@@ -59,8 +60,8 @@ struct UserDocumentsTests {
         }
     }
 
-    @Test("Join tokens are kept by user, and revoked by their user only", arguments: DocumentStore.all)
-    func tokens(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Join tokens are kept by user, and revoked by their user only`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             let first = JoinToken.sample(id: "t1", createdAt: moment(0))
             var second = JoinToken.sample(id: "t2", createdAt: moment(1))
@@ -82,8 +83,8 @@ struct UserDocumentsTests {
         }
     }
 
-    @Test("A deleted user is gone with the user's tokens, and no one else's", arguments: DocumentStore.all)
-    func deletion(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `A deleted user is gone with the user's tokens, and no one else's`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(User.sample(id: "ada", email: "ada@example.org"))
             try await documents.insert(User.sample(id: "bob", email: "bob@example.org"))
@@ -101,8 +102,8 @@ struct UserDocumentsTests {
         }
     }
 
-    @Test("Sign-ins are kept by user, newest first, and ended by their user only", arguments: DocumentStore.all)
-    func signIns(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Sign-ins are kept by user, newest first, and ended by their user only`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             let first = SignIn.sample(id: "s1", createdAt: moment(0))
             let second = SignIn.sample(id: "s2", createdAt: moment(1.125))
@@ -130,8 +131,8 @@ struct UserDocumentsTests {
         }
     }
 
-    @Test("Sign-ins that have expired are removed, of everybody", arguments: DocumentStore.all)
-    func expiredSignIns(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Sign-ins that have expired are removed, of everybody`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (id, user, seconds) in [("s1", "ada", 10.0), ("s2", "ada", 10.001), ("s3", "bob", 9.5)] {
                 var signIn = SignIn.sample(id: id, userId: user)
@@ -144,8 +145,8 @@ struct UserDocumentsTests {
         }
     }
 
-    @Test("Of more sign-ins than are kept, the oldest go", arguments: DocumentStore.all)
-    func boundedSignIns(_ store: DocumentStore) async throws {
+    @Test(arguments: DocumentStore.all)
+    func `Of more sign-ins than are kept, the oldest go`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(SignIn.sample(id: "bob's", userId: "bob", createdAt: moment(-1)))
             for number in 0..<SignIn.maxPerUser + 2 {

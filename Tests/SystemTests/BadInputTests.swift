@@ -9,6 +9,7 @@ import FoundationEssentials
 import Glibc
 import Logging
 import Subprocess
+import TestSupport
 import Testing
 
 extension SystemSuite {
@@ -76,8 +77,8 @@ extension SystemSuite {
         @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
         func `a full disk under the server is said, nothing is lost, and the session goes on when there is room`() async throws {
             try await withWorld { world in
-                let disk = try SmallDisk(at: "\(world.folder)/server", megabytes: 24)
-                defer { disk.detach() }
+                let disk = try SmallDisk(at: "\(world.folder)/server", kilobytes: 24 << 10)
+                defer { disk.unmount() }
                 let server = try await world.server()
                 let person = try await world.person(server)
                 let peers = try await world.peers(2, of: server, for: person)
@@ -174,37 +175,4 @@ private struct LyingPeer {
             results: DoneResults(loss: 1, accuracy: 0, samples: 1, epochs: 1, seconds: 1),
             update: ObjectReference(key: command.update?.key ?? "", sha256: hash, bytes: bytes.count), updateData: Data(bytes))
     }
-}
-
-/// A file system of its own, so small that a test fills it.
-private struct SmallDisk {
-    static let reason: Comment = "needs the right to mount a file system (root)"
-    let path: String
-
-    init(at path: String, megabytes: Int) throws {
-        self.path = path
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-        guard mount("tmpfs", path, "tmpfs", 0, "size=\(megabytes)m,mode=700") == 0 else {
-            throw Late(description: "no file system can be mounted at \(path): \(String(cString: strerror(errno)))")
-        }
-    }
-
-    func fill() throws {
-        guard let file = fopen("\(path)/filler", "w") else { throw Late(description: "no filler: \(errno)") }
-        let block = [UInt8](repeating: 1, count: 4_096)
-        while fwrite(block, 1, block.count, file) == block.count {}
-        fclose(file)
-    }
-
-    func makeRoom() throws { try FileManager.default.removeItem(atPath: "\(path)/filler") }
-
-    func detach() { _ = umount2(path, Int32(MNT_DETACH)) }
-
-    static let isPossible: Bool = {
-        let path = "\(FileManager.default.temporaryDirectory.path)/cohort-mount-\(newIdentifier())"
-        guard let disk = try? SmallDisk(at: path, megabytes: 1) else { return false }
-        disk.detach()
-        rmdir(path)
-        return true
-    }()
 }

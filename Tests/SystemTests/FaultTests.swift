@@ -8,6 +8,7 @@ import CohortWire
 import FoundationEssentials
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 extension SystemSuite {
@@ -261,7 +262,7 @@ extension SystemSuite {
             let lines = (1...4).map { "0.\($0)23456789,0.\($0)87654321,1.2345678\($0),2.345678\($0),3.45678\($0),class\($0)\n" }.joined()
             let block = [UInt8](String(repeating: lines, count: (1 << 20) / lines.utf8.count).utf8)
             _ = FileManager.default.createFile(atPath: path, contents: Data("a,b,c,d,e,y\n".utf8))
-            guard let file = fopen(path, "a") else { throw Late(description: "cannot write \(path)") }
+            guard let file = fopen(path, "a") else { throw TestFailure("cannot write \(path)") }
             defer { fclose(file) }
             for _ in 0..<megabytes { fwrite(block, 1, block.count, file) }
         }

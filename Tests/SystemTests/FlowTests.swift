@@ -4,6 +4,7 @@ import CohortCore
 import CohortSession
 import CohortWire
 import FoundationEssentials
+import TestSupport
 import Testing
 
 extension SystemSuite {

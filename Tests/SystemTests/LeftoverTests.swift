@@ -8,6 +8,7 @@ import FoundationEssentials
 import Glibc
 import NIOCore
 import NIOHTTP1
+import TestSupport
 import Testing
 
 extension SystemSuite {

@@ -7,6 +7,7 @@ import CohortWire
 import FoundationEssentials
 import Glibc
 import Subprocess
+import TestSupport
 import Testing
 
 extension SystemSuite.OverRabbitMQ {

@@ -10,6 +10,7 @@ import Glibc
 import NIOCore
 import NIOHTTP1
 import Subprocess
+import TestSupport
 import Testing
 
 extension SystemSuite {
@@ -27,14 +28,7 @@ extension SystemSuite {
                 _ = try await world.peers(2, of: server, for: person)
                 var settings = Self.settings
                 settings.strategy = strategy
-                let started = try await person.startSession(settings, file: try world.blobs(rows: 300))
-                let status = try await person.final(started.sessionId)
-                #expect(status.status == .completed, "\(status.error ?? "")")
-                let results = try await person.results(id: started.sessionId)
-                // Four rounds of two epochs; two peers that train all rows for two epochs.
-                let times = strategy == "fedavg" ? 8 : 4
-                #expect(results.rows?.least == times && results.rows?.most == times, "\(String(describing: results.rows))")
-                #expect(try #require(results.metrics.accuracy) > 0.9)
+                try await world.expectCompleted(settings, by: person, rows: 300, times: strategy == "fedavg" ? 8 : 4)
                 try await eventually("nobody stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
             }
         }
@@ -79,13 +73,8 @@ extension SystemSuite {
                 var settings = Self.settings
                 settings.strategy = strategy
                 settings.peers = 3
-                let started = try await person.startSession(settings, file: try world.blobs(rows: 300))
-                let status = try await person.final(started.sessionId)
-                #expect(status.status == .completed, "\(status.error ?? "")")
-                let results = try await person.results(id: started.sessionId)
-                let times = strategy == "fedavg" ? 8 : 6
-                #expect(results.rows?.least == times && results.rows?.most == times, "\(String(describing: results.rows))")
-                #expect(results.peers.allSatisfy { $0.trainedSamples > 0 })
+                let session = try await world.expectCompleted(settings, by: person, rows: 300, times: strategy == "fedavg" ? 8 : 6)
+                #expect(session.results.peers.allSatisfy { $0.trainedSamples > 0 })
                 try await eventually("nobody stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
                 #expect(peers.allSatisfy { $0.standardError.contains("connected to RabbitMQ") })
                 #expect(!peers.contains { $0.standardError.contains("amqps://cohort.peer") }, "no password in a log")

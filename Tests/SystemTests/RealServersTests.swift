@@ -8,6 +8,7 @@ import Foundation
 import Glibc
 import Subprocess
 import Synchronization
+import TestSupport
 import Testing
 
 extension SystemSuite {
@@ -26,13 +27,7 @@ extension SystemSuite {
                 _ = try await world.peers(2, of: server, for: person)
                 var settings = Self.settings
                 settings.strategy = strategy
-                let started = try await person.startSession(settings, file: try world.blobs(rows: 300))
-                let status = try await person.final(started.sessionId)
-                #expect(status.status == .completed, "\(status.error ?? "")")
-                let results = try await person.results(id: started.sessionId)
-                let times = strategy == "fedavg" ? 8 : 4
-                #expect(results.rows?.least == times && results.rows?.most == times, "\(String(describing: results.rows))")
-                #expect(try #require(results.metrics.accuracy) > 0.9)
+                let session = try await world.expectCompleted(settings, by: person, rows: 300, times: strategy == "fedavg" ? 8 : 4)
                 try await eventually("nobody stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
                 let kept = try FileManager.default.subpathsOfDirectory(atPath: "\(world.folder)/server")
                 #expect(!kept.contains { $0.hasSuffix(".sqlite") || $0.hasSuffix(".csv") || $0.hasPrefix("objects") }, "\(kept)")
@@ -44,8 +39,8 @@ extension SystemSuite {
                 let again = CohortClient(server: try ServerURL(other.url), http: world.http)
                 let token = try await again.signin(email: "ada@example.org", password: World.password)
                 let there = again.authenticated(by: token.accessToken)
-                #expect(try await there.results(id: started.sessionId).metrics == results.metrics)
-                #expect(try await there.downloadModel(id: started.sessionId, to: "\(world.folder)/model.safetensors") > 1_000)
+                #expect(try await there.results(id: session.id).metrics == session.results.metrics)
+                #expect(try await there.downloadModel(id: session.id, to: "\(world.folder)/model.safetensors") > 1_000)
             }
         }
 

@@ -6,6 +6,7 @@ import CohortSession
 import CohortWire
 import FoundationEssentials
 import Subprocess
+import TestSupport
 import Testing
 
 extension SystemSuite {

@@ -7,6 +7,7 @@ import CohortWire
 import FoundationEssentials
 import Glibc
 import Subprocess
+import TestSupport
 import Testing
 
 extension SystemSuite {
@@ -28,15 +29,9 @@ extension SystemSuite {
                 settings.strategy = strategy
                 // Weights that are too large for a message go by links.
                 settings.hidden = [256, 64]
-                let started = try await person.startSession(settings, file: try world.blobs(rows: 300))
-                let status = try await person.final(started.sessionId)
-                #expect(status.status == .completed, "\(status.error ?? "")")
-                let results = try await person.results(id: started.sessionId)
-                let times = strategy == "fedavg" ? 8 : 4
-                #expect(results.rows?.least == times && results.rows?.most == times, "\(String(describing: results.rows))")
-                #expect(try #require(results.metrics.accuracy) > 0.9)
+                let session = try await world.expectCompleted(settings, by: person, rows: 300, times: strategy == "fedavg" ? 8 : 4)
                 let model = "\(world.folder)/model.safetensors"
-                #expect(try await person.downloadModel(id: started.sessionId, to: model) > 10_000)
+                #expect(try await person.downloadModel(id: session.id, to: model) > 10_000)
                 let kept = try FileManager.default.subpathsOfDirectory(atPath: "\(world.folder)/server")
                 #expect(!kept.contains { $0.hasSuffix(".csv") || $0.hasSuffix(".safetensors") || $0.hasPrefix("objects") }, "\(kept)")
             }

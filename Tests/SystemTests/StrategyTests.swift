@@ -9,15 +9,16 @@ import CohortWire
 import FoundationEssentials
 import Glibc
 import Subprocess
+import TestSupport
 import Testing
 
 extension SystemSuite {
     @Suite(.serialized) struct Strategies {
-        @Test(arguments: StrategyCatalogue.names) func `every strategy trains to a model that predicts`(name: String) async throws {
+        @Test(arguments: StrategyCatalogue.builtIn.names) func `every strategy trains to a model that predicts`(name: String) async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 let person = try await world.person(server)
-                let strategy = try StrategyCatalogue.named(name)
+                let strategy = try StrategyCatalogue.builtIn.named(name)
                 let count = max(3, strategy.answersNeeded(SessionSettings()))
                 _ = try await world.peers(count, of: server, for: person)
                 // The server's own momentum takes rounds to build up. Enough steps for the smallest share that a measured speed can give:
@@ -161,7 +162,7 @@ extension SystemSuite {
             try await withWorld { world in
                 let server = try await world.server()
                 let person = try await world.person(server)
-                let count = max(3, try StrategyCatalogue.named(strategy).answersNeeded(SessionSettings()))
+                let count = max(3, try StrategyCatalogue.builtIn.named(strategy).answersNeeded(SessionSettings()))
                 _ = try await world.peers(count, of: server, for: person)
                 var settings = SessionSettings(
                     peers: count, strategy: strategy, rounds: 3, epochs: 20, batchSize: 16, lr: 0.01, hidden: [16], seed: 3)

@@ -9,6 +9,7 @@ import NIOCore
 import ServiceLifecycle
 import Subprocess
 import Synchronization
+import TestSupport
 import Testing
 
 extension SystemSuite {

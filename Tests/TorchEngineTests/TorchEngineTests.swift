@@ -2,6 +2,7 @@ import CohortCore
 import CohortTraining
 import FoundationEssentials
 import Subprocess
+import TestSupport
 import Testing
 
 @testable import TorchEngine

@@ -32,7 +32,7 @@ struct Exporter {
         let (counts, documentsHash) = try await writeDocuments()
         let (number, bytes, objectsHash) = try await writeObjects()
         let manifest = Archive.Manifest(
-            format: Archive.format, version: Version.text, createdAt: Date(), documents: counts, documentsSha256: documentsHash,
+            format: Archive.format, version: CohortVersion.current, createdAt: Date(), documents: counts, documentsSha256: documentsHash,
             objects: number, objectBytes: bytes, objectsSha256: objectsHash)
         let file = try LinesFile(archive.manifestFile)
         try file.add(manifest)

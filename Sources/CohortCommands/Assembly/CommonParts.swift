@@ -12,11 +12,13 @@ import UnixSignals
 struct CommonParts {
     let documents: any Documents
     let objects: any ObjectStore
+    let servedObjects: (any ServedObjectStore)?
     let broker: any CoordinatorTransport & PeerGateway
+    private let signals: (any SignalBus)?
     let coordination: CoordinatorConfiguration
     /// Whether other processes use all three beside this one.
     let isShared: Bool
-    let folder: DataFolder
+    let folder: LockedFolder
     let logger: Logger
     private let tracing: (any Service)?
 
@@ -52,15 +54,17 @@ struct CommonParts {
                     .invalid, "COHORT_JWT_SECRET is missing: servers and coordinators sign what they tell each other, with the same secret")
             }
         }
-        let folder = try DataFolder(path: path, of: what)
+        let folder = try LockedFolder(path: path, role: what)
         documents = try await documentsChoice.open()
-        objects = try objectsChoice.open(folder, logger: logger)
-        broker = try brokerChoice.open(
+        (objects, servedObjects) = try objectsChoice.open(folder, logger: logger)
+        let opened = try brokerChoice.open(
             secret: try secret.map { [UInt8]($0.utf8) } ?? folder.secret("messages.key"), isQuorum: isQuorum, logger: logger)
+        broker = opened.transport
+        signals = opened.signals
         coordination = CoordinatorConfiguration(
             owner: try folder.identity(), leaseSeconds: lease, rules: rules, poolShare: try settings.poolShare,
             modelMemory: try settings.bytes("model_memory", default: CoordinatorConfiguration.standardModelMemory),
-            scratchFolder: "\(path)/scratch")
+            strategies: CohortCommand.strategies, scratchFolder: "\(path)/scratch")
         self.folder = folder
         self.logger = logger
         tracing = try settings.makeTracing(service: "cohort-\(what)", instance: coordination.owner, logger: logger)
@@ -68,8 +72,7 @@ struct CommonParts {
 
     /// nil where no other process could hear.
     func makeSignals() -> SharedSignals? {
-        guard isShared, let bus = broker as? any SignalBus else { return nil }
-        return SharedSignals(bus: bus)
+        isShared ? signals.map { SharedSignals(bus: $0) } : nil
     }
 
     func makeCoordinator(feed: any SessionFeed) throws -> Coordinator {

@@ -49,24 +49,8 @@ struct Credentials: Codable {
     }
 
     func save() throws {
-        let folder = FilePath(StandardFolder.configuration())
-        if let why = createPrivateFolder(folder.string) { throw CohortError(.invalid, "the folder \(folder) could not be created: \(why)") }
-        // Written beside and renamed, with its mode from the first byte on.
-        let temporary = FilePath("\(Self.path).\(newIdentifier())")
-        do {
-            let file = try FileDescriptor.open(
-                temporary, .writeOnly, options: [.create, .exclusiveCreate], permissions: [.ownerRead, .ownerWrite])
-            try file.closeAfter { _ = try file.writeAll(CohortJSON.encode(self)) }
-            try FileManager.default.moveReplacing(from: temporary.string, to: Self.path)
-        } catch let error as Errno {
-            throw CohortError(.invalid, "\(Self.path) cannot be written: \(error)")
-        }
-    }
-}
-
-extension FileManager {
-    /// rename(2): atomic, replaces what was there.
-    func moveReplacing(from source: String, to destination: String) throws {
-        guard rename(source, destination) == 0 else { throw Errno(rawValue: errno) }
+        let folder = StandardFolder.configuration()
+        if let reason = createPrivateFolder(folder) { throw CohortError(.invalid, "the folder \(folder) could not be created: \(reason)") }
+        try AtomicFile.write(CohortJSON.encode(self), to: Self.path)
     }
 }

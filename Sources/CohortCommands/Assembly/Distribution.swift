@@ -23,7 +23,7 @@ enum Distribution {
         #else
             let machine = "aarch64"
         #endif
-        return "cohort-\(Version.text)-linux-\(machine).tar.gz"
+        return "cohort-\(CohortVersion.current)-linux-\(machine).tar.gz"
     }
 
     /// The archive to hand out: the one that is given, else the package's own, else the one that lies where it was unpacked.

@@ -125,13 +125,9 @@ enum KnownServers {
     }
 
     private static func save(_ known: [String: Entry]) throws {
-        if let why = createPrivateFolder(StandardFolder.configuration()) {
-            throw CohortError(.invalid, "the folder of \(path) could not be created: \(why)")
+        if let reason = createPrivateFolder(StandardFolder.configuration()) {
+            throw CohortError(.invalid, "the folder of \(path) could not be created: \(reason)")
         }
-        do {
-            try Data(CohortJSON.encode(known)).write(to: URL(filePath: path), options: .atomic)
-        } catch {
-            throw CohortError(.invalid, "\(path) cannot be written: \(error)")
-        }
+        try AtomicFile.write(CohortJSON.encode(known), to: path)
     }
 }

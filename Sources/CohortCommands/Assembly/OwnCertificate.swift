@@ -55,8 +55,7 @@ struct OwnCertificate {
                 SubjectAlternativeNames([.dnsName("localhost"), .dnsName(ProcessInfo.processInfo.hostName)])
             }, issuerPrivateKey: .init(secret))
         // The key first: a certificate without one would be of no use.
-        try secret.pemRepresentation.write(toFile: key, atomically: true, encoding: .utf8)
-        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: key)
-        try made.serializeAsPEM().pemString.write(toFile: certificate, atomically: true, encoding: .utf8)
+        try AtomicFile.write(Array(secret.pemRepresentation.utf8), to: key)
+        try AtomicFile.write(Array(made.serializeAsPEM().pemString.utf8), to: certificate, permissions: 0o644)
     }
 }

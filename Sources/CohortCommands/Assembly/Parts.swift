@@ -3,6 +3,7 @@ import CohortClient
 import CohortCore
 import CohortServer
 import CohortSession
+import CohortSystem
 import CohortWire
 import DirectoryObjects
 import FoundationEssentials
@@ -43,6 +44,13 @@ enum DocumentsChoice: Equatable {
     }
 }
 
+/// An open broker.
+struct Broker {
+    let transport: any CoordinatorTransport & PeerGateway
+    /// nil where no other process can listen.
+    let signals: (any SignalBus)?
+}
+
 enum BrokerChoice: Equatable {
     case embedded
     case rabbitMQ(RabbitMQAddress, forPeers: RabbitMQAddress?, admin: String?)
@@ -73,15 +81,16 @@ enum BrokerChoice: Equatable {
     }
 
     /// - Parameter secret: of the signatures of messages; the same on every server and coordinator.
-    func open(secret: @autoclosure () throws -> [UInt8], isQuorum: Bool, logger: Logger) throws -> any CoordinatorTransport & PeerGateway {
+    func open(secret: @autoclosure () throws -> [UInt8], isQuorum: Bool, logger: Logger) throws -> Broker {
         switch self {
-        case .embedded: EmbeddedBroker()
+        case .embedded: return Broker(transport: EmbeddedBroker(), signals: nil)
         case .rabbitMQ(let address, let forPeers, let admin):
-            try RabbitMQTransport(
+            let transport = try RabbitMQTransport(
                 .init(
                     address: address, isQuorum: isQuorum,
                     access: forPeers.map { try PeerAccess(address: $0, admin: admin, setting: "COHORT_BROKER_ADMIN_URL", logger: logger) }),
                 signatures: MessageSignatures(secret: secret()), logger: logger)
+            return Broker(transport: transport, signals: transport)
         }
     }
 }
@@ -93,8 +102,8 @@ struct PeerTransportChoice: Sendable {
 
     @Sendable func make(_ client: CohortClient, registered: API.Registered, logger: Logger) throws -> any PeerTransport {
         switch registered.broker.kind {
-        case "http": return HTTPPeerTransport(client: client, registered: registered, logger: logger)
-        case "amqp":
+        case .http: return HTTPPeerTransport(client: client, registered: registered, logger: logger)
+        case .amqp:
             return try RabbitMQPeerTransport(
                 peerId: registered.peerId, registration: registered.registration, broker: registered.broker, caFile: caFile, logger: logger
             ) {
@@ -103,7 +112,7 @@ struct PeerTransportChoice: Sendable {
         default:
             throw CohortError(
                 .invalid,
-                "the server wants peers to use '\(registered.broker.kind.printable(max: 40))', which this version of Cohort does not: update it"
+                "the server wants peers to use '\(registered.broker.kind.rawValue.printable(max: 40))', which this version of Cohort does not: update it"
             )
         }
     }
@@ -132,10 +141,14 @@ enum ObjectsChoice: Equatable {
     }
 
     /// - Parameter folder: this process's, with the secret of its links.
-    func open(_ folder: DataFolder, logger: Logger) throws -> any ObjectStore {
+    /// - Returns: the store, and the same again when its links lead to the server.
+    func open(_ folder: LockedFolder, logger: Logger) throws -> (store: any ObjectStore, served: (any ServedObjectStore)?) {
         switch self {
-        case .s3(let address): try S3Objects(address, environment: ProcessInfo.processInfo.environment, logger: logger)
-        case .directory(let path): try DirectoryObjects(path: path, secret: folder.secret("objects.key"))
+        case .s3(let address):
+            return (try S3Objects(address, environment: ProcessInfo.processInfo.environment, logger: logger), nil)
+        case .directory(let path):
+            let store = try DirectoryObjects(path: path, secret: folder.secret("objects.key"))
+            return (store, store)
         }
     }
 }

@@ -3,6 +3,7 @@ import CohortClient
 import CohortCore
 import CohortPeer
 import CohortSession
+import CohortWire
 import Logging
 import NIOSSL
 import ServiceLifecycle
@@ -34,9 +35,9 @@ struct PeerAssembly {
         }
         let engines = try Engines(settings: settings, engine: engine, device: device, allowModels: allowModels)
         let serve = try settings.choice("serve", flag: serve, standard: Pool.mine)
-        let transportName = settings.text("transport", flag: transport, default: "http")
-        guard ["http", "amqp"].contains(transportName) else {
-            throw CohortError(.invalid, "COHORT_TRANSPORT is '\(transportName.printable(max: 40))'; it must be http or amqp")
+        let kind = BrokerAddress.Kind(rawValue: settings.text("transport", flag: transport, default: "http"))
+        guard [.http, .amqp].contains(kind) else {
+            throw CohortError(.invalid, "COHORT_TRANSPORT is '\(kind.rawValue.printable(max: 40))'; it must be http or amqp")
         }
         self.transport = PeerTransportChoice(caFile: settings.text("broker_ca_file"))
         authorities = try settings.authorities
@@ -48,8 +49,8 @@ struct PeerAssembly {
             dataDirectory: settings.text("data_dir", flag: dataDirectory, default: "\(StandardFolder.data())/peer"),
             threads: try settings.whole("threads", flag: threads, in: 0...1_024, default: 0).nonZero,
             cacheLimitBytes: try settings.bytes("cache_limit", default: 10 << 30),
-            serve: serve, maxLoad: try settings.whole("max_load", flag: maxLoad, in: 1...100, default: 100), transport: transportName,
-            version: Version.text,
+            serve: serve, maxLoad: try settings.whole("max_load", flag: maxLoad, in: 1...100, default: 100), transport: kind,
+            version: CohortVersion.current,
             checkPoint: try CheckPointSocket.hook(settings))
         configuration.allowsModules = engines.allowsModules
         let threads = configuration.threads

@@ -35,7 +35,7 @@ struct ServerAssembly {
             tokenLifetime: try settings.whole("token_lifetime", in: 60...31_536_000, default: 604_800),
             heartbeatInterval: try settings.seconds("heartbeat_interval", in: 0.05...3_600, default: 5),
             suspectAfter: try settings.seconds("suspect_after", in: 0.1...86_400, default: 15), deadAfter: try settings.deadAfter,
-            strategies: StrategyCatalogue.all, jwtSecret: settings.text("jwt_secret"))
+            strategies: CohortCommand.strategies.all, jwtSecret: settings.text("jwt_secret"))
         let (certificate, key) = (settings.text("tls_certificate", flag: tls.certificate), settings.text("tls_key", flag: tls.key))
         let mode = settings.text("tls", flag: tls.mode, default: "off")
         guard ["off", "auto"].contains(mode) else {
@@ -127,10 +127,11 @@ struct ServerAssembly {
                 .invalid, "COHORT_COORDINATE is no, but there is no way to tell a coordinator: COHORT_BROKER_URL must be shared")
         }
         services.append(
-            try makeServer(
+            CohortServer(
                 configuration: configuration,
                 parts: ServerParts(
-                    documents: parts.documents, objects: parts.objects, transport: parts.broker, gateway: parts.broker, feed: feed,
+                    documents: parts.documents, objects: parts.objects, servedObjects: parts.servedObjects, transport: parts.broker,
+                    gateway: parts.broker, feed: feed,
                     runner: runner, logger: parts.logger),
                 onListening: onListening))
         try await parts.run(services)

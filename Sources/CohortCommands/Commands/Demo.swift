@@ -58,9 +58,10 @@ struct Demo: AsyncParsableCommand {
                     environment: ["COHORT_TOKEN": token.token ?? ""], log: "\(folder)/peer-\(index).log")
             }
             try await waitForPeers(person, logs: folder)
-            let settings = try SessionSettings(
+            let settings = SessionSettings(
                 peers: peers, strategy: "fedavg", rounds: 10, epochs: 3, batchSize: 8, lr: 0.002, hidden: [32, 16], target: target, seed: 42
-            ).validated()
+            )
+            try settings.check()
             let known = try await Preflight(file: file, settings: settings, output: nil).run()
             let started = try await TrainingRun(client: person, json: false, asks: false).run(
                 file: file, sha256: known.sha256, settings: settings)

@@ -74,7 +74,7 @@ struct Doctor: AsyncParsableCommand {
     private var machine: Finding {
         let cores = max(1, ProcessInfo.processInfo.activeProcessorCount)
         let words =
-            "Cohort \(Version.text), \(cores) \(cores == 1 ? "core" : "cores"), \(Figure.bytes(Int(clamping: ProcessInfo.processInfo.physicalMemory))) of memory"
+            "Cohort \(CohortVersion.current), \(cores) \(cores == 1 ? "core" : "cores"), \(Figure.bytes(Int(clamping: ProcessInfo.processInfo.physicalMemory))) of memory"
         do {
             let speed = try NativeEngine(threads: cores).measureSamplesPerSecond(for: 0.3)
             return Finding(

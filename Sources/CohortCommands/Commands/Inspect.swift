@@ -32,7 +32,7 @@ struct Inspect: AsyncParsableCommand {
         // The split as a session has it unless told otherwise.
         let finding = try SchemaInference.infer(
             csvAt: data.path, target: settings.target, task: settings.task, validation: validation, seed: 0,
-            options: try settings.dataOptions.validated(target: settings.target))
+            options: settings.dataOptions)
         let seconds = (ContinuousClock.now - started) / .seconds(1)
         if json {
             try Terminal.say(json: Report(schema: finding.schema, warnings: finding.warnings))

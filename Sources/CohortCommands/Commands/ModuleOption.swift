@@ -72,9 +72,7 @@ struct ModuleOption {
         let made = try ModuleFile(about: about, parameters: known.weights, module: bytes).encode()
         let place = FileManager.default.temporaryDirectory.appending(path: "cohort-module-\(newIdentifier()).safetensors").path
         let file = File(path: place, sha256: SHA256.hash(data: made).hexadecimal, isTemporary: true)
-        do { try Data(made).write(to: URL(filePath: place), options: .atomic) } catch {
-            throw CohortError(.storageFull, "\(place) cannot be written: \(error)")
-        }
+        try AtomicFile.write(made, to: place)
         return file
     }
 

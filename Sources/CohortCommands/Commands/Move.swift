@@ -1,6 +1,7 @@
 import ArgumentParser
 import CohortCore
 import CohortSession
+import CohortSystem
 import FoundationEssentials
 import Logging
 
@@ -58,9 +59,9 @@ struct StoreOptions: ParsableArguments {
         let path = settings.text("data_dir", flag: dataDir, default: "\(StandardFolder.data())/server")
         let documentsChoice = try DocumentsChoice(url: settings.text("database_url"), dataDirectory: path)
         let objectsChoice = try ObjectsChoice(url: settings.text("objects_url"), dataDirectory: path)
-        let folder = try DataFolder(path: path, of: "server")
+        let folder = try LockedFolder(path: path, role: "server")
         let documents = try await documentsChoice.open()
-        let objects = try objectsChoice.open(folder, logger: logger)
+        let objects = try objectsChoice.open(folder, logger: logger).store
         do {
             try await documents.ready()
             try await objects.ready()

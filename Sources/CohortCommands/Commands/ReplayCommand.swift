@@ -49,7 +49,7 @@ struct ReplayCommand: AsyncParsableCommand {
             defer { executor.end() }
             let replay = try Replay(
                 receipt, in: objects, on: executor,
-                outer: try StrategyCatalogue.named(receipt.settings.strategy).outerOptimizer(receipt.settings), without: without)
+                outer: try CohortCommand.strategies.named(receipt.settings.strategy).outerOptimizer(receipt.settings), without: without)
             let path = "\(folder)/model.safetensors"
             _ = try await client.downloadModel(id: id, to: path)
             var model = try ModelFile.read(path)

@@ -96,14 +96,15 @@ extension SessionSettings {
             guard let peers = takesAll ? 1 : Int(peers) else {
                 throw CohortError(.invalid, "--peers is '\(peers.printable(max: 40))'; it must be a number, or all")
             }
-            if common.rounds != nil, let strategy = StrategyCatalogue.all.first(where: { $0.name == common.strategy }),
+            if common.rounds != nil, let strategy = CohortCommand.strategies.all.first(where: { $0.name == common.strategy }),
                 strategy.trainsOwnModels
             {
                 throw CohortError(.invalid, "--rounds does not go with \(strategy.name): each peer trains its --epochs once")
             }
             var settings = SessionSettings.defaults(peers: peers, seed: UInt64.random(in: 0...UInt64(UInt32.max)))
             try apply(to: &settings)
-            do { return try settings.validated() } catch let error as CohortError { throw error.namingOption }
+            do { try settings.check() } catch let error as CohortError { throw error.namingOption }
+            return settings
         }
     }
 
@@ -217,7 +218,7 @@ extension ArgumentHelp {
             case .choice: "choice"
             case .text, .flag: "text"
             }
-        let names = name == "strategy" ? " One of \(StrategyCatalogue.names.joined(separator: ", ")): see docs/strategies.md." : ""
+        let names = name == "strategy" ? " One of \(CohortCommand.strategies.names.joined(separator: ", ")): see docs/strategies.md." : ""
         return ArgumentHelp("\(setting.help)\(names)\(suffix)\(standard)", valueName: valueName)
     }
 }

@@ -136,7 +136,7 @@ struct TrainingRun {
                 var settings = settings
                 if takesAll {
                     settings.peers = max(1, check.free)
-                    settings = try settings.validated()
+                    try settings.check()
                 }
                 if check.isKnown {
                     do {
@@ -205,7 +205,7 @@ struct TrainingRun {
     private func watch(_ id: String, peers: [API.SessionPeerView], settings: SessionSettings) async throws -> API.TrainingStatus {
         let interactive = Terminal.isInteractive && !json
         // One that only the server knows has its rounds as they are set.
-        let strategy = StrategyCatalogue.all.first { $0.name == settings.strategy }
+        let strategy = CohortCommand.strategies.all.first { $0.name == settings.strategy }
         let rounds = strategy?.roundCount(settings) ?? settings.rounds
         let blank = TrainingDisplay(
             peers: peers, rounds: rounds, localEpochs: settings.epochs,

@@ -75,15 +75,10 @@ final class UpdateSource {
         sha256 = reference.sha256.lowercased()
         stream = WeightsStream(layout, allowsChange: peerId != nil)
         isWhole = true
-        if let served = objects as? any ServedObjectStore {
-            let (stored, chunks) = try await served.open(reference.key)
-            // What it is read as is what it was stored as: then its being whole is proved by the store.
-            if stored.sha256 != sha256 { digest = SHA256() }
-            feed = ChunkFeed(chunks)
-        } else {
-            feed = ChunkFeed(try await objects.read(reference.key, from: 0))
-            digest = SHA256()
-        }
+        let (stored, chunks) = try await objects.readVerified(reference.key)
+        // Hashed here only where the store does not check the same hash.
+        if stored != sha256 { digest = SHA256() }
+        feed = ChunkFeed(chunks)
     }
 
     /// A source of the server's numbers in an object, from a byte offset.

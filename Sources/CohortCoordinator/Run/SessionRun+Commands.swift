@@ -56,7 +56,8 @@ extension SessionRun {
         var weights: Data?
         if let reference = session.weights, let layout = session.layout { weights = try await aggregator.smallFile(of: reference, layout) }
         return try await TrainCommandBuilder(
-            session: session, recipe: try StrategyCatalogue.named(session.settings.strategy).recipe(session.settings), dataset: dataset,
+            session: session, recipe: try configuration.strategies.named(session.settings.strategy).recipe(session.settings),
+            dataset: dataset,
             model: model, schema: schema, weights: weights, objects: coordinator.objects,
             expiry: time.date.addingTimeInterval(configuration.linkSeconds))
     }

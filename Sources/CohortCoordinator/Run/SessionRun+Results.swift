@@ -13,7 +13,7 @@ extension SessionRun {
             do {
                 let session = machine.session
                 let began = time.date
-                let outer = try StrategyCatalogue.named(session.settings.strategy).outerOptimizer(session.settings)
+                let outer = try configuration.strategies.named(session.settings.strategy).outerOptimizer(session.settings)
                 var combined = try await aggregator.combine(outcome, of: session, outer: outer)
                 if let harm = try await harm(in: outcome, combined: combined, outer: outer, of: machine) {
                     return machine.handle(.harmful(peerId: harm.peerId, reason: harm.reason), now: clock.now())

@@ -122,7 +122,7 @@ final class SessionRun {
     /// - Parameter fatal: why the session is to fail now; nil: it goes on.
     private func run(_ session: Session, isRecovery: Bool, fatal: String?) async throws {
         if session.status.isFinal { return session.isEnding == true ? try await finish(session, givesUp: fatal != nil) : () }
-        let strategy = try StrategyCatalogue.named(session.settings.strategy)
+        let strategy = try configuration.strategies.named(session.settings.strategy)
         var machine = SessionMachine(session, strategy: strategy, rules: configuration.rules)
         if session.status == .running {
             let answers = try await documents.answers(sessionId: id)

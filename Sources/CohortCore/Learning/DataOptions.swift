@@ -65,7 +65,7 @@ public struct DataOptions: Codable, Hashable, Sendable {
     }
 
     /// - Throws: ``CohortError`` `invalid` for a column that is both used and ignored, or ignored and the target.
-    public func validated(target: String?) throws -> DataOptions {
+    public func check(target: String?) throws {
         if let both = use.first(where: ignore.contains) {
             throw CohortError(.invalid, "column '\(both)' is in both use and ignore: it can be one of them")
         }
@@ -83,6 +83,5 @@ public struct DataOptions: Codable, Hashable, Sendable {
             throw CohortError(.invalid, "ignore names '\(target)', which is the target")
         }
         if let target, group == target { throw CohortError(.invalid, "group names '\(target)', which is the target") }
-        return self
     }
 }

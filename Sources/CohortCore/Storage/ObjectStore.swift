@@ -19,6 +19,9 @@ public protocol ObjectStore: Sendable {
     ///   read whole).
     func read(_ key: String, from offset: Int) async throws -> AsyncThrowingStream<[UInt8], any Error>
 
+    /// The object's bytes as ``read(_:from:)`` returns them, and the SHA-256 that the store checks them against as they are read; nil: it does not.
+    func readVerified(_ key: String) async throws -> (sha256: String?, bytes: AsyncThrowingStream<[UInt8], any Error>)
+
     /// The whole object in memory: for weights and schemas, not for data.
     /// - Throws: as ``read(_:from:)``.
     func get(_ key: String) async throws -> [UInt8]
@@ -61,6 +64,10 @@ public protocol ObjectStore: Sendable {
 }
 
 extension ObjectStore {
+    public func readVerified(_ key: String) async throws -> (sha256: String?, bytes: AsyncThrowingStream<[UInt8], any Error>) {
+        (nil, try await read(key, from: 0))
+    }
+
     public func delete(_ key: String) async throws { try await delete([key]) }
 }
 
@@ -92,6 +99,13 @@ public protocol ServedObjectStore: ObjectStore {
 
     /// Opens an object: its size and hash, and its bytes as in ``ObjectStore/read(_:from:)``.
     func open(_ key: String) async throws -> (reference: ObjectReference, bytes: AsyncThrowingStream<[UInt8], any Error>)
+}
+
+extension ServedObjectStore {
+    public func readVerified(_ key: String) async throws -> (sha256: String?, bytes: AsyncThrowingStream<[UInt8], any Error>) {
+        let (reference, bytes) = try await open(key)
+        return (reference.sha256, bytes)
+    }
 }
 
 /// A streamed write of one object, from one task.

@@ -2,12 +2,6 @@ import CohortCore
 import CohortSystem
 import FoundationEssentials
 
-#if canImport(Glibc)
-    import Glibc
-#else
-    import Darwin
-#endif
-
 /// The peer's state between runs, in `peer.json`.
 struct PeerRecord: Codable, Equatable, Sendable {
     /// Given by the server when it first registered.
@@ -25,32 +19,19 @@ struct PeerRecord: Codable, Equatable, Sendable {
     }
 }
 
-/// A peer's data folder, made with mode 0700 and in the hands of one process: the lock vanishes with the process, however it ends.
-/// Its methods block for small files.
+/// A peer's data folder. Its methods block for small files.
 final class PeerFolder: Sendable {
-    let path: String
-    private let descriptor: Int32
+    private let folder: LockedFolder
 
     /// - Throws: ``CohortError`` `conflict` when another peer uses the folder, `invalid` when it is not writable.
-    init(path: String) throws {
-        if let why = createPrivateFolder("\(path)/cache") {
-            throw CohortError(.invalid, "the data folder \(path) could not be created: \(why)")
+    init(path: String) throws(CohortError) {
+        folder = try LockedFolder(path: path, lockName: "peer.lock", role: "peer")
+        if let reason = createPrivateFolder(cachePath) {
+            throw CohortError(.invalid, "the folder \(cachePath) could not be created: \(reason)")
         }
-        let descriptor = open("\(path)/peer.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else {
-            throw CohortError(.invalid, "the data folder \(path) cannot be written to: \(String(cString: strerror(errno)))")
-        }
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-            close(descriptor)
-            throw CohortError(
-                .conflict, "another peer is running on the data folder \(path): stop it, or choose another folder with --data-dir")
-        }
-        self.path = path
-        self.descriptor = descriptor
     }
 
-    deinit { close(descriptor) }
-
+    var path: String { folder.path }
     var cachePath: String { "\(path)/cache" }
     /// The folder of state between the rounds of a session.
     var roundsPath: String { "\(path)/rounds" }
@@ -68,14 +49,9 @@ final class PeerFolder: Sendable {
         }
     }
 
-    /// Written beside and renamed: a crash leaves the old one or the new one.
+    /// - Throws: ``CohortError`` when the file cannot be written.
     func save(_ record: PeerRecord) throws {
-        do {
-            try Data(CohortJSON.encode(record)).write(to: URL(filePath: recordPath), options: .atomic)
-            // It holds a credential; the folder is this user's alone already, unless it was there before.
-            try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: recordPath)
-        } catch {
-            throw CohortError(.storageFull, "\(recordPath) cannot be written: \(error)")
-        }
+        // It holds a credential: no other user may read it.
+        try AtomicFile.write(CohortJSON.encode(record), to: recordPath)
     }
 }

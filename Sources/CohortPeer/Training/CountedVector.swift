@@ -40,12 +40,12 @@ struct CountedVector {
         begin(command.work.sessionId)
         known[command.work.round] = values
         do {
-            try FileManager.default.createDirectory(
-                atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-            // Renamed when it is whole: a crash leaves it as it was.
-            try Data(Weights.encode(layout, values)).write(to: URL(filePath: path(command.work.round)), options: .atomic)
+            if let reason = createPrivateFolder(folder) {
+                throw CohortError(.invalid, "the folder \(folder) could not be created: \(reason)")
+            }
+            try AtomicFile.write(Weights.encode(layout, values), to: path(command.work.round))
         } catch {
-            logger.warning("\(path(command.work.round)) cannot be written, a restart would begin without: \(error)")
+            logger.warning("\(error); a restarted peer would begin without it")
         }
     }
 
@@ -66,7 +66,7 @@ struct CountedVector {
         do {
             return try Weights.decode([UInt8](Data(contentsOf: URL(filePath: path(round)))), layout)
         } catch {
-            logger.warning("\(path(round)) is damaged, it is done without: \(error)")
+            logger.warning("\(path(round)) is damaged and was ignored: \(error)")
             return nil
         }
     }

@@ -1,4 +1,5 @@
 import CohortCore
+import CohortSystem
 import FoundationEssentials
 import JWTKit
 import Synchronization

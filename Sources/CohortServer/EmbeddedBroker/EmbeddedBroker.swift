@@ -1,5 +1,6 @@
 public import CohortCore
 public import CohortWire
+import DequeModule
 import FoundationEssentials
 import Synchronization
 

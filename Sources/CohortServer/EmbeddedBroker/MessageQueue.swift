@@ -1,5 +1,6 @@
 import CohortCore
 import CohortWire
+import DequeModule
 
 /// One queue of the embedded broker: what waits, and who takes it. A value; the broker's lock guards it.
 struct MessageQueue {
@@ -23,7 +24,7 @@ struct MessageQueue {
     }
 
     /// Oldest first; ids rise.
-    var messages: [Message] = []
+    var messages: Deque<Message> = []
     private(set) var consumer: Consumer?
 
     mutating func append(_ body: [UInt8], id: Int, command: CommandKind?, sender: String?, receipt: Receipt?) {

@@ -22,13 +22,15 @@ struct StreamedEvent: Sendable {
 }
 
 extension Response {
-    /// A stream of ``StreamedEvent/buffer`` s, one or more at a time, that ends when `events` ends, when the other end goes away, or when the server stops. A comment line goes out
-    /// in every interval, so that both ends find out about a dead connection.
-    /// - Parameter buffering: what becomes of events while the other end is slow to read.
-    static func eventStream<Events: AsyncSequence & Sendable>(
+    /// A stream of server-sent events that ends when `produce` returns, when the client disconnects, or when the server stops. A comment line is
+    /// sent in every interval, so that both ends detect a dead connection.
+    /// - Parameters:
+    ///   - buffering: of events while the client is slow to read.
+    ///   - produce: yields one or more ``StreamedEvent/buffer`` s at a time; is cancelled when the stream ends.
+    static func eventStream(
         _ request: Request, buffering: AsyncStream<ByteBuffer>.Continuation.BufferingPolicy, every interval: Duration = .seconds(15),
-        _ events: Events
-    ) -> Response where Events.Element == ByteBuffer {
+        produce: @escaping @Sendable (AsyncStream<ByteBuffer>.Continuation) async throws -> Void
+    ) -> Response {
         var headers: HTTPFields = [.contentType: "text/event-stream", .cacheControl: "no-store"]
         // Proxies hold answers back otherwise.
         if let name = HTTPField.Name("X-Accel-Buffering") { headers[name] = "no" }
@@ -44,7 +46,7 @@ extension Response {
                             group.addTask {
                                 // Also when the events end with an error: pings alone would keep a dead stream open.
                                 defer { sink.finish() }
-                                for try await event in events { sink.yield(event) }
+                                try await produce(sink)
                             }
                             group.addTask {
                                 while true {

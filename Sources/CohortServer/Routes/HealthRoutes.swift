@@ -27,15 +27,9 @@ struct HealthRoutes: Sendable {
 
     private func check() async throws {
         var faults: [String] = []
-        let checks =
-            parts.checks + [
-                ReadinessCheck("documents") { try await parts.documents.ready() },
-                ReadinessCheck("transport") { try await parts.transport.ready() },
-                ReadinessCheck("objects") { try await parts.objects.ready() },
-            ]
-        for check in checks {
-            do { try await check.check() } catch { faults.append("\(check.name): \(error)") }
-        }
+        do { try await parts.documents.ready() } catch { faults.append("documents: \(error)") }
+        do { try await parts.transport.ready() } catch { faults.append("transport: \(error)") }
+        do { try await parts.objects.ready() } catch { faults.append("objects: \(error)") }
         guard faults.isEmpty else { throw CohortError(.unavailable, "not ready: \(faults.joined(separator: "; "))") }
     }
 

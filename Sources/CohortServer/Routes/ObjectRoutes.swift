@@ -70,7 +70,7 @@ struct ObjectRoutes: Sendable {
         } catch {
             throw brokenOff(error)
         }
-        let found = digest.finalize().map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+        let found = digest.finalize().hexadecimal
         guard found == known, let reference = try await objects.head(key) else {
             throw CohortError(.conflict, "the link was used already, for other bytes: it is good for one object")
         }

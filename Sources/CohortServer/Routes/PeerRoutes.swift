@@ -16,7 +16,7 @@ struct PeerRoutes: Sendable {
     let metrics: ServerMetrics
     let authenticator: Authenticator
     let time: any TimeSource
-    private let turns = Turns()
+    private let registering = SerialQueue()
     /// New machines, by join token.
     private let registrations: RateLimiter
 
@@ -49,7 +49,10 @@ struct PeerRoutes: Sendable {
                     try await gateway.acknowledge(peerId: peer.id, through: last)
                 }
                 let commands = try await gateway.commands(of: peer.id)
-                return .eventStream(request, buffering: .unbounded, commands.map { StreamedEvent(id: $0.id, data: $0.body).buffer })
+                // As many as wait for the peer, which its gateway bounds.
+                return .eventStream(request, buffering: .unbounded) { sink in
+                    for try await command in commands { sink.yield(StreamedEvent(id: command.id, data: command.body).buffer) }
+                }
             },
             .machine(.post, "/peers/{id}/commands/ack", "Acknowledge commands") { request, _, caller, peer in
                 try await check(peer, caller)
@@ -74,18 +77,12 @@ struct PeerRoutes: Sendable {
     private func register(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
         let body = try await request.json(API.Registration.self)
         let about = body.capabilities
-        guard (1...65_536).contains(about.cores), about.memoryBytes > 0, about.samplesPerSecond.isFinite, about.samplesPerSecond > 0 else {
-            throw CohortError(.invalid, "capabilities: cores, memory_bytes and samples_per_second must be positive numbers")
-        }
         for (field, text) in [("engine", about.engine), ("device", about.device)] {
             _ = try AccountRules.name(text, field: "capabilities.\(field)")
         }
-        guard about.platform.utf8.count <= 200, about.version.utf8.count <= 64 else {
-            throw CohortError(.invalid, "capabilities: platform and version must be short")
-        }
-        let transport = body.transport ?? "http"
-        guard ["http", "amqp"].contains(transport) else {
-            throw CohortError(.invalid, "transport is '\(transport.printable(max: 40))'; it must be http or amqp")
+        let transport = body.transport ?? .http
+        guard [.http, .amqp].contains(transport) else {
+            throw CohortError(.invalid, "transport is '\(transport.rawValue.printable(max: 40))'; it must be http or amqp")
         }
         let isBack = if let id = body.id { try await isKnown(id, credential: body.credential, caller: caller) } else { false }
         if !isBack { try await checkRoom(for: caller) }
@@ -96,7 +93,7 @@ struct PeerRoutes: Sendable {
                 ownerId: caller.userId,
                 tokenId: caller.tokenId ?? "", capabilities: about, serve: body.serve ?? .mine, registeredAt: now, lastSeen: now))
         var broker = configuration.broker
-        if transport == "amqp" {
+        if transport == .amqp {
             guard let address = try await gateway.admit(peerId: peer.id, registration: peer.registration) else {
                 throw CohortError(
                     .invalid,
@@ -134,7 +131,7 @@ struct PeerRoutes: Sendable {
     /// Machines that are made alike share a host name: each further one is `name-2`, `name-3`, …, and keeps that when it comes back.
     /// One at a time; of two that register at two servers at once, the one with the smaller id keeps the name.
     private func register(_ peer: Peer) async throws -> Peer {
-        try await turns.take { try await named(peer) }
+        try await registering.run { try await named(peer) }
     }
 
     private func named(_ peer: Peer) async throws -> Peer {

@@ -262,39 +262,37 @@ struct SessionRoutes: Sendable {
                 SessionNotice(sessionId: id, kind: .note, time: parts.time.date, message: "Data: \($0)")
             }
         let said = Set(opening.dropFirst().map(\.message))
-        let (stream, sink) = AsyncStream<ByteBuffer>.makeStream(bufferingPolicy: .bufferingNewest(1_000))
-        let pump = Task {
+        return .eventStream(request, buffering: .bufferingNewest(1_000)) { sink in
             for notice in opening { sink.yield(try event(notice)) }
-            if !session.status.isFinal {
-                for await chunk in chunks {
-                    if let buffer = chunk.without(notes: said) { sink.yield(buffer) }
-                    if chunk.isFinal { break }
+            guard !session.status.isFinal else { return }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    for await chunk in chunks {
+                        if let buffer = chunk.without(notes: said) { sink.yield(buffer) }
+                        if chunk.isFinal { break }
+                    }
                 }
+                // A notice from another server's coordinator may be lost; the end of the session is not.
+                if configuration.isShared { group.addTask { try await watchForEnd(of: id, in: sink) } }
+                defer { group.cancelAll() }
+                try await group.next()
             }
-            sink.finish()
         }
-        // What another server's coordinator tells may be lost on its way; the end is not.
-        let watch = configuration.isShared && !session.status.isFinal ? Task { try await tellEnd(of: id, to: sink) } : nil
-        sink.onTermination = { _ in
-            pump.cancel()
-            watch?.cancel()
-        }
-        return .eventStream(request, buffering: .bufferingNewest(1_000), stream)
     }
 
-    /// Ends a stream whose session has ended without a word of it.
-    private func tellEnd(of id: String, to sink: AsyncStream<ByteBuffer>.Continuation) async throws {
+    /// Returns when the session has ended, having sent that.
+    private func watchForEnd(of id: String, in sink: AsyncStream<ByteBuffer>.Continuation) async throws {
         while true {
-            // Nothing tells that something was lost; the coordinators' sweep looks as seldom.
+            // Nothing signals a lost notice; the coordinators' sweep has the same interval.
             try await parts.time.sleep(seconds: 15)
-            // A store that is away just now is asked again.
+            // A store that is unavailable is asked again.
             guard let session = try? await documents.session(id: id), session.status.isFinal else { continue }
             var last = SessionNotice(sessionId: id, kind: .status, time: parts.time.date, message: API.TrainingStatus(session).message)
             last.status = session.status
             last.progress = session.progress
             last.round = session.round
             sink.yield(try event(last))
-            return sink.finish()
+            return
         }
     }
 

@@ -43,9 +43,9 @@ enum SettingsForm {
                 "strategy is '\(settings.strategy.printable(max: 60))'; it must be one of \(strategies.map(\.name).joined(separator: ", "))"
             )
         }
-        let checked = try settings.validated()
-        try strategy.check(checked)
-        return checked
+        try settings.check()
+        try strategy.check(settings)
+        return settings
     }
 }
 

@@ -197,7 +197,7 @@ extension SessionDocuments {
 
 /// The records that grow as a session runs, stored beside its document.
 public struct SessionRecord: Sendable {
-    /// New points of the curves.
+    /// New points of the curves. One of a session, peer, round and epoch that are there already is ignored: a repeated message counts once.
     public var points: [MetricPoint]
     /// A summary of a round that is there already replaces it.
     public var rounds: [RoundSummary]
@@ -247,8 +247,6 @@ public struct MetricPoint: Codable, Hashable, Sendable {
 }
 
 public protocol MetricDocuments: Sendable {
-    /// A point of the same session, peer, round and epoch is there already: a no-op (a repeated message counts once).
-    func append(_ points: [MetricPoint]) async throws
     /// The points, oldest first.
     func metrics(sessionId: String) async throws -> [MetricPoint]
     /// At most about `maxPerPeer` points of each peer and of the global model, by round and epoch: every n-th from the first, and the last.

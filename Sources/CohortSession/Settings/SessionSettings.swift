@@ -1,6 +1,6 @@
 public import CohortCore
 
-/// The settings of a session; every field has a default. Checked by ``validated()`` before a
+/// The settings of a session; every field has a default. Checked by ``check()`` before a
 /// session exists.
 public struct SessionSettings: Codable, Hashable, Sendable {
     /// The number of peers.
@@ -160,9 +160,9 @@ public struct SessionSettings: Codable, Hashable, Sendable {
 
     /// Every range in one place.
     /// - Throws: ``CohortError`` `invalid`, naming the field, its value and what would be right.
-    public func validated() throws -> SessionSettings {
+    public func check() throws {
         for setting in SessionSetting.all { try setting.check(self) }
-        _ = try data?.validated(target: target)
+        try data?.check(target: target)
         guard module == nil || from == nil else {
             throw CohortError(.invalid, "module does not go with from: the model that training goes on from has its own")
         }
@@ -179,7 +179,6 @@ public struct SessionSettings: Codable, Hashable, Sendable {
             throw CohortError(
                 .invalid, "momentum is \(optimizer.momentum); it must be 0 with \(optimizer.name.rawValue): it is for sgd")
         }
-        return self
     }
 
     /// Checks the settings that depend on the data.

@@ -129,9 +129,6 @@ struct CSVFormat: Hashable {
         return head
     }
 
-    /// The number of bytes at the start that are complete characters.
-    static func utf8Prefix(_ bytes: [UInt8]) -> Int { bytes.withUnsafeBufferPointer { cohort_utf8_prefix($0.baseAddress, $0.count) } }
-
     /// nil when the whole file is UTF-8.
     private static func firstNotUTF8(_ path: String) throws -> (text: String, line: Int)? {
         let source = try ByteSource(path: path, format: CSVFormat(delimiter: 0x2c))

@@ -2,7 +2,7 @@ public import CohortCore
 
 /// The rows of an epoch in the order that they are trained on, a piece at a time; every piece but the last is whole batches.
 ///
-/// A small table is shuffled whole (``shuffledRows(_:seed:round:epoch:)``). A large one need not fit in memory, so it is read in blocks: the rows,
+/// A small table is shuffled whole. A large one need not fit in memory, so it is read in blocks: the rows,
 /// ascending, are cut into blocks; the blocks are shuffled; the rows of every `Limits.window` blocks that then follow one another are
 /// shuffled together; all by the stream `epoch/ROUND/EPOCH`. What comes next is read ahead. Which way depends on the table's shape alone,
 /// never on the machine.

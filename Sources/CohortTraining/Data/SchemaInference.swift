@@ -37,7 +37,8 @@ public enum SchemaInference {
             throw CohortError(.invalid, "validation is \(validation): the share of rows held out must be at least 0 and less than 1")
         }
         var (target, given) = model.map { ($0.target, $0.task) } ?? (target, task)
-        var options = try options.validated(target: target)
+        try options.check(target: target)
+        var options = options
         let parallel = InParallel(threads: threads)
         let reader = CSVReader(path: path, format: try CSVFormat(of: path))
         if reader.format.encoding == .safetensors {

@@ -13,11 +13,3 @@ public func initialParameters(_ spec: ModelSpec, seed: UInt64) -> [Float] {
     }
     return parameters
 }
-
-/// The order of an epoch: `rows` shuffled by the stream `epoch/ROUND/EPOCH` of `seed`.
-public func shuffledRows(_ rows: [UInt32], seed: UInt64, round: Int, epoch: Int) -> [UInt32] {
-    var generator = SeededGenerator(seed: seed, purpose: "epoch/\(round)/\(epoch)")
-    var rows = rows
-    generator.shuffle(&rows)
-    return rows
-}

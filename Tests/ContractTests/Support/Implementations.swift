@@ -10,6 +10,7 @@ import MongoDocuments
 import RabbitMQTransport
 import S3Objects
 import SQLiteDocuments
+import TestSupport
 import Testing
 
 /// Every document store that must pass the document suites. A new one is a new line.

@@ -66,3 +66,14 @@ extension DatasetInfo {
             droppedRows: 0),
         schemaObject: ObjectReference(key: "schemas/s.json", sha256: "", bytes: 1), warnings: [])
 }
+
+extension Documents {
+    /// Records points of sessions, which are inserted first where they are missing.
+    func add(_ points: [MetricPoint]) async throws {
+        for (id, points) in Dictionary(grouping: points, by: \.sessionId) {
+            let known = try await session(id: id)
+            if known == nil { try await insert(Session.sample(id: id)) }
+            try await record(SessionRecord(points: points), sessionId: id, generation: known?.generation ?? 0)
+        }
+    }
+}

@@ -2,6 +2,7 @@ import CohortPeer
 import FoundationEssentials
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 /// Holds peers of a test at named points of their work, so that a kill lands where the test says and not where it hopes.
@@ -47,7 +48,7 @@ final class CheckPoints: Sendable {
         address.sun_family = sa_family_t(AF_UNIX)
         let bytes = [UInt8](path.utf8) + [0]
         guard listener >= 0, bytes.count <= MemoryLayout.size(ofValue: address.sun_path) else {
-            throw Late(description: "no socket \(path)")
+            throw TestFailure("no socket \(path)")
         }
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
         let isBound = withUnsafePointer(to: &address) { pointer in
@@ -55,7 +56,7 @@ final class CheckPoints: Sendable {
                 bind(listener, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
             }
         }
-        guard isBound, listen(listener, 128) == 0 else { throw Late(description: "no socket \(path): \(String(cString: strerror(errno)))") }
+        guard isBound, listen(listener, 128) == 0 else { throw TestFailure("no socket \(path): \(String(cString: strerror(errno)))") }
         Thread.start { [self] in accept() }
     }
 
@@ -85,7 +86,7 @@ final class CheckPoints: Sendable {
             }
             group.addTask {
                 try await Task.sleep(for: limit)
-                throw Late(description: "\(rule) was not reached within \(limit)")
+                throw TestFailure("\(rule) was not reached within \(limit)")
             }
             defer {
                 group.cancelAll()

@@ -1,5 +1,6 @@
 import Glibc
 import Synchronization
+import TestSupport
 
 /// Passes bytes between a client and a server, and holds once the clients have sent a given number: what comes after waits, as in a network
 /// that has stopped. So a test can end one of them in the middle of a transfer, however fast the machine is. With a
@@ -28,7 +29,7 @@ final class HoldingRelay: Sendable {
         let isBound = withUnsafeMutablePointer(to: &address) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(listener, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0 }
         }
-        guard isBound, listen(listener, 16) == 0 else { throw Late(description: "no relay: \(String(cString: strerror(errno)))") }
+        guard isBound, listen(listener, 16) == 0 else { throw TestFailure("no relay: \(String(cString: strerror(errno)))") }
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         _ = withUnsafeMutablePointer(to: &address) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(listener, $0, &length) }

@@ -6,6 +6,7 @@ import CohortSession
 import CohortWire
 import FoundationEssentials
 import Glibc
+import TestSupport
 import Testing
 
 /// A small world of a test: a folder, a server, peers, a person, all real processes over real sockets; everything ends with the body.
@@ -128,31 +129,28 @@ func withWorld(_ body: @escaping @Sendable (World) async throws -> Void) async t
     try FileManager.default.removeItem(atPath: folder)
 }
 
-struct Late: Error, CustomStringConvertible {
-    let description: String
-}
-
-/// Waits until `condition` holds, asking again and again: for what has no event of its own.
-func eventually(_ what: String, within limit: Duration = .seconds(60), _ condition: @Sendable () async throws -> Bool) async throws {
-    let clock = ContinuousClock()
-    let deadline = clock.now + limit
-    var last: (any Error)?
-    while clock.now < deadline {
-        do {
-            if try await condition() { return }
-            last = nil
-        } catch let error as CohortError {
-            last = error
-        }
-        try await clock.sleep(for: .milliseconds(50))
-    }
-    throw Late(description: "not within \(limit): \(what)\(last.map { ", last error: \($0)" } ?? "")")
-}
-
 extension CohortClient {
     /// Waits for the end of a session.
     func final(_ id: String, within limit: Duration = .seconds(120)) async throws -> API.TrainingStatus {
         try await eventually("session \(id) ends", within: limit) { try await trainingStatus(id: id).status.isFinal }
         return try await trainingStatus(id: id)
+    }
+}
+
+extension World {
+    /// Runs a session over ``blobs(rows:name:)`` to its end, and expects a good model and each row trained on equally often.
+    /// - Parameter times: how often each row is trained on.
+    @discardableResult
+    func expectCompleted(
+        _ settings: SessionSettings, by person: CohortClient, rows: Int = 300, times: Int, sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws -> (id: String, results: API.Results) {
+        let id = try await person.startSession(settings, file: try blobs(rows: rows)).sessionId
+        let status = try await person.final(id)
+        #expect(status.status == .completed, "\(status.error ?? "")", sourceLocation: sourceLocation)
+        let results = try await person.results(id: id)
+        let use = "\(String(describing: results.rows))"
+        #expect(results.rows?.least == times && results.rows?.most == times, "\(use)", sourceLocation: sourceLocation)
+        #expect(try #require(results.metrics.accuracy) > 0.9, sourceLocation: sourceLocation)
+        return (id, results)
     }
 }

@@ -2,5 +2,4 @@ import CohortCommands
 import CohortStrategies
 import SquareRoot
 
-try StrategyCatalogue.add(SquareRoot())
-await CohortCommand.run()
+await CohortCommand.run(strategies: try .builtIn.adding(SquareRoot()))

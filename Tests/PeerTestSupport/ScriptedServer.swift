@@ -1,70 +1,80 @@
-import CohortAPI
+package import CohortAPI
 import CohortClient
 import CohortCore
-import CohortPeer
-import CohortWire
+package import CohortPeer
+package import CohortWire
 import FoundationEssentials
-import HTTPTypes
-import Hummingbird
+package import HTTPTypes
+package import Hummingbird
 import NIOCore
 
 /// The server's side of a peer's life, told what to say by a test.
-actor ScriptedServer {
-    struct Refusal: Sendable {
-        var status: HTTPResponse.Status
-        var code: String
+package actor ScriptedServer {
+    package init() {}
+
+    package struct Refusal: Sendable {
+        package var status: HTTPResponse.Status
+        package var code: String
+
+        package init(status: HTTPResponse.Status, code: String) {
+            self.status = status
+            self.code = code
+        }
     }
 
-    private(set) var registrations: [API.Registration] = []
-    private(set) var beats = 0
-    private(set) var goodbyes = 0
-    private(set) var acknowledged = 0
-    private(set) var events: [PeerEvent] = []
-    private(set) var downloads: [String] = []
-    private(set) var openings: [Int?] = []
-    var objects: [String: [UInt8]] = [:]
+    package private(set) var registrations: [API.Registration] = []
+    package private(set) var beats = 0
+    package private(set) var goodbyes = 0
+    package private(set) var acknowledged = 0
+    package private(set) var events: [PeerEvent] = []
+    package private(set) var downloads: [String] = []
+    package private(set) var openings: [Int?] = []
+    package var objects: [String: [UInt8]] = [:]
     /// What the next event posts are answered with instead of being taken.
-    var eventRefusals: [Refusal] = []
-    var beatRefusals: [Refusal] = []
+    package var eventRefusals: [Refusal] = []
+    package var beatRefusals: [Refusal] = []
     /// Posts with an event of this round are answered as fenced off; its DONEs are kept here.
     private var fencedRound: Int?
-    private(set) var fencedDones: [DoneEvent] = []
-    var registrationRefusals: [Refusal] = []
+    package private(set) var fencedDones: [DoneEvent] = []
+    package var registrationRefusals: [Refusal] = []
     private var commands: [[UInt8]] = []
     private var stream: AsyncStream<ByteBuffer>.Continuation?
 
-    static let peerId = "0b0e7d4e-0000-4000-8000-000000000001"
+    package static let peerId = "0b0e7d4e-0000-4000-8000-000000000001"
 
-    func put(_ bytes: [UInt8], at path: String) { objects[path] = bytes }
-    func refuse(events: [Refusal] = [], beats: [Refusal] = [], registrations: [Refusal] = []) {
+    package func put(_ bytes: [UInt8], at path: String) { objects[path] = bytes }
+    package func refuse(events: [Refusal] = [], beats: [Refusal] = [], registrations: [Refusal] = []) {
         eventRefusals += events
         beatRefusals += beats
         registrationRefusals += registrations
     }
 
-    func fence(round: Int) { fencedRound = round }
+    package func fence(round: Int) { fencedRound = round }
 
-    func send(_ command: Command) throws { send(raw: try CohortJSON.encode(command)) }
+    package func send(_ command: Command) throws { send(raw: try CohortJSON.encode(command)) }
 
-    func send(raw: [UInt8]) {
+    package func send(raw: [UInt8]) {
         commands.append(raw)
         stream?.yield(message(commands.count))
     }
 
     /// Ends the open command stream, as a server that stops does.
-    func hangUp() { stream?.finish() }
+    package func hangUp() { stream?.finish() }
 
-    var heartbeats: [HeartbeatEvent] { events.compactMap { if case .heartbeat(let event) = $0 { event } else { nil } } }
-    var dones: [DoneEvent] { events.compactMap { if case .done(let event) = $0 { event } else { nil } } }
-    var errors: [ErrorEvent] { events.compactMap { if case .error(let event) = $0 { event } else { nil } } }
-    var enableds: [EnabledEvent] { events.compactMap { if case .enabled(let event) = $0 { event } else { nil } } }
+    package var heartbeats: [HeartbeatEvent] { events.compactMap { if case .heartbeat(let event) = $0 { event } else { nil } } }
+    package var dones: [DoneEvent] { events.compactMap { if case .done(let event) = $0 { event } else { nil } } }
+    package var errors: [ErrorEvent] { events.compactMap { if case .error(let event) = $0 { event } else { nil } } }
+    package var enableds: [EnabledEvent] { events.compactMap { if case .enabled(let event) = $0 { event } else { nil } } }
 
-    func handle(_ request: Request) async throws -> Response {
+    package func handle(_ request: Request) async throws -> Response {
         let body = try await request.bytes()
         let path = request.uri.path
         if path.hasPrefix("/objects/") { return try object(request, path: path, body: body) }
         // The join token registers; everything else takes the credential that registering answered.
         let isRegistering = request.method == .post && request.uri.path == "/peers"
+        if !isRegistering, request.headers[.authorization] == "Bearer join" {
+            return try .problem(.forbidden, code: "forbidden", detail: "a join token only registers")
+        }
         guard request.headers[.authorization] == (isRegistering ? "Bearer join" : "Bearer credential") else {
             return try .problem(.unauthorized, code: "unauthenticated", detail: "this token is revoked")
         }
@@ -79,7 +89,7 @@ actor ScriptedServer {
             return try .json(
                 API.Registered(
                     peerId: Self.peerId, registration: registrations.count, credential: "credential",
-                    broker: BrokerAddress(kind: "http"),
+                    broker: BrokerAddress(kind: .http),
                     heartbeatInterval: 0.05), status: .created)
         case (.post, 3, "heartbeat"):
             let beat = try CohortJSON.decode(API.Beat.self, from: body)
@@ -159,8 +169,8 @@ actor ScriptedServer {
 }
 
 extension HTTPField.Name {
-    static let lastEventID = HTTPField.Name("Last-Event-ID")!
+    package static let lastEventID = HTTPField.Name("Last-Event-ID")!
 }
 
 /// The wire of every peer of these tests.
-let overHTTP: PeerTransportFactory = { HTTPPeerTransport(client: $0, registered: $1, logger: $2) }
+package let overHTTP: PeerTransportFactory = { HTTPPeerTransport(client: $0, registered: $1, logger: $2) }

@@ -1,20 +1,20 @@
-import AsyncHTTPClient
+package import AsyncHTTPClient
 import CohortAPI
-import CohortClient
+package import CohortClient
 import CohortCore
 import FoundationEssentials
-import HTTPTypes
+package import HTTPTypes
 import Hummingbird
-import HummingbirdCore
-import Logging
+package import HummingbirdCore
+package import Logging
 import NIOCore
 import ServiceLifecycle
 
-let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+package let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
 /// A real HTTP server on a free port for as long as `body` runs; its requests go to `handler`.
 @discardableResult
-func withServer<Value: Sendable>(
+package func withHTTPServer<Value: Sendable>(
     _ handler: @escaping @Sendable (Request) async throws -> Response,
     _ body: @escaping @Sendable (ServerURL, HTTPClient) async throws -> Value
 ) async throws -> Value {
@@ -55,50 +55,28 @@ func withServer<Value: Sendable>(
     }
 }
 
-/// A folder of its own, removed afterwards.
-@discardableResult
-func withFolder<Value>(_ body: (String) async throws -> Value) async throws -> Value {
-    let path = FileManager.default.temporaryDirectory.appending(path: "cohort-peer-\(newIdentifier())").path
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(atPath: path) }
-    return try await body(path)
-}
-
 /// The names in a folder, sorted; nil when there is none.
-func names(in folder: String) -> [String]? { try? FileManager.default.contentsOfDirectory(atPath: folder).sorted() }
+package func names(in folder: String) -> [String]? { try? FileManager.default.contentsOfDirectory(atPath: folder).sorted() }
 
-func contents(of path: String) -> [UInt8]? { try? Array(Data(contentsOf: URL(filePath: path))) }
-
-struct TooLate: Error, CustomStringConvertible {
-    let description: String
-}
-
-/// Waits until `condition` holds.
-func eventually(_ what: String, within limit: Duration = .seconds(20), _ condition: () async throws -> Bool) async throws {
-    let deadline = ContinuousClock.now + limit
-    while try await !condition() {
-        guard ContinuousClock.now < deadline else { throw TooLate(description: "not within \(limit): \(what)") }
-        try await Task.sleep(for: .milliseconds(5))
-    }
-}
+package func contents(of path: String) -> [UInt8]? { try? Array(Data(contentsOf: URL(filePath: path))) }
 
 extension Response {
-    static func bytes(_ bytes: some Sequence<UInt8>, status: HTTPResponse.Status = .ok, headers: HTTPFields = [:]) -> Response {
+    package static func bytes(_ bytes: some Sequence<UInt8>, status: HTTPResponse.Status = .ok, headers: HTTPFields = [:]) -> Response {
         Response(status: status, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
     }
 
-    static func json(_ value: some Encodable, status: HTTPResponse.Status = .ok) throws -> Response {
+    package static func json(_ value: some Encodable, status: HTTPResponse.Status = .ok) throws -> Response {
         bytes(try CohortJSON.encode(value), status: status, headers: [.contentType: "application/json"])
     }
 
-    static func problem(_ status: HTTPResponse.Status, code: String, detail: String) throws -> Response {
+    package static func problem(_ status: HTTPResponse.Status, code: String, detail: String) throws -> Response {
         bytes(
             try CohortJSON.encode(API.Problem(title: status.reasonPhrase, status: status.code, detail: detail, code: code)), status: status,
             headers: [.contentType: "application/problem+json"])
     }
 
     /// Announces all of `bytes` and breaks the connection after some of them.
-    static func cut(_ bytes: [UInt8], after count: Int, status: HTTPResponse.Status = .ok, headers: HTTPFields = [:]) -> Response {
+    package static func cut(_ bytes: [UInt8], after count: Int, status: HTTPResponse.Status = .ok, headers: HTTPFields = [:]) -> Response {
         Response(
             status: status, headers: headers,
             body: ResponseBody(contentLength: bytes.count) { writer in
@@ -109,7 +87,7 @@ extension Response {
 }
 
 extension Request {
-    func bytes() async throws -> [UInt8] {
+    package func bytes() async throws -> [UInt8] {
         var result: [UInt8] = []
         for try await chunk in body { result += Array(chunk.readableBytesView) }
         return result

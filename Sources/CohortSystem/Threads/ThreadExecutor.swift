@@ -1,4 +1,5 @@
 import CohortCore
+import DequeModule
 import Synchronization
 
 #if canImport(Glibc)
@@ -10,7 +11,7 @@ import Synchronization
 /// Runs an actor on a separate thread, where it may block for hours.
 public final class ThreadExecutor: SerialExecutor {
     private struct State {
-        var jobs: [UnownedJob] = []
+        var jobs: Deque<UnownedJob> = []
         var hasEnded = false
     }
 
@@ -63,7 +64,7 @@ public final class ThreadExecutor: SerialExecutor {
     private func work() {
         while true {
             semaphore.wait()
-            let next: UnownedJob? = state.withLock { $0.jobs.isEmpty ? nil : $0.jobs.removeFirst() }
+            let next: UnownedJob? = state.withLock { $0.jobs.popFirst() }
             if let next { next.runSynchronously(on: asUnownedSerialExecutor()) } else if state.withLock({ $0.hasEnded }) { return }
         }
     }

@@ -6,25 +6,17 @@ import Synchronization
 public func onOwnThread<Value: Sendable>(
     _ work: @escaping @Sendable (_ shouldContinue: @escaping () -> Bool) throws -> Value
 ) async throws -> Value {
-    let cancelled = Flag(false)
+    let isCancelled = Atomic(false)
     return try await withTaskCancellationHandler {
         try await withCheckedThrowingContinuation { continuation in
-            blockingThreads.async { continuation.resume(with: Result { try work { !cancelled.value } }) }
+            blockingThreads.async { continuation.resume(with: Result { try work { !isCancelled.load(ordering: .relaxed) } }) }
         }
     } onCancel: {
-        cancelled.set(true)
+        isCancelled.store(true, ordering: .relaxed)
     }
 }
 
 private let blockingThreads = DispatchQueue(label: "cohort.blocking", attributes: .concurrent)
-
-/// A flag that threads share.
-public final class Flag: Sendable {
-    private let state: Mutex<Bool>
-    public init(_ value: Bool) { state = Mutex(value) }
-    public var value: Bool { state.withLock { $0 } }
-    public func set(_ value: Bool) { state.withLock { $0 = value } }
-}
 
 /// A thread that waits for one thing for as long as the process lives.
 public func watchingThread(_ body: @escaping @Sendable () -> Void) { blockingThreads.async(execute: body) }
