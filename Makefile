@@ -13,7 +13,7 @@ setup: ## install what building needs (Debian, Ubuntu), or say what is missing
 	@scripts/setup.sh
 
 build: setup ## the optimized `cohort`, in .build/release
-	$(SWIFT) build -c release $(STATIC) --product cohort
+	@SWIFT=$(SWIFT) scripts/build.sh $(STATIC)
 
 run: build ## a server on http://127.0.0.1:8080
 	$(BINARY) serve
@@ -72,7 +72,9 @@ nightly: build ## every script of Benchmarks/ at its smallest size, a line a sta
 docs: setup ## the library targets' documentation (DocC), under build-docs
 	scripts/docs.sh
 
-lint: setup ## formatting and the room table of CONTRIBUTING.md, as CI checks them
+lint: setup ## formatting, the scripts of the pages, and the room table of CONTRIBUTING.md, as CI checks them
+	@scripts/setup.sh lint
+	scripts/pages-check.sh
 	python3 scripts/rooms.py --check CONTRIBUTING.md
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
 

@@ -185,10 +185,13 @@ let package = Package(
                 .logging, .serviceLifecycle,
                 .tracing,
             ]),
+        // The files of the pages, embedded in the executable.
+        .target(name: "CPages", exclude: ["files"]),
         room(
             "CohortServer",
             [
                 "CohortAPI", "CohortCore", "CohortSession", "CohortTracing", "CohortTraining", "CohortSystem", "CohortWire", "CCrypt",
+                "CPages",
                 .asyncAlgorithms, .dequeModule, .tracing, .hummingbird, .hummingbirdCore,
                 .hummingbirdTLS,
                 .nioCertificateReloading, .nioSSL, .httpTypes, .jwtKit, .crypto, .logging, .nioCore,

@@ -114,7 +114,7 @@ print(json.dumps([others(name, seed, *json.loads(sys.argv[4])) for seed in range
 
 
 class Pool:
-    """A server and its peers, each a process of its own."""
+    """A server and its peers, each a separate process."""
 
     def __init__(self, binary, folder, peers):
         self.binary, self.folder = binary, folder

@@ -193,7 +193,7 @@ class Bench:
             os.remove(path)
 
     async def thousand(self):
-        """1,000 simulated peers in a process of their own work, each a stream and a beat every 5 s."""
+        """1,000 simulated peers in a separate process work, each a stream and a beat every 5 s."""
         await self.many(1_000, idle_bar=15, seconds_bar=300, memory_bar=400)
 
     async def ten_thousand(self):

@@ -166,7 +166,7 @@ def causes_of_look(path, report, rows):
         if "thousands separator" in (column.get("note") or ""):
             match = re.search(r"'([^']*)' on line", column["note"])
             if match and re.fullmatch(r"[\d.]+\s*[-–]\s*[\d.]+", match.group(1)):
-                found.append("a range is told to have a thousands separator")
+                found.append("a range is reported to have a thousands separator")
         if column["kind"] == "ignored" and column.get("note", "").startswith("is text of") and len(values) >= 200:
             counts = collections.Counter(values)
             if len(counts) * 4 <= len(values) and all(len(value) < 100 for value in counts):
@@ -212,7 +212,7 @@ def main():
     tried = sessions(binary, arguments, list(reports), hit) if not arguments.look else 0
     causes = [
         "inspect ended otherwise", "header taken for data", "row names are a feature", "an id is a feature", "dates are missed",
-        "the time of day is dropped", "a class for nearly every row", "a range is told to have a thousands separator",
+        "the time of day is dropped", "a class for nearly every row", "a range is reported to have a thousands separator",
         "a text column of frequent values is dropped",
     ] + (["a session failed", "predict refused the file that was trained on"] if tried else [])
     for cause in causes + ["(refused, with a reason)"]:

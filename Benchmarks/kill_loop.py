@@ -51,7 +51,7 @@ class Loop:
         except SystemExit:
             if not environment.get("LD_PRELOAD"):
                 raise
-            # libfaketime itself gives up now and then, before the program begins: without it, the clock steps back.
+            # libfaketime itself fails now and then, before the program begins: without it, the clock steps back.
             self.hours = 0
             self.count("libfaketime gave up")
             return self.start_server()

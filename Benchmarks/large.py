@@ -23,7 +23,7 @@ FEATURES = 100
 
 
 def write_csv(path, gigabytes):
-    """Classes are told by the first four columns."""
+    """Classes follow from the first four columns."""
     draw = random.Random(1)
     lines = []
     for _ in range(70_000):

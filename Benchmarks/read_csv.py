@@ -90,7 +90,7 @@ def main():
     if options.engine_bench and target:
         ways["a peer's table, one core"] = lambda: table(options.engine_bench, path, target, 1)
         ways[f"a peer's table, {os.cpu_count()} cores"] = lambda: table(options.engine_bench, path, target, os.cpu_count())
-    # In turns, so that a busy moment of the machine is nobody's alone.
+    # In turns, so that a busy moment of the machine affects all alike.
     times = {name: [] for name in ways}
     for _ in range(3):
         for name, way in ways.items():

@@ -107,7 +107,7 @@ class Borrowed:
 
 
 class Person:
-    """Somebody with an account."""
+    """A user with an account."""
 
     def __init__(self, base, access_token):
         self.base, self.connection = base, Connection(base, access_token)
@@ -183,7 +183,7 @@ class SimulatedPeer:
     """A peer that speaks the protocol and "trains" by sending back the weights it was given."""
 
     def __init__(self, base, token, name, train=True, shared=None):
-        """`shared`: connections to call over, instead of one of its own."""
+        """`shared`: connections to call over, instead of a separate one."""
         self.base, self.token, self.name, self.train, self.shared = base, token, name, train, shared
         self.calls = self.connect()
         self.first_train = None
@@ -274,7 +274,7 @@ class SimulatedPeer:
             await asyncio.sleep(0.2)
 
     async def object(self, method, link, body=None):
-        """By a presigned link: a path of the server's, or a URL of its store."""
+        """By a presigned link: a path of the server, or a URL of its store."""
         if link.startswith("/"):
             return await self.calls.request(method, link, body)
         url = urllib.parse.urlsplit(link)

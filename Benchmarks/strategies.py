@@ -4,7 +4,7 @@
     python3 Benchmarks/strategies.py [memory | choice | compression | steps | kinds | cost] [--binary .build/release/cohort] [--venv DIR] [--out bench.json]
                                      [--seeds 3] [--only digits …] [--peers 1 3 8]
 
-memory       what becomes of the optimizer's memory between rounds: average, keep and reset beside the same passes on one peer in one go
+memory       what becomes of the optimizer's memory between rounds: average, keep and reset beside the same passes on one peer without rounds
 choice       what is chosen where nothing is said, beside ten rounds in batches of 32
 compression  updates in fewer bytes, beside whole ones
 steps        one averaging a step, beside diloco and fedavg with a hundred local steps a round
@@ -107,7 +107,7 @@ def memory(bench, name, peers):
         cells(f"{name}, {peers}, {rounds} × {epochs}", [f"{each[0]:.3f}, {100 * each[1]:.1f} %" for each in [whole, *found]])
         (loss, accuracy), (least, best) = found[0][:2], whole[:2]
         bench.row(
-            f"{name}, validation loss, {peers} peers, {rounds} rounds of {epochs}", loss, "one peer in one go", least, 1.1,
+            f"{name}, validation loss, {peers} peers, {rounds} rounds of {epochs}", loss, "one peer without rounds", least, 1.1,
             loss <= 1.1 * least and accuracy >= best - 0.005)
 
 
@@ -154,7 +154,7 @@ def cost(bench, name, peers):
 
 
 MODES = {
-    "memory": (memory, ["data, peers, rounds × epochs", "in one go", *MEMORIES], [*SCIKIT, *TABLES, "mnist"]),
+    "memory": (memory, ["data, peers, rounds × epochs", "without rounds", *MEMORIES], [*SCIKIT, *TABLES, "mnist"]),
     "choice": (choice, ["data, peers", "ten rounds in batches of 32", "chosen"], SCIKIT),
     "compression": (compression, ["data, peers, memory", "none", "fp16", "bf16", "int8"], SCIKIT),
     "steps": (steps, ["data, peers", "average every step", "diloco, 100 steps", "fedavg, 100 steps"], SCIKIT),

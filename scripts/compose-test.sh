@@ -110,7 +110,7 @@ session=$(grep -oE '"session_id" *: *"[^"]+"' "$folder/started" | cut -d'"' -f4)
 status() { cohort status "$session" --json; }
 first_round() { status | grep -qE '"round" *: *[1-9]'; }
 wait_until "the first round" first_round
-# Whatever the machine's speed: nobody trains while things die.
+# At any speed: no peer trains while parts are killed.
 "${compose[@]}" pause peer >/dev/null 2>&1
 status | grep -q RUNNING || fail "the session was over before anything could be killed: $(status)"
 number() { docker ps -q --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.service=peer --filter "label=com.docker.compose.container-number=$1"; }

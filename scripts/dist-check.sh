@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tries what scripts/dist.sh has made in a Debian 12 of its own, which has nothing but its base: the package, the archive, and the server's
+# Tries what scripts/dist.sh has made in a separate Debian 12, which has nothing but its base: the package, the archive, and the server's
 # `curl … | sh`. It needs root, for debootstrap and chroot; without it, it ends with 77.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,9 +29,8 @@ cleanup() {
 trap cleanup EXIT
 
 # Two machines: one with the package, one that only joins.
-debootstrap --variant=minbase --include=ca-certificates,curl bookworm "$folder/joiner" >"$folder/debootstrap.log" 2>&1 || fail "debootstrap cannot make a Debian 12"
-printf '#!/bin/sh\nexit 101\n' >"$folder/joiner/usr/sbin/policy-rc.d"
-chmod +x "$folder/joiner/usr/sbin/policy-rc.d"
+cp -a "$(scripts/debian.sh bookworm)" "$folder/joiner"
+chroot "$folder/joiner" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends curl >"$folder/curl.log" 2>&1 || fail "curl could not be installed"
 cp -a "$folder/joiner" "$folder/packaged"
 for root in joiner packaged; do
     mount -t proc proc "$folder/$root/proc" 2>/dev/null || mount --rbind /proc "$folder/$root/proc" || {
@@ -54,13 +53,13 @@ grep -q 'Three predictions' "$folder/demo.log" || fail "the demo predicts nothin
 [ -s "$folder/packaged/usr/share/man/man1/cohort.1.gz" ] || fail "there is no manual page"
 as_ada packaged bash -c '. /usr/share/bash-completion/completions/cohort && complete -p cohort' >/dev/null || fail "bash does not complete"
 
-echo "the archive runs where it is unpacked, with libraries of its own"
+echo "the archive runs where it is unpacked, with its libraries"
 tar -xzf "$archive" -C "$folder/joiner/home/ada"
 mv "$folder/joiner/home/ada"/cohort-* "$folder/joiner/home/ada/unpacked"
 as_ada joiner unpacked/bin/cohort demo --peers 1 >"$folder/archive.log" 2>&1 || (cd / && as_ada joiner /home/ada/unpacked/bin/cohort demo --peers 1 >"$folder/archive.log" 2>&1) || fail "the unpacked demo fails"
 rm -rf "$folder/joiner/home/ada/unpacked"
 
-echo "a machine without Cohort joins with one line, over TLS with a certificate that nobody has seen"
+echo "a machine without Cohort joins with one line, over TLS with a new certificate"
 chroot --userspec=ada "$folder/packaged" env -i HOME=/home/ada PATH=/usr/bin:/bin cohort serve --port 0 --tls auto >"$folder/server.out" 2>"$folder/server.log" &
 server=$!
 for _ in $(seq 300); do grep -q '^certificate fingerprint ' "$folder/server.out" && break; sleep 0.1; done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Docker engine of its own for tests, where none runs: docker-engine.sh start|stop FOLDER
+# A separate Docker engine for tests, where none runs: docker-engine.sh start|stop FOLDER
 # `start` prints DOCKER_HOST=…; everything, images too, lies in FOLDER. It needs root. Where none can run, it ends with 77.
 set -euo pipefail
 

@@ -14,22 +14,14 @@ mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 
 root_of() { # RELEASE PACKAGE…: a new tree with these packages, its path printed.
-    local release=$1 base="$folder/$1" tree="$folder/tree"
+    local base tree="$folder/tree"
+    base=$("$here/debian.sh" "$1") || fail "there is no Debian $1"
     shift
-    if [ ! -e "$base.done" ]; then
-        debootstrap --variant=minbase --include=ca-certificates "$release" "$base" >"$base.log" 2>&1 || {
-            tail -n 20 "$base.log" >&2
-            fail "debootstrap cannot make a Debian $release"
-        }
-        printf '#!/bin/sh\nexit 101\n' >"$base/usr/sbin/policy-rc.d"
-        chmod +x "$base/usr/sbin/policy-rc.d"
-        touch "$base.done"
-    fi
     rm -rf "$tree"
     cp -a "$base" "$tree"
     chroot "$tree" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$tree.log" 2>&1 || {
         tail -n 20 "$tree.log" >&2
-        fail "the packages $* cannot be installed"
+        fail "the packages $* could not be installed"
     }
     # Its packages are all there: a build that asks for them finds them without a network.
     rm -rf "$tree"/etc/apt/sources.list* "$tree"/var/cache/apt/archives/*.deb
@@ -85,7 +77,7 @@ stand_in() { # NAME
         cp /etc/resolv.conf "$tree/etc/resolv.conf"
         for file in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf; do [ ! -e "$file" ] || cp "$file" "$tree$file"; done
         chroot "$tree" env -u PIP_FIND_LINKS python3 -m pip install --quiet --break-system-packages --root-user-action ignore 'mongoeco[wire]>=4.0' ||
-            fail "mongoeco cannot be installed from PyPI"
+            fail "mongoeco could not be installed from PyPI"
         cp scripts/mongo-stand-in.py "$tree/usr/local/bin/docker-entrypoint.sh"
         chmod +x "$tree/usr/local/bin/docker-entrypoint.sh"
         mkdir -p "$tree/data/db"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts the real servers, runs the tests that need them, and stops them. A server that cannot be had is said, and fails the run in CI.
+# Starts the real servers, runs the tests that need them, and stops them. A missing server is reported, and fails the run in CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 if [ ! -x "$tools/kubernetes/bin/kubernetes-validate" ]; then
     { python3 -m venv "$tools/kubernetes" && "$tools/kubernetes/bin/python" -m pip install --quiet --disable-pip-version-check kubernetes-validate; } >&2 ||
-        fail "kubernetes-validate cannot be installed from PyPI"
+        fail "kubernetes-validate could not be installed from PyPI"
 fi
 for version in 1.30 1.33 1.36; do
     "$tools/kubernetes/bin/kubernetes-validate" --strict --quiet -k "$version" deploy/kubernetes/*.yaml

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Servers of MongoDB's wire protocol of its own for tests, on loopback: mongodb.sh start|stop|kill|restart FOLDER
+# Separate servers of MongoDB's wire protocol for tests, on loopback: mongodb.sh start|stop|kill|restart FOLDER
 # Debian packages no mongod, so these are two independent servers of the protocol from PyPI: mongoeco (Python 3.13 or newer), with a password,
 # and nx-27017. `start` prints COHORT_TEST_… lines; with COHORT_TEST_MONGODB_URL set, the tests use that server as well. stop ends both; kill and restart
 # are for mongoeco, or for nx-27017 where there is no Python for it. Everything lies in FOLDER, but for the programs, kept in .build-tools.
@@ -25,7 +25,7 @@ new_python() {
 install_package() { # NAME PYTHON PACKAGE
     [ -x "$tools/$1/bin/python" ] && "$tools/$1/bin/python" -m pip show -q "${3%%[\[=<>]*}" >/dev/null 2>&1 && return
     { "$2" -m venv "$tools/$1" && "$tools/$1/bin/python" -m pip install --quiet --disable-pip-version-check "$3"; } >&2 ||
-        fail "$3 cannot be installed from PyPI"
+        fail "$3 could not be installed from PyPI"
 }
 
 wait_for() { # NAME PORT

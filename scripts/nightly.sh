@@ -39,7 +39,7 @@ stage() {
     fi
 }
 
-# skip NAME REASON: a stage that cannot run here, said rather than passed over.
+# skip NAME REASON: a stage that cannot run here, reported rather than omitted.
 skip() {
     [ "$wanted" = "  " ] || [[ "$wanted" == *" $1 "* ]] || return 0
     printf '%-14s not run: %s\n' "$1" "$2"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A RabbitMQ of its own for tests, on loopback, with TLS and the management API: rabbitmq.sh start|stop|kill|restart|trace_on|trace_off|alarm_on|alarm_off FOLDER
+# A separate RabbitMQ for tests, on loopback, with TLS and the management API: rabbitmq.sh start|stop|kill|restart|trace_on|trace_off|alarm_on|alarm_off FOLDER
 # `start` prints COHORT_TEST_… lines. Everything lies in FOLDER; ports are the first free ones from the given base on.
 set -euo pipefail
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A SeaweedFS, which speaks S3, of its own for tests, on loopback, with TLS beside: seaweedfs.sh start|stop|kill|restart FOLDER
+# A separate SeaweedFS, which speaks S3, for tests, on loopback, with TLS beside: seaweedfs.sh start|stop|kill|restart FOLDER
 # `start` prints COHORT_TEST_… lines. Everything lies in FOLDER, but for the program, which is kept in .build-tools.
 set -euo pipefail
 

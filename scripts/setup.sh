@@ -27,6 +27,7 @@ fi
 # The real servers.
 if [ "${1:-}" = api ]; then packages+=(curl python3 python3-venv); fi
 if [ "${1:-}" = dist ]; then packages+=(binutils debootstrap procps python3); fi
+if [ "${1:-}" = lint ]; then packages+=(nodejs python3); fi
 if [ "${1:-}" = torch ]; then packages+=(cmake g++ make python3 python3-venv); fi
 if [ "${1:-}" = python ]; then packages+=(python3 python3-venv); fi
 if [ "${1:-}" = browser ]; then packages+=(chromium python3 python3-venv); fi

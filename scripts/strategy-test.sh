@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A strategy from outside: Examples/strategy, copied to a folder of its own, is tested, built, and trains a session on a server that has it.
+# A strategy from outside: Examples/strategy, copied to a separate folder, is tested, built, and trains a session on a server that has it.
 # usage: strategy-test.sh [tests]      tests: without the server and the session, which need all of Cohort built again
 set -euo pipefail
 cd "$(dirname "$0")/.."

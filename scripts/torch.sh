@@ -2,7 +2,7 @@
 # Builds the PyTorch plugin, .build/torch/libcohort-torch.so, where `cohort` finds it.
 #
 # PyTorch is taken from COHORT_TORCH (the folder …/site-packages/torch, or an unpacked libtorch), else from the Python that is active, else from
-# the system (libtorch-dev), else it is installed from PyPI into .build-tools/torch, once.
+# the system (libtorch-dev), else it is installed from PyPI into .build-tools/torch, once. `torch.sh fetch` ends there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,9 +31,10 @@ else
         mkdir -p .build/torch && touch .build/torch/unavailable
         "$own/bin/pip" install --quiet --disable-pip-version-check torch numpy safetensors onnx onnxruntime
         rm .build/torch/unavailable
-        torch=$(of_python "$own/bin/python") || fail "PyTorch was installed into $own, and cannot be imported: $("$own/bin/python" -c 'import torch' 2>&1 | tail -n 1)"
+        torch=$(of_python "$own/bin/python") || fail "PyTorch was installed into $own, and could not be imported: $("$own/bin/python" -c 'import torch' 2>&1 | tail -n 1)"
     fi
 fi
+[ "${1:-}" = fetch ] && exit
 shown=${torch:-libtorch of the system}
 echo "torch: building the plugin for $shown" >&2
 

@@ -30,7 +30,7 @@ func seconds(_ duration: Duration) -> Double { Double(duration.components.second
 
 try await withThrowingTaskGroup(of: Void.self) { group in
     group.addTask { try await broker.run() }
-    // Connecting is not what is timed, and has no event of its own.
+    // Connecting is not what is timed, and has no event.
     while (try? await broker.ready()) == nil { try await Task.sleep(for: .milliseconds(5)) }
     try await broker.open(queue)
     let stream = try await broker.events(of: queue)

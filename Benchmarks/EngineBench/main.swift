@@ -100,7 +100,7 @@ func trainEpochs(_ count: Int, widths: [Int], batch: Int, engine: any TrainingEn
     }
 }
 
-/// The median of five, after the look through the file that a peer need not take.
+/// The median of five, after an inspection of the file, which a peer does not need.
 func makeTable(csv: String, target: String, threads: Int) throws {
     let schema = try SchemaInference.infer(csvAt: csv, target: target, task: nil, validation: 0.2, seed: 0).schema
     let cache = "\(csv).\(newIdentifier()).table"

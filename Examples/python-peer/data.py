@@ -72,7 +72,7 @@ class Table:
                 if label is None:
                     if text.lower() in MISSING:
                         continue
-                    raise ValueError(f"record {line + 1}: '{text[:40]}' is none of the classes")
+                    raise ValueError(f"record {line + 1}: '{text[:40]}' is not among the classes")
                 y.append(label)
             elif text.lower() in MISSING:
                 continue

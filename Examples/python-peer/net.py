@@ -93,7 +93,7 @@ class Net:
                 x, slope = x * keep, slope * keep
 
     def losses(self, outputs, y, loss=None):
-        """Of each row: its loss, the gradient by its outputs, whether it is right. Of a number `loss` is what is minimized: what is told is the square."""
+        """Of each row: its loss, the gradient by its outputs, whether it is right. Of a number `loss` is what is minimized: the reported loss is the square."""
         if self.spec["task"] == "regression":
             error = outputs[:, 0] - y
             slope = np.sign(error) if loss == "l1" else np.clip(error, -1, 1) if loss == "huber" else 2 * error
@@ -105,7 +105,7 @@ class Net:
         return -logarithms[np.arange(len(y)), y], gradient, outputs.argmax(1) == y
 
     def counts(self, table, rows):
-        """Sums over rows, as evaluations are told."""
+        """Sums over rows, as evaluations are reported."""
         loss, correct = 0.0, 0
         for start in range(0, len(rows), 4096):
             part = rows[start:start + 4096]

@@ -109,7 +109,7 @@ class Server:
 
 
 class Work:
-    """What TRAIN asks for, done on a thread of its own."""
+    """What TRAIN asks for, done on a separate thread."""
 
     def __init__(self, server, send):
         self.server, self.send = server, send
@@ -353,7 +353,7 @@ class Peer:
         try:
             self.work.obey(json.loads(body))
         except (ValueError, KeyError) as error:
-            log.warning("a command that cannot be read was passed over: %s", error)
+            log.warning("a command that cannot be read was ignored: %s", error)
 
     def give_up(self):
         """The server has given this registration up."""

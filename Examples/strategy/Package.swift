@@ -1,7 +1,7 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// A strategy of one's own, in a package of its own. Elsewhere than in Cohort's folder, COHORT_PACKAGE says where that is.
+// A custom strategy in a separate package. Elsewhere than in Cohort's folder, COHORT_PACKAGE says where that is.
 let package = Package(
     name: "strategy",
     platforms: [.macOS(.v15)],

@@ -54,7 +54,7 @@ public:
     virtual cohort_torch_counts evaluate(const Table &table, const uint32_t *rows, uint64_t count, const GoesOn &goes_on) = 0;
     virtual void predict(const float *features, uint64_t rows, float *outputs) = 0;
 
-    /// As a file of its own format.
+    /// Serialized in the format of the module.
     virtual std::string saved() { throw Fault(COHORT_TORCH_INVALID, "this model is no module"); }
 
     uint64_t reduced_batch() const { return reduced; }

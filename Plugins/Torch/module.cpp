@@ -265,7 +265,7 @@ cohort_torch_counts Module::train(
             reduced = size;
             continue;
         }
-        // Of a number the squared error is told, whatever was minimized.
+        // The squared error is reported for a number, whatever was minimized.
         auto is_other = task == COHORT_TORCH_REGRESSION && loss_options.number_loss != COHORT_TORCH_MSE;
         add(outputs.detach(), y, is_other ? mean_loss(outputs.detach(), y, false) : mean.detach());
         update();

@@ -1,4 +1,4 @@
-// A model of a person's own: a module that Python saved, behind one interface, so that another format can come. TorchScript is what C++ can
+// A custom model: a module that Python saved, behind one interface, so that another format can come. TorchScript is what C++ can
 // train today; PyTorch means torch.export to follow it, which C++ cannot train yet.
 #pragma once
 

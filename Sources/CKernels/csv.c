@@ -147,7 +147,7 @@ cohort_csv_split cohort_csv_split_records(
             valid = ((uint64_t)1 << (count - at)) - 1;
         }
         if (found.returns) {
-            // A carriage return is part of the line feed after it; alone it is odd, and at the end of the bytes nobody knows yet.
+            // A carriage return is part of the line feed after it; alone it is odd, and at the end of the bytes it is not known yet.
             const uint64_t next = count - at > 64 && bytes[at + 64] == '\n';
             found.odd |= found.returns & ~(found.breaks >> 1 | next << 63);
         }

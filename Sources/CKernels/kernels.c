@@ -143,7 +143,7 @@ CLONES double cohort_cross_entropy(
         if (weights) total += weights[own];
         loss -= (weights ? (double)weights[own] : 1) * (double)logits[row * width + own];
     }
-    // All rows in one go: rows are often shorter than a vector.
+    // All rows at once: rows are often shorter than a vector.
     exponentials(logits, rows * width);
     for (size_t row = 0; row < rows; row++, logits += width) {
         float weight = weights ? weights[(size_t)targets[row]] : 1;

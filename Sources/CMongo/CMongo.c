@@ -74,7 +74,7 @@ static void load(void) {
     FUNCTIONS(FIND)
 #undef FIND
     f_mongoc_init();
-    // What goes wrong is said by the errors of calls.
+    // Faults are reported by the errors of calls.
     f_mongoc_log_set_handler(silent, NULL);
 }
 
@@ -135,7 +135,7 @@ cohort_mongo *cohort_mongo_open(const char *text, const char *app, int connectio
         fail(error, COHORT_MONGO_URI, 0, "%s", cause.message);
         return NULL;
     }
-    // A caller who is told soon can say so, and try again.
+    // A caller that learns of it soon can report it, and try again.
     if (f_mongoc_uri_get_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 0) == 0) {
         f_mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 5000);
     }

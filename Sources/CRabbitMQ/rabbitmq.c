@@ -420,7 +420,7 @@ static struct content *content_of(cohort_amqp *connection, amqp_channel_t channe
     return channel < CHANNELS ? &connection->contents[channel] : NULL;
 }
 
-/// The rest of the message comes in frames of its own.
+/// The rest of the message comes in separate frames.
 static void begin_content(cohort_amqp *connection, const cohort_amqp_event *event) {
     struct content *content = content_of(connection, (amqp_channel_t)event->channel);
     if (!content) return;

@@ -147,7 +147,8 @@ static int wall_off_files(const char *const readable[], size_t count, int newest
 #define OF_THIS_MACHINE LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MACHINE, 1, 0), ANSWER(SECCOMP_RET_KILL_PROCESS), LOAD(nr)
 #endif
 
-/// A new thread is a clone with CLONE_THREAD: the newer call cannot be looked into, and libraries take the older one where it is not there.
+/// A new thread is a clone with CLONE_THREAD: the newer call has arguments in memory, which a filter does not see,
+/// and libraries take the older one where it is not there.
 #define THREADS_ALONE \
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 435 /* clone3 */, 0, 1), ANSWER(SECCOMP_RET_ERRNO | ENOSYS), \
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4), LOAD(args[0]), \
@@ -164,7 +165,7 @@ static int filter(struct sock_filter *steps, size_t count) {
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0 ? 0 : errno ? errno : EAGAIN;
 }
 
-/// What holds from the first: while libraries are loaded, and of a module that computes on a GPU, whose libraries are loaded when they are
+/// The rules from the start: while libraries are loaded, and of a module that computes on a GPU, whose libraries are loaded when they are
 /// needed.
 static int wall_off_calls(void) {
     struct sock_filter steps[] = {
@@ -256,9 +257,9 @@ int cohort_sandbox_compute_alone(void) {
 #ifdef SYS_poll
         ALLOW(SYS_poll),
 #endif
-        // Memory of its own. Code is made as it runs by PyTorch's kernels, so pages may become executable.
+        // Private memory. Code is made as it runs by PyTorch's kernels, so pages may become executable.
         ALLOW(SYS_munmap), ALLOW(SYS_mremap), ALLOW(SYS_mprotect), ALLOW(SYS_madvise), ALLOW(SYS_brk), ALLOW(SYS_membarrier),
-        // Threads of its own.
+        // Threads.
         ALLOW(SYS_futex), ALLOW(449 /* futex_waitv */), ALLOW(454 /* futex_wake */), ALLOW(455), ALLOW(456), ALLOW(SYS_set_robust_list),
         ALLOW(334 /* rseq of x86-64 */), ALLOW(SYS_set_tid_address), ALLOW(SYS_exit), ALLOW(SYS_exit_group), ALLOW(SYS_sched_yield),
         ALLOW(SYS_sched_getaffinity), ALLOW(SYS_getcpu), ALLOW(SYS_gettid), ALLOW(SYS_getpid),
@@ -274,7 +275,7 @@ int cohort_sandbox_compute_alone(void) {
 #endif
         // Signals that it gets.
         ALLOW(SYS_rt_sigaction), ALLOW(SYS_rt_sigprocmask), ALLOW(SYS_rt_sigreturn), ALLOW(SYS_sigaltstack),
-        // No memory that is shared and counts as nobody's.
+        // No memory that is shared and not counted for the process.
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 5),
         LOAD(args[3]),
         BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MAP_SHARED | MAP_ANONYMOUS),
@@ -401,7 +402,7 @@ void cohort_sandbox_libraries(cohort_sandbox_visit visit, void *context) {
 
 #else
 
-// Other systems: no wall is built, and callers are told so.
+// Other systems: there is no sandbox, and callers are informed.
 unsigned cohort_sandbox_enter(const char *const readable[], size_t count, int newest_landlock) {
     (void)newest_landlock;
     (void)readable;

@@ -26,7 +26,7 @@ extension API {
         }
     }
 
-    /// The password that confirms a request which cannot be undone.
+    /// The password that confirms an irreversible request.
     public struct Confirmation: Codable, Sendable {
         public var password: String
 
@@ -71,13 +71,13 @@ extension API {
     /// One of one's sign-ins.
     public struct SignInView: Codable, Sendable {
         public var id: String
-        /// What signed in, as its `User-Agent` says.
+        /// The `User-Agent` of the client that signed in.
         public var client: String
         /// The network that it came from.
         public var network: String
         public var createdAt: Date
         public var expiresAt: Date
-        /// Whether the request that lists it was made with it.
+        /// `true` for the sign-in with which the request was made.
         public var current: Bool
 
         public init(_ signIn: SignIn, current: Bool) {

@@ -1,16 +1,16 @@
 public import CohortCore
 
-/// Modules of people's own.
+/// Modules that users upload.
 extension API {
     public struct Module: Codable, Hashable, Sendable {
-        /// Of its file, lowercase hexadecimal: what a session's `module` is.
+        /// The SHA-256 of the file, lowercase hexadecimal; it is the value of a session's `module`.
         public var sha256: String
         public var bytes: Int
         /// `torchscript`.
         public var format: String
         /// Numbers of one row that it takes.
         public var inputs: Int
-        /// Of one row as it takes it; empty: [inputs].
+        /// The shape of one row as input; empty: [inputs].
         public var inputShape: [Int]
         public var outputs: Int
         public var task: LearningTask

@@ -3,18 +3,18 @@ public import CohortSession
 public import CohortWire
 public import FoundationEssentials
 
-/// What peers say, and what people see of them.
+/// Messages of peers to the server, and the view of peers for users.
 extension API {
     /// A peer registers. `id` is what it was given the first time (kept in its data folder), absent at first.
     public struct Registration: Codable, Sendable {
         public var id: String?
         public var name: String
         public var capabilities: PeerCapabilities
-        /// Whose sessions it trains; absent: its owner's.
+        /// The users whose sessions it trains; absent: its owner.
         public var serve: Pool?
-        /// With `id`: the credential of the registration before, which shows that the id is this machine's.
+        /// The credential of the previous registration, required with `id`: it proves that the id belongs to this machine.
         public var credential: String?
-        /// What it wants its messages to go by: `http` (the same as absent) or `amqp`.
+        /// The requested transport: `http` (the same as absent) or `amqp`.
         public var transport: BrokerAddress.Kind?
         public init(
             id: String?, name: String, capabilities: PeerCapabilities, serve: Pool? = nil, credential: String? = nil,
@@ -29,17 +29,17 @@ extension API {
         }
     }
 
-    /// What a peer is told when it registers: who it is, and what to talk to.
+    /// The answer to a registration: the peer's identity, and the broker to connect to.
     public struct Registered: Codable, Sendable {
         public var peerId: String
-        /// As it is called in the pool: the name that it asked for, or that with a number when another has it.
+        /// The name in the pool: the requested one, or that with a number when another peer has it.
         public var name: String?
         public var registration: Int
         /// The bearer token of this peer: every other `/peers/{id}/…` request needs it. The join token only registers.
         public var credential: String
-        /// Of the user whose join token it came with.
+        /// The owner of the join token.
         public var ownerId: String?
-        /// What its messages go by.
+        /// The broker for its messages.
         public var broker: BrokerAddress
         /// Seconds between presence beats; a peer varies them by ± 20 %.
         public var heartbeatInterval: Double
@@ -85,7 +85,7 @@ extension API {
         public var samplesPerSecond: Double
         public var platform: String
         public var lastSeen: Date
-        /// Whether it came with a token of the asking user.
+        /// `true` when it joined with a token of the requesting user.
         public var mine: Bool
         /// The users whose sessions it trains.
         public var serve: Pool

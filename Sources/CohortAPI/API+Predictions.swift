@@ -16,7 +16,7 @@ extension API {
     public struct PredictRequest: Codable, Sendable {
         /// Objects by column name.
         public var rows: [[String: JSONScalar]]
-        /// Whether columns that no row has count as missing values; else they are an error.
+        /// Columns that are missing from every row count as missing values; otherwise they are an error.
         public var allowMissing: Bool?
         public init(rows: [[String: JSONScalar]], allowMissing: Bool? = nil) {
             self.rows = rows

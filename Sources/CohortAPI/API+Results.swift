@@ -2,7 +2,7 @@ public import CohortCore
 public import CohortSession
 public import CohortWire
 
-/// What came out of a session.
+/// Results of a session.
 extension API {
     public struct Results: Codable, Sendable {
         public var sessionId: String
@@ -11,13 +11,13 @@ extension API {
         public var peers: [Peer]
         public var rounds: Int
         public var seconds: Double
-        /// Of computing alone, by the speeds that the peers had measured before.
+        /// The estimated computing time in seconds, by the peers' speeds as measured before; without the network.
         public var expectedSeconds: Double?
-        /// Of the model, among the owner's of its name, from 1.
+        /// The version of the model among its owner's models of the same name, from 1.
         public var version: Int?
         public var rows: RowUse?
         public var bestPeer: String?
-        /// Of the model, as the peers reported it; `metrics` is what the server measured, where it could.
+        /// The metrics of the model as the peers reported them; `metrics` has the server's own, where it could measure.
         public var reported: Metrics?
         public var strategy: String
         public var target: String?
@@ -25,9 +25,9 @@ extension API {
         /// The user chose the target; else it is the last column.
         public var targetGiven: Bool
         public var seed: UInt64
-        /// What a person should know of the data.
+        /// Notes about the data for the user.
         public var warnings: [String]
-        /// In detail, as the server measured it; absent where it could not.
+        /// The server's detailed evaluation; absent where it could not measure.
         public var evaluation: Evaluation?
         /// Regression: √loss × this is a root mean squared error in the target's unit.
         public var targetStd: Double?

@@ -16,11 +16,11 @@ extension API {
         }
     }
 
-    /// What a session could start with.
+    /// The conditions for starting a session.
     public struct SessionCheck: Codable, Sendable {
-        /// How many peers are free for it.
+        /// The number of peers that are free for it.
         public var free: Int
-        /// Whether the server has a file of these bytes from an earlier session of the person, so that its `sha256` can stand for it.
+        /// `true` when the server has the same file from an earlier session of the user, so that `sha256` can replace the upload.
         public var isKnown: Bool
         public init(free: Int, isKnown: Bool) {
             self.free = free
@@ -60,7 +60,7 @@ extension API {
     public struct TrainingStatus: Codable, Sendable {
         public var sessionId: String
         public var name: String?
-        /// What is predicted, once that is known.
+        /// The predicted column, once it is known.
         public var target: String?
         public var status: SessionStatus
         public var message: String
@@ -111,9 +111,9 @@ extension API {
         public var waitingFor: String?
         public var error: String?
         public var peers: [SessionPeerView]
-        /// Of one session: all closed rounds, oldest first; in a list of sessions absent.
+        /// All closed rounds, oldest first; only in the answer for a single session.
         public var rounds: [RoundSummary]?
-        /// Of one session: what happened, oldest first; in a list of sessions absent.
+        /// Events, oldest first; only in the answer for a single session.
         public var events: [SessionEvent]?
         public init(_ session: Session, rounds: [RoundSummary]? = nil) {
             id = session.id

@@ -48,7 +48,7 @@ public struct EventStreamParser: Sendable {
             } else {
                 line.append(byte)
                 guard line.count + data.count <= Self.maxEventBytes else {
-                    throw CohortError(.tooLarge, "an event of the server's stream exceeds \(Self.maxEventBytes) bytes")
+                    throw CohortError(.tooLarge, "an event of the stream exceeds \(Self.maxEventBytes) bytes")
                 }
             }
         }

@@ -197,7 +197,7 @@ struct BrokenConnection: Error {
             if case .server(let url) = server, url.certificate != nil {
                 return CohortError(
                     .invalid,
-                    "the certificate of \(server) is another than when this machine first saw it: somebody may be in between. If the server's operator says that it is new, `cohort login --server \(server) --fingerprint NEW` trusts it"
+                    "the certificate of \(server) differs from the one that this machine first saw: the connection may be intercepted. If the operator confirms that it is new, `cohort login --server \(server) --fingerprint NEW` trusts it"
                 )
             }
             return CohortError(

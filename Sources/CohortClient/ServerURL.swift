@@ -25,7 +25,7 @@ public struct ServerURL: Hashable, Sendable, CustomStringConvertible {
         guard components.user == nil, components.password == nil else { throw wrong("it holds a user name or password") }
         guard components.query == nil, components.fragment == nil else { throw wrong("it has a query or a fragment") }
         if let port = components.port {
-            guard (1...65_535).contains(port) else { throw wrong("port \(port) cannot be") }
+            guard (1...65_535).contains(port) else { throw wrong("port \(port) is out of range") }
         }
         var trimmed = text[...]
         while trimmed.hasSuffix("/") { trimmed = trimmed.dropLast() }

@@ -18,7 +18,7 @@ public enum CohortCommand {
     @MainActor public static func run(strategies: StrategyCatalogue = .builtIn) async {
         // A closed pipe is an error of the write, not the end of a server.
         signal(SIGPIPE, SIG_IGN)
-        // On the process's first thread, before there is another: walls around somebody's code hold for the threads that come of the one that makes them.
+        // On the process's first thread, before there is another: a sandbox holds for the threads that its creator starts.
         if CommandLine.arguments.dropFirst().first == ModuleWorker.command {
             ModuleWorker.run(Array(CommandLine.arguments.dropFirst(2)))
         }
@@ -62,17 +62,17 @@ struct Cohort: AsyncParsableCommand {
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand { try await command.run() } else { try command.run() }
         } catch let error as CohortError {
-            Terminal.complain(error.message)
+            Terminal.printError(error.message)
             Terminal.end(error.code.exitCode)
         } catch let code as ExitCode {
             Terminal.end(code.rawValue)
         } catch {
             let code = exitCode(for: error)
             if code == .success {
-                Terminal.say(fullMessage(for: error))
+                Terminal.printLine(fullMessage(for: error))
                 Terminal.end(0)
             }
-            Terminal.complain(fullMessage(for: error), prefix: "")
+            Terminal.printError(fullMessage(for: error), prefix: "")
             Terminal.end(code == .validationFailure ? 2 : 1)
         }
     }

@@ -2,17 +2,17 @@ public import CohortCore
 public import CohortSession
 
 /// Buffered asynchronous averaging (Nguyen et al., "Federated Learning with Buffered Asynchronous Aggregation", AISTATS 2022, arXiv 2106.06639): a round
-/// closes when K answers are in, ``SessionSettings/bufferSize``, and whoever still trains goes on; its change of the weights that it began with
-/// is added to the round in which it comes, scaled by 1/√(1 + τ), τ being the rounds that closed meanwhile. A slow machine holds nobody up, and
+/// closes when K answers are in, ``SessionSettings/bufferSize``, and the other peers train on; their change of the weights that they began with
+/// is added to the round in which it arrives, scaled by 1/√(1 + τ), τ being the rounds that closed meanwhile. A slow machine delays no other, and
 /// what it learns counts.
 ///
 /// All machines get as many rows, another part each round, so that the slow ones' rows are trained on by others as well; the fast ones train more
-/// rounds. K is half of the machines unless said; 1 is wholly asynchronous. The mean is by the rows trained on, as ``SessionSettings/weighting``
+/// rounds. K is half of the machines by default; 1 is wholly asynchronous. The mean is by the rows trained on, as ``SessionSettings/weighting``
 /// says; the paper's is uniform, which equal shares make of it. The server's rate is 1.
 ///
 /// A round trains on K of n shares: for as many passes over the rows it takes n / K times the rounds, as many as are chosen
-/// where none are said. Which round an answer comes in
-/// depends on the machines, so no session can be repeated bit by bit. Each machine keeps its optimizer's moments: an average of some would be of
+/// by default. The round of an answer depends on the machines, so no session can be repeated bit by bit. Each machine keeps its optimizer's
+/// moments: an average of some would be of
 /// different ages.
 public struct FedBuff: RoundsOfShares {
     public static let name = "fedbuff"

@@ -6,12 +6,12 @@ public import CohortSession
 ///
 /// The pull is decoupled from the optimizer, as AdamW's weight decay is: after each step w −= lr·μ·(w − w₀). Within the gradient, as the paper has it
 /// for SGD, Adam would divide it by the gradient's own size; for SGD without momentum both are the same but for terms of lr².
-/// μ is ``SessionSettings/proximalMu``, 0.01 unless said; the paper tries 0.001, 0.01, 0.1 and 1. Too large, and peers hardly move.
+/// μ is ``SessionSettings/proximalMu``, 0.01 by default; the paper tries 0.001, 0.01, 0.1 and 1. Too large, and peers hardly move.
 public struct FedProx: RoundsOfShares {
     public static let name = "fedprox"
     public static let summary = "As fedavg, and each machine is held near the round's weights: for machines whose rows differ."
 
-    /// Of μ.
+    /// The default μ.
     static let standard = 0.01
 
     public init() {}

@@ -18,7 +18,7 @@ public struct Gram: Sendable {
 
     public subscript(_ row: Int, _ column: Int) -> Double { products[row * count + column] }
 
-    /// Of the difference of two changes, squared; of nearly equal ones never below 0.
+    /// Returns the squared norm of the difference of two changes; for nearly equal ones never below 0.
     public func squaredDistance(_ a: Int, _ b: Int) -> Double { max(0, self[a, a] + self[b, b] - 2 * self[a, b]) }
 
     /// Row `index`'s neighbours among the first `among`, itself first, then the nearest; of equally near ones in their order.
@@ -26,7 +26,7 @@ public struct Gram: Sendable {
         (0..<among).map { ($0 == index ? -1 : squaredDistance(index, $0), $0) }.sorted { ($0.0, $0.1) < ($1.0, $1.1) }.map(\.1)
     }
 
-    /// Of the combinations of these changes that the rows of `mixing` are.
+    /// Returns the matrix of the combinations that the rows of `mixing` define.
     public func mixed(_ mixing: [[Double]]) -> Gram {
         let half = mixing.map { row in
             (0..<count).map { column in (0..<count).reduce(0) { row[$1] == 0 ? $0 : $0 + row[$1] * self[$1, column] } }
@@ -41,9 +41,9 @@ public struct Gram: Sendable {
 
 /// A change that is made of others.
 public struct Combination: Hashable, Sendable {
-    /// By which each change counts.
+    /// The weight of each change.
     public var weights: [Double]
-    /// By which the change of the round before counts.
+    /// The weight of the previous round's change.
     public var center: Double
 
     public init(weights: [Double], center: Double = 0) {
@@ -73,7 +73,7 @@ public enum NearestNeighborMixing {
 }
 
 extension AggregationRule {
-    /// Whether it is told by whole changes and their ``Gram``; else by each parameter, or by the shares alone.
+    /// `true` for a rule on whole changes and their ``Gram``; other rules work on each parameter, or on the shares alone.
     public var combines: Bool {
         switch self {
         case .krum, .geometricMedian, .centeredClipping: true

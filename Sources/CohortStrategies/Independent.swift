@@ -1,11 +1,11 @@
 public import CohortCore
 public import CohortSession
 
-/// Every peer trains a model of its own on all training rows, with hyperparameters of its own where the settings say so; the model with the
-/// lowest validation loss wins.
+/// Every peer trains a separate model on all training rows, with the hyperparameters that the settings give it; the model with the lowest
+/// validation loss wins.
 public struct Independent: Strategy {
     public static let name = "independent"
-    public static let summary = "Each machine trains a model of its own on all rows; the best wins."
+    public static let summary = "Each machine trains a separate model on all rows; the best one wins."
 
     public init() {}
 

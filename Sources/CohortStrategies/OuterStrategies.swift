@@ -16,9 +16,9 @@ extension RoundsWithAdaptiveStep {
 }
 
 /// Federated averaging with momentum on the server (Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual
-/// Classification", 2019, arXiv 1909.06335): v ← β·v + Δ, w ← w + η·v. It smooths what rounds of different rows pull to and fro.
+/// Classification", 2019, arXiv 1909.06335): v ← β·v + Δ, w ← w + η·v. It smooths the changes of rounds with different rows.
 ///
-/// β is ``SessionSettings/serverMomentum``, 0.9 unless said; η is ``SessionSettings/serverLr``, 1 − β unless said, so that a change that is the same
+/// β is ``SessionSettings/serverMomentum``, 0.9 by default; η is ``SessionSettings/serverLr``, 1 − β by default, so that a change that is the same
 /// every round is taken once in the end. With η = 1 and β = 0.9, as the paper writes it, steps become ten times as long: with Adam on the
 /// peers they overshoot. It starts slowly: of fewer than some 2 / (1 − β) rounds expect less than of `fedavg`.
 public struct FedAvgM: RoundsWithOuterStep {
@@ -35,7 +35,7 @@ public struct FedAvgM: RoundsWithOuterStep {
 
 /// Adaptive steps on the server (Reddi et al., "Adaptive Federated Optimization", ICLR 2021, arXiv 2003.00295), Algorithm 2 with Adam's rule.
 ///
-/// β₁ is ``SessionSettings/serverMomentum``, 0.9 unless said; β₂ is 0.99. The paper tunes η and τ; here η is the root mean square of the first round's
+/// β₁ is ``SessionSettings/serverMomentum``, 0.9 by default; β₂ is 0.99. The paper tunes η and τ; here η is the root mean square of the first round's
 /// change unless ``SessionSettings/serverLr`` says it, so that a parameter's step is about as long as the peers' own, and τ a tenth of that unless
 /// ``SessionSettings/serverTau`` says it. Steps do not shrink by themselves as rounds go by: with few parameters, or at the end, they
 /// can be too long; a falling learning rate on the peers does not help, as the sizes of changes are divided out.
@@ -49,7 +49,7 @@ public struct FedAdam: RoundsWithAdaptiveStep {
     public func outerOptimizer(_ settings: SessionSettings) -> OuterOptimizer? { .adaptive(.adam, settings) }
 }
 
-/// As ``FedAdam`` with Yogi's rule, whose second moment grows and shrinks by steps of Δ² alone: one odd round moves it less.
+/// ``FedAdam`` with Yogi's rule, whose second moment grows and shrinks by steps of Δ² alone: one odd round moves it less.
 public struct FedYogi: RoundsWithAdaptiveStep {
     public static let name = "fedyogi"
     public static let summary = "As fedadam, by Yogi's rule, which forgets more slowly: for rounds that differ much."
@@ -59,7 +59,7 @@ public struct FedYogi: RoundsWithAdaptiveStep {
     public func outerOptimizer(_ settings: SessionSettings) -> OuterOptimizer? { .adaptive(.yogi, settings) }
 }
 
-/// As ``FedAdam`` with Adagrad's rule: squares are summed and never forgotten, so that steps become shorter with every round; β₁ is 0 unless said, as in
+/// ``FedAdam`` with Adagrad's rule: squares are summed and never forgotten, so that steps become shorter with every round; β₁ is 0 by default, as in
 /// the paper.
 public struct FedAdagrad: RoundsWithAdaptiveStep {
     public static let name = "fedadagrad"
@@ -75,7 +75,7 @@ public struct FedAdagrad: RoundsWithAdaptiveStep {
 /// Many local steps, few rounds (Douillard et al., "DiLoCo: Distributed Low-Communication Training of Language Models", 2023, arXiv 2311.08105):
 /// peers train with AdamW, whose moments stay with them, and the server takes their mean change with Nesterov's momentum.
 ///
-/// η is ``SessionSettings/serverLr``, 0.7 unless said, β ``SessionSettings/serverMomentum``, 0.9 unless said. A steady change is taken η / (1 − β) = 7 times
+/// η is ``SessionSettings/serverLr``, 0.7 by default, β ``SessionSettings/serverMomentum``, 0.9 by default. A steady change is taken η / (1 − β) = 7 times
 /// in the end: momentum must have the rounds to build up and settle, and below 30 the session says so.
 public struct DiLoCo: RoundsWithOuterStep {
     public static let name = "diloco"

@@ -12,7 +12,7 @@ public protocol RobustRounds: RoundsOfShares {
 extension RobustRounds {
     public var settings: Set<String> { ["malicious_peers", "nearest_neighbor_mixing"] }
 
-    /// n ≥ 2f + 3, and of fewer than five nobody can be told to lie.
+    /// n ≥ 2f + 3; among fewer than five, no liar can be identified.
     public func answersNeeded(_ settings: SessionSettings) -> Int { max(5, 2 * (settings.maliciousPeers ?? 1) + 3) }
 
     public func outcome(of answers: [StrategyAnswer], _ settings: SessionSettings) -> RoundOutcome {
@@ -90,7 +90,7 @@ public struct GeometricMedian: RobustRounds {
     public func rule(malicious: Int, of answers: Int) -> AggregationRule { .geometricMedian }
 }
 
-/// From the change of the round before, the mean of all differences to it, none longer than their median (Karimireddy, He and Jaggi, "Learning from
+/// The change of the previous round plus the mean of all differences to it, none longer than their median (Karimireddy, He and Jaggi, "Learning from
 /// History for Byzantine Robust Optimization", ICML 2021, arXiv 2012.10333; one iteration, τ the median length). What a liar can do in a round is
 /// bounded, and it must keep at it; the first round, which has no history, is bounded least.
 public struct CenteredClipping: RobustRounds {

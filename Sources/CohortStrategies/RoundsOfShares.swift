@@ -15,7 +15,7 @@ extension RoundsOfShares {
         .average(Self.shares(of: answers, by: settings.weighting ?? .samples))
     }
 
-    /// Weights that sum to 1. Where nobody has what they go by, all count alike.
+    /// Weights that sum to 1. Where no answer has the required count, all are equal.
     static func shares(of answers: [StrategyAnswer], by weighting: Weighting) -> [Share] {
         let parts = answers.map { answer in
             switch weighting {
@@ -32,7 +32,7 @@ extension RoundsOfShares {
 }
 
 extension Sharding {
-    /// Speeds, within bounds: a declared speed is a claim until the first answer, and nobody gets more than 8 times the median's share for it.
+    /// Speeds, within bounds: a declared speed is a claim until the first answer, and earns at most 8 times the median's share.
     static func weights(of peers: [SessionPeer]) -> [Double] {
         let sorted = peers.map(\.speed).sorted()
         guard !sorted.isEmpty else { return [] }

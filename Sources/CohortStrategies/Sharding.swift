@@ -3,7 +3,7 @@ public import CohortCore
 /// Deals rows out.
 public enum Sharding {
     /// `total` positions in consecutive ranges, in proportion to `weights`: by largest remainder, ties to the first; every row is
-    /// dealt exactly once, and where there are enough, everybody gets one at least. A weight that is not a positive number counts as the
+    /// dealt exactly once, and where there are enough, every peer gets at least one. A weight that is not a positive number counts as the
     /// smallest there is.
     public static func proportional(_ total: Int, weights: [Double]) -> [RowRange] {
         guard !weights.isEmpty else { return [] }

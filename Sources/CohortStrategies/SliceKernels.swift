@@ -90,7 +90,7 @@ public struct SliceSum: Sendable {
     }
 }
 
-/// How much of a change goes the way of the combined one.
+/// The inner products of a change with the combined one and with itself.
 public struct ChangeDots: Hashable, Sendable {
     /// Its inner product with the combined change, and with itself.
     public private(set) var combined = 0.0
@@ -115,7 +115,7 @@ public struct ChangeDots: Hashable, Sendable {
         (combined, own) = dots
     }
 
-    /// Of the angle between a change and what the others' combined change is.
+    /// Returns the cosine of the angle between a change and the combined change of the others.
     /// - Parameters:
     ///   - all: the combined change's own.
     ///   - weight: by which this one counts in it.
@@ -134,7 +134,7 @@ public struct ColumnReducer {
     private let ranks: Range<Int>
     private var scratch: [Float]
 
-    /// - Returns: nil for a rule that is told by whole changes.
+    /// - Returns: nil for a rule on whole changes.
     public init?(_ rule: AggregationRule, count: Int) {
         guard count > 0 else { return nil }
         switch rule {

@@ -5,7 +5,7 @@ public import Tracing
 /// A session's spans: they begin in one process and end in another, or after a restart, so their ids follow from the session, and they are
 /// told when they are over, with the time at which they began.
 public struct SessionTrace: Sendable {
-    /// What peers and other processes may belong to.
+    /// The parts of a session that have spans.
     public enum Part: Sendable {
         case session
         case round(Int, generation: Int)

@@ -22,7 +22,7 @@ public struct TraceParent: Hashable, Sendable {
 
     public var text: String { "00-\(trace)-\(span)-01" }
 
-    /// Of the task's span; nil when nothing is traced.
+    /// The span of the current task; nil when nothing is traced.
     public static var current: TraceParent? { ServiceContext.current?.traceParent }
 
     /// A context whose spans belong to this one.

@@ -1,6 +1,6 @@
 /// The broker that a peer's messages go by, and how to reach it.
 public struct BrokerAddress: Codable, Sendable {
-    /// How messages travel. Raw, because a newer server may name one that this version does not know.
+    /// The transport of messages. Raw, because a newer server may name one that this version does not know.
     public struct Kind: RawRepresentable, Codable, Hashable, Sendable {
         public let rawValue: String
         public init(rawValue: String) { self.rawValue = rawValue }
@@ -12,11 +12,11 @@ public struct BrokerAddress: Codable, Sendable {
     }
 
     public var kind: Kind
-    /// With user and password.
+    /// The URL, with user and password.
     public var url: String?
     /// The queue of this peer's commands, to be consumed with a prefetch of 1 and acknowledged on acceptance.
     public var commandQueue: String?
-    /// Where events are published to, by the session's queue, `coordinator.SESSION.events`, as the routing key.
+    /// The exchange for events; the routing key is the session's queue, `coordinator.SESSION.events`.
     public var eventExchange: String?
     /// 64 hexadecimal digits: their ASCII bytes are the key of the HMAC-SHA-256 over an event's body that its header
     /// `cohort-signature` holds, in hexadecimal.

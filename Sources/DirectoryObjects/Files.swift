@@ -34,9 +34,9 @@ struct FileFailure: Error {
             return CohortError(.storageFull, "the disk of \(path) is full: \(free), and \(bytes) bytes of \(object) are to be stored there")
         }
         if number == ENOTDIR || number == EISDIR {
-            return CohortError(.invalid, "'\(object)' cannot be stored: a part of this key is an object, or it is a folder of others")
+            return CohortError(.invalid, "'\(object)' could not be stored: a part of this key is an object, or it is a folder of others")
         }
-        return CohortError(.storageFull, "\(path) (\(object)) cannot be \(doing): \(reason)")
+        return CohortError(.storageFull, "\(path) (\(object)) could not be \(doing): \(reason)")
     }
 }
 

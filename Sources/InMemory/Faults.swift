@@ -32,7 +32,7 @@ public final class FaultPlan: Sendable {
 
     /// - Parameters:
     ///   - kind: nil: calls are only counted.
-    ///   - willCall: is told the name of each call before it is made.
+    ///   - willCall: called with the name of each call before it is made.
     public init(
         _ kind: Kind?, at number: Int = 0, time: any TimeSource = SystemTime(), willCall: (@Sendable (String) -> Void)? = nil
     ) {
@@ -44,7 +44,7 @@ public final class FaultPlan: Sendable {
     }
 
     public var count: Int { state.withLock { $0.count } }
-    /// Of the call that went wrong.
+    /// The name of the call that failed.
     public var name: String { state.withLock { $0.name } }
 
     public func call<Value: Sendable>(_ name: String, _ body: () async throws -> Value) async throws -> Value {

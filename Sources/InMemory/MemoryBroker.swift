@@ -7,7 +7,7 @@ public final class MemoryBroker: CoordinatorTransport, PeerGateway {
     private struct Message {
         let id: Int
         let body: [UInt8]
-        /// What it is, for a command.
+        /// The kind of command.
         let kind: String?
         let sessionId: String?
         /// The peer that an event is from.
@@ -130,7 +130,7 @@ public final class MemoryBroker: CoordinatorTransport, PeerGateway {
         for message in deleted?.messages ?? [] { message.settled?.finish() }
     }
 
-    /// How many messages wait.
+    /// Returns the number of waiting messages.
     public func count(_ queue: QueueName) -> Int { state.withLock { $0.queues[queue]?.messages.count ?? 0 } }
 
     private func deliverAgain(_ id: Int, of queue: QueueName) {

@@ -13,7 +13,7 @@ public final class MemoryDocuments: Documents {
         var peers: [String: Peer] = [:]
         /// The last registration of peers that were deleted.
         var deleted: [String: Int] = [:]
-        /// In the order of insertion.
+        /// Sessions in the order of insertion.
         var sessions: [Session] = []
         var points: [MetricPoint] = []
         var rounds: [String: [Int: RoundSummary]] = [:]
@@ -127,7 +127,7 @@ public final class MemoryDocuments: Documents {
         try state.withLock { state in
             let earlier = state.peers[peer.id]
             if let earlier, earlier.ownerId != peer.ownerId {
-                throw CohortError(.conflict, "the peer id \(peer.id) belongs to somebody else")
+                throw CohortError(.conflict, "the peer id \(peer.id) belongs to another user")
             }
             var stored = peer
             stored.sessionId = earlier?.sessionId
@@ -398,12 +398,12 @@ public final class MemoryDocuments: Documents {
         }
     }
 
-    /// A document store holds JSON: what is no JSON cannot be stored.
+    /// Checks that a document is valid JSON, as a document store requires.
     private func check(_ session: Session) throws {
         do {
             _ = try CohortJSON.encode(session)
         } catch {
-            throw CohortError(.internal, "session \(session.id) cannot be stored as JSON: \(error)")
+            throw CohortError(.internal, "session \(session.id) could not be stored as JSON: \(error)")
         }
     }
 }

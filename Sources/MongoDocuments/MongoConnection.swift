@@ -5,7 +5,7 @@ import CohortSystem
 import CohortWire
 import Synchronization
 
-/// A pool of connections to one database. Its calls block threads of their own.
+/// A pool of connections to one database. Its calls block separate threads.
 final class MongoConnection: Sendable {
     private struct State: ~Copyable {
         var pool: OpaquePointer?
@@ -25,7 +25,7 @@ final class MongoConnection: Sendable {
     /// - Parameters:
     ///   - uri: `mongodb://…` or `mongodb+srv://…`; the database is `cohort` unless it names another.
     ///   - setting: for errors; the URI itself never stands in one, as it holds a password.
-    /// - Throws: ``CohortError`` `invalid` for a URI that cannot be, or without libmongoc.
+    /// - Throws: ``CohortError`` `invalid` for an invalid URI, or without libmongoc.
     init(_ uri: String, setting: String) throws {
         func wrong(_ what: String) -> CohortError {
             CohortError(.invalid, "\(setting): \(what); it must look like mongodb://USER:PASSWORD@HOST:PORT/DATABASE")
@@ -153,7 +153,7 @@ final class MongoConnection: Sendable {
         withUnsafeBytes(of: error.text) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }.printable(max: 300)
     }
 
-    /// As what a person can do about it.
+    /// Returns the error with what the user can do about it.
     private func failure(_ error: cohort_mongo_error) -> any Error {
         let said = Self.text(of: error)
         switch error.fault {
@@ -177,10 +177,10 @@ final class MongoConnection: Sendable {
     }
 }
 
-/// An error of the server's that callers tell apart.
+/// An error of the server that callers distinguish.
 struct MongoFault: Error {
     static let duplicate: Int32 = 11_000
-    /// Of `dropIndexes`: no such collection, no such index.
+    /// The codes of `dropIndexes` for a missing collection or index.
     static let nothingToDrop: [Int] = [26, 27]
     var code: Int
     var message: String

@@ -3,18 +3,18 @@ public import CohortSession
 public import FoundationEssentials
 
 extension MongoDocuments {
-    /// Of a peer that was deleted: one that comes back counts on from it, so that a late beat of its former life is still refused.
+    /// The registration of a deleted peer: one that comes back continues from it, so that a late beat of an earlier registration is still refused.
     private struct Deleted: Decodable { var registration: Int }
 
     private static let atOnce = 1_000
 
     public func register(_ peer: Peer) async throws -> Peer {
-        // Each turn is lost to somebody who has changed the peer meanwhile.
+        // Each further turn follows a change of the peer by another process.
         for _ in 0..<100 {
             let earlier = try await self.peer(id: peer.id)
             if let earlier, earlier.ownerId != peer.ownerId {
                 throw CohortError(
-                    .conflict, "the peer id \(peer.id) belongs to somebody else: start the peer with a data folder of its own")
+                    .conflict, "the peer id \(peer.id) belongs to another user: start the peer with a different data folder")
             }
             var stored = peer
             stored.sessionId = earlier?.sessionId
@@ -133,7 +133,7 @@ extension MongoDocuments {
 
     public func freePeers(ofSession sessionId: String) async throws { try await free("\"session_id\":\(sessionId)") }
 
-    /// In two steps: whom the second finds still locked to the session is not training.
+    /// Frees peers in two steps: a peer that the second finds still locked to the session is not training.
     private func free(_ filter: MongoJSON) async throws {
         try await update(
             in: "peers", where: "{\(filter),\"status\":\"TRAINING\"}",

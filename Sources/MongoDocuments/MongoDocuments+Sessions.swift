@@ -4,17 +4,17 @@ public import CohortWire
 public import FoundationEssentials
 
 extension MongoDocuments {
-    /// What stands in a session's document beside the session.
+    /// The fields of a session's document beside the session.
     private struct Store: Codable {
         /// Not final, or still ending.
         var unfinished: Bool
-        /// Of its insertion.
+        /// The number of its insertion.
         var number: Int
         /// Rises with every change that is not the document's own: of the lease, of the wish to cancel.
         var touched: Int
     }
 
-    /// What an update compares and keeps.
+    /// The fields that an update compares and keeps.
     private struct Kept: Decodable {
         struct Stored: Decodable {
             var number: Int
@@ -38,7 +38,7 @@ extension MongoDocuments {
         do {
             return try .document(session.id, session, fields: "\"_store\":\(try MongoJSON(store))")
         } catch let error as EncodingError {
-            throw CohortError(.internal, "session \(session.id) cannot be stored as JSON: \(error)")
+            throw CohortError(.internal, "session \(session.id) could not be stored as JSON: \(error)")
         }
     }
 
@@ -52,7 +52,7 @@ extension MongoDocuments {
             throw CohortError(.conflict, "there is a session \(session.id) already")
         }
         guard sharesUpload, let key = session.upload?.key else { return }
-        // Looked for once this session is stored: whoever removes the other one finds it, and leaves the file.
+        // Checked once this session is stored: a deletion of the other one then finds it, and keeps the file.
         let other: MongoJSON =
             "{\"upload.key\":\(key),\"owner_id\":\(session.ownerId),\"dataset\":{\"$exists\":true},\"_id\":{\"$ne\":\(session.id)}}"
         struct Named: Decodable { var id: String }
@@ -172,7 +172,7 @@ extension MongoDocuments {
         return try await one(Kept.self, in: "sessions", where: "{\"_id\":\(id)}", fields: fields)
     }
 
-    /// What is recorded is stored before the document: a crash between leaves what the document's next try makes again.
+    /// Stores the records before the document: after a crash in between, the document's next try makes the same records again.
     public func update(_ session: Session, recording record: SessionRecord) async throws -> Session {
         var hasRecorded = record.isEmpty
         /// An answer was lost: what it was about may have been stored.
@@ -241,7 +241,7 @@ extension MongoDocuments {
     }
 
     public func answers(sessionId: String) async throws -> [RecordedAnswer] {
-        // What a crash has left behind a session's end is nobody's answer.
+        // Answers that a crash left after a session's end are ignored.
         guard try await session(id: sessionId)?.status.isFinal == false else { return [] }
         return try await connection.find(in: "answers", where: "{\"session_id\":\(sessionId)}", options: "{\"sort\":{\"peer_id\":1}}")
             .map { try decode(RecordedAnswer.self, $0) }
@@ -263,7 +263,7 @@ extension MongoDocuments {
         return taken
     }
 
-    /// An expired lease that nobody has taken may still be renewed by its holder.
+    /// An expired lease that no other coordinator has taken may still be renewed by its holder.
     public func renewLease(sessionId: String, owner: String, generation: Int, expiresAt: Date) async throws -> HeldLease? {
         struct Wish: Decodable { var cancelRequested: Bool }
         return try await findAndModify(

@@ -13,7 +13,7 @@ public final class MongoDocuments: Documents {
     private let numbers = Mutex<Int>(0)
 
     /// Connects, and makes the indexes.
-    /// - Throws: ``CohortError`` `invalid` for a URI that cannot be, `unavailable` when the server cannot be reached or refuses the login.
+    /// - Throws: ``CohortError`` `invalid` for an invalid URI, `unavailable` when the server cannot be reached or refuses the login.
     public init(uri: String, setting: String) async throws {
         connection = try MongoConnection(uri, setting: setting)
         do {
@@ -80,7 +80,7 @@ public final class MongoDocuments: Documents {
 
     // MARK: Commands
 
-    /// What a command that writes has done.
+    /// The result of a command that writes.
     struct Written: Decodable {
         struct Failure: Decodable {
             var index: Int
@@ -118,7 +118,7 @@ public final class MongoDocuments: Documents {
 
     func write(_ command: MongoJSON) async throws -> Written {
         let written = try decode(Written.self, try await connection.write(command))
-        // It is stored here, but not yet where a failover would find it: whoever asked tries again, which changes nothing.
+        // It is stored here, but not yet where a failover would find it: the caller tries again, which changes nothing.
         if let concern = written.writeConcernError {
             throw CohortError(.unavailable, "\(connection.place) has not made a write safe: \((concern.errmsg ?? "").printable(max: 300))")
         }

@@ -75,7 +75,7 @@ enum BSONSafe {
         }
     }
 
-    /// What ``stored(_:)`` made.
+    /// Reverts ``stored(_:)``.
     static func read(_ json: [UInt8]) -> [UInt8] {
         rewritten(json) { key in
             guard key.contains(UInt8(ascii: "%")) else { return nil }

@@ -45,12 +45,12 @@ public final class OTLPExporter: Service {
         self.logger = logger
     }
 
-    /// Of the process, once: its spans come here.
+    /// Makes this the tracer of the process; call it once.
     public func bootstrap() { InstrumentationSystem.bootstrap(tracer) }
 
-    var tracer: OTLPTracer { OTLPTracer { [weak self] in self?.take($0) } }
+    var tracer: OTLPTracer { OTLPTracer { [weak self] in self?.enqueue($0) } }
 
-    private func take(_ span: FinishedSpan) {
+    private func enqueue(_ span: FinishedSpan) {
         waiting.withLock { waiting in
             waiting.spans.append(span)
             guard waiting.spans.count > Self.most else { return }
@@ -108,7 +108,7 @@ public final class OTLPExporter: Service {
                 return (waiting.isAway, waiting.lost)
             }
             // Said once, not with each batch.
-            if !wasAway { logger.warning("spans cannot be sent to \(url), and \(lost) are lost: \(error)") }
+            if !wasAway { logger.warning("spans could not be sent to \(url), and \(lost) are lost: \(error)") }
         }
     }
 }

@@ -44,7 +44,7 @@ public struct OTLPTracer: Tracer {
     }
 }
 
-/// What is known of a span when it is over.
+/// The data of a span that is over.
 struct FinishedSpan: Sendable {
     let own: TraceParent
     let parent: String?
@@ -91,7 +91,7 @@ public final class OTLPSpan: Span {
     public func recordError<Instant: TracerInstant>(
         _ error: any Error, attributes: SpanAttributes, at instant: @autoclosure () -> Instant
     ) {
-        // A task that was told to stop did not fail.
+        // A cancelled task did not fail.
         guard !(error is CancellationError) else { return }
         let message = (error as? CohortError)?.message ?? "\(error)"
         var attributes = attributes

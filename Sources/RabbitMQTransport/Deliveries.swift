@@ -1,11 +1,11 @@
-/// What the server has handed out over one connection and waits to hear of. Tags rise within a channel.
+/// The deliveries of one connection that are not settled yet. Tags rise within a channel.
 struct Deliveries {
     private struct Entry {
         var tag: UInt64
         var consumer: String
     }
 
-    /// By channel, the lowest tag first.
+    /// Deliveries by channel, the lowest tag first.
     private var waiting: [Int: [Entry]] = [:]
 
     mutating func add(_ tag: UInt64, channel: Int, consumer: String) {

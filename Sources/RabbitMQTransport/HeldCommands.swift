@@ -40,7 +40,7 @@ final class HeldCommands: Sendable {
         }
     }
 
-    func take(through id: Int) -> [(tag: UInt64, connection: Int)] {
+    func remove(through id: Int) -> [(tag: UInt64, connection: Int)] {
         state.withLock { state in
             defer { state.entries.removeAll { $0.command.id <= id } }
             return state.entries.filter { $0.command.id <= id }.map { ($0.tag, $0.connection) }

@@ -3,7 +3,7 @@ import Crypto
 import FoundationEssentials
 
 /// Who sent a message, where the broker itself cannot tell: HMAC-SHA-256 over its body with a key of the peer's registration. Servers and
-/// coordinators derive every key from one secret that they share; a peer has its own, and can sign for nobody else.
+/// coordinators derive every key from one secret that they share; a peer has only its own key, and can sign for no other peer.
 public struct MessageSignatures: Sendable {
     private let secret: SymmetricKey
 

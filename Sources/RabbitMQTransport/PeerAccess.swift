@@ -7,7 +7,7 @@ import NIOCore
 import NIOHTTP1
 import NIOSSL
 
-/// How peers that speak AMQP themselves get into the RabbitMQ: each by an account of its own, made through the management API, that can read its
+/// The RabbitMQ accounts of peers that speak AMQP themselves: each has a separate account, made through the management API, that can read its
 /// command queue and publish events, and nothing else; or all by one account that they share.
 public final class PeerAccess: Sendable {
     static let accountPrefix = "cohort.peer."
@@ -26,13 +26,13 @@ public final class PeerAccess: Sendable {
     ///   - address: as peers reach the RabbitMQ; without `admin` with the account that they share.
     ///   - admin: `http(s)://USER:PASSWORD@HOST:PORT` of the management API; `?cacertfile=PATH` names the authorities that signed its certificate.
     ///   - setting: its setting's name, for errors.
-    /// - Throws: ``CohortError`` `invalid` for a URL that cannot be.
+    /// - Throws: ``CohortError`` `invalid` for an invalid URL.
     public init(address: RabbitMQAddress, admin: String?, setting: String, logger: Logger) throws {
         self.address = address
         guard let admin else {
             self.admin = nil
             logger.notice(
-                "peers that speak AMQP share the account '\(address.user)': each of them can read what the others are told. COHORT_BROKER_ADMIN_URL gives each an account of its own"
+                "peers that speak AMQP share the account '\(address.user)': each of them can read the commands of the others. COHORT_BROKER_ADMIN_URL gives each a separate account"
             )
             return
         }
@@ -54,7 +54,7 @@ public final class PeerAccess: Sendable {
             http: HTTPClient(eventLoopGroup: HTTPClient.defaultEventLoopGroup, configuration: configuration))
     }
 
-    /// Of a URL's parameter `cacertfile`; nil: the system's authorities.
+    /// Returns the trust of the URL's parameter `cacertfile`; nil: the system's authorities.
     private static func trust(_ components: URLComponents, _ setting: String) throws -> TLSConfiguration? {
         guard let items = components.queryItems else { return nil }
         guard items.count == 1, items[0].name == "cacertfile", let path = items[0].value, components.scheme == "https" else {
@@ -70,7 +70,7 @@ public final class PeerAccess: Sendable {
     }
 
     deinit {
-        // Without a run of the transport nobody has closed it.
+        // It is still open when the transport has not run.
         if let admin { admin.http.shutdown { _ in } }
     }
 

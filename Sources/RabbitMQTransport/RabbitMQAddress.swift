@@ -2,7 +2,7 @@ import CohortCore
 import CohortSystem
 import FoundationEssentials
 
-/// Where a RabbitMQ is and how to log in: `amqp://USER:PASSWORD@HOST:PORT/VHOST` or `amqps://…`, with the query parameters of RabbitMQ's own
+/// The address and login of a RabbitMQ: `amqp://USER:PASSWORD@HOST:PORT/VHOST` or `amqps://…`, with the query parameters of RabbitMQ's own
 /// URI specification: `cacertfile`, `certfile`, `keyfile` (paths of PEM files), `verify` (`verify_peer`, the default, or `verify_none`),
 /// `heartbeat` and `connection_timeout` (seconds and milliseconds).
 public struct RabbitMQAddress: Equatable, Sendable, CustomStringConvertible {

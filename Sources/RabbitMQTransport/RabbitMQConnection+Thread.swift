@@ -9,7 +9,7 @@ import Synchronization
     import Darwin
 #endif
 
-/// What is done on the connection's own thread.
+/// The work on the connection's thread.
 extension RabbitMQConnection {
     func live() throws {
         var backoff = 0.1
@@ -72,17 +72,17 @@ extension RabbitMQConnection {
     }
 
     /// Bytes. An event is a peer's; commands may hold a small net's weights.
-    static let largestEvent = 64 << 10
-    private static let largestCommand = 16 << 20
-    private static let largestSignal = 1 << 20
+    static let maxEventBytes = 64 << 10
+    private static let maxCommandBytes = 16 << 20
+    private static let maxSignalBytes = 1 << 20
 
     private func begin(_ wire: Wire, isFirst: Bool) throws(WireFault) {
         try wire.open(channel: Channel.publishing, confirms: true)
         try wire.open(channel: Channel.control)
         // Many events are stored together; a peer's commands are few.
-        try wire.open(channel: Channel.events, prefetch: 256, largest: Self.largestEvent)
-        try wire.open(channel: Channel.commands, prefetch: commandPrefetch, largest: Self.largestCommand)
-        try wire.open(channel: Channel.signals, largest: Self.largestSignal)
+        try wire.open(channel: Channel.events, prefetch: 256, largest: Self.maxEventBytes)
+        try wire.open(channel: Channel.commands, prefetch: commandPrefetch, largest: Self.maxCommandBytes)
+        try wire.open(channel: Channel.signals, largest: Self.maxSignalBytes)
         try setUp(wire)
         let (consumers, number) = state.withLock { state in
             state.number += 1
@@ -94,7 +94,7 @@ extension RabbitMQConnection {
         logger.log(level: isFirst ? .info : .notice, "connected to RabbitMQ at \(address)")
     }
 
-    /// A queue that somebody else makes may be gone for good.
+    /// Resumes a consumer; a queue that another process makes may be gone for good.
     func resume(_ consumer: Consumer, named name: String, on wire: Wire, number: Int) throws(WireFault) {
         do throws(WireFault) {
             try Self.begin(consumer, named: name, on: wire, number: number)
@@ -148,7 +148,7 @@ extension RabbitMQConnection {
             var count = 0
             while count < 1_000, let event = try wire.next() {
                 count += 1
-                try take(event, on: wire, ledger: &ledger)
+                try handle(event, on: wire, ledger: &ledger)
             }
             isBusy = isBusy || count > 0
             guard !isBusy else { continue }
@@ -158,7 +158,7 @@ extension RabbitMQConnection {
         }
     }
 
-    private func take(_ event: WireEvent, on wire: Wire, ledger: inout Ledger) throws(WireFault) {
+    private func handle(_ event: WireEvent, on wire: Wire, ledger: inout Ledger) throws(WireFault) {
         switch event {
         case .delivered(let delivery):
             let (consumer, number) = state.withLock { ($0.consumers[delivery.consumer], $0.number) }
@@ -198,7 +198,7 @@ extension RabbitMQConnection {
         }
     }
 
-    /// What tasks have settled since the last look.
+    /// Sends the settlements of tasks since the last call.
     private func settle(_ settlements: [Settlement], on wire: Wire, ledger: inout Ledger) throws(WireFault) {
         let number = state.withLock { $0.number }
         var acknowledged: [Int: Set<UInt64>] = [:]
@@ -228,11 +228,11 @@ extension RabbitMQConnection {
     private func drain() {
         var bytes = [UInt8](repeating: 0, count: 64)
         while read(pipe.reading, &bytes, bytes.count) > 0 {}
-        // In this order: whoever adds before this line writes no byte, and is seen by the look at the jobs that follows.
+        // In this order: a job that is added before this line writes no byte, and is seen by the following check of the jobs.
         state.withLock { $0.isAwake = false }
     }
 
-    /// Jobs that have waited long enough are given up.
+    /// Fails jobs that have waited too long.
     /// - Returns: when the next of them will have.
     private func giveUpLate(_ reason: String) -> ContinuousClock.Instant? {
         let now = ContinuousClock.now

@@ -10,19 +10,19 @@ import Synchronization
     import Darwin
 #endif
 
-/// The one connection of a process, on a thread of its own: what is asked of it is done there in turn, what the server says is handed on
+/// The one connection of a process, on a separate thread: requests are executed there in turn, and messages of the server are handed on
 /// from there. A connection that breaks is made again, for as long as it takes, with its consumers.
 final class RabbitMQConnection: Sendable {
     /// Channels: a fault of one does not reach the others.
     enum Channel {
-        /// With publisher confirms.
+        /// The channel with publisher confirms.
         static let publishing = 1
         /// Queues and exchanges.
         static let control = 2
         /// Consumers whose deliveries come many at a time, and one at a time.
         static let events = 3
         static let commands = 4
-        /// What may be lost: published without confirms, consumed without acknowledgements.
+        /// The channel for messages that may be lost: published without confirms, consumed without acknowledgements.
         static let signals = 5
     }
 
@@ -30,16 +30,16 @@ final class RabbitMQConnection: Sendable {
         var queue: String
         /// A fan-out exchange: the queue is this connection's alone and bound to it, and what it delivers needs no settling.
         var exchange: String?
-        /// nil: somebody else makes the queue.
+        /// nil: another process makes the queue.
         var kind: QueueKind?
         var channel: Int
-        /// With the number of the connection it came by: its tag is good for that one.
+        /// Called with the number of the delivery's connection: its tag is valid for that one.
         var deliver: @Sendable (WireDelivery, _ connection: Int) -> Void
         /// The queue is gone.
         var end: @Sendable () -> Void
     }
 
-    /// How long what is asked waits for a connection.
+    /// The time for which a request waits for a connection.
     static let patience = Duration.seconds(5)
 
     struct Job: Sendable {
@@ -48,7 +48,7 @@ final class RabbitMQConnection: Sendable {
         var giveUp: @Sendable (CohortError) -> Void
     }
 
-    /// What is open between the two sides of one connection.
+    /// The open requests of one connection.
     struct Ledger {
         var confirms = Confirms()
         var deliveries = Deliveries()
@@ -72,9 +72,9 @@ final class RabbitMQConnection: Sendable {
         var isConnected = false
         var isStopping = false
         var hasEnded = false
-        /// Why there is no connection.
+        /// The reason for which there is no connection.
         var reason = "not connected yet"
-        /// Why the server takes nothing, while there is one.
+        /// The reason for which the connected server accepts nothing.
         var blocked: String?
         var isAwake = false
     }
@@ -165,7 +165,7 @@ final class RabbitMQConnection: Sendable {
     }
 
     /// Returns when the server has each message safely.
-    /// - Throws: ``CohortError`` `unavailable` when it has not, or cannot be asked: trying again is right; `notFound` when no queue takes
+    /// - Throws: ``CohortError`` `unavailable` when it has not, or is unavailable: try again; `notFound` when no queue takes
     ///   one of them.
     func publish(_ messages: [WireMessage]) async throws {
         guard !messages.isEmpty else { return }

@@ -67,7 +67,7 @@ public final class RabbitMQPeerTransport: PeerTransport {
                         connection.settle(delivery.tag, of: number, channel: delivery.channel, .acknowledge)
                     })
             },
-            end: { continuation.finish(throwing: CohortError(.conflict, "this peer's command queue was removed: it was given up")) })
+            end: { continuation.finish(throwing: CohortError(.conflict, "this peer's command queue was removed")) })
         // From the next connection on, which may be the first.
         let name = connection.attach(consumer)
         continuation.onTermination = { [weak connection] _ in connection?.cancel(name) }
@@ -84,7 +84,7 @@ public final class RabbitMQPeerTransport: PeerTransport {
                         signature: MessageSignatures.sign(body, key: key), userId: account)
                 })
         } catch let error as CohortError where error.code == .notFound {
-            throw CohortError(.conflict, "the session of \(queue.rawValue) is over: nobody takes its events any more")
+            throw CohortError(.conflict, "the session of \(queue.rawValue) is over: its events are not accepted any more")
         }
     }
 }

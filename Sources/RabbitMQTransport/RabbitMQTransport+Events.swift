@@ -15,7 +15,8 @@ extension RabbitMQTransport {
     }
 
     public func events(of queue: QueueName) async throws -> AsyncThrowingStream<ReceivedEvent, any Error> {
-        let (stream, continuation) = AsyncThrowingStream<ReceivedEvent, any Error>.makeStream(bufferingPolicy: .unbounded)  // The prefetch bounds it.
+        // The prefetch bounds it.
+        let (stream, continuation) = AsyncThrowingStream<ReceivedEvent, any Error>.makeStream(bufferingPolicy: .unbounded)
         let name = try await connection.consume(
             .init(
                 queue: queue.rawValue, kind: eventQueue, channel: RabbitMQConnection.Channel.events,
@@ -48,7 +49,7 @@ extension RabbitMQTransport {
     func verifiedSender(_ delivery: WireDelivery) -> String? {
         guard let registration = Int(delivery.registration), !delivery.sender.isEmpty,
             signatures.isGood(delivery.signature, of: delivery.body, peerId: delivery.sender, registration: registration),
-            // An account of a peer's own speaks for nobody else.
+            // A peer's account speaks for no other peer.
             !delivery.userId.hasPrefix(PeerAccess.accountPrefix) || delivery.userId == PeerAccess.account(of: delivery.sender)
         else { return nil }
         return delivery.sender
@@ -59,7 +60,7 @@ extension RabbitMQTransport {
             switch settlement {
             case .accepted: .acknowledge
             case .released: .requeue
-            // What nobody can understand is kept for a person to look at; what comes too late is not.
+            // A malformed event is kept for inspection; a late one is not.
             case .refused(let error): error.code == .invalid ? .drop : .acknowledge
             }
         if how == .drop { logger.warning("an event of peer \(delivery.sender.printable(max: 64)) is now in \(Self.deadLetters)") }

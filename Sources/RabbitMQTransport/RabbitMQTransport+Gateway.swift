@@ -25,7 +25,8 @@ extension RabbitMQTransport {
 
     /// The queue is consumed from the peer's first stream until the peer is forgotten, so that ids go on when the peer reconnects.
     public func commands(of peerId: String) async throws -> AsyncThrowingStream<QueuedCommand, any Error> {
-        let (stream, continuation) = AsyncThrowingStream<QueuedCommand, any Error>.makeStream(bufferingPolicy: .unbounded)  // The prefetch bounds it.
+        // The prefetch bounds it.
+        let (stream, continuation) = AsyncThrowingStream<QueuedCommand, any Error>.makeStream(bufferingPolicy: .unbounded)
         let (held, isNew) = state.withLock { state in
             if let held = state.commands[peerId] { return (held, false) }
             let held = HeldCommands()
@@ -73,7 +74,7 @@ extension RabbitMQTransport {
 
     public func acknowledge(peerId: String, through id: Int) async throws {
         guard let held = state.withLock({ $0.commands[peerId] }) else { return }
-        for (tag, number) in held.take(through: id) {
+        for (tag, number) in held.remove(through: id) {
             connection.settle(tag, of: number, channel: RabbitMQConnection.Channel.commands, .acknowledge)
         }
     }

@@ -13,9 +13,9 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
         public var isQuorum: Bool
         /// Seconds without a consumer after which a peer's queue goes.
         public var peerQueueExpiry: Int
-        /// As the server's management pages show it.
+        /// The name on the server's management pages.
         public var name: String
-        /// How peers that speak AMQP themselves get in; nil: all speak HTTP with a server.
+        /// The access of peers that speak AMQP themselves; nil: all speak HTTP with a server.
         public var access: PeerAccess?
 
         public init(
@@ -30,9 +30,9 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
         }
     }
 
-    /// Where events go that nobody can understand, for a person to look at.
+    /// The queue for malformed events, kept for inspection.
     public static let deadLetters = "cohort.dead-letters"
-    /// Where peers publish their events, by the name of the session's queue.
+    /// The exchange for events of peers, routed by the name of a session's queue.
     public static let eventExchange = "cohort.events"
     /// News for every process.
     static let signals = "cohort.signals"
@@ -51,7 +51,7 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
 
     struct State {
         var events: [QueueName: EventConsumer] = [:]
-        /// Of peers that speak HTTP, from their first stream on until they are forgotten.
+        /// Commands of peers that speak HTTP, from their first stream until they are forgotten.
         var commands: [String: HeldCommands] = [:]
         /// Peers whose queue this process has made.
         var known: Set<String> = []
@@ -78,7 +78,7 @@ public final class RabbitMQTransport: CoordinatorTransport, PeerGateway, SignalB
                     Self.deadLetters, QueueKind(isQuorum: configuration.isQuorum, maxLength: 10_000),
                     channel: RabbitMQConnection.Channel.control)
             } catch {
-                // One of another kind, made while COHORT_BROKER_QUORUM was another, keeps what nobody understands as well.
+                // A queue of another kind, made while COHORT_BROKER_QUORUM differed, keeps malformed events as well.
                 guard error.kind == .channel, error.code == 406 else { throw error }
             }
             try wire.declare(exchange: Self.signals, .fanout, channel: RabbitMQConnection.Channel.control)

@@ -1,7 +1,7 @@
 import CRabbitMQ
 import CohortCore
 
-/// What went wrong on the wire.
+/// A fault on the wire.
 struct WireFault: Error, CustomStringConvertible {
     enum Kind: Sendable { case away, refused, tls, channel, missing }
     let kind: Kind
@@ -35,7 +35,7 @@ struct WireFault: Error, CustomStringConvertible {
     var isForGood: Bool { [.refused, .tls, .missing].contains(kind) }
 }
 
-/// How a queue is made.
+/// The properties of a queue.
 struct QueueKind: Hashable, Sendable {
     var isExclusive = false
     var isQuorum = false
@@ -45,7 +45,7 @@ struct QueueKind: Hashable, Sendable {
     var deadLetters: String?
 }
 
-/// What the server says.
+/// A message from the server.
 enum WireEvent {
     case delivered(WireDelivery)
     case confirmed(tag: UInt64, multiple: Bool, isTaken: Bool)

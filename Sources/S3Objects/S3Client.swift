@@ -20,7 +20,7 @@ struct S3Call: Sendable {
     var body = ByteBuffer()
     /// SHA-256 of the body, in hexadecimal; nil: it is computed.
     var payload: String?
-    /// The purpose, for errors: "object a/b.csv cannot be stored".
+    /// The purpose, for errors: "object a/b.csv could not be stored".
     var purpose: String
 }
 

@@ -46,7 +46,7 @@ public final class S3Objects: ObjectStore {
     }
 
     private func makeBucket() async throws {
-        let purpose = "the bucket '\(client.address.bucket)' cannot be made"
+        let purpose = "the bucket '\(client.address.bucket)' could not be created"
         let place =
             client.region == "us-east-1"
             ? ""
@@ -91,7 +91,7 @@ public final class S3Objects: ObjectStore {
     public func size(of key: String) async throws -> Int? { try await Self.size(of: try ObjectKey(key).text, client) }
 
     static func size(of key: String, _ client: S3Client) async throws -> Int? {
-        let purpose = "object \(key) cannot be looked at"
+        let purpose = "object \(key) could not be inspected"
         do {
             let head = try await client.send(S3Call(method: "HEAD", key: key, purpose: purpose)).head
             guard let size = head.first(name: "content-length").flatMap({ Int($0) }) else {
@@ -114,7 +114,7 @@ public final class S3Objects: ObjectStore {
 
     public func list(prefix: String) async throws -> [String] {
         try ObjectKey.check(prefix: prefix)
-        let purpose = "objects cannot be listed"
+        let purpose = "objects could not be listed"
         let base = client.address.prefix
         var keys: [String] = []
         var token: String?
@@ -150,7 +150,7 @@ public final class S3Objects: ObjectStore {
     }
 
     private func deleteSome(_ keys: ArraySlice<String>) async throws {
-        let purpose = "\(keys.count == 1 ? "object \(keys.first ?? "")" : "\(keys.count) objects") cannot be deleted"
+        let purpose = "\(keys.count == 1 ? "object \(keys.first ?? "")" : "\(keys.count) objects") could not be deleted"
         // Keys are of letters, digits and a few signs, none of them XML's.
         let list = keys.map { "<Object><Key>\(client.address.prefix)\($0)</Key></Object>" }.joined()
         let body = "<Delete><Quiet>true</Quiet>\(list)</Delete>"
@@ -183,7 +183,7 @@ public final class S3Objects: ObjectStore {
 
     public func removeUnfinished(before date: Date) async throws {
         for upload in try await unfinished() where upload.begun < date {
-            let purpose = "the parts of \(upload.key), whose upload was cut short, cannot be removed"
+            let purpose = "the parts of \(upload.key), whose upload was cut short, could not be removed"
             do {
                 _ = try await client.send(S3Call(method: "DELETE", key: upload.key, query: [("uploadId", upload.id)], purpose: purpose))
                 client.logger.notice("removed the parts of \(upload.key), whose upload was cut short")
@@ -197,7 +197,7 @@ public final class S3Objects: ObjectStore {
 
     /// Multipart uploads that were neither completed nor aborted.
     func unfinished() async throws -> [(key: String, id: String, begun: Date)] {
-        let purpose = "unfinished uploads cannot be listed"
+        let purpose = "unfinished uploads could not be listed"
         let base = client.address.prefix
         var uploads: [(key: String, id: String, begun: Date)] = []
         var marker: [(String, String)] = []

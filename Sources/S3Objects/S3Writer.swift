@@ -34,7 +34,7 @@ actor S3Writer: ObjectWriter {
         self.client = client
     }
 
-    private var purpose: String { "object \(key) cannot be stored" }
+    private var purpose: String { "object \(key) could not be stored" }
 
     func write(_ bytes: [UInt8]) async throws {
         guard !isOver else { throw over }
@@ -70,7 +70,7 @@ actor S3Writer: ObjectWriter {
         guard let uploadId else { return }
         // Unstructured: not cancelled with the task that writes. The sweep removes what is left.
         let call = S3Call(
-            method: "DELETE", key: key, query: [("uploadId", uploadId)], purpose: "the parts of object \(key) cannot be removed")
+            method: "DELETE", key: key, query: [("uploadId", uploadId)], purpose: "the parts of object \(key) could not be removed")
         await Task { [client] in
             do { _ = try await client.send(call) } catch { client.logger.info("\(client.error(error, call.purpose))") }
         }.value

@@ -3,7 +3,7 @@ import FoundationEssentials
 import GRDB
 
 extension CohortError {
-    /// What SQLite said, as what a person can do about it.
+    /// Creates an error from SQLite's, with what the user can do about it.
     init(_ error: DatabaseError, database path: String) {
         let said = error.message ?? error.resultCode.description
         switch error.resultCode {

@@ -15,7 +15,7 @@ extension SQLiteDocuments {
                 """, [peer.id])
             if let owner = earlier?["owner_id"] as String?, owner != peer.ownerId {
                 throw CohortError(
-                    .conflict, "the peer id \(peer.id) belongs to somebody else: start the peer with a data folder of its own")
+                    .conflict, "the peer id \(peer.id) belongs to another user: start the peer with a different data folder")
             }
             var stored = peer
             stored.sessionId = earlier?["session_id"]
@@ -177,7 +177,7 @@ extension Peer {
         let capabilities: String = row["capabilities"]
         guard let status = PeerStatus(rawValue: row["status"]),
             let capabilities = try? CohortJSON.decode(PeerCapabilities.self, from: capabilities.utf8)
-        else { throw CohortError(.internal, "the stored peer \(id) cannot be read; delete it, and it will register anew") }
+        else { throw CohortError(.internal, "the stored peer \(id) cannot be read; delete it, and it will register again") }
         self.init(
             id: id, name: row["name"], ownerId: row["owner_id"], tokenId: row["token_id"], capabilities: capabilities,
             serve: Pool(rawValue: row["serve"]) ?? .mine, status: status,

@@ -60,7 +60,7 @@ extension SQLiteDocuments {
         }
     }
 
-    /// Of sessions that completed, which are the many, SQLite takes out what is shown; the progress of others is told from the whole document.
+    /// SQLite extracts the shown fields of completed sessions, the majority; the progress of others comes from the whole document.
     public func sessionSummaries(ownerId: String, limit: Int, before id: String?) async throws -> [SessionSummary] {
         try await read { database in
             try database.rows(
@@ -223,7 +223,7 @@ extension SQLiteDocuments {
         }
     }
 
-    /// An expired lease that nobody has taken may still be renewed by its holder.
+    /// An expired lease that no other coordinator has taken may still be renewed by its holder.
     public func renewLease(sessionId: String, owner: String, generation: Int, expiresAt: Date) async throws -> HeldLease? {
         try await write { database in
             let renewed = try database.run(
@@ -292,7 +292,7 @@ private struct Columns: Sendable {
         do {
             document = String(decoding: try CohortJSON.encode(session), as: UTF8.self)
         } catch {
-            throw CohortError(.internal, "session \(session.id) cannot be stored as JSON: \(error)")
+            throw CohortError(.internal, "session \(session.id) could not be stored as JSON: \(error)")
         }
     }
 

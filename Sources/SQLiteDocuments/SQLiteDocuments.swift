@@ -37,7 +37,7 @@ public final class SQLiteDocuments: Documents {
         do {
             pool = try DatabasePool(path: path, configuration: configuration)
             // GRDB sets NORMAL with WAL. That survives a killed process, but a power cut could take the last commits back: an
-            // account that was confirmed, a token that was revoked, an event whose sender was told that it is stored. FULL keeps
+            // account that was confirmed, a token that was revoked, an event that was acknowledged to its sender. FULL keeps
             // the contract ("durable when it returns") for one fdatasync a commit, half a millisecond on an SSD. The writer is one
             // connection for the pool's life, so this holds for every write.
             try pool.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
@@ -59,7 +59,7 @@ public final class SQLiteDocuments: Documents {
         let pool = pool
         do {
             try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-                // Waits for running transactions, hence a thread of its own.
+                // Waits for running transactions, hence on a separate thread.
                 DispatchQueue(label: "cohort.documents.close").async {
                     continuation.resume(with: Result { try pool.close() })
                 }
@@ -103,7 +103,7 @@ public final class SQLiteDocuments: Documents {
             try makeFolders(String(path[..<slash]))
             if mkdir(path, 0o700) == 0 || errno == EEXIST { return }
         }
-        throw CohortError(.storageFull, "the folder \(path) of the database cannot be made: \(String(cString: strerror(errno)))")
+        throw CohortError(.storageFull, "the folder \(path) of the database could not be created: \(String(cString: strerror(errno)))")
     }
 
     private static func closeDescriptor(_ descriptor: Int32) {

@@ -8,10 +8,10 @@ import CohortWire
 import FoundationEssentials
 import InMemory
 
-/// What every strategy keeps, whoever wrote it, tried on updates of a small net: from answers to the next round's weights, as the coordinator makes
-/// them. A test of a strategy calls ``check(_:)``, or one of these by itself.
+/// The contract of every strategy, tried on updates of a small net: from answers to the next round's weights, as the coordinator makes them.
+/// A test of a strategy calls ``check(_:)``, or a single part.
 public struct StrategyContract: Sendable {
-    /// As it appears in test reports.
+    /// The name in test reports.
     public let name: String
     /// - Throws: ``CohortError`` `invalid` with what does not hold.
     public let check: @Sendable (any Strategy) async throws -> Void
@@ -71,7 +71,7 @@ public struct StrategyContract: Sendable {
         },
         StrategyContract(name: "resuming after each round gives the same bits") { try await resuming($0) },
         StrategyContract(name: "updates in pieces, and a model in slices, give the same bits") { try await pieces($0) },
-        StrategyContract(name: "every row is dealt, and to nobody twice in a share") { strategy in
+        StrategyContract(name: "every row is dealt, and never twice in a share") { strategy in
             for peers in [1, 2, 5] {
                 let places = (0..<peers).map { number in
                     SessionPeer(
@@ -135,7 +135,7 @@ public struct StrategyContract: Sendable {
         return try await Aggregator(objects, on: executor).aggregate(outcome, of: session).parameters
     }
 
-    /// What the server's own optimizer remembers is in its object, beside what the peers' remember: a coordinator that takes over goes on to the same
+    /// The state of the outer optimizer is in an object, beside that of the peers' optimizers: a coordinator that takes over continues to the same
     /// bits.
     private static func resuming(_ strategy: any Strategy) async throws {
         let (through, session) = try await rounds(strategy, resumes: false)

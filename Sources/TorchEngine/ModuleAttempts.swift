@@ -121,7 +121,7 @@ struct Attempts {
 
     private var memory: [Row] {
         var rows = [
-            Row("map memory that counts as nobody's") {
+            Row("map memory that is not counted for the process") {
                 let size = 1 << 30
                 guard let memory = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0), memory != MAP_FAILED else {
                     return false

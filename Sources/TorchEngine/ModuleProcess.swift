@@ -52,7 +52,7 @@ final class ModuleProcess {
         let arguments = [host.executable, ModuleWorker.command, "\(host.newestLandlock)"] + Self.readable(plugin)
         id = Self.spawn(host.executable, arguments: arguments, socket: ends[1])
         guard id > 0 else {
-            throw CohortError(.unavailable, "a module's process cannot be started: \(String(cString: strerror(-id)))")
+            throw CohortError(.unavailable, "a module's process could not be started: \(String(cString: strerror(-id)))")
         }
         let walls = Walls(
             rawValue: try call(

@@ -90,7 +90,7 @@ private struct Worker {
             try answer(ModuleAnswer())
         case .table(let rows, let features, let size, let featuresStart, let targetsStart):
             guard let memory = mmap(nil, size, PROT_READ, MAP_SHARED, file, 0), memory != MAP_FAILED else {
-                throw CohortError(.internal, "the table cannot be mapped: \(String(cString: strerror(errno)))")
+                throw CohortError(.internal, "the table could not be mapped: \(String(cString: strerror(errno)))")
             }
             nonisolated(unsafe) let mapped = memory  // Read only; unmapped once, with the table.
             table = try opened.engine.prepare(
@@ -148,7 +148,7 @@ private struct Worker {
         try opened.plugin.api.read_once()
         let fault = cohort_sandbox_compute_alone()
         guard fault == 0 else {
-            throw CohortError(.forbidden, "the walls around a module cannot be closed: \(String(cString: strerror(fault)))")
+            throw CohortError(.forbidden, "the sandbox of a module could not be closed: \(String(cString: strerror(fault)))")
         }
         isShutIn = true
     }

@@ -75,7 +75,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a browser of its own; no error may be said in its console but those that a test expects."""
+    """Opens a separate browser; its console may have no errors but those that a test expects."""
     contexts: list[BrowserContext] = []
     errors: list[str] = []
 

@@ -15,7 +15,7 @@ from conftest import ROOT, Server
 from playwright.sync_api import Page, expect
 
 PENGUINS = ROOT / "Examples/penguins.csv"
-# With PyTorch, for modules of people's own.
+# With PyTorch, for custom modules.
 TORCH = Path(os.environ.get("COHORT_TEST_TORCH_PYTHON", ROOT / ".build-tools/torch/bin/python"))
 MODULES = TORCH.exists() and (ROOT / ".build/torch/libcohort-torch.so").exists()
 

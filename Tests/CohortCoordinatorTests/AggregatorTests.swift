@@ -396,7 +396,7 @@ import Testing
             let sixth = try await aggregate(
                 round: 5, [flat(2, 10, 100), flat(2, 10, 100), flat(3, 10, 100)], scale: 0.5)
             #expect(near(sixth, flat(rule == .mean ? 2 : 2, 10, 100), tolerance: 1e-4))
-            // Behind these weights stand streams that nobody's update has now.
+            // Behind these weights are streams that no update has now.
             let seventh = try await aggregate(round: 6, [flat(4), flat(5), flat(6)], scale: 1)
             #expect(near(seventh, flat(5), tolerance: rule == .geometricMedian ? 1e-2 : 1e-5))
             let third = try await aggregate(round: 2, [flat(5, 1), flat(5, 2), flat(5, 3)], scale: 1)
@@ -405,7 +405,7 @@ import Testing
         }
     }
 
-    /// Whoever waits for bytes that do not come is let go when it is cancelled, and takes it for no end of them.
+    /// A wait for bytes ends when it is cancelled, and is not taken for their end.
     @Test(arguments: [0, 2]) func `a read that is cancelled is no end of the bytes`(chunks: Int) async throws {
         let (stream, source) = AsyncThrowingStream.makeStream(of: [UInt8].self, throwing: (any Error).self)
         for number in 0..<chunks { source.yield([UInt8(number)]) }

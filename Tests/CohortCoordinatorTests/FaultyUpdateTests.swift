@@ -45,12 +45,12 @@ import Testing
         guard !choosesMemory || memory == .average else { return }
         let parts = kind.recipe(SessionSettings()).controlVariates ? 2 : choosesMemory ? 1 : 3
         for codec in kind.trainsOwnModels ? [UpdateCompression.none] : [.none, .int8] {
-            let control = try await Self.accuracy(strategy, memory, codec, nil)
+            let control = try await Self.accuracy(strategy, memory: memory, codec: codec, fault: nil)
             #expect(control > 0.9, "\(codec): the control reaches \(control)")
             // The weights, and each stream that the updates have.
             for part in 0..<parts {
                 for fault in Fault.allCases {
-                    let found = try await Self.accuracy(strategy, memory, codec, (part, fault))
+                    let found = try await Self.accuracy(strategy, memory: memory, codec: codec, fault: (part, fault))
                     #expect(found > control - 0.07, "\(codec), part \(part) \(fault): \(found), the control reaches \(control)")
                 }
             }
@@ -59,7 +59,7 @@ import Testing
 
     /// The accuracy on the held-out rows, as the coordinator measures it.
     private static func accuracy(
-        _ strategy: String, _ memory: OptimizerMemory, _ codec: UpdateCompression, _ fault: (part: Int, fault: Fault)?
+        _ strategy: String, memory: OptimizerMemory, codec: UpdateCompression, fault: (part: Int, fault: Fault)?
     ) async throws -> Double {
         let kind = try StrategyCatalogue.builtIn.named(strategy)
         var settings = SessionSettings(
@@ -161,7 +161,7 @@ private struct NoFeed: SessionFeed {
     func subscribe(sessionId: String) async -> AsyncStream<SessionNotice> { AsyncStream { nil } }
 }
 
-/// Trains as the protocol asks, with the native engine, and spoils a part of its updates. On a thread of its own: other tests' threads do not compute.
+/// Trains as the protocol asks, with the native engine, and spoils a part of its updates. On a separate thread: other tests' threads do not compute.
 private actor TrainingPeer {
     private static let executor = Result { try ThreadExecutor() }
 

@@ -10,18 +10,18 @@ import Testing
             mailbox.put(.tick)
         }
         mailbox.put(.queueEnded("why"))
-        let items = await mailbox.take()
+        let items = await mailbox.nextItems()
         #expect(items.count == 3)
         mailbox.put(.look)
-        #expect(await mailbox.take().count == 1, "taken, a look is news again")
+        #expect(await mailbox.nextItems().count == 1, "taken, a look is news again")
     }
 
     @Test func `closing ends the wait`() async {
         let mailbox = Mailbox()
-        async let items = mailbox.take()
+        async let items = mailbox.nextItems()
         mailbox.close()
         #expect(await items.isEmpty)
         mailbox.put(.tick)
-        #expect(await mailbox.take().isEmpty)
+        #expect(await mailbox.nextItems().isEmpty)
     }
 }

@@ -41,7 +41,7 @@ private let strategies = ["fedavg", "median", "fedadam", "independent"]
     ) {
         var lives = try await world.live(plan, starting: SessionWorld.settings(strategy)) ? 1 : 2
         if lives == 2 {
-            // After the crash: the person who was told of no session starts another, the server takes up what is there.
+            // After the crash: the user, whose start was not answered, starts another, and the server resumes the old one.
             lives = 2
             let isThere = try await world.documents.sessionCounts().values.reduce(0, +) > 0
             _ = try await world.live(FaultPlan(nil), starting: isThere ? nil : SessionWorld.settings(strategy))
@@ -55,7 +55,7 @@ private let strategies = ["fedavg", "median", "fedadam", "independent"]
         func check(_ holds: Bool, _ what: @autoclosure () -> String) { if !holds { problems.append(what()) } }
         for peer in try await world.documents.peers() {
             check(
-                peer.sessionId == nil && peer.status == .online, "\(peer.name) is \(peer.status), locked to \(peer.sessionId ?? "nobody")")
+                peer.sessionId == nil && peer.status == .online, "\(peer.name) is \(peer.status), locked to \(peer.sessionId ?? "unknown")")
         }
         let sessions = try await world.documents.sessions(ownerId: "owner", limit: 100)
         check(!sessions.isEmpty, "there is no session")
@@ -77,7 +77,7 @@ private let strategies = ["fedavg", "median", "fedadam", "independent"]
                 rows?.least == times && rows?.most == times, "rows were trained on \(rows.map { "\($0.least) to \($0.most)" } ?? "?") times"
             )
             check(session.results?.metrics.samples == session.dataset?.validationRows, "the model was not measured")
-            // These peers make up their measurements, which is found out; nothing else is said of them.
+            // These peers make up their measurements, which is detected; there is no other note about them.
             let said = session.peers.compactMap(\.message).filter { !$0.contains("but the server measured") }
             check(said.isEmpty, "peers: \(said)")
             check(try await world.objects.size(of: session.modelObject?.key ?? "none") != nil, "there is no model file")

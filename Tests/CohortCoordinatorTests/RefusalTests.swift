@@ -8,7 +8,7 @@ import Testing
 
 @testable import CohortCoordinator
 
-/// What can never be handled is refused, its sender is told by REFUSED, and the session goes on.
+/// An unprocessable event is refused, its sender receives REFUSED, and the session goes on.
 @Suite struct RefusalTests {
     private static let csv = "x,z,y\n" + (0..<24).map { "\($0),\($0 * 7 % 5),\($0 % 2 == 0 ? "even" : "odd")\n" }.joined()
 
@@ -34,7 +34,7 @@ import Testing
             return try CohortJSON.encode(PeerEvent.done(event))
         }
 
-        /// nil: nobody is told.
+        /// nil: no REFUSED is sent.
         var reason: String? {
             switch self {
             case .garbage: "peer_id"
@@ -46,7 +46,7 @@ import Testing
         }
     }
 
-    @Test(arguments: Trick.allCases) func `its sender is told, and the session ends right`(trick: Trick) async throws {
+    @Test(arguments: Trick.allCases) func `its sender is notified, and the session ends right`(trick: Trick) async throws {
         let folder = "\(FileManager.default.temporaryDirectory.path)/cohort-refusal-\(newIdentifier())"
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let world = try await SessionWorld(csv: Self.csv, scratch: folder)

@@ -108,7 +108,7 @@ struct SessionWorld: Sendable {
             }
             group.addTask {
                 if let settings {
-                    // A start that fails is what its caller is told: the person starts again.
+                    // A failed start is an error to its caller: the user starts again.
                     for _ in 0..<3 {
                         let upload = try await objects.put([UInt8](csv.utf8), key: Session.uploadKey(at: time.date))
                         do {
@@ -122,7 +122,7 @@ struct SessionWorld: Sendable {
                             // Conflict: it took so long that a coordinator has ended it as one that died.
                             try await objects.delete(upload.key)
                             // Peers of a start that could not be taken back are free once a coordinator has swept.
-                            try await eventually("nobody is locked by a start that failed") {
+                            try await eventually("no peer is locked by a failed start") {
                                 try await documents.availablePeers().count == parts.peers.count
                             }
                         }
@@ -142,7 +142,7 @@ struct SessionWorld: Sendable {
     }
 }
 
-/// What peer b sends before each of its answers, and what it is told of that.
+/// What peer b sends before each of its answers, and the refusals that it receives.
 final class Mischief: @unchecked Sendable {
     /// Set before the session starts.
     var next: (@Sendable (DoneEvent) throws -> [UInt8]?)?
@@ -184,11 +184,11 @@ private struct AnsweringPeer {
             try await broker.acknowledge(peerId: id, through: queued.id)
             switch command {
             case .enable(let command):
-                try await say(
+                try await send(
                     .enabled(EnabledEvent(sessionId: command.sessionId, peerId: id, generation: command.generation, capabilities: nil)))
             case .train(let command):
                 for epoch in 1...max(1, command.plan.epochs) where command.plan.epochs > 0 {
-                    try await say(
+                    try await send(
                         .heartbeat(
                             HeartbeatEvent(
                                 sessionId: command.work.sessionId, peerId: id, generation: command.work.generation,
@@ -199,7 +199,7 @@ private struct AnsweringPeer {
                 if let body = try mischief?.next?(done) {
                     try await broker.publish([body], from: id, to: .events(sessionId: command.work.sessionId))
                 }
-                try await say(.done(done))
+                try await send(.done(done))
             case .refused(let command): mischief?.refusals.withLock { $0.append(command) }
             case .stop: break
             }
@@ -234,7 +234,7 @@ private struct AnsweringPeer {
     }
 
     /// Until it is taken, or refused for good.
-    private func say(_ event: PeerEvent) async throws {
+    private func send(_ event: PeerEvent) async throws {
         while true {
             do {
                 try await broker.publish([CohortJSON.encode(event)], from: id, to: .events(sessionId: event.sessionId))

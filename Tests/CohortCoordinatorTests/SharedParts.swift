@@ -19,7 +19,7 @@ enum SharedParts {
 
     private static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
-    /// A database, a part of the bucket and peers that nobody else has.
+    /// A separate database, part of the bucket and peers.
     static func with<Value: Sendable>(_ body: (SessionWorld.Parts) async throws -> Value) async throws -> Value {
         let own = newIdentifier()
         let documents = try await MongoDocuments(uri: "\(mongo ?? "")cohort_nth_\(own.suffix(12))", setting: "COHORT_TEST_NX27017_URL")

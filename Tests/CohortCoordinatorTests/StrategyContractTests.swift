@@ -26,14 +26,14 @@ import Testing
         try await contract.check(try StrategyCatalogue.builtIn.named(name))
     }
 
-    @Test func `what does not hold is said, all of it`() async throws {
+    @Test func `all violations are reported`() async throws {
         let error = await #expect(throws: CohortError.self) { try await StrategyContract.check(Careless()) }
         let message = error?.message ?? ""
         #expect(message.contains("careless: equal updates give that update: four of them give another"), "\(message)")
         #expect(message.contains("not every row is dealt") && !message.contains("one peer's update"), "\(message)")
     }
 
-    /// Weights that do not sum to 1, and rows that nobody trains on.
+    /// Weights that do not sum to 1, and rows that no peer trains on.
     private struct Careless: Strategy {
         static let name = "careless"
         static let summary = ""
@@ -45,7 +45,7 @@ import Testing
         }
     }
 
-    @Test func `a server's step that makes no numbers is said`() async throws {
+    @Test func `a server's step that is not finite is reported`() async throws {
         let executor = try ThreadExecutor()
         defer { executor.end() }
         let objects = MemoryObjects()

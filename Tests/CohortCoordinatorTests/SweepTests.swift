@@ -70,7 +70,7 @@ import Testing
             let path = try #require(file?.path)
             #expect(FileManager.default.contents(atPath: path) == Data(bytes))
             await loader.release()
-            #expect(FileManager.default.fileExists(atPath: path), "somebody reads it")
+            #expect(FileManager.default.fileExists(atPath: path), "it is in use")
             file = nil
             #expect(!FileManager.default.fileExists(atPath: path))
             _ = try await world.objects.put([8], key: "a.csv")

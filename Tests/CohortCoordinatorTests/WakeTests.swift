@@ -30,7 +30,7 @@ import Testing
     }
 
     /// The sweep meets a session whose start goes on; it is woken for its start after it has looked, and before it is forgotten.
-    @Test(.timeLimit(.minutes(2))) func `a session that is woken while it is passed over does not wait for the sweep`() async throws {
+    @Test(.timeLimit(.minutes(2))) func `a session that is woken while it is skipped does not wait for the sweep`() async throws {
         let (time, documents, broker, woken) = (HeldTime(), MemoryDocuments(), MemoryBroker(), Woken())
         let (leases, lease) = AsyncStream.makeStream(of: Void.self)
         var session = Session(

@@ -44,14 +44,14 @@ import Testing
         return weights
     }
 
-    @Test func `peers with rows of their own meet at the optimum of all rows`() throws {
+    @Test func `peers with different rows meet at the optimum of all rows`() throws {
         let all = FeatureTable(features: [-1, 0, 1, 2, 1, 2, 3, 4], targets: [-1, 1, 3, 5, 2, 1, 0, -1], featureCount: 1)
         let optimum = try train(try engine.makeModel(spec), on: all, from: [0, 0], steps: 5_000)
         func distance(_ weights: [Float]) -> Float { zip(weights, optimum).map { abs($0 - $1) }.max() ?? .infinity }
         let plain = distance(try rounds(300, corrects: false))
         #expect(plain > 0.1, "without a correction they meet elsewhere: \(plain)")
         #expect(distance(try rounds(300, corrects: true)) < 1e-3)
-        // Whoever has lost its variate begins without a correction, and gets there all the same.
+        // A peer that lost its variate begins without a correction, and still converges.
         #expect(distance(try rounds(300, corrects: true, lostIn: 40)) < 1e-3)
     }
 

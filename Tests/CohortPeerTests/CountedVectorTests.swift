@@ -42,7 +42,7 @@ import Testing
         // Too late: the round closed without it.
         #expect(counted(2, 0) == [1, 1, 1])
         vector.keep([3, 3, 3], of: command(2, counted: 0), layout)
-        // The same round, formed anew.
+        // The same round, formed again.
         #expect(counted(2, 0) == [1, 1, 1])
         vector.keep([4, 4, 4], of: command(2, counted: 0), layout)
         #expect(files.count == 2)

@@ -65,7 +65,7 @@ struct EventStreamParserTests {
     }
 
     @Test
-    func `gives up on an event that does not end`() throws {
+    func `fails on an event that does not end`() throws {
         var parser = EventStreamParser()
         let line = [UInt8](repeating: UInt8(ascii: "x"), count: EventStreamParser.maxEventBytes)
         let events = try parser.feed(line)

@@ -66,7 +66,7 @@ struct ObjectTransferTests {
     }
 
     @Test
-    func `begins anew when the server knows no ranges, or when what is left is of another object`() async throws {
+    func `begins again when the server knows no ranges, or when what is left is of another object`() async throws {
         try await withFolder { folder in
             try Data([UInt8](repeating: 1, count: 1_000)).write(to: URL(filePath: "\(folder)/a.csv.part"))
             let requests = Mutex(0)

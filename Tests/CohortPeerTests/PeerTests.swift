@@ -85,7 +85,7 @@ private func withWorld(rows: Int = 200, _ body: @escaping @Sendable (World) asyn
 @Suite(.serialized)
 struct PeerTests {
     @Test
-    func `registers, trains two rounds as it is told, and says goodbye`() async throws {
+    func `registers, trains two rounds as commanded, and says goodbye`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -200,7 +200,7 @@ struct PeerTests {
     }
 
     @Test
-    func `gives up a round for the next one, and an old generation for a new one`() async throws {
+    func `drops a round for the next one, and an old generation for a new one`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
@@ -246,7 +246,7 @@ struct PeerTests {
     }
 
     @Test
-    func `keeps a DONE that nobody takes now until somebody does, and drops one that is fenced off`() async throws {
+    func `keeps a DONE until a coordinator accepts it, and drops one that is fenced off`() async throws {
         try await withWorld { world in
             let server = world.server
             let away = ScriptedServer.Refusal(status: .serviceUnavailable, code: "unavailable")
@@ -297,35 +297,35 @@ struct PeerTests {
     }
 
     @Test
-    func `says why a round cannot be done, and whether asking again can help`() async throws {
+    func `says why a round fails, and whether asking again can help`() async throws {
         try await withWorld { world in
             let server = world.server
             try await world.withPeer {
                 var wrongHash = world.train(round: 0)
                 wrongHash.dataset.csvSha256 = sha256([1])
                 try await server.send(.train(wrongHash))
-                try await eventually("the wrong hash is told") { await server.errors.count == 1 }
+                try await eventually("the wrong hash is reported") { await server.errors.count == 1 }
 
                 var missing = world.train(round: 1)
                 missing.dataset.csvUrl = "/objects/missing.csv"
                 missing.dataset.csvSha256 = sha256([2])
                 try await server.send(.train(missing))
-                try await eventually("the missing object is told") { await server.errors.count == 2 }
+                try await eventually("the missing object is reported") { await server.errors.count == 2 }
 
                 var wrongModel = world.train(round: 2)
                 wrongModel.start.model.inputs += 1
                 try await server.send(.train(wrongModel))
-                try await eventually("the wrong model is told") { await server.errors.count == 3 }
+                try await eventually("the wrong model is reported") { await server.errors.count == 3 }
 
                 var wrongRows = world.train(round: 3)
                 wrongRows.plan.rows.ranges = [RowRange(start: 0, end: 1_000_000)]
                 try await server.send(.train(wrongRows))
-                try await eventually("the wrong rows are told") { await server.errors.count == 4 }
+                try await eventually("the wrong rows are reported") { await server.errors.count == 4 }
 
                 var divergent = world.train(round: 4, epochs: 50, lr: 1e30)
                 divergent.start.model.task = .classification
                 try await server.send(.train(divergent))
-                try await eventually("the divergence is told") { await server.errors.count == 5 }
+                try await eventually("the divergence is reported") { await server.errors.count == 5 }
                 #expect(await server.errors.map(\.retryable) == [false, true, false, false, false])
                 #expect(await server.errors[4].message.contains("lower the learning rate"))
                 #expect(await server.dones.isEmpty)
@@ -349,7 +349,7 @@ struct PeerTests {
         }
     }
 
-    /// Steps are batches: in the midst of the last epoch, exactly there, and the part has a heartbeat.
+    /// Steps are batches: within the last epoch, exactly there, and the part has a heartbeat.
     @Test(arguments: [1, 3, 25]) func `stops after so many steps`(batches: Int) async throws {
         try await withWorld { world in
             let server = world.server

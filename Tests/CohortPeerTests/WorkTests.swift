@@ -18,7 +18,7 @@ struct DatasetCacheTests {
     }
 
     @Test
-    func `lets go of what was used longest ago, and never of what is in use`() async throws {
+    func `removes what was used longest ago, and never what is in use`() async throws {
         try await withFolder { folder in
             let cache = DatasetCache(folder: folder, limit: 1_000, logger: silent)
             for (name, used) in [("a", 1.0), ("b", 2), ("c", 3), ("d", 4)] {
@@ -204,7 +204,7 @@ struct EarlyStoppingTests {
 @Suite
 struct BackoffTests {
     @Test
-    func `doubles up to the longest wait, each within the upper half of its span, and starts anew when it went well`() {
+    func `doubles up to the longest wait, each within the upper half of its span, and restarts after a success`() {
         var backoff = Backoff(first: 0.2, longest: 10)
         for span in [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10] {
             let wait = backoff.next()

@@ -35,7 +35,7 @@ import Testing
         }
     }
 
-    @Test func `machines of one name are told apart, and keep their numbers`() async throws {
+    @Test func `machines of one name get different numbers, and keep them`() async throws {
         try await withServer { world in
             let join = try await world.joinToken(try await world.signup())
             let peers = try await withThrowingTaskGroup(of: API.Registered.self) { group in
@@ -55,7 +55,7 @@ import Testing
         }
     }
 
-    @Test func `of a hundred guesses at once ten are tried, and nobody else has to wait`() async throws {
+    @Test func `of a hundred guesses at once ten are tried, and no other user has to wait`() async throws {
         try await withServer(change: { $0.signInDelay = .seconds(3_600) }) { world in
             _ = try await world.signup()
             _ = try await world.signup("eve@example.org")
@@ -86,7 +86,7 @@ import Testing
             #expect(wrong.status == 403, "\(wrong)")
             #expect(try await world.call("DELETE", "/auth/me", "{}", token: user).status == 400)
             #expect(try await world.documents.session(id: id) != nil)
-            // The session is cancelled by whoever runs it: here by the test.
+            // The session is cancelled by its runner: here by the test.
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask {
                     try await eventually("the session is to be cancelled") {

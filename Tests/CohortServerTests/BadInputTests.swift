@@ -35,7 +35,7 @@ import Testing
             _ = try await world.signup()
             let twice = try await world.call("POST", "/auth/signup", #"{"email":"ADA@example.org","password":"correct horse"}"#)
             #expect(twice.status == 409, "\(twice)")
-            for email in ["ada@example.org", "nobody@example.org"] {
+            for email in ["ada@example.org", "unknown@example.org"] {
                 let wrong = try await world.call("POST", "/auth/signin", #"{"email":"\#(email)","password":"wrong horse"}"#)
                 #expect(wrong.status == 401 && wrong.detail == "the e-mail or the password is wrong")
             }
@@ -78,7 +78,7 @@ import Testing
         }
     }
 
-    @Test func `session start: each field that cannot be is named, and nothing stays behind`() async throws {
+    @Test func `session start: each invalid field is named, and nothing stays behind`() async throws {
         try await withServer { world in
             let user = try await world.signup()
             for (fields, sentence) in [
@@ -126,7 +126,7 @@ import Testing
         }
     }
 
-    @Test func `another user's session is not there, and unknown paths and methods are said`() async throws {
+    @Test func `another user's session is not there, and unknown paths and methods are reported`() async throws {
         try await withServer { world in
             let ada = try await world.signup()
             let eve = try await world.signup("eve@example.org")
@@ -198,7 +198,7 @@ import Testing
         }
     }
 
-    /// A class shares one join token: a machine speaks for itself alone, and takes nobody's place.
+    /// A class shares one join token: a machine speaks for itself alone, and replaces no other.
     @Test func `the join token only registers; a peer's credential is good for that peer and registration alone`() async throws {
         try await withServer { world in
             let user = try await world.signup()
@@ -262,7 +262,7 @@ import Testing
             let one = try await world.start([("peers", "1"), ("pool", "everyone")], token: ada)
             #expect(one.status == 201, "\(one)")
             #expect(try await world.documents.peers().filter { $0.sessionId != nil }.map(\.name) == ["eve-2"])
-            #expect(try await world.start([("peers", "1"), ("pool", "nobody")], token: ada).status == 400)
+            #expect(try await world.start([("peers", "1"), ("pool", "unknown")], token: ada).status == 400)
         }
     }
 

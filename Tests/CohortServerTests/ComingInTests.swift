@@ -56,7 +56,7 @@ import Testing
             let another = try await world.joinToken(user)
             #expect(try await world.call("POST", "/peers", ServerWorld.registration("lab"), token: another).status == 201)
             try await world.documents.setOffline(peerId: one.peerId, registration: nil, hasLeft: true)
-            // Twice as many may register in a burst: one that comes and goes all the time is told to wait.
+            // Twice as many may register in a burst: one that comes and goes all the time has to wait.
             _ = try await world.register("lab", join)
             for peer in try await world.documents.peers() {
                 try await world.documents.setOffline(peerId: peer.id, registration: nil, hasLeft: true)

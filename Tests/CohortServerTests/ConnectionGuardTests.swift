@@ -27,7 +27,7 @@ import Testing
     private func end() throws { try channel.writeInbound(HTTPServerRequestPart.end(nil)) }
 
     /// As `Context.closeSoon` says it.
-    private func sayUnwanted() { channel.triggerUserOutboundEvent(ConnectionGuard.BodyIsUnwanted(), promise: nil) }
+    private func reportUnwanted() { channel.triggerUserOutboundEvent(ConnectionGuard.BodyIsUnwanted(), promise: nil) }
 
     private func answer() throws {
         try channel.writeOutbound(HTTPServerResponsePart.head(HTTPResponseHead(version: .http1_1, status: .payloadTooLarge)))
@@ -37,7 +37,7 @@ import Testing
     @Test func `one that goes on sending is closed, once it had time to read the answer`() throws {
         try begin()
         try come(3)
-        sayUnwanted()
+        reportUnwanted()
         // The answer may take longer than that time.
         channel.embeddedEventLoop.advanceTime(by: .seconds(11))
         #expect(channel.isActive)
@@ -53,7 +53,7 @@ import Testing
 
     @Test func `one whose body came to its end stays, and so does the next request on it`() throws {
         try begin()
-        sayUnwanted()
+        reportUnwanted()
         try answer()
         try come(9)
         try end()

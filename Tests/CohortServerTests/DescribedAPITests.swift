@@ -6,7 +6,7 @@ import Testing
 
 /// Answers beside what the API's description says of them.
 enum DescribedAPI {
-    /// - Returns: what is not as described; nothing of a path that is none of the API's.
+    /// - Returns: what is not as described; nothing for a path outside the API.
     static func faults(_ method: String, _ path: String, _ answer: ServerWorld.Answer) throws -> [String] {
         // Pages are for people.
         guard path != "/", !path.hasPrefix("/?"), !["/app/", "/assets/", "/docs"].contains(where: path.hasPrefix) else { return [] }

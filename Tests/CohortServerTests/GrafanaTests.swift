@@ -7,7 +7,7 @@ import Testing
 
 /// deploy/grafana/cohort.json names what `/metrics` has.
 @Suite struct GrafanaTests {
-    @Test func `every metric of the Grafana dashboard is one of the server's`() async throws {
+    @Test func `every metric of the Grafana dashboard is a metric of the server`() async throws {
         let path = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../deploy/grafana/cohort.json").standardized
         let text = try String(contentsOf: path, encoding: .utf8)
         let named = Set(text.matches(of: /(cohort|process)_[a-z_]+/).map { String($0.0) })

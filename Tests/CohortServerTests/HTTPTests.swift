@@ -80,7 +80,7 @@ import Testing
         }
     }
 
-    @Test func `a client that waits to be told is told to send the body, or why not to`() async throws {
+    @Test func `a client that waits for 100 Continue receives it, or the reason not to send the body`() async throws {
         try await withServer { world in
             let token = try await world.signup()
             try await Raw.with(world) { writer, reader in
@@ -130,7 +130,7 @@ import Testing
         }
     }
 
-    @Test func `what does not come is not waited for without an end`() async throws {
+    @Test func `stalled clients time out`() async throws {
         let start = "GET /health/live HTTP/1.1\r\nHost: x\r\n"
         let upload =
             "POST /auth/signin HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"

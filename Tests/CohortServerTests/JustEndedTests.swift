@@ -9,7 +9,7 @@ import Testing
 
 @testable import CohortServer
 
-/// A session says that it has ended before its peers are free: whoever acts on that is not refused.
+/// A session says that it has ended before its peers are free: a request that follows is not refused.
 @Suite struct JustEndedTests {
     /// Time that stands still; what a test sets happens in the next sleep.
     private final class HeldTime: TimeSource {
@@ -22,7 +22,7 @@ import Testing
         func meanwhile(_ action: @escaping @Sendable () async throws -> Void) { next.withLock { $0 = action } }
 
         func sleep(seconds: Double) async throws {
-            // The presence of peers is looked at in intervals of their own, which do not pass here.
+            // The presence of peers is inspected at intervals, which do not pass here.
             guard seconds < 0.1 else { return try await Task.sleep(for: .seconds(3_600)) }
             passed.withLock { $0 += seconds }
             let action = next.withLock { next in

@@ -46,7 +46,7 @@ import Testing
         }
     }
 
-    @Test func `a body that ends early is said to be cut`() throws {
+    @Test func `a body that ends early is reported as cut`() throws {
         for length in [0, 20, 100, Self.body.utf8.count - 14] {
             #expect(throws: (any Error).self, "\(length)") {
                 try Self.parts([String(decoding: Self.body.utf8.prefix(length), as: UTF8.self)])

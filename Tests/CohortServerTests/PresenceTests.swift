@@ -61,7 +61,9 @@ import Testing
         func status() async throws -> PeerStatus? { try await documents.peer(id: "p")?.status }
     }
 
-    @Test func `a peer that beats at one server is given up by none, and by all when it falls silent`() async throws {
+    @Test func `a peer that beats at one server stays online at all servers, and is marked OFFLINE by all when it falls silent`()
+        async throws
+    {
         let world = World()
         let (a, b) = (world.monitor(), world.monitor())
         let peer = try await world.register()
@@ -88,7 +90,7 @@ import Testing
         #expect(try await world.status() == .offline)
     }
 
-    @Test func `a peer that registers anew at another server is not given up, nor its queue removed, by the first`() async throws {
+    @Test func `a peer that registers again at another server is not marked OFFLINE, nor its queue removed, by the first`() async throws {
         let world = World()
         let (a, b) = (world.monitor(), world.monitor())
         let first = try await world.register()
@@ -112,7 +114,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func `after a restart whoever was not heard of is not claimed, and is waited for as long as it may still beat`(
+    func `after a restart a peer that was not heard is not claimed, and is waited for as long as it may still beat`(
         isShared: Bool
     ) async throws {
         let (documents, clock) = (MemoryDocuments(), SleepingClock())

@@ -22,7 +22,7 @@ import Testing
         var lines: [String] = []
 
         mutating func ask(
-            _ method: String, _ path: String, as template: String, _ body: String? = nil, token: String
+            _ method: String, _ path: String, as template: String, body: String? = nil, token: String
         ) async throws -> [UInt8] {
             var request = HTTPClientRequest(url: url + path)
             request.method = .RAW(value: method)
@@ -49,14 +49,15 @@ import Testing
         ///   - session: whose events are accepted.
         mutating func run(session: String, send: (_ peerId: String) async throws -> Void) async throws -> [String] {
             let registration = ServerWorld.registration("lab")
-            _ = try await ask("POST", "/peers", as: "/peers", registration, token: "another")
+            _ = try await ask("POST", "/peers", as: "/peers", body: registration, token: "another")
             let registered = try CohortJSON.decode(
-                API.Registered.self, from: await ask("POST", "/peers", as: "/peers", registration, token: joinToken))
+                API.Registered.self, from: await ask("POST", "/peers", as: "/peers", body: registration, token: joinToken))
             #expect(registered.broker.kind == .http && registered.registration == 1 && registered.heartbeatInterval > 0)
             let (peer, token) = ("/peers/\(registered.peerId)", registered.credential)
-            _ = try await ask("POST", "\(peer)/heartbeat", as: "heartbeat", #"{"registration":1}"#, token: token)
-            _ = try await ask("POST", "\(peer)/heartbeat", as: "stale heartbeat", #"{"registration":7}"#, token: token)
-            _ = try await ask("POST", "\(peer)/heartbeat", as: "heartbeat by the join token", #"{"registration":1}"#, token: joinToken)
+            _ = try await ask("POST", "\(peer)/heartbeat", as: "heartbeat", body: #"{"registration":1}"#, token: token)
+            _ = try await ask("POST", "\(peer)/heartbeat", as: "stale heartbeat", body: #"{"registration":7}"#, token: token)
+            _ = try await ask(
+                "POST", "\(peer)/heartbeat", as: "heartbeat by the join token", body: #"{"registration":1}"#, token: joinToken)
 
             try await send(registered.peerId)
             var request = HTTPClientRequest(url: "\(url)\(peer)/commands?registration=1")
@@ -77,7 +78,7 @@ import Testing
             lines.append("a command: \(command.dropFirst().joined())")
 
             let event = #"{"type":"READY","session_id":"\#(session)","peer_id":"\#(registered.peerId)","generation":1}"#
-            _ = try await ask("POST", "\(peer)/events?through=\(id)", as: "events", event, token: token)
+            _ = try await ask("POST", "\(peer)/events?through=\(id)", as: "events", body: event, token: token)
             _ = try await ask("DELETE", "\(peer)?registration=1", as: "goodbye", token: token)
             return lines
         }

@@ -112,7 +112,7 @@ func withServer(
     let objects = try DirectoryObjects(path: "\(folder)/objects", secret: [UInt8](repeating: 7, count: 32))
     let broker = EmbeddedBroker()
     var configuration = ServerConfiguration(port: 0, dataDirectory: folder, strategies: StrategyCatalogue.builtIn.all, bcryptCost: 4)
-    // No peer of a test's own, which does not beat, is given up because this machine is slow.
+    // No peer of a test, which does not beat, is marked OFFLINE because this machine is slow.
     (configuration.suspectAfter, configuration.deadAfter) = (3_600, 7_200)
     change(&configuration)
     let (ports, source) = AsyncStream.makeStream(of: Int.self)

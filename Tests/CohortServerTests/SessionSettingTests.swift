@@ -9,7 +9,7 @@ import Testing
 @testable import CohortPeer
 @testable import CohortServer
 
-/// A value of each setting that is not what holds without it.
+/// A value of each setting that differs from its default.
 private let others = [
     "peers": "3", "strategy": "every", "rounds": "7", "epochs": "4", "batch_size": "48", "lr": "0.02", "lr_schedule": "cosine",
     "optimizer": "sgd", "momentum": "0.8", "nesterov": "true", "weight_decay": "0.05", "beta1": "0.7", "beta2": "0.95", "epsilon": "1e-06",
@@ -95,8 +95,8 @@ private struct Every: Strategy {
             options: TrainingOptions(
                 optimizer: settings.optimizer, batchSize: hyperparameters.batchSize, learningRate: hyperparameters.lr, dropoutSeed: 5))
         let recipe = WorkRecipe(proximalMu: settings.proximalMu)
-        command.plan.take(settings, recipe: recipe, round: 0)
-        command.options.take(settings, recipe: recipe, classWeights: nil)
+        command.plan.apply(settings, recipe: recipe, round: 0)
+        command.options.apply(settings, recipe: recipe, classWeights: nil)
         let received = try CohortJSON.decode(TrainCommand.self, from: CohortJSON.encode(command))
         let options = received.options
         #expect(
@@ -148,12 +148,12 @@ private struct Every: Strategy {
             ["per_peer": #"{"a": {"lrr": 1}}"#],
             "there is no field 'per_peer.a.lrr'; the fields are batch_size, epochs, lr; did you mean 'lr'?"
         ),
-    ]) func `what cannot be is said`(fields: [String: String], sentence: String) {
+    ]) func `invalid values are reported`(fields: [String: String], sentence: String) {
         let error = #expect(throws: CohortError.self) { try settings(fields) }
         #expect(error?.code == .invalid && error?.message.contains(sentence) == true, "\(error?.message ?? "")")
     }
 
-    @Test func `an optimizer brings its own weight decay unless one is said`() throws {
+    @Test func `an optimizer brings its own weight decay unless one is given`() throws {
         #expect(try settings(["optimizer": "adamw"]).optimizer.weightDecay == 0.01)
         #expect(try settings(["optimizer": "adamw", "weight_decay": "0"]).optimizer.weightDecay == 0)
         #expect(try settings([:]).optimizer == OptimizerSpec())

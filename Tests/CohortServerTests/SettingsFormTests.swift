@@ -10,7 +10,7 @@ import Testing
         try SettingsForm.settings(fields, strategies: [FedAvg()])
     }
 
-    @Test func `what is said of the columns becomes the session's options`() throws {
+    @Test func `the column options become the session's options`() throws {
         #expect(try settings([:]).data == nil)
         let one = try settings(["use": "row, id", "header": "yes", "scaling": "robust", "group": "patient"]).data
         #expect(one == DataOptions(header: true, use: ["row, id"], group: "patient", scaling: .robust))
@@ -25,7 +25,7 @@ import Testing
         (["use": "[1]"], "use must be a column's name, or JSON"), (["use": "a", "ignore": "a"], "in both use and ignore"),
         (["from": "3f2a", "hidden": "8"], "hidden does not go with from"),
         (["ignore": "y", "target": "y"], "which is the target"), (["group": "y", "target": "y"], "which is the target"),
-    ]) func `what cannot be is said`(fields: [String: String], sentence: String) {
+    ]) func `invalid values are reported`(fields: [String: String], sentence: String) {
         let error = #expect(throws: CohortError.self) { try settings(fields) }
         #expect(error?.code == .invalid && error?.message.contains(sentence) == true, "\(error?.message ?? "")")
     }

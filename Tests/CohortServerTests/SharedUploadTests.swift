@@ -53,7 +53,7 @@ import Testing
             try await end(world, of: third, as: .failed)
             #expect([second.upload, third.upload] == [upload, upload])
             #expect(try await uploads(world) == [upload.key])
-            // Nobody else's.
+            // No other user's.
             let bob = try await world.signup("bob@example.org")
             _ = try await world.register("two", try await world.joinToken(bob))
             #expect(try await world.start([("peers", "1"), ("sha256", upload.sha256)], file: nil, token: bob).status == 404)

@@ -37,7 +37,7 @@ import Testing
         }
     }
 
-    @Test func `a person sees the sign-ins, ends any of them, and nobody else's`() async throws {
+    @Test func `a person sees the sign-ins, ends any of them, and no other user's`() async throws {
         try await withServer { world in
             let first = try await world.signup()
             let second = try await signIn(world, program: "Firefox\u{a0}\u{202e} " + String(repeating: "x", count: 500))
@@ -69,7 +69,7 @@ import Testing
         }
     }
 
-    @Test func `a token without a sign-in is none of this server's`() async throws {
+    @Test func `a token without a sign-in is not accepted`() async throws {
         try await withServer(change: { $0.jwtSecret = String(repeating: "k", count: 32) }) { world in
             _ = try await world.signup()
             let user = try #require(try await world.documents.user(email: "ada@example.org"))
@@ -79,7 +79,7 @@ import Testing
                 let token = try await tokens.sign(Claims(sub: user.id, scope: .user, iat: now + 1, exp: now + 3600, jti: id))
                 #expect(try await world.call("GET", "/auth/me", token: token).status == 401)
             }
-            // Another user's sign-in is none of this user's.
+            // Another user's sign-in is not listed.
             _ = try await world.signup("eve@example.org")
             let eve = try #require(try await world.documents.user(email: "eve@example.org"))
             let theirs = try #require(try await world.documents.signIns(userId: eve.id).first)
@@ -88,7 +88,7 @@ import Testing
         }
     }
 
-    @Test func `whoever asks without an end is told to wait, and nobody else`() async throws {
+    @Test func `a client that asks endlessly has to wait, and no other does`() async throws {
         try await withServer(change: { $0.requestLimit = (perMinute: 1, burst: 5) }) { world in
             let user = try await world.signup()
             let other = try await world.signup("bob@example.org")

@@ -48,11 +48,11 @@ private final class Order: Sendable {
 
     @Test func `sign-ups are so many a minute`() {
         let limiter = RateLimiter(perMinute: 60, burst: 3)
-        for _ in 0..<3 { #expect(limiter.take("n", now: now) == nil) }
-        #expect(limiter.take("n", now: now) == .seconds(1))
-        #expect(limiter.take("m", now: now) == nil)
-        #expect(limiter.take("n", now: now + .milliseconds(1_001)) == nil)
-        #expect(limiter.take("n", now: now + .milliseconds(1_002)) != nil)
+        for _ in 0..<3 { #expect(limiter.acquire("n", now: now) == nil) }
+        #expect(limiter.acquire("n", now: now) == .seconds(1))
+        #expect(limiter.acquire("m", now: now) == nil)
+        #expect(limiter.acquire("n", now: now + .milliseconds(1_001)) == nil)
+        #expect(limiter.acquire("n", now: now + .milliseconds(1_002)) != nil)
     }
 
     @Test func `networks that ask take turns, however often one asks`() async throws {

@@ -75,7 +75,7 @@ import Testing
         let few: [UInt8] = Array("a,b\n1,2\n".utf8)
         let small = try await packed(script, csv: few)
         #expect(try unpack(small, pieces: 1) == few)
-        // Cut short anywhere, it is said: no rows are missing in silence.
+        // A cut anywhere is reported: no rows are missing silently.
         guard !script.hasPrefix("out.write(csv)") else { return }
         for cut in [bytes.count / 3, bytes.count / 2] {
             #expect(throws: CohortError.self, "cut at \(cut)") { _ = try unpack(Array(bytes[..<cut])) }
@@ -108,7 +108,7 @@ import Testing
             "with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as z:\n    z.writestr('__MACOSX/x', bytes(20 << 20))\n    z.writestr('a.csv', csv)",
             "more than one CSV"
         ),
-    ]) func `what cannot be unpacked is said`(script: String, sentence: String) async throws {
+    ]) func `files that do not unpack are reported`(script: String, sentence: String) async throws {
         let bytes = try await packed(script)
         for pieces in [1 << 20, 61] {
             let error = #expect(throws: CohortError.self) { _ = try unpack(bytes, pieces: pieces) }

@@ -86,7 +86,7 @@ import Testing
                 wrong.status == 401 && wrong.body.contains("the e-mail or the password is wrong") && wrong.body.contains("ada@example.org"))
             let right = try await browser.ask(
                 "POST", "/app/signin", "csrf=\(browser.csrf)&email=ada@example.org&password=correct+horse&next=//evil.example.org")
-            #expect(right.status == 303 && right.headers.first(name: "Location") == "/", "nobody is sent elsewhere")
+            #expect(right.status == 303 && right.headers.first(name: "Location") == "/", "no redirect to another site")
             #expect(try await browser.ask("GET", "/auth/me").status == 200, "the API takes the cookie")
         }
     }
@@ -117,7 +117,7 @@ import Testing
                     "POST", "/auth/tokens", body, type: "application/json", headers: [("X-CSRF-Token", csrf)])
                 #expect(answer.status == 403, "another sign-in's token, or none")
             }
-            // A cookie that somebody else has set for the host is of no use either.
+            // A cookie that another site has set for the host is of no use either.
             browser.cookies["cohort_visitor"] = newIdentifier()
             #expect(
                 try await browser.ask("POST", "/auth/tokens", body, type: "application/json", headers: [("X-CSRF-Token", other.csrf)])
@@ -130,7 +130,7 @@ import Testing
         try await withServer { world in
             let browser = Browser(world)
             try await browser.signUp()
-            func look(_ query: String, _ csv: String) async throws -> (status: Int, headers: HTTPHeaders, body: String) {
+            func inspect(_ query: String, _ csv: String) async throws -> (status: Int, headers: HTTPHeaders, body: String) {
                 try await browser.ask("POST", "/app/look?\(query)", csv, type: "text/csv", headers: [("X-CSRF-Token", browser.csrf)])
             }
             struct Look: Decodable {
@@ -151,27 +151,27 @@ import Testing
                 "\($0 % 7),\($0 % 3 == 0 ? "red" : "blue"),\($0 == 5 ? "" : "\($0 % 5).5"),\($0 % 2 == 0 ? "a" : "b")"
             }
             let csv = "size,colour,weight,kind\n" + rows.joined(separator: "\n") + "\n"
-            let whole = try CohortJSON.decode(Look.self, from: try await look("whole=true", csv).body.utf8)
+            let whole = try CohortJSON.decode(Look.self, from: try await inspect("whole=true", csv).body.utf8)
             #expect(whole.rows == 60 && whole.target == "kind" && whole.task == "classification")
             #expect(whole.columns.map(\.kind) == ["numeric", "categorical", "numeric", "target"])
             #expect(whole.columns[0].counts.reduce(0, +) == 60 && whole.columns[0].counts.count == 12 && whole.columns[0].least == 0)
             #expect(whole.columns[1].examples == ["blue", "red"] && whole.columns[1].counts == [40, 20])
             #expect(whole.columns[2].missing == 1 && whole.columns[2].counts.reduce(0, +) == 59)
             // A last line that was cut is left out; another target.
-            let cut = try CohortJSON.decode(Look.self, from: try await look("whole=false&target=weight", csv + "3,re").body.utf8)
+            let cut = try CohortJSON.decode(Look.self, from: try await inspect("whole=false&target=weight", csv + "3,re").body.utf8)
             #expect(cut.rows == 60 && cut.target == "weight" && cut.task == "regression" && cut.columns[2].kind == "target")
             for (query, csv, sentence) in [
                 ("whole=true", "", "the file is empty"), ("whole=true", "a,b\n1,\"x\n", "line 2"),
                 ("whole=true&target=no", csv, "no column 'no'"),
                 ("whole=true&task=magic", csv, "task is 'magic'"), ("whole=true", "PK\u{3}\u{4}", ""),
             ] {
-                let answer = try await look(query, csv)
+                let answer = try await inspect(query, csv)
                 #expect(answer.status == 400 && answer.body.contains(sentence), "\(query): \(answer.body)")
             }
             #expect(
                 try FileManager.default.contentsOfDirectory(atPath: world.folder).allSatisfy { !$0.hasPrefix("look-") }, "nothing is left")
-            let nobody = Browser(world)
-            #expect(try await nobody.ask("POST", "/app/look", csv, type: "text/csv").status == 401)
+            let unknown = Browser(world)
+            #expect(try await unknown.ask("POST", "/app/look", csv, type: "text/csv").status == 401)
         }
     }
 
@@ -190,8 +190,8 @@ import Testing
             let other = Browser(world)
             try await other.signUp("bob@example.org")
             #expect(try await other.ask("GET", "/app/session/\(id)").status == 404)
-            let nobody = Browser(world)
-            let answer = try await nobody.ask("GET", "/app/session/\(id)")
+            let unknown = Browser(world)
+            let answer = try await unknown.ask("GET", "/app/session/\(id)")
             #expect(answer.status == 303 && answer.headers.first(name: "Location") == "/app/signin?next=/app/session/\(id)")
             for path in ["/app/new", "/app/account", "/docs"] {
                 let page = try await browser.ask("GET", path)

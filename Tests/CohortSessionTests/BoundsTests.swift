@@ -5,7 +5,7 @@ import CohortWire
 import FoundationEssentials
 import Testing
 
-/// Numbers and texts that somebody else chose.
+/// Numbers and texts from outside.
 private enum Hostile {
     static let numbers = [
         "0", "-0", "-1", "1", "2", "0.5", "1e308", "-1e308", "1.7976931348623157e308", "5e-324", "3e-308", "1e19", "-1e19", "1e300",

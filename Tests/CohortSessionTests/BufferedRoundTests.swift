@@ -51,7 +51,7 @@ import Testing
         #expect(stage.trained == ["a", "c"] && stage.place("b")?.workRound == 1 && stage.place("c")?.workRound == nil)
     }
 
-    @Test func `after the last round nobody is waited for, and a late answer is of nothing any more`() {
+    @Test func `after the last round no peer is waited for, and a late answer does not count`() {
         var stage = stage(rounds: 1)
         stage.done("a")
         stage.done("b")
@@ -61,7 +61,7 @@ import Testing
         #expect(!stage.machine.accepts(generation: 1, round: 0, peerId: "c"))
     }
 
-    @Test func `whoever takes the session over lets all begin with the newest weights, but for answers that are stored`() throws {
+    @Test func `a coordinator that takes over lets all begin with the newest weights, but for answers that are stored`() throws {
         var stage = stage()
         stage.done("a")
         stage.done("b")
@@ -87,7 +87,7 @@ import Testing
         #expect(try #require(outcome(stage)).shares[1].scale < 1)
     }
 
-    @Test func `a late peer that is lost, or starts again, holds nobody up`() {
+    @Test func `a late peer that is lost, or starts again, delays no other`() {
         var stage = stage()
         stage.done("a")
         stage.done("b")

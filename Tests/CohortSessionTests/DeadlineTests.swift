@@ -81,7 +81,7 @@ import Testing
         #expect(stage.session.round == 100)
     }
 
-    @Test func `a lid that is closed for many rounds is told of once, and again when it is closed again`() {
+    @Test func `a lid that is closed for many rounds is reported once, and again when it is closed again`() {
         var stage = Stage(rounds: 200, change: { $0.batchSize = 8 })
         stage = stage.started()
         var told: [Int] = []

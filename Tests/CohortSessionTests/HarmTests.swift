@@ -11,7 +11,7 @@ import Testing
 
     private let outcome = RoundOutcome.average(["a", "b", "c", "d"].map { Share(peerId: $0, weight: 0.25) })
 
-    @Test func `what stands out is looked at, most conspicuous first`() {
+    @Test func `conspicuous updates are examined, most conspicuous first`() {
         var stage = Stage(peers: ["a", "b", "c", "d"])
         stage = stage.started()
         func suspects(_ contributions: [Contribution], _ outcome: RoundOutcome) -> [String] {
@@ -31,7 +31,7 @@ import Testing
             suspects(two + [contribution("d", norm: 1, cosine: 0.4)], outcome) == [
                 "c: is 9 times as long as the median", "a: points against the others' (cosine -0.5)",
             ])
-        // Robust rules see to it themselves, and of two nobody knows which.
+        // Robust rules handle it themselves, and of two it is unknown which.
         #expect(suspects(two, RoundOutcome(.median, outcome.shares)).isEmpty)
         #expect(suspects(Array(two.prefix(2)), outcome).isEmpty)
     }
@@ -112,7 +112,7 @@ import Testing
         }
     }
 
-    @Test func `an outcome without a peer weighs the others anew`() {
+    @Test func `an outcome without a peer weighs the others again`() {
         var outcome = RoundOutcome(
             .krum(malicious: 1, keep: 4), ["a", "b", "c", "d", "e"].map { Share(peerId: $0, weight: 0.2) }, mixing: 2)
         outcome.shares[0].weight = 0.1

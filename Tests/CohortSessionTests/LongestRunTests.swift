@@ -27,7 +27,7 @@ import Testing
         #expect(stage.session.status == .running)
     }
 
-    @Test func `peers are asked to answer before the time is up, and one that does not holds nobody`() throws {
+    @Test func `peers are asked to answer before the time is up, and one that does not delays no other`() throws {
         var stage = stage(rounds: 100_000, maxRunTime: 3_600)
         #expect(stage.machine.timeLimit(at: stage.moment) == 3_600)
         stage.now += 3_000

@@ -97,7 +97,7 @@ import Testing
         #expect(stage.concludes?.0.key == "w1" && stage.concludes?.1.loss == 1)
     }
 
-    @Test func `a peer that lies about its own model does not win, and is said to have reported otherwise`() throws {
+    @Test func `a peer that lies about its own model does not win, and its report is noted as wrong`() throws {
         var stage = Stage(peers: ["a", "b"])
         stage.machine = SessionMachine(stage.session, strategy: Independent(), rules: .init())
         stage = stage.started()

@@ -81,7 +81,7 @@ import Testing
             next.machine = SessionMachine(session, strategy: FedAvg(), rules: .init(enableWait: 30, peerWait: 60))
             next.machine.restore(answers)
             next.send(.resumed)
-            #expect(next.place("b")?.state == .locked, "nobody is late because the coordinator was away")
+            #expect(next.place("b")?.state == .locked, "no peer is late because the coordinator was away")
             next.enable(["a", "b", "c"])
             return next
         }
@@ -106,7 +106,7 @@ import Testing
         #expect(resumed(stored, [other]).session.peers.map(\.id) == ["a", "b", "c"], "a stranger's")
     }
 
-    @Test func `numbers that cannot be are told from those that can`() {
+    @Test func `implausible numbers are distinguished from plausible ones`() {
         var stage = Stage()
         stage = stage.started()
         #expect(stage.machine.verdict(on: stage.doneEvent("a")) == .current)
@@ -130,7 +130,9 @@ import Testing
         for _ in 0..<2 {
             stage.send(.refused(stage.doneEvent("a"), reason: "NaN"))
             #expect(stage.trained == ["a"] && stage.place("a")?.state == .training)
-            #expect(stage.actions.commands.contains { if case .refused("a", 0, _, "NaN") = $0 { true } else { false } }, "it is told why")
+            #expect(
+                stage.actions.commands.contains { if case .refused("a", 0, _, "NaN") = $0 { true } else { false } },
+                "it receives the reason")
             attempts.append(stage.place("a")?.attempt)
         }
         #expect(Set(attempts).count == 3, "three attempts: \(attempts)")
@@ -154,7 +156,7 @@ import Testing
         }
     }
 
-    @Test func `a heartbeat of an epoch that nobody asked for, or a repeat, is not recorded`() {
+    @Test func `a heartbeat of an epoch that was not asked for, or a repeat, is not recorded`() {
         var stage = Stage(change: { $0.epochs = 2 })
         stage = stage.started()
         func beat(_ epoch: Int) -> SessionMachine.Event {
@@ -168,7 +170,7 @@ import Testing
         #expect(stage.send(beat(2)).records.points.count == 1)
     }
 
-    @Test func `when everybody dies after the last round, the trained model is handed out`() {
+    @Test func `when all peers die after the last round, the trained model is handed out`() {
         var stage = Stage(peers: ["a"], rounds: 1)
         stage = stage.started()
         stage.done("a")

@@ -16,7 +16,7 @@ import Testing
         (SessionSettings(optimizer: OptimizerSpec(name: .sgd, nesterov: true)), "nesterov is true"),
         (SessionSettings(earlyStopping: 0), "early_stopping is 0"),
         (SessionSettings(classWeight: .byLabel(["a": 0])), "class_weight.a is 0"),
-    ]) func `what cannot be is named, with what would be right`(settings: SessionSettings, sentence: String) {
+    ]) func `invalid values are named, with what would be right`(settings: SessionSettings, sentence: String) {
         let error = #expect(throws: CohortError.self) { try settings.check() }
         #expect(error?.message.contains(sentence) == true && error?.message.contains("must be") == true, "\(error?.message ?? "")")
     }
@@ -57,7 +57,7 @@ import Testing
         #expect(try ClassWeight.parse("none") == nil)
     }
 
-    @Test func `what cannot be weighed is said`() {
+    @Test func `invalid weights are reported`() {
         for (weight, task, sentence) in [
             (ClassWeight.balanced, LearningTask.regression, "for classification"), (.byLabel(["maybe": 2]), .classification, "'maybe'"),
         ] {

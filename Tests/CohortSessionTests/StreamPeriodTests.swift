@@ -36,7 +36,7 @@ import Testing
         }
     }
 
-    @Test func `steps are told where moments go, and only there`() {
+    @Test func `the number of steps is sent where moments are, and only there`() {
         var stage = stage(FedAvg())
         var steps: [Int?] = []
         for round in 0..<7 {

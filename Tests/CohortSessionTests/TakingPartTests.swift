@@ -39,7 +39,7 @@ import Testing
         #expect(stage.session.lastRound?.dropped["c"] == "silent")
     }
 
-    @Test func `a goodbye is no loss, and a newcomer who is not needed is told of once`() {
+    @Test func `a goodbye is no loss, and a newcomer that is not needed is reported once`() {
         var stage = Stage()
         stage = stage.started()
         stage.send(.notNeeded(Stage.peer("d")))
@@ -91,7 +91,7 @@ import Testing
         #expect(stage.session.status == .failed && stage.session.error?.contains("only 1 of at least 2 peers") == true && stage.ends)
     }
 
-    @Test func `when everybody is lost mid-round, the round begins anew, and answers to the first attempt are fenced off`() {
+    @Test func `when all peers are lost mid-round, the round begins again, and answers to the first attempt are fenced off`() {
         var stage = Stage(peers: ["a"])
         stage = stage.started()
         var early = stage.doneEvent("a")
@@ -107,7 +107,7 @@ import Testing
         #expect(stage.aggregates, "a peer that names no attempt answers what it was asked for last")
     }
 
-    @Test func `an error that cannot be retried fails the peer, and the session when it was the last`() {
+    @Test func `a permanent error fails the peer, and the session when it was the last`() {
         var stage = Stage(peers: ["a"])
         stage = stage.started()
         stage.send(.error(ErrorEvent(sessionId: "s", peerId: "a", generation: 1, round: 0, message: "loss is NaN", retryable: false)))
@@ -127,12 +127,12 @@ import Testing
         #expect(stage.aggregates && stage.place("b")?.state == .lost)
     }
 
-    @Test func `a joiner that has to load the data set makes nobody wait, and is dealt rows once it is READY`() {
+    @Test func `a joiner that has to load the data set delays no other, and is dealt rows once it is READY`() {
         var stage = Stage(rounds: 9)
         stage = stage.started()
         stage.send(.peerLost(peerId: "c", reason: "silent"))
         stage.send(.joined(Stage.peer("d")))
-        #expect(stage.actions.commands == [.enable(peerId: "d", prepares: true)], "it is told what to load")
+        #expect(stage.actions.commands == [.enable(peerId: "d", prepares: true)], "it receives the links to load")
         stage.send(.enabled(EnabledEvent(sessionId: "s", peerId: "d", generation: 1, capabilities: nil, ready: false)))
         for _ in 0..<3 {
             stage.done("a")
@@ -150,7 +150,7 @@ import Testing
         #expect(stage.trained == ["a", "b", "d"])
     }
 
-    @Test func `a loader whose links have expired is given new ones; at the third failure in a row it is given up`() {
+    @Test func `a loader whose links have expired is given new ones; at the third failure in a row it is excluded`() {
         var stage = Stage(rounds: 9)
         stage = stage.started()
         stage.send(.peerLost(peerId: "c", reason: "silent"))

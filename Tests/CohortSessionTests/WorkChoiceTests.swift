@@ -4,7 +4,7 @@ import CohortStrategies
 import CohortWire
 import Testing
 
-/// What is chosen where nobody said it.
+/// Settings that are chosen automatically.
 @Suite struct WorkChoiceTests {
     private func choice(_ rows: Int, peers: Int, own: Bool = false, _ said: [String: String] = [:]) throws -> (Int, Int, Int) {
         var settings = SessionSettings.defaults(peers: peers, seed: 1)
@@ -45,13 +45,13 @@ import Testing
         #expect(stage.words.contains("after 2 of 4 answers: 200 rounds are about 100 passes over the rows"))
     }
 
-    @Test func `models of one's own have all rows, one round, and epochs for it`() throws {
+    @Test func `separate models have all rows, one round, and epochs for it`() throws {
         #expect(try choice(120, peers: 3, own: true) == (1, 27, 8))
         #expect(try choice(100_000, peers: 3, own: true) == (1, 10, 32))
         #expect(try choice(120, peers: 3, own: true, ["epochs": "7"]) == (1, 7, 8))
     }
 
-    @Test func `what is said stays, and counts`() throws {
+    @Test func `given values stay, and count`() throws {
         #expect(try choice(120, peers: 3, ["rounds": "5"]) == (5, 1, 8))
         #expect(try choice(120, peers: 3, ["batch_size": "64"]) == (100, 1, 64))
         #expect(try choice(120, peers: 3, ["epochs": "10"]) == (10, 10, 8))

@@ -48,7 +48,7 @@ import Testing
         #expect(abs(weights[0] - 1.91) < 0.005, "\(weights)")
     }
 
-    @Test func `a step's size follows the first round unless it is said, and a round without change is no division by nothing`() {
+    @Test func `a step's size follows the first round unless it is given, and a round without change is no division by zero`() {
         let (weights, state) = run(.adaptive(.adam, beta1: 0.9, beta2: 0.99, learningRate: nil, tau: nil))
         let size = (Double(0.1 * 0.1 + 0.02 * 0.02) / 2).squareRoot()
         #expect(abs((state?.learningRate ?? 0) - size) < 1e-6 && abs((state?.tau ?? 0) - size / 10) < 1e-7)
@@ -78,7 +78,7 @@ import Testing
                 TensorSpec(name: "bn.running_var", shape: [1]),
             ])
         let model = ModelSpec(inputs: 1, hidden: [], outputs: 1, task: .regression, module: module)
-        #expect(model.trainedParameterCount == 2, "older files are told by PyTorch's names")
+        #expect(model.trainedParameterCount == 2, "older files are recognized by PyTorch's names")
         var (mean, slots): ([Float], [[Float]]) = ([1, 1, 0.5, 0.0004], [])
         let start: [Float] = [0, 0, 0, 1]
         var state: OuterState?

@@ -10,7 +10,7 @@ import Testing
         #expect(ranges.count == weights.count)
         #expect(ranges.first?.start == 0 && ranges.last?.end == total)
         #expect(zip(ranges, ranges.dropFirst()).allSatisfy { $0.end == $1.start })
-        if total >= weights.count { #expect(ranges.allSatisfy { $0.count >= 1 }, "nobody is left without") }
+        if total >= weights.count { #expect(ranges.allSatisfy { $0.count >= 1 }, "every peer gets some") }
     }
 
     @Test(arguments: [
@@ -124,7 +124,7 @@ import Testing
         #expect(FedBuff().bufferSize(SessionSettings(), peers: 5) == 3 && FedBuff().bufferSize(SessionSettings(), peers: 1) == 1)
     }
 
-    @Test func `robust strategies stand as many liars as the answers allow, and no more than was said`() {
+    @Test func `robust strategies stand as many liars as the answers allow, and no more than the setting`() {
         func rule(_ strategy: any Strategy, of count: Int, said: Int? = nil, mixes: Bool? = nil) -> RoundOutcome {
             var settings = SessionSettings(peers: count)
             (settings.maliciousPeers, settings.nearestNeighborMixing) = (said, mixes)

@@ -177,7 +177,7 @@ private func rows(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String
         }
     }
 
-    @Test func `of several errors the first in the file is said, by any number of threads`() throws {
+    @Test func `of several errors the first in the file is reported, by any number of threads`() throws {
         let good = rows(2_000) { "\($0 % 7),\($0 % 5),\($0 % 2 == 0 ? "p" : "q")" }
         let schema = try infer(good).schema
         var lines = good.split(separator: "\n").map(String.init)
@@ -255,7 +255,7 @@ private func rows(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String
         #expect(text.contains("line 22: 'many' in the target column 'y' is not a number"), "\(text)")
     }
 
-    @Test func `NaN and infinities are missing, and 1e999 is text that is said`() throws {
+    @Test func `NaN and infinities are missing, and 1e999 is reported as text`() throws {
         let schema = try infer(
             rows(90, header: "a,b,c,y") {
                 "\($0 % 9 == 0 ? ["NaN", "inf", "-Infinity"][$0 % 3] : "\($0 % 7)"),\($0 == 5 ? "1e999" : "\($0 % 4)"),\($0 % 7),\($0 % 2)"
@@ -266,7 +266,7 @@ private func rows(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String
     }
 
     @Test(arguments: [("\"1,234.5\"", ","), ("1 234", ","), ("\"3,5\"", ","), ("1.234,5", ";"), ("1'234", ",")])
-    func `thousands separators and decimal commas are said, not guessed`(text: String, delimiter: String) throws {
+    func `thousands separators and decimal commas are reported, not guessed`(text: String, delimiter: String) throws {
         let odd = rows(60, header: ["a", "b", "y"].joined(separator: delimiter)) {
             ["\($0 == 10 ? text : "\($0)5")", "\($0 % 7)", $0 % 2 == 0 ? "p" : "q"].joined(separator: delimiter)
         }

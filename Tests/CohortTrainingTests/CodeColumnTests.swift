@@ -21,7 +21,7 @@ import Testing
         "zip,x,y\n"
         + (0..<120).map { "\(["02116", "10001", "00501", "60601"][$0 % 4]),\($0 * 7 % 13),\($0 % 4 < 2 ? "a" : "b")\n" }.joined()
 
-    @Test func `numbers with zeros in front are categories, unless somebody says that they are a quantity`() throws {
+    @Test func `numbers with zeros in front are categories, unless an option makes them a quantity`() throws {
         let found = try infer(zips)
         let zip = try column("zip", found)
         #expect(zip.kind == .categorical && zip.categories == ["00501", "02116", "10001", "60601"])
@@ -32,7 +32,7 @@ import Testing
         #expect(try column("a", plain).kind == .numeric && column("b", plain).kind == .numeric)
     }
 
-    @Test func `whole numbers are categories when somebody says so`() throws {
+    @Test func `whole numbers are categories by an option`() throws {
         let text = "school,x,y\n" + (0..<90).map { "\(101 + $0 % 9),\($0 * 7 % 13),\($0 % 2 == 0 ? "a" : "b")\n" }.joined()
         #expect(try column("school", infer(text)).kind == .numeric)
         let school = try column("school", infer(text, DataOptions(category: ["school"])))
@@ -181,7 +181,7 @@ import Testing
         #expect(try hints(classes + "\n").isEmpty)
     }
 
-    @Test func `cells of several words are told of, and names with a slash are not`() throws {
+    @Test func `cells of several words are reported, and names with a slash are not`() throws {
         let tags = ["toxic", "spam", "rude", "toxic|spam", "spam|rude", "toxic|rude", "toxic|spam|rude"]
         let several = try infer("x,tags\n" + (0..<140).map { "\($0 * 7 % 31),\(tags[$0 % 7])\n" }.joined())
         #expect(several.warnings.contains { $0.contains("cells of 'tags' hold several words ('spam|rude')") && $0.contains("7 of them") })
@@ -199,7 +199,7 @@ import Testing
         #expect(throws: CohortError.self) { _ = try infer(rows + "\0\0" + "1,a\n") }
     }
 
-    @Test func `comments above the header are told by their lines, however many fields they have`() throws {
+    @Test func `comments above the header are recognized, however many fields they have`() throws {
         let rows = "x,y\n" + (0..<60).map { "\($0 * 7 % 31),\($0 % 2 == 0 ? "a" : "b")\n" }.joined()
         let error = #expect(throws: CohortError.self) { _ = try infer("# made by a logger, in May\n# units: m, s\n" + rows) }
         #expect(error?.message.contains("lines 1 to 2 begin with '#'") == true && error?.message.contains("header on line 3") == true)

@@ -37,7 +37,7 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         ("a,b\n1,2\n", [["a", "b"], ["1", "2"]]), ("a,b\r\n1,2", [["a", "b"], ["1", "2"]]), ("a,b\r1,2\r", [["a", "b"], ["1", "2"]]),
         ("\u{FEFF}a,b\n\n1,\n", [["a", "b"], ["1", ""]]), ("a,b\n\"1,\"\"x\"\"\n2\",z\n", [["a", "b"], ["1,\"x\"\n2", "z"]]),
         ("a,b\n , \"q\"\n", [["a", "b"], ["", "\"q\""]]),
-    ]) func `records are told as RFC 4180 has them`(text: String, expected: [[String]]) throws {
+    ]) func `records follow RFC 4180`(text: String, expected: [[String]]) throws {
         var records: [[String]] = []
         try withFile([UInt8](text.utf8)) { path in
             try CSVReader(path: path, format: CSVFormat(delimiter: UInt8(ascii: ","))).forEach { record in
@@ -52,7 +52,7 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         ("", "empty"), ("a,b,y\n", "no rows"), ("a,b,y\n1,2,x\n1,2\n", "line 3: 2 fields where the header has 3"),
         ("a,a,y\n1,2,x\n", "named 'a'"), ("a,b,y\n1,\"2,x\n3,4,z\n", "line 2"), ("a,b,y\n1,2,x\n3,4,x\n", "one value 'x'"),
         ("y\nx\nz\n", "one column"), ("a,b,y\n1,\u{0},x\n", "byte"),
-    ]) func `what cannot be trained on is said, with its place`(text: String, sentence: String) {
+    ]) func `untrainable data is reported, with its place`(text: String, sentence: String) {
         let error = #expect(throws: CohortError.self) { try infer(text) }
         #expect(error?.code == .invalid && error?.message.contains(sentence) == true, "\(error?.message ?? "")")
     }
@@ -71,7 +71,7 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
 }
 
 @Suite struct Schemas {
-    @Test func `columns are told from their values, and the task from the target`() throws {
+    @Test func `columns are inferred from their values, and the task from the target`() throws {
         let text = csv(100, header: "id,size,color,same,y") {
             "\($0),\($0 % 10 == 0 ? "NA" : "\($0 % 13).5"),\(["red", "green", "blue"][$0 % 3]),k,\(["no", "yes"][$0 % 2])"
         }
@@ -168,7 +168,7 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         (#""dropout":0"#, #""dropout":1e308"#), (#""validation":0.2"#, #""validation":1e300"#),
         (#""training_rows":80"#, #""training_rows":9223372036854775807"#),
         (#""class_counts":[40,40]"#, #""class_counts":[9223372036854775807,1]"#), (#""delimiter":",""#, #""delimiter":"€""#),
-    ]) func `numbers that cannot be are said`(honest: String, lie: String) throws {
+    ]) func `impossible numbers are reported`(honest: String, lie: String) throws {
         let file = try file()
         let bytes = try file.encode()
         var header = try Safetensors(header: bytes[..<Safetensors.headerBytes(bytes, limit: 1 << 20)])
@@ -180,7 +180,7 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         #expect(throws: CohortError.self) { try ModelFile.decode(lying) }
     }
 
-    @Test func `lying lengths and offsets are said, and a file of another size is not read`() throws {
+    @Test func `wrong lengths and offsets are reported, and a file of another size is not read`() throws {
         let honest = try file().encode()
         for length in [UInt64(1) << 63, .max, 1 << 40, 0, 1] {
             let bytes = withUnsafeBytes(of: length.littleEndian) { Array($0) } + honest.dropFirst(8)

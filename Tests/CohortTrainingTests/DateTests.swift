@@ -135,14 +135,14 @@ import Testing
         }
     }
 
-    @Test func `a text that is no date is said where numbers would be`() throws {
+    @Test func `a text that is no date is reported where numbers would be`() throws {
         let schema = try infer(table { "\(padded($2)).\(padded($1)).\($0)" }).schema
         #expect(schema.columns[0].dateFormat == .dmy)
         let error = #expect(throws: CohortError.self) { try RowTransform(schema: schema).features(of: ["when": "30.02.2024"]) }
         #expect(error?.message.contains("'30.02.2024' in 'when' is not a date (day.month.year)") == true, "\(error?.message ?? "")")
     }
 
-    @Test func `slashes are told by a day past twelve, and otherwise not guessed`() throws {
+    @Test func `slashes are resolved by a day past twelve, and otherwise not guessed`() throws {
         #expect(try infer(table { "\($1)/\($2)/\($0)" }).schema.columns[0].dateFormat == .mdy)
         #expect(try infer(table { "\($2)/\($1)/\($0)" }).schema.columns[0].dateFormat == .dmy)
         let finding = try infer(table { "\($1)/\($2 % 12 + 1)/\($0)" })
@@ -155,7 +155,7 @@ import Testing
         #expect(finding.schema.columns[0].kind != .date)
     }
 
-    @Test func `the schema goes over the wire, and dates that cannot be in it are said`() throws {
+    @Test func `the schema goes over the wire, and invalid dates in it are reported`() throws {
         var schema = try infer(table { "\($0)-\($1)-\($2)" }).schema
         #expect(try CohortJSON.decode(TableSchema.self, from: CohortJSON.encode(schema)) == schema)
         try schema.check()
@@ -180,7 +180,7 @@ import Testing
         #expect(try column("m") { "\(["Jan", "Feb", "Mar"][$0 % 3]) \($0 % 28 + 1) 2000" }.dateFormat == .nameDayYear)
     }
 
-    @Test func `percent and currency are said, not guessed`() throws {
+    @Test func `percent and currency are reported, not guessed`() throws {
         for text in ["12%", "$12", "12 €"] {
             let rows = (0..<40).map { "\($0 % 3 == 0 ? text : "7\(text)"),\($0 % 5),\($0 % 2)" }
             let finding = try infer("p,x,y\n" + rows.joined(separator: "\n"))
@@ -188,7 +188,7 @@ import Testing
         }
     }
 
-    @Test func `rare classes and lookalikes are said`() throws {
+    @Test func `rare classes and similar names are reported`() throws {
         let rows = (0..<200).map { "\($0 % 9),\($0 % 40 == 0 ? "True" : $0 % 3 == 0 ? "true" : "false")" }
         let warnings = try infer("x,y\n" + rows.joined(separator: "\n"), validation: 0.2).warnings
         #expect(warnings.contains { $0.contains("'true'") && $0.contains("'True'") && $0.contains("case of letters") }, "\(warnings)")

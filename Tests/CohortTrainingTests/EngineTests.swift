@@ -4,7 +4,7 @@ import Testing
 
 @testable import CohortTraining
 
-/// A small table of its own: `rows` rows of `features` numbers, targets from a rule.
+/// A small table: `rows` rows of `features` numbers, targets from a rule.
 private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float) -> FeatureTable {
     var generator = SeededGenerator(seed: 3)
     var (matrix, targets): ([Float], [Float]) = ([], [])
@@ -19,7 +19,7 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
 @Suite struct EngineTests {
     private let engine = NativeEngine(threads: 1)
 
-    /// Of one bias: its step is minus the mean slope of the rows' losses; what is told stays the square.
+    /// Of one bias: its step is minus the mean slope of the rows' losses; the reported loss stays the square.
     @Test(arguments: [(LossName?.none, 7.0), (.mse, 7.0), (.l1, 2.0 / 3), (.huber, 0.5)])
     func `a number's loss is minimized by name`(loss: LossName?, step: Double) throws {
         let table = FeatureTable(features: [0, 0, 0], targets: [0, 10, 0.5], featureCount: 1)
@@ -239,7 +239,7 @@ private func makeTable(rows: Int, features: Int, target: (Int, [Float]) -> Float
         #expect(counts.samples == 30)
     }
 
-    @Test func `what does not fit is said`() throws {
+    @Test func `mismatches are reported`() throws {
         let table = makeTable(rows: 4, features: 2) { _, _ in 0 }
         let model = try engine.drawn(ModelSpec(inputs: 3, hidden: [], outputs: 2, task: .classification), seed: 1)
         #expect(throws: CohortError.self) { try model.load(parameters: [1]) }

@@ -10,7 +10,7 @@ import Testing
     import Darwin
 #endif
 
-/// Files that somebody damaged, or made up: an error with words, or all the way to predictions; never a crash, never a row lost.
+/// Damaged or invented files: an error with words, or all the way to predictions; never a crash, never a row lost.
 /// `COHORT_FUZZ_SECONDS` makes it longer, `COHORT_FUZZ_SEED` another run.
 @Suite struct GeneratedFiles {
     private static let seconds = getenv("COHORT_FUZZ_SECONDS").flatMap { Double(String(cString: $0)) }

@@ -61,7 +61,7 @@ import Testing
         #expect(try predict(predictor, others).rows.map(\.0) == all.rows.map(\.0))
     }
 
-    @Test func `columns that are missing are an error unless allowed; more than enough are passed over`() throws {
+    @Test func `columns that are missing are an error unless allowed; additional ones are ignored`() throws {
         let predictor = try model(of: table(row))
         let fewer = table(header: "size") { "\($0 % 13).5" }
         #expect(refusal(predictor, of: fewer).contains("missing that the model predicts from: width (--allow-missing"))
@@ -70,11 +70,11 @@ import Testing
         #expect(refusal(predictor, of: "kind\na\n", options: .init(allowMissing: true)).contains("no column that the model predicts from"))
         #expect(refusal(predictor, of: "Size,width\n1,2\n").contains("it knows no 'Size'"))
         let more = table(header: "size,note,width") { "\($0 % 13).5,x,\($0 % 7)" }
-        #expect(try predict(predictor, more).notes.contains { $0.contains("passed over: note") })
+        #expect(try predict(predictor, more).notes.contains { $0.contains("were ignored: note") })
         #expect(refusal(predictor, of: "size,size,width\n1,2,3\n").contains("both named 'size'"))
     }
 
-    @Test func `a bad cell is named by its line, and nothing is told before the first rows are good`() throws {
+    @Test func `a bad cell is named by its line, and nothing is reported before the first rows are good`() throws {
         let predictor = try model(of: table(row))
         let bad = table { $0 == 299 ? "1,oops,2,a" : row($0) }
         #expect(refusal(predictor, of: bad).contains("line 301: 'oops' in 'size' is not a number"))
@@ -112,7 +112,7 @@ import Testing
             return error?.message ?? ""
         }
         #expect(message("size,width\n1,2\n").contains("no column 'kind' to compare with"))
-        #expect(message("size,width,kind\n1,2,a\n1,2,z\n").contains("line 3: 'z' in 'kind' is none of the model's classes"))
+        #expect(message("size,width,kind\n1,2,a\n1,2,z\n").contains("line 3: 'z' in 'kind' is not a class of the model"))
         #expect(message("size,width,kind\n1,2,\n").contains("no row of the file has a 'kind'"))
     }
 }

@@ -49,7 +49,7 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         #expect(try infer(",sales\n" + rows).schema.columns[0].kind == .date)
     }
 
-    @Test func `numbers alone have no header, which is said, and a person may say otherwise`() throws {
+    @Test func `numbers alone have no header, which is reported, and an option may differ`() throws {
         let rows = (1..<41).map { "\(scattered($0)),\(scattered($0, 1)),\(scattered($0, 2)),\($0 % 2)" }.joined(separator: "\n")
         let finding = try infer(rows)
         #expect(!finding.schema.hasHeader && finding.schema.trainingRows + finding.schema.validationRows == 40)
@@ -86,7 +86,7 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         #expect(schema.trainingRows + schema.validationRows == 300)
     }
 
-    @Test func `what is no UTF-8 is read as Windows-1252, and that is said with the place`() throws {
+    @Test func `what is no UTF-8 is read as Windows-1252, which is reported with the place`() throws {
         var bytes = [UInt8]("a,y\n".utf8)
         for index in 0..<40_000 { bytes += [UInt8]("\(scattered(index)),x\n".utf8) }
         bytes += [UInt8]("2,caf".utf8) + [0xe9, 0x0a] + [UInt8]("3,10 ".utf8) + [0x80, 0x0a]
@@ -97,7 +97,7 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
             "\(finding.warnings)")
     }
 
-    @Test func `a Ctrl-Z at the end is none of the text`() throws {
+    @Test func `a Ctrl-Z at the end is not part of the text`() throws {
         let text = "a,y\n" + (0..<60).map { "\(scattered($0)),\(scattered($0, 1)).5" }.joined(separator: "\n")
         #expect(try infer([UInt8](text.utf8) + [0x1a]).schema.task == .regression)
     }
@@ -169,7 +169,7 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
         #expect(!refusal("a,make\n" + rows, target: "make").contains("--target"))
     }
 
-    @Test func `numbers but for a few cells are said to be spoilt`() {
+    @Test func `numbers but for a few cells are reported as spoilt`() {
         func message(_ spoilt: String) -> String {
             refusal("a,y\n" + (0..<60).map { "\(scattered($0)),\($0 == 7 ? spoilt : "\($0).5")" }.joined(separator: "\n"))
         }
@@ -300,7 +300,7 @@ private func scattered(_ index: Int, _ salt: Int = 0) -> Int { (index * 7_919 + 
 
     private func isLeak(_ warnings: [String]) -> Bool { warnings.contains { $0.contains("alone tells") } }
 
-    @Test func `a column that tells the target alone is said`() throws {
+    @Test func `a column that predicts the target alone is reported`() throws {
         let label = { (index: Int) in ["no", "yes"][scattered(index, 2) % 2] }
         #expect(isLeak(try warnings("copy,x,y") { "\(label($0) == "yes" ? "b" : "a"),\(scattered($0)),\(label($0))" }))
         #expect(isLeak(try warnings("score,x,y") { "\(label($0) == "yes" ? 50 + $0 % 7 : 10 + $0 % 7),\(scattered($0)),\(label($0))" }))

@@ -45,7 +45,7 @@ import Testing
         }
     }
 
-    @Test func `year and month in one number are told from other numbers`() throws {
+    @Test func `year and month in one number are distinguished from other numbers`() throws {
         func text(_ month: (Int) -> Int) -> String {
             "month,x,y\n" + (0..<120).map { "\(month($0)),\(Self.noise($0)),\($0 % 2 == 0 ? "a" : "b")\n" }.joined()
         }

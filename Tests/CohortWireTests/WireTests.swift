@@ -42,7 +42,7 @@ import Testing
         }
     }
 
-    @Test func `unknown fields are ignored, unknown types are told apart from damage`() throws {
+    @Test func `unknown fields are ignored, unknown types are distinguished from damage`() throws {
         let known = try CohortJSON.decode(PeerEvent.self, from: #"{"type":"ENABLED","session_id":"s","peer_id":"p","colour":"red"}"#.utf8)
         #expect(known == .enabled(EnabledEvent(sessionId: "s", peerId: "p", generation: nil, capabilities: nil)))
         #expect(throws: UnknownMessageType.self) { try CohortJSON.decode(PeerEvent.self, from: #"{"type":"DANCE"}"#.utf8) }
@@ -90,7 +90,7 @@ import Testing
         case .train(let message):
             let parts: [Any] = [message, message.dataset, message.start, message.plan, message.options, try #require(message.update)]
             for part in parts { expectWhole(part, without: type == "TRAIN" ? ["moduleUrl", "moduleOwner"] : []) }
-            // Without a value of their own they are 0.
+            // Without a value they are 0.
             #expect(message.options.labelSmoothing > 0 && message.options.proximalMu > 0 && message.work.attempt > 0)
         case .refused(let message): expectWhole(message)
         case .stop(let message): expectWhole(message)

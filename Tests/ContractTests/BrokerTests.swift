@@ -20,7 +20,7 @@ struct BrokerTests {
     }
 
     /// The next `count` events, each settled as `settle` says.
-    private func take(
+    private func receive(
         _ count: Int, from stream: AsyncThrowingStream<ReceivedEvent, any Error>,
         _ settle: @Sendable (ReceivedEvent) async throws -> Void = { try await $0.settle(.accepted) }
     ) async throws -> [[UInt8]] {
@@ -51,14 +51,14 @@ struct BrokerTests {
             try await broker.open(events)
             let stream = try await broker.events(of: events)
             async let published: Void = broker.publish([[1], [2], [3]], from: peer, to: events)
-            let bodies = try await take(3, from: stream) { event in
+            let bodies = try await receive(3, from: stream) { event in
                 #expect(event.sender == peer)
                 try await event.settle(event.body == [2] ? .refused(CohortError(.conflict, "too old")) : .accepted)
             }
             #expect(bodies == [[1], [2], [3]])
             try await published
             async let next: Void = broker.publish([[4]], from: "q", to: events)
-            _ = try await take(1, from: try await broker.events(of: events)) { event in
+            _ = try await receive(1, from: try await broker.events(of: events)) { event in
                 #expect(event.body == [4] && event.sender == "q", "what was refused does not come again")
                 try await event.settle(.accepted)
             }
@@ -73,7 +73,7 @@ struct BrokerTests {
             let stream = try await broker.events(of: events)
             async let published: Void = broker.publish([[1]], from: peer, to: events)
             let tries = Mutex(0)
-            let bodies = try await take(3, from: stream) { event in
+            let bodies = try await receive(3, from: stream) { event in
                 let count = tries.withLock { tries in
                     tries += 1
                     return tries
@@ -86,7 +86,7 @@ struct BrokerTests {
     }
 
     @Test(arguments: BrokerKind.all)
-    func `Nobody takes events: they are kept, or unavailable, so that they are sent again`(_ kind: BrokerKind) async throws {
+    func `Without a consumer events are kept, or refused as unavailable, so that they are sent again`(_ kind: BrokerKind) async throws {
         try await kind.with { broker in
             try await broker.open(events)
             #expect(await !broker.isConsumed(events))
@@ -95,12 +95,12 @@ struct BrokerTests {
             } else {
                 await expectError(.unavailable) { try await broker.publish([[1]], from: peer, to: events) }
             }
-            // What was given up is not delivered later; what was kept is.
+            // Refused events are not delivered later; kept ones are.
             let stream = try await broker.events(of: events)
-            if kind.keepsEvents { #expect(try await take(1, from: stream) == [[1]]) }
+            if kind.keepsEvents { #expect(try await receive(1, from: stream) == [[1]]) }
             #expect(await broker.isConsumed(events))
             async let published: Void = broker.publish([[2]], from: peer, to: events)
-            #expect(try await take(1, from: stream) == [[2]])
+            #expect(try await receive(1, from: stream) == [[2]])
             try await published
         }
     }
@@ -132,7 +132,7 @@ struct BrokerTests {
             let (first, second) = (try await broker.events(of: events), try await broker.events(of: events))
             for try await _ in first { Issue.record("the older consumer gets nothing") }
             async let published: Void = broker.publish([[1]], from: peer, to: events)
-            #expect(try await take(1, from: second) == [[1]])
+            #expect(try await receive(1, from: second) == [[1]])
             try await published
         }
     }

@@ -24,7 +24,7 @@ import Testing
         #expect(gap.remove(of: "a", channel: 1).isEmpty && gap.remove(of: "b", channel: 1) == [5])
     }
 
-    @Test func `channels have tags of their own, and what is settled or given back is settled once`() {
+    @Test func `each channel has separate tags, and a delivery is settled once`() {
         var deliveries = deliveries([(1, "a"), (2, "b"), (3, "a")])
         deliveries.add(1, channel: 2, consumer: "a")
         #expect(deliveries.remove(of: "a", channel: 1) == [1, 3])

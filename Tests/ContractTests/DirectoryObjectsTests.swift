@@ -120,7 +120,7 @@ struct DirectoryObjectsTests {
     }
 
     @Test
-    func `A file somebody laid into the folder is no object, and can be replaced by one`() async throws {
+    func `A foreign file in the folder is no object, and can be replaced by one`() async throws {
         try await TemporaryFolder.with { place in
             let store = try open(place)
             _ = try place.write([1], to: "objects/notes.txt")
@@ -135,7 +135,7 @@ struct DirectoryObjectsTests {
     }
 
     @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
-    func `A full disk is told with sizes, gives its space back, and leaves the old object`() async throws {
+    func `A full disk is reported with sizes, gives its space back, and leaves the old object`() async throws {
         try await SmallDisk.with(kilobytes: 512) { disk in
             let store = try open(disk)
             _ = try await store.put([1, 2, 3], key: "model")
@@ -154,7 +154,7 @@ struct DirectoryObjectsTests {
     }
 
     @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
-    func `A read-only place is told`() async throws {
+    func `A read-only place is reported`() async throws {
         try await SmallDisk.with(kilobytes: 64, readOnly: true) { disk in
             let said = await expectError(.storageFull) { try open(disk) }
             #expect(said.contains(disk.path))
@@ -162,7 +162,7 @@ struct DirectoryObjectsTests {
     }
 
     @Test
-    func `Once nobody has the folder, whatever was left unfinished there goes`() async throws {
+    func `Once no process has the folder, unfinished writes there are removed`() async throws {
         try await TemporaryFolder.with { place in
             do { _ = try open(place) }
             let young = try place.write([1], to: "objects/.tmp/young")

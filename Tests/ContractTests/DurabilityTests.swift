@@ -89,7 +89,7 @@ struct DurabilityTests {
     }
 
     @Test
-    func `A folder where a file should be, and a file where a folder should be, are told`() async throws {
+    func `A folder where a file should be, and a file where a folder should be, are reported`() async throws {
         try await TemporaryFolder.with { place in
             await expectError(.storageFull) { try SQLiteDocuments(path: place.path) }
             let file = try place.write([1], to: "file")
@@ -99,7 +99,7 @@ struct DurabilityTests {
     }
 
     @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
-    func `A read-only place is told`() async throws {
+    func `A read-only place is reported`() async throws {
         try await SmallDisk.with(kilobytes: 64, readOnly: true) { disk in
             let said = await expectError(.storageFull) { try SQLiteDocuments(path: disk.path("cohort.sqlite")) }
             #expect(said.contains(disk.path) && said.contains("Read-only"))
@@ -107,7 +107,7 @@ struct DurabilityTests {
     }
 
     @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
-    func `A full disk is told, what was stored before stays, and storing goes on once there is space`() async throws {
+    func `A full disk is reported, what was stored before stays, and storing goes on once there is space`() async throws {
         try await SmallDisk.with(kilobytes: 1024) { disk in
             let documents = try SQLiteDocuments(path: disk.path("cohort.sqlite"))
             var session = Session.sample(id: "s")

@@ -47,14 +47,14 @@ enum TestMongo {
         ("mongodb://", "COHORT_DATABASE_URL"), ("mongodb://user:p@ss/word@host", "COHORT_DATABASE_URL"),
         ("mongodb://user:topsecret@host:port/db", "COHORT_DATABASE_URL"), ("mongodb://host/db?authMechanism=none", "COHORT_DATABASE_URL"),
     ])
-    func `a URI that cannot be is refused, without its password`(_ uri: String, _ part: String) async {
+    func `an invalid URI is refused, without its password`(_ uri: String, _ part: String) async {
         let sentence = await expectError(.invalid) { try await MongoDocuments(uri: uri, setting: "COHORT_DATABASE_URL") }
         #expect(
             sentence.contains(part) && !sentence.contains("p@ss") && !sentence.contains("word@") && !sentence.contains("topsecret"),
             "\(sentence)")
     }
 
-    @Test func `nobody there is said soon, with the host and without the password`() async {
+    @Test func `an absent server is reported soon, with the host and without the password`() async {
         let sentence = await expectError(.unavailable) {
             try await MongoDocuments(uri: "mongodb://ada:topsecret@127.0.0.1:1/db?serverSelectionTimeoutMS=200", setting: "X")
         }
@@ -64,7 +64,7 @@ enum TestMongo {
 
     @Test(
         .enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_MONGOECO_URL"] != nil, "no mongoeco: `make integration` starts one"))
-    func `a wrong password is said`() async throws {
+    func `a wrong password is reported`() async throws {
         let url = ProcessInfo.processInfo.environment["COHORT_TEST_MONGOECO_URL"] ?? ""
         let sentence = await expectError(.unavailable) {
             try await MongoDocuments(uri: url.replacing("test-secret", with: "wrong-secret"), setting: "X")

@@ -7,7 +7,7 @@ import Testing
 @Suite
 struct PeerDocumentsTests {
     @Test(arguments: DocumentStore.all)
-    func `Registering again replaces what was said, and counts up`(_ store: DocumentStore) async throws {
+    func `Registering again replaces the description, and counts up`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             let first = try await documents.register(.sample(id: "p"))
             #expect(first == .sample(id: "p"))
@@ -45,7 +45,7 @@ struct PeerDocumentsTests {
     func `A registration cannot bring a session with it`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             var peer = Peer.sample(id: "p")
-            peer.sessionId = "somebody's"
+            peer.sessionId = "another"
             peer.status = .offline
             let stored = try await documents.register(peer)
             #expect(stored.sessionId == nil && stored.status == .online)
@@ -53,7 +53,7 @@ struct PeerDocumentsTests {
     }
 
     @Test(arguments: DocumentStore.all)
-    func `Somebody else's peer id is refused`(_ store: DocumentStore) async throws {
+    func `Another user's peer id is refused`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             let mine = try await documents.register(.sample(id: "p", owner: "ada"))
             await expectError(.conflict) { try await documents.register(.sample(id: "p", owner: "bob")) }
@@ -97,7 +97,7 @@ struct PeerDocumentsTests {
             try await documents.setOffline(peerId: "p", registration: 2, hasLeft: false)
             #expect(try await documents.peer(id: "p")?.status == .offline)
             try await documents.setOffline(peerId: "unknown", registration: nil, hasLeft: false)
-            // Who said goodbye is told from who was silent, until it comes back.
+            // A goodbye is distinguished from silence, until the peer comes back.
             #expect(try await documents.peer(id: "p")?.offlineReason == .silent)
             _ = try await documents.register(.sample(id: "p"))
             try await documents.setOffline(peerId: "p", registration: 3, hasLeft: true)
@@ -228,7 +228,7 @@ struct PeerDocumentsTests {
             #expect(found.map(\.id) == ["p0", "p2", "p1", "p11"])
             #expect(found.map(\.status) == [.online, .online, .offline, .online])
             #expect(found.allSatisfy { $0.lastSeen == moment() })
-            #expect(try await documents.peers(named: "nobody").isEmpty)
+            #expect(try await documents.peers(named: "unknown").isEmpty)
             _ = try await documents.register(.sample(id: "q", name: "a'%_\"$"))
             #expect(try await documents.peers(named: "a'%_\"$").map(\.id) == ["q"])
         }
@@ -246,12 +246,12 @@ struct PeerDocumentsTests {
             #expect(try await documents.claim(peerId: "c", sessionId: "s"))
             #expect(try await documents.livingPeers(tokenId: "token") == 2)
             #expect(try await documents.livingPeers(tokenId: "another") == 1)
-            #expect(try await documents.livingPeers(tokenId: "nobody's") == 0)
+            #expect(try await documents.livingPeers(tokenId: "unknown") == 0)
         }
     }
 
     @Test(arguments: DocumentStore.all)
-    func `Peers that are long gone are deleted, and nobody else`(_ store: DocumentStore) async throws {
+    func `Peers that are long gone are deleted, and no others`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (id, seen) in [("old", -10.0), ("older", -20), ("online", -30), ("locked", -30), ("recent", 0)] {
                 var peer = Peer.sample(id: id)

@@ -28,7 +28,7 @@ import Testing
         ("amqp://host?verify=maybe", "verify_peer or verify_none"), ("amqp://host?heartbeat=0", "heartbeat"),
         ("amqp://host?colour=red", "unknown parameter 'colour'"), ("amqp://host?cacertfile=a", "are for amqps"),
         ("amqps://host?certfile=a", "go together"), ("amqp://host/%00", "virtual host has a bad % code"),
-    ]) func `what is wrong is said, with the setting and without the password`(url: String, sentence: String) {
+    ]) func `faults are reported, with the setting and without the password`(url: String, sentence: String) {
         let error = #expect(throws: CohortError.self) { try RabbitMQAddress(url, setting: "COHORT_BROKER_URL") }
         #expect(error?.code == .invalid && error?.message.contains(sentence) == true, "\(error?.message ?? "")")
         #expect(error?.message.contains("COHORT_BROKER_URL") == true && error?.message.contains("%zz") == false)
@@ -48,7 +48,7 @@ import Testing
     }
 
     @Test(.enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] != nil, "no RabbitMQ: `make integration` starts one"))
-    func `what is signed by nobody, or for another, never reaches the coordinator`() async throws {
+    func `an unsigned event, or one signed for another peer, never reaches the coordinator`() async throws {
         let address = try RabbitMQAddress(ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] ?? "", setting: "X")
         let signatures = MessageSignatures(secret: testSecret)
         let broker = try RabbitMQTransport(
@@ -169,7 +169,7 @@ import Testing
         let (one, two, stranger) = (try Self.broker(), try Self.broker(), try Self.broker(secret: [UInt8](repeating: 8, count: 32)))
         try await Self.run([one, two, stranger]) {
             let (atOne, atTwo) = (await one.signals(), await two.signals())
-            // Another test's signals go over the same exchange: these are told apart by their session.
+            // Another test's signals go over the same exchange: they are distinguished by their session.
             let (a, b, c) = (newIdentifier(), newIdentifier(), newIdentifier())
             var notice = SessionNotice(sessionId: a, kind: .epoch, time: moment(0.5), message: "epoch 1")
             notice.loss = 0.5
@@ -190,7 +190,7 @@ import Testing
     @Test(
         .timeLimit(.minutes(2)),
         .enabled(if: ProcessInfo.processInfo.environment["COHORT_TEST_AMQP_URL"] != nil, "no RabbitMQ: `make integration` starts one"))
-    func `a peer that goes over to another server is told there what it has not acknowledged`() async throws {
+    func `a peer that goes over to another server receives there what it has not acknowledged`() async throws {
         let (one, two) = (try Self.broker(), try Self.broker())
         let peer = newIdentifier()
         let command = Command.stop(StopCommand(sessionId: newIdentifier(), reason: .completed))
@@ -206,7 +206,7 @@ import Testing
                 try await two.acknowledge(peerId: peer, through: queued.id)
                 break
             }
-            // The first let go of it at once, and was not merely cut off by the server's time-out.
+            // The first released it at once, and was not merely cut off by the server's time-out.
             for try await _ in atOne {}
             try await two.forget(peer: peer)
         }

@@ -122,7 +122,7 @@ import Testing
         ("s3://bucket?region=a/b", "region"), ("s3://bucket?regoin=x", "regoin"), ("s3://bucket?endpoint=%zz", "% code"),
         ("s3://bucket?cacertfile=/ca.pem", "https"), ("s3://bucket?public_endpoint=http://h", "public_endpoint"),
     ])
-    func `what cannot be is refused with what is wrong, and no secret`(_ url: String, _ part: String) async {
+    func `an invalid address is refused with what is wrong, and no secret`(_ url: String, _ part: String) async {
         let sentence = await expectError(.invalid) { try address(url) }
         #expect(sentence.contains(part) && !sentence.contains("secret"), "\(sentence)")
     }

@@ -27,7 +27,7 @@ enum TestS3 {
     /// The port of the endpoint.
     static func port() throws -> Int { try #require(url?.split(separator: ":").last.flatMap { Int($0) }) }
 
-    /// A part of the bucket that nobody else uses.
+    /// A separate part of the bucket.
     static func store(_ url: String?, port: Int? = nil, environment: [String: String]? = nil) throws -> S3Objects {
         var url = try #require(url).replacing("s3://cohort?", with: "s3://cohort/\(newIdentifier())?")
         if let port { url = url.replacing(":\(try self.port())", with: ":\(port)") }
@@ -76,7 +76,7 @@ enum TestS3 {
         }
     }
 
-    @Test func `an upload that is given up leaves no parts, and one that was cut short goes a day later`() async throws {
+    @Test func `an aborted upload leaves no parts, and one that was cut short goes a day later`() async throws {
         try await TestS3.with { store in
             try await store.ready()
             let writer = try await store.writer(key: "a.csv")
@@ -167,7 +167,7 @@ enum TestS3 {
             let bytes = Self.bytes(6_000_000)
             try await FaultyProxy.with([.cut(after: 1_000_000), .cut(after: 2_500_000)], target: try TestS3.port()) { proxy, port in
                 try await TestS3.with(port: port) { store in
-                    // Through a connection of its own, so that the first two are those of the reading.
+                    // Through a separate connection, so that the first two are those of the reading.
                     let key = "\(newIdentifier()).csv"
                     let same = try S3Objects(
                         try S3Address("s3://\(store.bucket)?endpoint=http://127.0.0.1:\(TestS3.port())", setting: "X"),
@@ -183,12 +183,12 @@ enum TestS3 {
         }
     }
 
-    @Test func `what stands in the way is said, and no secret`() async throws {
+    @Test func `faults are reported, and no secret`() async throws {
         let url = try #require(TestS3.url)
         let tls = try #require(TestS3.tlsURL)
         for (url, environment, sentence) in [
             (url, TestS3.credentials(secret: "wrong-secret"), "does not accept the credentials (SignatureDoesNotMatch"),
-            (url, ["AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "wrong-secret"], "InvalidAccessKeyId"),
+            (url, ["AWS_ACCESS_KEY_ID": "unknown", "AWS_SECRET_ACCESS_KEY": "wrong-secret"], "InvalidAccessKeyId"),
             (url.replacing("s3://cohort?create=yes&", with: "s3://cohort-none?"), TestS3.credentials(), "has no bucket 'cohort-none'"),
             (tls.replacing("/ca.pem", with: "/other.pem"), TestS3.credentials(), "look at cacertfile"),
             (url.replacing(":\(try TestS3.port())", with: ":1"), TestS3.credentials(), "cannot be reached"),

@@ -135,13 +135,13 @@ struct SessionDocumentsTests {
             #expect(try await documents.sessions(ownerId: "ada", limit: 3).map(\.id) == ["d", "c", "b"])
             #expect(try await documents.sessions(ownerId: "ada", limit: 100).map(\.id) == ["d", "c", "b", "a"])
             #expect(try await documents.sessions(ownerId: "ada", limit: 0) == [])
-            #expect(try await documents.sessions(ownerId: "nobody", limit: 3) == [])
+            #expect(try await documents.sessions(ownerId: "unknown", limit: 3) == [])
             // Page by page; two of one time stand in the order of their insertion.
             try await documents.insert(Session.sample(id: "b2", createdAt: moment(2)))
             #expect(try await documents.sessions(ownerId: "ada", limit: 2, before: "d").map(\.id) == ["c", "b2"])
             #expect(try await documents.sessions(ownerId: "ada", limit: 5, before: "b2").map(\.id) == ["b", "a"])
             #expect(try await documents.sessions(ownerId: "ada", limit: 5, before: "a") == [])
-            #expect(try await documents.sessions(ownerId: "ada", limit: 5, before: "nobody") == [])
+            #expect(try await documents.sessions(ownerId: "ada", limit: 5, before: "unknown") == [])
         }
     }
 
@@ -219,17 +219,17 @@ struct SessionDocumentsTests {
     func `A lease is taken when free, expired or one's own; the generation rises with every taking`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))
-            func take(_ owner: String, now: Double) async throws -> Session? {
+            func takeLease(_ owner: String, now: Double) async throws -> Session? {
                 try await documents.takeLease(sessionId: "s", owner: owner, now: moment(now), expiresAt: moment(now + 30))
             }
-            let first = try #require(try await take("a", now: 0))
+            let first = try #require(try await takeLease("a", now: 0))
             #expect(first.generation == 1 && first.lease == Lease(owner: "a", expiresAt: moment(30)) && first.revision == 0)
             #expect(try await documents.session(id: "s") == first)
-            #expect(try await take("b", now: 29) == nil)
+            #expect(try await takeLease("b", now: 29) == nil)
             #expect(try await documents.session(id: "s") == first, "a refused lease changes nothing")
-            #expect(try await take("a", now: 10)?.generation == 2, "a restarted owner")
-            #expect(try await take("b", now: 39) == nil)
-            let third = try #require(try await take("b", now: 40))
+            #expect(try await takeLease("a", now: 10)?.generation == 2, "a restarted owner")
+            #expect(try await takeLease("b", now: 39) == nil)
+            let third = try #require(try await takeLease("b", now: 40))
             #expect(third.generation == 3 && third.lease?.owner == "b")
 
             await expectError(.notFound) {
@@ -242,13 +242,13 @@ struct SessionDocumentsTests {
     func `Renewing keeps generation and revision, and fails once another has taken over`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))
-            func take(_ owner: String, now: Double) async throws -> Int? {
+            func takeLease(_ owner: String, now: Double) async throws -> Int? {
                 try await documents.takeLease(sessionId: "s", owner: owner, now: moment(now), expiresAt: moment(now + 30))?.generation
             }
             func renew(_ owner: String, _ generation: Int, now: Double) async throws -> HeldLease? {
                 try await documents.renewLease(sessionId: "s", owner: owner, generation: generation, expiresAt: moment(now + 30))
             }
-            #expect(try await take("a", now: 0) == 1)
+            #expect(try await takeLease("a", now: 0) == 1)
             #expect(try await renew("a", 1, now: 20) == HeldLease(cancelRequested: false))
             let renewed = try #require(try await documents.session(id: "s"))
             #expect(renewed.generation == 1 && renewed.revision == 0 && renewed.lease?.expiresAt == moment(50))
@@ -256,12 +256,12 @@ struct SessionDocumentsTests {
             changed.round = 3
             changed.lease = nil
             #expect(try await documents.update(changed).lease == renewed.lease, "the lease is not the document's")
-            #expect(try await renew("a", 1, now: 60) != nil, "expired, but nobody has taken it")
+            #expect(try await renew("a", 1, now: 60) != nil, "expired, but not taken")
             #expect(try await renew("b", 1, now: 100) == nil, "renewing is not taking")
-            #expect(try await take("b", now: 100) == 2)
+            #expect(try await takeLease("b", now: 100) == 2)
             #expect(try await renew("a", 1, now: 101) == nil)
             #expect(try await renew("a", 1, now: 1000) == nil, "even when the other's has expired")
-            #expect(try await take("b", now: 110) == 3)
+            #expect(try await takeLease("b", now: 110) == 3)
             #expect(try await renew("b", 2, now: 111) == nil, "its own former life is fenced off too")
             #expect(try await renew("b", 3, now: 111) != nil)
             #expect(try await documents.renewLease(sessionId: "unknown", owner: "b", generation: 3, expiresAt: moment()) == nil)
@@ -269,7 +269,7 @@ struct SessionDocumentsTests {
     }
 
     @Test(arguments: DocumentStore.all)
-    func `A wish to cancel reaches whoever renews the lease, and no update loses it`(_ store: DocumentStore) async throws {
+    func `A request to cancel reaches the holder that renews the lease, and no update loses it`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))
             let held = try #require(
@@ -363,7 +363,7 @@ struct SessionDocumentsTests {
     }
 
     @Test(arguments: DocumentStore.all)
-    func `Of sessions of one title that end at once, each model gets a version of its own, and keeps it`(_ store: DocumentStore)
+    func `Of sessions of one title that end at once, each model gets a different version, and keeps it`(_ store: DocumentStore)
         async throws
     {
         try await store.withEmpty { documents in

@@ -14,13 +14,13 @@ struct UserDocumentsTests {
             stored.email = "ada@example.org"
             #expect(try await documents.user(id: user.id) == stored)
             #expect(try await documents.user(email: "ADA@example.ORG") == stored)
-            #expect(try await documents.user(id: "nobody") == nil)
-            #expect(try await documents.user(email: "nobody@example.org") == nil)
+            #expect(try await documents.user(id: "unknown") == nil)
+            #expect(try await documents.user(email: "unknown@example.org") == nil)
         }
     }
 
     @Test(arguments: DocumentStore.all)
-    func `An e-mail registers once, and the second time is told so`(_ store: DocumentStore) async throws {
+    func `An e-mail registers once, and the second time is refused`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(User.sample(id: "1", email: "ada@example.org"))
             let said = await expectError(.conflict) { try await documents.insert(User.sample(id: "2", email: "ADA@example.org")) }
@@ -38,7 +38,7 @@ struct UserDocumentsTests {
             user.passwordHash = "$2b$new"
             user.passwordChangedAt = moment(7.25)
             #expect(try await documents.user(id: user.id) == user)
-            #expect(try await !documents.setPassword(userId: "nobody", hash: "x", at: moment(8)))
+            #expect(try await !documents.setPassword(userId: "unknown", hash: "x", at: moment(8)))
             // As an import writes it.
             var other = User.sample(id: "other", email: "bob@example.org")
             other.passwordChangedAt = moment(3)
@@ -68,7 +68,7 @@ struct UserDocumentsTests {
             second.expiresAt = nil
             for token in [first, second, JoinToken.sample(id: "t3", userId: "bob")] { try await documents.insert(token) }
             #expect(try await documents.joinTokens(userId: "ada") == [first, second])
-            #expect(try await documents.joinTokens(userId: "nobody") == [])
+            #expect(try await documents.joinTokens(userId: "unknown") == [])
             #expect(try await documents.joinToken(id: "t2") == second)
             #expect(try await documents.joinToken(id: "t9") == nil)
 
@@ -112,7 +112,7 @@ struct UserDocumentsTests {
             let said = await expectError(.conflict) { try await documents.insert(SignIn.sample(id: "s1", userId: "bob")) }
             #expect(said == "there is a sign-in s1 already")
             #expect(try await documents.signIns(userId: "ada") == [second, first])
-            #expect(try await documents.signIns(userId: "nobody") == [])
+            #expect(try await documents.signIns(userId: "unknown") == [])
             #expect(try await documents.signIn(id: "s2") == second)
 
             #expect(try await documents.deleteSignIn(id: "s1", userId: "bob") == false)
@@ -132,7 +132,7 @@ struct UserDocumentsTests {
     }
 
     @Test(arguments: DocumentStore.all)
-    func `Sign-ins that have expired are removed, of everybody`(_ store: DocumentStore) async throws {
+    func `Expired sign-ins of all users are removed`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             for (id, user, seconds) in [("s1", "ada", 10.0), ("s2", "ada", 10.001), ("s3", "bob", 9.5)] {
                 var signIn = SignIn.sample(id: id, userId: user)

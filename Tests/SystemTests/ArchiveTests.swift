@@ -16,7 +16,7 @@ extension SystemSuite {
 
         @Test func `a server is moved in mid-session, and the session goes on at the new place`() async throws {
             try await withWorld { world in
-                // No peer is given up because this machine is slow.
+                // No peer is marked OFFLINE because this machine is slow.
                 let patience = ["COHORT_DEAD_AFTER": "600"]
                 let server = try await world.server(environment: patience)
                 let person = try await world.person(server)
@@ -115,7 +115,7 @@ extension SystemSuite {
                 try await refused("unfinished", into: "e", "is no archive that `cohort export` has finished")
                 try restore("manifest.json", kept)
 
-                // One that was cut short after the objects goes on, and one into a server that has gone on is told so.
+                // One that was cut short after the objects goes on, and one into a server that has gone on is refused.
                 let first = world.start("first", ["import", folder, "--data-dir", "\(world.folder)/a"])
                 #expect(try await first.end() == .exited(0), "\(first.standardError)")
                 let other = try await world.server("other", data: "f")
@@ -150,18 +150,18 @@ extension SystemSuite.OverRealServers {
             try await server.process.send(SIGTERM)
             _ = try await server.process.end()
 
-            func run(_ command: String, _ folder: String, _ environment: [String: String], data: String) async throws {
+            func run(_ command: String, _ folder: String, environment: [String: String], data: String) async throws {
                 let process = world.start(
                     "\(command)-\(data)", [command, "\(world.folder)/\(folder)", "--data-dir", "\(world.folder)/\(data)"],
                     environment: environment)
                 #expect(try await process.end(within: .seconds(120)) == .exited(0), "\(process.standardError)")
             }
             let shared = RealServers.settings(mongo: url)
-            try await run("export", "one", [:], data: "server")
-            try await run("import", "one", shared, data: "shared")
-            try await run("export", "two", shared, data: "shared")
-            try await run("import", "two", [:], data: "back")
-            try await run("export", "three", [:], data: "back")
+            try await run("export", "one", environment: [:], data: "server")
+            try await run("import", "one", environment: shared, data: "shared")
+            try await run("export", "two", environment: shared, data: "shared")
+            try await run("import", "two", environment: [:], data: "back")
+            try await run("export", "three", environment: [:], data: "back")
             func bytes(_ path: String) throws -> Data { try Data(contentsOf: URL(filePath: "\(world.folder)/\(path)")) }
             #expect(try bytes("one/objects.ndjson") == bytes("two/objects.ndjson"))
             #expect(try bytes("one/objects.ndjson") == bytes("three/objects.ndjson"))

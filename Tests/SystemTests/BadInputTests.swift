@@ -15,7 +15,7 @@ import Testing
 extension SystemSuite {
     /// What a stranger's peer, a cut line and a full disk do to a running server.
     @Suite(.serialized) struct Harsh {
-        @Test func `a peer whose updates cannot be is refused three times, then left out, and the model is none the worse`() async throws {
+        @Test func `a peer with invalid updates is refused three times, then left out, and the model is none the worse`() async throws {
             try await withWorld { world in
                 // The liar lives in this process, which other tests keep busy: it is not to be taken for dead.
                 let server = try await world.server(environment: ["COHORT_SUSPECT_AFTER": "60", "COHORT_DEAD_AFTER": "120"])
@@ -44,7 +44,7 @@ extension SystemSuite {
             }
         }
 
-        @Test func `a client killed half way through its upload leaves nothing, and nobody locked`() async throws {
+        @Test func `a client killed half way through its upload leaves nothing, and no peer locked`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 let person = try await world.person(server)
@@ -75,7 +75,7 @@ extension SystemSuite {
         }
 
         @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
-        func `a full disk under the server is said, nothing is lost, and the session goes on when there is room`() async throws {
+        func `a full disk under the server is reported, nothing is lost, and the session goes on when there is room`() async throws {
             try await withWorld { world in
                 let disk = try SmallDisk(at: "\(world.folder)/server", kilobytes: 24 << 10)
                 defer { disk.unmount() }
@@ -112,7 +112,7 @@ extension SystemSuite {
     }
 }
 
-/// Speaks the protocol, and answers every TRAIN with an update that cannot be: NaN, then another shape, then bytes of another hash.
+/// Speaks the protocol, and answers every TRAIN with an invalid update: NaN, then another shape, then bytes of another hash.
 private struct LyingPeer {
     let client: CohortClient
 
@@ -137,12 +137,12 @@ private struct LyingPeer {
                 try await received.accept()
                 switch try CohortJSON.decode(Command.self, from: received.body) {
                 case .enable(let command):
-                    try await say(
+                    try await send(
                         .enabled(
                             EnabledEvent(sessionId: command.sessionId, peerId: id, generation: command.generation, capabilities: nil)),
                         through: transport)
                 case .train(let command):
-                    try await say(.done(try lie(tries, to: command, id)), through: transport)
+                    try await send(.done(try lie(tries, to: command, id)), through: transport)
                     tries += 1
                 case .refused, .stop: break
                 }
@@ -151,7 +151,7 @@ private struct LyingPeer {
         }
     }
 
-    private func say(_ event: PeerEvent, through transport: HTTPPeerTransport) async throws {
+    private func send(_ event: PeerEvent, through transport: HTTPPeerTransport) async throws {
         do {
             try await transport.send([event], to: .events(sessionId: event.sessionId))
         } catch let error as CohortError where error.code == .conflict {

@@ -13,7 +13,7 @@ import Testing
 
 extension SystemSuite {
     @Suite(.serialized) struct Commands {
-        @Test func `what cannot be is exit code 2 with a sentence`() async throws {
+        @Test func `invalid input is exit code 2 with a sentence`() async throws {
             try await withWorld { world in
                 for (index, (arguments, sentence)) in [
                     (["frobnicate"], "frobnicate"),
@@ -48,7 +48,7 @@ extension SystemSuite {
             }
         }
 
-        @Test func `a setting that cannot be is named`() async throws {
+        @Test func `an invalid setting is named`() async throws {
             try await withWorld { world in
                 for (index, (name, value)) in [
                     ("COHORT_UPLOAD_LIMIT", "lots"), ("COHORT_HEARTBEAT_INTERVAL", "-1"), ("COHORT_LOG_LEVEL", "loud"),
@@ -63,12 +63,12 @@ extension SystemSuite {
             }
         }
 
-        @Test func `misspelt settings are not passed over in silence`() async throws {
+        @Test func `misspelt settings are reported`() async throws {
             try await withWorld { world in
                 let named = world.start(
                     "named", ["peer", "--server", "http://127.0.0.1:1"], environment: ["COHORT_TOKENS": "x", "COHORT_ANOTHER_PROGRAM": "1"])
                 #expect(try await named.end() == .exited(2))
-                #expect(named.standardError.contains("COHORT_TOKENS in the environment is no setting of Cohort"), "\(named.standardError)")
+                #expect(named.standardError.contains("COHORT_TOKENS in the environment is not a Cohort setting"), "\(named.standardError)")
                 #expect(named.standardError.contains("did you mean COHORT_TOKEN?"), "\(named.standardError)")
                 for (index, (text, said)) in [
                     (
@@ -225,8 +225,8 @@ extension SystemSuite {
                 // By its first letters; the newest.
                 #expect(try await run("short", ["results", String(id.prefix(6)).uppercased()]).output.contains("predicting 'y'"))
                 #expect(try await run("newest", ["status"]).output.contains(id))
-                let nobody = try await run("nobody", ["results", "zz"], exit: .exited(1))
-                #expect(nobody.standardError.contains("none of your sessions begins with 'zz'"), "\(nobody.standardError)")
+                let unknown = try await run("unknown", ["results", "zz"], exit: .exited(1))
+                #expect(unknown.standardError.contains("none of your sessions begins with 'zz'"), "\(unknown.standardError)")
                 let watched = try await run("watch", ["watch", "-o", "\(model).again"])
                 #expect(watched.output.contains("accuracy") && watched.output.contains("seed 4"), "\(watched.output)")
                 #expect(try Data(contentsOf: URL(filePath: model)) == Data(contentsOf: URL(filePath: "\(model).again")))
@@ -252,7 +252,7 @@ extension SystemSuite {
                 try await pythonAgrees(
                     world, model: model, csv: csv, with: predictions.lines.dropFirst().map { $0.prefix { $0 != "," } }.map(String.init))
 
-                // What was said of the data is in the results, however late one looks; so is the target and whether it was chosen.
+                // The notes about the data are in the results, however late they are read; so is the target and whether it was chosen.
                 let ids = try world.write(
                     "row_id,size,kind\n"
                         + (0..<80).map { "\($0 * 7 % 80 + 5),\($0 % 9).5,\($0 % 2 == 0 ? "a" : "b")" }.joined(separator: "\n"),
@@ -281,7 +281,7 @@ extension SystemSuite {
                 #expect(misspelt.standardError.contains("did you mean 'kind'?") && misspelt.output.isEmpty, "\(misspelt.standardError)")
 
                 for (index, (arguments, said)) in [
-                    (["--per-peer", #"{"peer-3": {"lr": 0.1}}"#], "per_peer names 'peer-3', which is none of the peers"),
+                    (["--per-peer", #"{"peer-3": {"lr": 0.1}}"#], "per_peer names 'peer-3', which is not among the free peers"),
                     (["--per-peer", #"{"peer-3": {"lr": 0.1}}"#], "did you mean 'peer-"),
                     (["--momentum", "0.9"], "momentum is 0.9; it must be 0 with adam: it is for sgd"),
                     (["--strategy", "independent", "--rounds", "3"], "--rounds does not go with independent"),
@@ -297,7 +297,7 @@ extension SystemSuite {
                 #expect(failed.standardError.contains("line 3"), "\(failed.standardError)")
 
                 #expect(try await run("logout", ["logout"]).output == "signed out of \(server.url)")
-                #expect(try await run("logout-again", ["logout"]).output == "nobody was signed in")
+                #expect(try await run("logout-again", ["logout"]).output == "not signed in")
                 #expect(try await run("gone", ["whoami"], exit: .exited(1)).standardError.contains("cohort login"))
             }
         }
@@ -326,7 +326,7 @@ extension SystemSuite {
                     return process
                 }
                 let alone = try await doctor("alone", exit: 0)
-                for sentence in ["samples/s on the CPU", "nobody is signed in", "pass --server URL"] {
+                for sentence in ["samples/s on the CPU", "not signed in", "pass --server URL"] {
                     #expect(alone.output.contains(sentence), "\(alone.output)")
                 }
                 _ = try await world.person(server)

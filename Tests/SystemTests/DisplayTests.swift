@@ -27,7 +27,7 @@ import Testing
     @Test func `a peer says where it is, what it trains, and that it waits, on one line that fits`() {
         let screen = Screen()
         let display = PeerDisplay(server: "https://lab:8080", width: { 60 }, write: screen.write)
-        display.show(.waitingForServer("nobody answers"))
+        display.show(.waitingForServer("no answer"))
         display.show(.joined(name: "lena-mbp"))
         display.show(.epoch(beat(1), of: 3))
         display.show(
@@ -40,7 +40,7 @@ import Testing
         let clear = "\r\u{1B}[K"
         #expect(
             screen.written == """
-                waiting for the server: nobody answers\(clear)lena-mbp has joined https://lab:8080
+                waiting for the server: no answer\(clear)lena-mbp has joined https://lab:8080
                 waiting for work; Ctrl-C leaves\(clear)session 3f2a91c0: round 5, epoch 1/3, loss 0.1235, accuracy\(clear)session 3f2a91c0 is over for this machine, which trained in 1 round
                 waiting for work; Ctrl-C leaves\(clear)left https://lab:8080
 

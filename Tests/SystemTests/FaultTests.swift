@@ -36,7 +36,7 @@ extension SystemSuite {
                 let rows = try #require(results.rows)
                 #expect(rows.least == Self.once && rows.most == Self.all, "one share of one round is missing, nothing else: \(rows)")
                 #expect(try #require(results.metrics.accuracy) > 0.9)
-                try await eventually("nobody stays locked") {
+                try await eventually("no peer stays locked") {
                     try await person.peers().allSatisfy { $0.status == ($0.name == "peer-1" ? .offline : .online) }
                 }
             }
@@ -64,7 +64,7 @@ extension SystemSuite {
             }
         }
 
-        @Test func `all peers killed: FAILED, with the reason, and nobody stays locked`() async throws {
+        @Test func `all peers killed: FAILED, with the reason, and no peer stays locked`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 let person = try await world.person(server)
@@ -79,7 +79,7 @@ extension SystemSuite {
                 let status = try await person.final(started.sessionId)
                 #expect(status.status == .failed)
                 #expect(try #require(status.error).contains("peer-1 is lost"), "\(status.error ?? "")")
-                try await eventually("nobody stays locked") { try await person.peers().allSatisfy { $0.status == .offline } }
+                try await eventually("no peer stays locked") { try await person.peers().allSatisfy { $0.status == .offline } }
             }
         }
 
@@ -104,7 +104,7 @@ extension SystemSuite {
             }
         }
 
-        @Test func `a server away for longer than a peer may be silent: peers come back by themselves, and nobody is late`() async throws {
+        @Test func `a server away for longer than a peer may be silent: peers come back by themselves, and none is late`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 let person = try await world.person(server)
@@ -126,11 +126,11 @@ extension SystemSuite {
                 let results = try await person.results(id: started.sessionId)
                 let rows = try #require(results.rows)
                 #expect(rows.least == Self.all && rows.most == Self.all, "nothing lost: \(rows)")
-                #expect(results.peers.allSatisfy { $0.message == nil }, "nobody was late: \(results.peers.map(\.message))")
+                #expect(results.peers.allSatisfy { $0.message == nil }, "no peer was late: \(results.peers.map(\.message))")
             }
         }
 
-        @Test func `a peer that leaves in mid-session says so, and one that comes too many is told why it waits`() async throws {
+        @Test func `a peer that leaves in mid-session says so, and a surplus one receives the reason why it waits`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 let person = try await world.person(server)
@@ -148,7 +148,7 @@ extension SystemSuite {
                 let (first, second) = (try await world.points.reached(held), try await world.points.reached(other))
                 _ = try await world.peers(1, of: server, for: person, prefix: "late")
                 // The coordinator looks who is there every few seconds; the goodbye is seen after the newcomer.
-                try await eventually("the newcomer is said to wait") {
+                try await eventually("the newcomer is reported as waiting") {
                     server.process.standardError.contains("late-1 is available but not needed: the session has the 2 peers")
                 }
                 try await peers[0].send(SIGTERM)
@@ -164,7 +164,7 @@ extension SystemSuite {
             }
         }
 
-        @Test func `a frozen peer is given up; continued, its late answer changes nothing and it joins again`() async throws {
+        @Test func `a frozen peer is lost; continued, its late answer changes nothing and it joins again`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 let person = try await world.person(server)
@@ -199,7 +199,7 @@ extension SystemSuite {
                 #expect(rows.least == Self.once && rows.most == Self.all, "the late answer is not counted: \(rows)")
                 let back = try #require(results.peers.first { $0.name == "peer-2" })
                 #expect(back.state != .lost && back.trainedSamples > 0, "it trained again: \(back)")
-                try await eventually("nobody stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
+                try await eventually("no peer stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
             }
         }
 
@@ -229,14 +229,14 @@ extension SystemSuite {
                     let file = try ModelFile.decode([UInt8](Data(contentsOf: URL(filePath: model))))
                     let loss = try #require(file.metrics?.loss)
                     #expect(loss < 0.7, "it was trained for two rounds")
-                    try await eventually("nobody stays locked") {
+                    try await eventually("no peer stays locked") {
                         try await person.peers().allSatisfy { $0.status == (isCancelled ? .online : .offline) }
                     }
                 }
             }
         }
 
-        @Test func `the server killed during the upload: the client is told, nothing is half there`() async throws {
+        @Test func `the server killed during the upload: the client gets an error, nothing is half there`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 let person = try await world.person(server)

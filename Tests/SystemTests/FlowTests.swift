@@ -43,7 +43,7 @@ extension SystemSuite {
                 #expect(lacking?.message.contains("missing that the model predicts from: b, c, d") == true, "\(lacking?.message ?? "")")
 
                 let peers = try await person.peers()
-                #expect(peers.allSatisfy { $0.status == .online }, "nobody stays locked")
+                #expect(peers.allSatisfy { $0.status == .online }, "no peer stays locked")
             }
         }
 

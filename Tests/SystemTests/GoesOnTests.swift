@@ -34,7 +34,7 @@ extension SystemSuite {
                 #expect(status.status == .completed, "\(status.error ?? "")")
                 let results = try await person.results(id: second.sessionId)
                 #expect(try #require(results.metrics.accuracy) > 0.95)
-                #expect(results.warnings.contains { $0.contains("'extra' is none of the columns") }, "\(results.warnings)")
+                #expect(results.warnings.contains { $0.contains("'extra' is not a column of the model") }, "\(results.warnings)")
                 let session = try await person.session(id: second.sessionId)
                 #expect(session.settings.hidden == [16] && session.settings.from == first.sessionId)
                 #expect(session.settings.target == "y")

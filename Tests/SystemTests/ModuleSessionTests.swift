@@ -12,7 +12,7 @@ import TestSupport
 import Testing
 
 extension SystemSuite {
-    /// Sessions that train a module of a person's own.
+    /// Sessions that train a custom module.
     @Suite(.serialized, .enabled(if: ModuleMaker.isThere, "no plugin, or no Python with PyTorch: `make torch`"))
     struct WithModules {
         private static let native = ["COHORT_ENGINE": "native"]
@@ -48,7 +48,7 @@ extension SystemSuite {
                 #expect(try #require(results.metrics.accuracy) > 0.95)
                 #expect(results.expectedSeconds == nil)
 
-                // The file is the person's own: here it predicts by PyTorch, in a process of its own.
+                // The file is trusted here: it predicts by PyTorch, in a separate process.
                 let path = "\(world.folder)/model.safetensors"
                 try await person.downloadModel(id: started.sessionId, to: path)
                 let predict = world.start("predict", ["predict", path, csv, "--keep", "-o", "\(world.folder)/predictions.csv"])
@@ -57,7 +57,7 @@ extension SystemSuite {
                     .split(whereSeparator: \.isNewline).map { $0.split(separator: ",") }
                 let right = lines.dropFirst().count { $0[4] == $0[5] }
                 #expect(lines.count == 301 && right > 285, "\(lines.prefix(3))")
-                // The server runs nobody's code, and says where it can be.
+                // The server runs no custom code, and says where to run it.
                 let refused = await #expect(throws: CohortError.self) {
                     _ = try await person.predict(
                         id: started.sessionId, rows: [["a": .number(1), "b": .number(1), "c": .number(1), "d": .number(1)]])
@@ -192,7 +192,7 @@ extension SystemSuite {
                         environment: ["COHORT_SERVER": server.url])
                     return ("\(try await run.end())", run.standardError)
                 }
-                func refused(_ name: String, _ arguments: [String], _ sentence: String) async throws {
+                func refused(_ name: String, arguments: [String], expects sentence: String) async throws {
                     let (end, error) = try await train(name, arguments)
                     #expect(end != "exited(0)" && error.contains(sentence), "\(name): \(error)")
                 }
@@ -208,10 +208,11 @@ extension SystemSuite {
                 #expect(again.end == "exited(0)")
                 let known = try await person.modules()
                 #expect(known.count == 1)
-                try await refused("shape", ["--model", net, "--input-shape", "2,3"], "a row has 4 features")
-                try await refused("text", ["--model", net, "--input-shape", "2,y"], "it must be lengths such as 1,28,28")
-                try await refused("csv", ["--model", csv], "this is no TorchScript module")
-                try await refused("hidden", ["--model", net, "--hidden", "8"], "--hidden does not go with --model")
+                try await refused("shape", arguments: ["--model", net, "--input-shape", "2,3"], expects: "a row has 4 features")
+                try await refused(
+                    "text", arguments: ["--model", net, "--input-shape", "2,y"], expects: "it must be lengths such as 1,28,28")
+                try await refused("csv", arguments: ["--model", csv], expects: "this is no TorchScript module")
+                try await refused("hidden", arguments: ["--model", net, "--hidden", "8"], expects: "--hidden does not go with --model")
             }
         }
     }

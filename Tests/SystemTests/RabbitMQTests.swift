@@ -29,7 +29,7 @@ extension SystemSuite {
                 var settings = Self.settings
                 settings.strategy = strategy
                 try await world.expectCompleted(settings, by: person, rows: 300, times: strategy == "fedavg" ? 8 : 4)
-                try await eventually("nobody stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
+                try await eventually("no peer stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
             }
         }
 
@@ -62,7 +62,7 @@ extension SystemSuite {
             "COHORT_BROKER_URL": RabbitMQServer.tlsURL ?? "", "COHORT_BROKER_ADMIN_URL": RabbitMQServer.adminURL ?? "",
         ]
 
-        @Test(arguments: ["fedavg", "independent"]) func `peers that speak AMQP, with accounts of their own, and one that speaks HTTP`(
+        @Test(arguments: ["fedavg", "independent"]) func `peers that speak AMQP, with separate accounts, and one that speaks HTTP`(
             strategy: String
         ) async throws {
             try await withWorld { world in
@@ -75,7 +75,7 @@ extension SystemSuite {
                 settings.peers = 3
                 let session = try await world.expectCompleted(settings, by: person, rows: 300, times: strategy == "fedavg" ? 8 : 6)
                 #expect(session.results.peers.allSatisfy { $0.trainedSamples > 0 })
-                try await eventually("nobody stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
+                try await eventually("no peer stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
                 #expect(peers.allSatisfy { $0.standardError.contains("connected to RabbitMQ") })
                 #expect(!peers.contains { $0.standardError.contains("amqps://cohort.peer") }, "no password in a log")
             }
@@ -117,7 +117,7 @@ extension SystemSuite {
             }
         }
 
-        @Test func `a RabbitMQ that is short of memory is said, and when it has room again the session goes on`() async throws {
+        @Test func `a RabbitMQ that is short of memory is reported, and when it has room again the session goes on`() async throws {
             let rabbit = try #require(RabbitMQServer.server)
             try await withWorld { world in
                 let server = try await world.server(environment: Self.server)
@@ -128,7 +128,7 @@ extension SystemSuite {
                 let held = try await world.points.reached(point)
                 try rabbit.act("alarm_on")
                 held.release()
-                try await eventually("somebody is told to wait") {
+                try await eventually("a peer has to wait") {
                     ([server.process] + peers).contains { $0.standardError.contains("takes nothing just now (low on memory)") }
                 }
                 try rabbit.act("alarm_off")
@@ -210,7 +210,7 @@ extension SystemSuite {
                         name, ["serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", "\(world.folder)/\(name)"],
                         environment: ["COHORT_BROKER_URL": broker])
                     if name == "host" {
-                        // Nobody listens there, or the certificate is another's: waited for, or refused, never taken.
+                        // There is no server, or the certificate is another's: waited for, or refused, never taken.
                         try await eventually("it says why") { process.standardError.contains(sentence) }
                         try await process.send(SIGTERM)
                         _ = try await process.end()

@@ -28,7 +28,7 @@ extension SystemSuite {
                 var settings = Self.settings
                 settings.strategy = strategy
                 let session = try await world.expectCompleted(settings, by: person, rows: 300, times: strategy == "fedavg" ? 8 : 4)
-                try await eventually("nobody stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
+                try await eventually("no peer stays locked") { try await person.peers().allSatisfy { $0.status == .online } }
                 let kept = try FileManager.default.subpathsOfDirectory(atPath: "\(world.folder)/server")
                 #expect(!kept.contains { $0.hasSuffix(".sqlite") || $0.hasSuffix(".csv") || $0.hasPrefix("objects") }, "\(kept)")
 
@@ -49,7 +49,7 @@ extension SystemSuite {
             try await withWorld { world in
                 let relays = Mutex<[HoldingRelay]>([])
                 defer { for relay in relays.withLock({ $0 }) { relay.close() } }
-                /// A URL with the port of a relay in the place of the server's.
+                /// A URL with a relay's port instead of the original.
                 func slow(_ text: String) throws -> String {
                     let port = try #require(text.matches(of: #/:(\d{4,5})\b/#).last.flatMap { Int($0.1) })
                     let relay = try HoldingRelay(to: port, latency: 0.02)
@@ -169,7 +169,7 @@ extension SystemSuite {
                 }
                 let held = try await world.points.reached(point)
                 // Of the other peers' epochs in round 1, at the server that the session was not started at.
-                try await eventually("the watcher at the other server is told") { seen.kinds.contains(.epoch) }
+                try await eventually("the watcher at the other server is notified") { seen.kinds.contains(.epoch) }
                 let runs = all.coordinators.filter { $0.standardError.contains("Training starts") }
                 #expect(runs.count == 1, "one coordinator runs a session")
                 let run = try #require(runs.first)
@@ -185,7 +185,7 @@ extension SystemSuite {
                 #expect(rows.least >= 10 && rows.most <= 12, "\(rows)")
                 #expect(try #require(results.metrics.accuracy) > 0.9)
                 #expect(results.peers.first { $0.name == "at-a-1" }?.state != .lost)
-                try await eventually("those that are gone are given up, and nobody stays locked") {
+                try await eventually("those that are gone are marked OFFLINE, and no peer stays locked") {
                     try await all.persons[0].peers().allSatisfy { $0.status == ($0.name == "at-a-1" ? .online : .offline) }
                 }
                 watching.cancel()

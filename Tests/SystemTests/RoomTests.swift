@@ -105,7 +105,7 @@ extension SystemSuite {
         }
 
         /// No dump of a library's error: what is wrong, and what to do.
-        @Test func `what stands in the way of a connection or a server is a sentence`() async throws {
+        @Test func `faults of a connection or a server are a sentence`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 let tls = server.url.replacing("http://", with: "https://")
@@ -121,7 +121,7 @@ extension SystemSuite {
                         "cannot listen on 'nosuchhost.invalid'"
                     ),
                     (["peer", "--server", server.url, "--token", "x", "--data-dir", "/proc/x"], 2, "/proc/x could not be created"),
-                    (["signup", "--server", server.url, "--email", "nobody", "--password", "correct horse"], 2, "is no e-mail address"),
+                    (["signup", "--server", server.url, "--email", "unknown", "--password", "correct horse"], 2, "is no e-mail address"),
                 ].enumerated() {
                     let process = world.start("sentence-\(index)", arguments)
                     #expect(try await process.end() == .exited(Int32(exit)), "\(arguments): \(process.standardError)")
@@ -153,11 +153,11 @@ extension SystemSuite {
                 let proxied = world.start(
                     "proxied", ["serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", "\(world.folder)/proxied", "--behind-proxy"])
                 _ = try await proxied.firstLine(startingWith: "listening on ")
-                #expect(!server.process.standardError.contains("unencrypted"), "on loopback nothing is said")
+                #expect(!server.process.standardError.contains("unencrypted"), "no warning on loopback")
             }
         }
 
-        @Test func `what cannot be is said before anything is sent`() async throws {
+        @Test func `invalid input is reported before anything is sent`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 let person = try await world.person(server)

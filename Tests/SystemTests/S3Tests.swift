@@ -46,7 +46,7 @@ extension SystemSuite {
                 let point = try await world.points.hold(.firstBatch, of: peers[0], round: 1)
                 let started = try await person.startSession(Self.settings, file: try world.blobs(rows: 300))
                 let held = try await world.points.reached(point)
-                // One that is free: else the pool is busy, which is said first.
+                // One that is free: else the pool is busy, which is reported first.
                 _ = try await world.peers(1, of: server, for: person, prefix: "spare")
                 let other = SessionSettings(peers: 1)
                 try store.act("kill")

@@ -67,7 +67,7 @@ extension SystemSuite {
         }
 
         /// One machine stands still in the middle of its first round: the others' rounds go on, and what it learned counts when it comes.
-        @Test func `fedbuff waits for nobody, and takes what comes late`() async throws {
+        @Test func `fedbuff waits for no peer, and accepts late answers`() async throws {
             try await withWorld { world in
                 let server = try await world.server()
                 let person = try await world.person(server)
@@ -168,7 +168,7 @@ extension SystemSuite {
                     peers: count, strategy: strategy, rounds: 3, epochs: 20, batchSize: 16, lr: 0.01, hidden: [16], seed: 3)
                 settings.keepUpdates = true
                 settings.updateCompression = strategy == "fedavg" ? .int8 : nil
-                // The third of its four rounds has streams of its own.
+                // The third of its four rounds has different streams.
                 if strategy == "multi_krum" { (settings.optimizerState, settings.rounds) = (.keep, 4) }
                 let csv = try world.blobs(rows: 300)
                 let started = try await person.startSession(settings, file: csv)
@@ -201,9 +201,9 @@ extension SystemSuite {
                         && other.metrics == nil)
                 let (evaluation, _) = try Predictor(other).evaluate(csvAt: csv, options: .init())
                 #expect(evaluation.accuracy ?? 0 > 0.9)
-                let unknown = try await replay("unknown", ["--without", "nobody"], exit: .exited(2))
+                let unknown = try await replay("unknown", ["--without", "unknown"], exit: .exited(2))
                 #expect(
-                    unknown.standardError.contains("'nobody' is not one of the session's peers: peer-1"), "\(unknown.standardError)")
+                    unknown.standardError.contains("'unknown' is not a peer of the session: peer-1"), "\(unknown.standardError)")
             }
         }
 
@@ -261,7 +261,7 @@ extension SystemSuite {
                 }
                 let averaged = try await person.startSession(settings(nil), file: csv)
                 let undisturbed = try await parameters(averaged.sessionId)
-                #expect(try await person.session(id: averaged.sessionId).settings.optimizerState == .average, "what holds is said")
+                #expect(try await person.session(id: averaged.sessionId).settings.optimizerState == .average, "the default is recorded")
                 // Of one peer, its own and the average are the same; without, it is another.
                 let kept = try await person.startSession(settings(.keep), file: csv)
                 #expect(try await parameters(kept.sessionId) == undisturbed)

@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 
 extension SystemSuite {
-    /// A server that speaks TLS, with a certificate that an authority of one's own has signed.
+    /// A server that speaks TLS, with a certificate of a private authority.
     @Suite(.serialized) struct TLS {
         /// Makes `NAME-ca.pem`, and `NAME.pem` with `NAME.key` for 127.0.0.1, in the world's folder.
         private func certificate(_ name: String, in world: World) async throws {
@@ -74,7 +74,7 @@ extension SystemSuite {
             }
         }
 
-        @Test func `a certificate of the server's own is kept by who sees it, and another one later is an error`() async throws {
+        @Test func `a self-signed certificate is kept by clients, and another one later is an error`() async throws {
             try await withWorld { world in
                 let server = try await world.server(environment: ["COHORT_TLS": "auto"])
                 #expect(server.url.hasPrefix("https://127.0.0.1:"))
@@ -96,7 +96,7 @@ extension SystemSuite {
                 let signup = world.start("signup", ["signup"] + account)
                 #expect(try await signup.end() == .exited(0), "\(signup.standardError)")
                 #expect(
-                    signup.standardError.contains("is new here") && signup.standardError.contains(fingerprint), "\(signup.standardError)")
+                    signup.standardError.contains("is new to this machine") && signup.standardError.contains(fingerprint), "\(signup.standardError)")
                 let token = world.start("token", ["token"])
                 #expect(try await token.end() == .exited(0) && token.standardError.isEmpty, "it is known by now: \(token.standardError)")
                 let peer = world.peer(
@@ -124,14 +124,14 @@ extension SystemSuite {
                 try await eventually("it has joined") { early.standardError.contains("registered as early") }
                 let changed = world.start("changed", ["sessions"])
                 #expect(try await changed.end() == .exited(2))
-                #expect(changed.standardError.contains("is another than when this machine first saw it"), "\(changed.standardError)")
+                #expect(changed.standardError.contains("differs from the one that this machine first saw"), "\(changed.standardError)")
                 let new = try await other.process.firstLine(startingWith: "certificate fingerprint ").split(separator: " ").last
                 let login = world.start("login", ["login"] + account + ["--fingerprint", String(try #require(new))])
                 #expect(try await login.end() == .exited(0), "\(login.standardError)")
             }
         }
 
-        @Test func `files that cannot be are refused at the start, by their setting`() async throws {
+        @Test func `invalid files are refused at the start, by their setting`() async throws {
             try await withWorld { world in
                 try await certificate("one", in: world)
                 try await certificate("two", in: world)

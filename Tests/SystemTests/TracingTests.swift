@@ -25,8 +25,8 @@ extension SystemSuite {
                         SessionSettings(peers: 2, rounds: 2, epochs: 3, hidden: [4]), file: try world.blobs(rows: 60))
                     #expect(try await person.final(started.sessionId).status == .completed)
                     // Two peers, two rounds, three epochs; told of in batches.
-                    try await eventually("all epochs are told of") { collector.spans.count { $0.name == "epoch" } == 12 }
-                    try await eventually("the session is told of") { collector.spans.contains { $0.name == "session" } }
+                    try await eventually("all epochs are reported") { collector.spans.count { $0.name == "epoch" } == 12 }
+                    try await eventually("the session is reported") { collector.spans.contains { $0.name == "session" } }
 
                     let spans = collector.spans
                     let request = try #require(spans.first { $0.name == "POST /sessions/start" })
@@ -51,15 +51,15 @@ extension SystemSuite {
             }
         }
 
-        @Test func `a collector that is away costs nothing but its spans, and what is no URL is said at the start`() async throws {
+        @Test func `a collector that is away costs nothing but its spans, and an invalid URL is reported at the start`() async throws {
             try await withWorld { world in
                 let server = try await world.server(environment: ["COHORT_OTLP_URL": "http://127.0.0.1:9"])
                 let person = try await world.person(server)
                 _ = try await world.peers(1, of: server, for: person)
                 let started = try await person.startSession(SessionSettings(rounds: 2, hidden: [4]), file: try world.blobs(rows: 60))
                 #expect(try await person.final(started.sessionId).status == .completed)
-                try await eventually("it is said") {
-                    server.process.standardError.contains("spans cannot be sent to http://127.0.0.1:9/v1/traces")
+                try await eventually("it is reported") {
+                    server.process.standardError.contains("spans could not be sent to http://127.0.0.1:9/v1/traces")
                 }
                 try await server.process.send(SIGTERM)
                 #expect(try await server.process.end() == .exited(0))
@@ -91,7 +91,7 @@ extension SystemSuite {
 
         func listens(on port: Int) { address.withLock { $0 = "http://127.0.0.1:\(port)" } }
 
-        func take(_ body: Data) throws {
+        func append(_ body: Data) throws {
             let message = try #require(JSONSerialization.jsonObject(with: body) as? [String: Any])
             for resource in message["resourceSpans"] as? [[String: Any]] ?? [] {
                 let about = (resource["resource"] as? [String: Any])?["attributes"] as? [[String: Any]] ?? []
@@ -116,7 +116,7 @@ extension SystemSuite {
         let router = Router()
         router.post("/v1/traces") { request, _ in
             let body = try await request.body.collect(upTo: 8 << 20)
-            try collector.take(Data(body.readableBytesView))
+            try collector.append(Data(body.readableBytesView))
             return Response(status: .ok, headers: [.contentType: "application/json"], body: .init(byteBuffer: .init(string: "{}")))
         }
         let (ports, told) = AsyncStream<Int>.makeStream()

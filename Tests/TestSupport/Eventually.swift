@@ -7,7 +7,7 @@ public struct TestFailure: Error, CustomStringConvertible {
     public init(_ description: String) { self.description = description }
 }
 
-/// Waits until `condition` holds, asking at growing intervals: for what has no event of its own. The limit only bounds a failing test.
+/// Waits until `condition` holds, asking at growing intervals: for conditions without an event. The limit only bounds a failing test.
 ///
 /// An error of Cohort's, such as a server that is still starting, is taken as "not yet"; any other ends the wait.
 /// - Parameter description: of the condition, for the error.

@@ -17,7 +17,7 @@ public struct SmallDisk: Sendable {
     public let path: String
 
     /// - Parameter path: the mount point, which is created.
-    /// - Throws: when it cannot be mounted.
+    /// - Throws: an error when mounting fails.
     public init(at path: String, kilobytes: Int, readOnly: Bool = false) throws {
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
         try #require(Self.attach(path, "size=\(kilobytes)k,mode=700", readOnly: readOnly), "no file system can be mounted at \(path)")

@@ -15,7 +15,7 @@ import Testing
         let (here, there) = (ModuleSocket(ends[0]), ModuleSocket(ends[1]))
         let file = open("/dev/null", O_RDONLY)
         defer { close(file) }
-        // Other tests of this process open and close theirs meanwhile: what counts is what stays of five hundred.
+        // Other tests of this process open and close theirs meanwhile: the test counts those left of five hundred.
         let before = try openDescriptors().count
         for _ in 0..<500 {
             try withUnsafeBytes(of: ModuleSocket.answer) { try there.send($0, file: file) }

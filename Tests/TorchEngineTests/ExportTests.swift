@@ -126,7 +126,7 @@ private let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(sepa
         #expect(throws: CohortError.self) { try plugin?.saveTorchScript(spec, weights: weights, to: "\(path)/nowhere/net.pt") }
     }
 
-    @Test func `each part of a date is an input of its own`() async throws {
+    @Test func `each part of a date is a separate input`() async throws {
         let folder = FileManager.default.temporaryDirectory.appending(path: "cohort-export-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }

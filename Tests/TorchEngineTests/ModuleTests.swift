@@ -42,7 +42,7 @@ struct ModuleTests {
         }
     }
 
-    // MARK: In a process of its own
+    // MARK: In a separate process
 
     private static let host = ModuleHost(executable: cohortBinary, requiresWalls: false)
     /// Whether this system has Landlock and seccomp; CI says that it must.
@@ -65,7 +65,7 @@ struct ModuleTests {
             features: features, targets: Array(UnsafeBufferPointer(start: table.targets, count: 96)), featureCount: 6)
     }
 
-    @Test func `a process of its own trains a module to the same bits`() async throws {
+    @Test func `a separate process trains a module to the same bits`() async throws {
         let bytes = try await Self.folder.file("convolution")
         let (spec, weights) = try spec(bytes, inputs: 16, shape: [1, 4, 4], outputs: 3, task: .classification)
         let table = makeTable(rows: 320, features: 16, classes: 3, task: .classification)
@@ -194,7 +194,7 @@ struct ModuleTests {
         }
     }
 
-    @Test func `a module that computes without an end is ended, and so is one whose process was killed`() async throws {
+    @Test func `a module that computes endlessly is ended, and so is one whose process was killed`() async throws {
         let bytes = try await Self.folder.file("loops")
         let (spec, _) = try spec(bytes, inputs: 6, outputs: 3, task: .classification)
         let engine = try apart()
@@ -245,7 +245,7 @@ struct ModuleTests {
         #expect(error.message.contains("the table has 5 features, the module takes 6"))
     }
 
-    @Test func `a module that asks for more than its part of the memory is refused, and is told so`() async throws {
+    @Test func `a module that asks for more than its part of the memory is refused, with the reason`() async throws {
         let bytes = try await Self.folder.file("greedy")
         let (spec, _) = try spec(bytes, inputs: 6, outputs: 3, task: .classification)
         let engine = try apart()

@@ -228,7 +228,7 @@ private let settings: [TrainingOptions] = [
         #expect(throws: CohortError.self) { try TorchEngine(plugin: plugin!, device: "cpu", threads: 1, precision: .tf32) }
     }
 
-    @Test func `says what cannot be`() throws {
+    @Test func `reports invalid specs`() throws {
         let plugin = try #require(plugin)
         let away = try #require(throws: CohortError.self) { try TorchEngine(plugin: plugin, device: "cuda:77", threads: 1) }
         #expect(away.message.contains("cuda:77") && away.message.contains("cpu"))

@@ -1,4 +1,4 @@
-// MongoDB by libmongoc, which is opened at run time: whoever does not use MongoDB need not have it. Commands, filters and answers are MongoDB
+// MongoDB by libmongoc, which is opened at run time: it is not required without MongoDB. Commands, filters and answers are MongoDB
 // Extended JSON. Calls block; any number of threads may call.
 #ifndef COHORT_MONGO_H
 #define COHORT_MONGO_H
@@ -12,7 +12,7 @@ enum cohort_mongo_fault {
     COHORT_MONGO_OK = 0,
     /// libmongoc is not on this machine.
     COHORT_MONGO_MISSING = 1,
-    /// The URI cannot be.
+    /// An invalid URI.
     COHORT_MONGO_URI = 2,
     /// No server, or a connection that broke: try again.
     COHORT_MONGO_AWAY = 3,

@@ -1,4 +1,4 @@
-// AMQP 0-9-1 by librabbitmq (rabbitmq-c), which is opened at run time: whoever does not use RabbitMQ need not have it. Calls block, and those
+// AMQP 0-9-1 by librabbitmq (rabbitmq-c), which is opened at run time: it is not required without RabbitMQ. Calls block, and those
 // of one connection must come from one thread at a time.
 #ifndef COHORT_RABBITMQ_H
 #define COHORT_RABBITMQ_H
@@ -10,7 +10,7 @@ typedef struct cohort_amqp cohort_amqp;
 
 enum cohort_amqp_fault {
     COHORT_AMQP_OK = 0,
-    /// Nobody there, or the connection broke: try again.
+    /// No server, or the connection broke: try again.
     COHORT_AMQP_AWAY = 1,
     /// The server refuses user, password or virtual host.
     COHORT_AMQP_REFUSED = 2,

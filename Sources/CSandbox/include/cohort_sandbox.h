@@ -18,23 +18,23 @@ enum cohort_sandbox_wall {
     COHORT_SANDBOX_CHANGES = 4,
 };
 
-/// Starts `executable` in a process group of its own, with `socket` as descriptor 3 and /dev/null as the other three.
+/// Starts `executable` in a separate process group, with `socket` as descriptor 3 and /dev/null as the other three.
 /// - Returns its id, or minus an errno.
 pid_t cohort_sandbox_spawn(const char *executable, char *const arguments[], char *const environment[], int socket);
 
 /// Called by such a process first, before it has a second thread: closes all other descriptors and builds the walls, for good.
-/// On Linux it may take three quarters of the machine's memory, or its container's, and ends first when memory does.
+/// On Linux it may take three quarters of the memory of the machine, or of its container, and ends first when memory does.
 /// - Parameter readable: folders and files to read and to load libraries from; one that is not there is left out.
 /// - Parameter newest_landlock: the version of Landlock that is taken at most; INT_MAX but in tests.
 /// - Returns which walls stand: those that this system has.
 unsigned cohort_sandbox_enter(const char *const readable[], size_t count, int newest_landlock);
 
 /// From here on this process, with all its threads, computes, talks on the descriptors that it has, and does nothing else: a list of the
-/// system calls that this takes is allowed, all others are refused (EPERM). Called once libraries are loaded, before somebody's code is.
+/// system calls that this takes is allowed, all others are refused (EPERM). Called once libraries are loaded, before the module's code is.
 /// - Returns 0, or an errno.
 int cohort_sandbox_compute_alone(void);
 
-/// Waits, without an end, until the other side of the socket is gone, and ends this process then. For a thread of its own.
+/// Waits until the other side of the socket is gone, and ends this process then. Runs on a separate thread.
 void cohort_sandbox_end_with_peer(int socket);
 
 /// Sends `bytes` whole, with a descriptor beside the first one if `descriptor` is not -1.

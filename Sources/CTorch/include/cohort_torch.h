@@ -13,12 +13,12 @@
 extern "C" {
 #endif
 
-/// Rises with every change of what stands here; a plugin serves one.
+/// The version of this interface, raised by every change; a plugin implements one.
 #define COHORT_TORCH_INTERFACE 5
 
 enum cohort_torch_fault {
     COHORT_TORCH_OK = 0,
-    /// What was asked for cannot be: a device, a shape, an option.
+    /// An invalid device, shape or option.
     COHORT_TORCH_INVALID = 1,
     /// The device has no memory left for it.
     COHORT_TORCH_MEMORY = 2,
@@ -135,7 +135,7 @@ typedef struct {
 
     /// `count` floats, all parameters; of a net weights of layer 0 [out, in], its biases [out], layer 1 …
     int (*read)(cohort_torch_model *model, enum cohort_torch_stream stream, float *values, uint64_t count);
-    /// Sets the weights and starts dropout anew; empties the optimizer's moments unless they are to be kept.
+    /// Sets the weights and restarts dropout; empties the optimizer's moments unless they are to be kept.
     int (*load)(cohort_torch_model *model, const float *weights, uint64_t count, int32_t keeps_optimizer);
     /// Steps since the moments were empty; Adam corrects by it.
     uint64_t (*steps)(const cohort_torch_model *model);

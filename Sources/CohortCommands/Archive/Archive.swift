@@ -19,7 +19,7 @@ struct Archive {
         case deletedPeer(DeletedPeer)
         case session(RecordedSession)
 
-        /// For errors.
+        /// The document's name in errors.
         var name: String {
             switch self {
             case .user(let user): "the user \(user.email)"
@@ -32,7 +32,7 @@ struct Archive {
         }
     }
 
-    /// A session and what stands beside it.
+    /// A session with its records.
     struct RecordedSession: Codable, Hashable {
         var session: Session
         var rounds: [RoundSummary]
@@ -40,7 +40,7 @@ struct Archive {
         var points: [MetricPoint]
     }
 
-    /// How many there are.
+    /// The number of documents of each kind.
     struct Counts: Codable, Equatable {
         var users = 0
         var tokens = 0
@@ -150,7 +150,7 @@ final class LinesFile {
         return hash.finalize().hexadecimal
     }
 
-    /// What ``add(_:)`` has written, one by one.
+    /// Reads the documents that ``add(_:)`` has written, one by one.
     /// - Throws: ``CohortError`` `invalid` when the file's SHA-256 is another, or naming the line that cannot be read.
     static func read<Value: Decodable>(
         _ type: Value.Type, at path: String, sha256: String, _ body: (Value) async throws -> Void
@@ -160,7 +160,7 @@ final class LinesFile {
         }
         var number = 0
         var rest: [UInt8] = []
-        func take(_ line: ArraySlice<UInt8>) async throws {
+        func append(_ line: ArraySlice<UInt8>) async throws {
             number += 1
             let value: Value
             do {
@@ -175,12 +175,12 @@ final class LinesFile {
             rest += chunk
             var start = rest.startIndex
             while let end = rest[start...].firstIndex(of: UInt8(ascii: "\n")) {
-                try await take(rest[start..<end])
+                try await append(rest[start..<end])
                 start = end + 1
             }
             rest.removeSubrange(..<start)
         }
-        if !rest.isEmpty { try await take(rest[...]) }
+        if !rest.isEmpty { try await append(rest[...]) }
     }
 
     static func hash(of path: String) throws -> String {

@@ -5,7 +5,7 @@ import Crypto
 import FoundationEssentials
 import SystemPackage
 
-/// Writes an ``Archive`` of what the stores hold. Nobody writes to them meanwhile.
+/// Writes an ``Archive`` of the stores, which no process writes to meanwhile.
 struct Exporter {
     private static let page = 200
 
@@ -115,7 +115,7 @@ struct Exporter {
 }
 
 extension Documents {
-    /// With what stands beside it.
+    /// The session with its records.
     func recorded(_ session: Session) async throws -> Archive.RecordedSession {
         Archive.RecordedSession(
             session: session, rounds: try await rounds(sessionId: session.id), answers: try await answers(sessionId: session.id),

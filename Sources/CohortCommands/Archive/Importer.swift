@@ -4,8 +4,8 @@ import CohortSystem
 import Crypto
 import FoundationEssentials
 
-/// Brings an ``Archive`` into stores, and reads all of it back. What is there already and the same is passed over, so that an import that was cut short
-/// goes on when it is run again; what is there and differs ends it.
+/// Imports an ``Archive`` into stores, and reads all of it back. Documents that are there already and equal are skipped, so that an interrupted
+/// import continues when it is run again; one that differs ends it.
 struct Importer {
     let documents: any Documents
     let objects: any ObjectStore
@@ -35,7 +35,7 @@ struct Importer {
         var counts = Archive.Counts()
         try await each(manifest) { document in
             guard try await isThere(document, stored) else {
-                throw CohortError(.internal, "\(document.name) was stored, but is not there: is somebody else writing to the database?")
+                throw CohortError(.internal, "\(document.name) was stored, but is not there: is another process writing to the database?")
             }
             counts.add(document)
         }
@@ -89,7 +89,7 @@ struct Importer {
         case .deletedPeer(let peer): return deleted.contains(peer)
         case .session(let recorded):
             guard try same(try await documents.session(id: recorded.session.id), recorded.session) else { return false }
-            // What is missing beside a session is added; what is there is the same, or the session would not be.
+            // Missing records of a session are added; existing ones are equal, or the session would differ.
             return try CohortJSON.encode(await documents.recorded(recorded.session)) == CohortJSON.encode(recorded)
         }
     }

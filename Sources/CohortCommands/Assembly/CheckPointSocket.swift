@@ -8,8 +8,8 @@ import FoundationEssentials
     import Darwin
 #endif
 
-/// How a test holds a peer at a ``CheckPoint``: the peer connects to a Unix socket of the test, sends one line
-/// (process id, name, round, epoch), and goes on when the test closes the connection. In debug builds alone; a release build has no such hook.
+/// The hook by which a test holds a peer at a ``CheckPoint``: the peer connects to a Unix socket of the test, sends one line (process id, name,
+/// round, epoch), and continues when the test closes the connection. In debug builds alone; a release build has no such hook.
 enum CheckPointSocket {
     /// - Returns: nil unless this is a debug build and `COHORT_CHECK_POINTS` names a socket.
     /// - Throws: ``CohortError`` `invalid` when a release build is given one.
@@ -23,7 +23,7 @@ enum CheckPointSocket {
     }
 
     #if DEBUG
-        /// Returns at once when nobody listens: the test is over.
+        /// Returns at once when the socket is closed: the test is over.
         private static func hold(at point: CheckPoint, _ path: String) {
             let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
             guard descriptor >= 0 else { return }

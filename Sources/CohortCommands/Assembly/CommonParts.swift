@@ -8,7 +8,7 @@ import Logging
 import ServiceLifecycle
 import UnixSignals
 
-/// What servers and coordinators alike stand on, made from the settings.
+/// The parts that servers and coordinators share, made from the settings.
 struct CommonParts {
     let documents: any Documents
     let objects: any ObjectStore
@@ -16,7 +16,7 @@ struct CommonParts {
     let broker: any CoordinatorTransport & PeerGateway
     private let signals: (any SignalBus)?
     let coordination: CoordinatorConfiguration
-    /// Whether other processes use all three beside this one.
+    /// Other processes can use all three stores as well.
     let isShared: Bool
     let folder: LockedFolder
     let logger: Logger
@@ -24,7 +24,7 @@ struct CommonParts {
 
     /// The data folder at `path` is this process's from here on.
     /// - Parameter isApart: whether it must be able to run beside others.
-    /// - Throws: ``CohortError`` for a setting that cannot be, or a folder that another process has.
+    /// - Throws: ``CohortError`` for an invalid setting, or a folder that another process has.
     init(settings: Settings, path: String, of what: String, isApart: Bool = false, logger: Logger) async throws {
         let secret = settings.text("jwt_secret")
         if let secret, secret.utf8.count < 32 {
@@ -83,7 +83,7 @@ struct CommonParts {
     /// Runs until SIGTERM or SIGINT; the services stop in the opposite order, and then the stores are closed.
     func run(_ services: [any Service]) async throws {
         do {
-            // What is wrong with a setting is said at the start, not by the first session.
+            // A wrong setting is reported at the start, not by the first session.
             try await documents.ready()
             try await objects.ready()
             var group = ServiceGroupConfiguration(
@@ -107,7 +107,7 @@ struct CommonParts {
 }
 
 extension Settings {
-    /// Of the machines that others share, what one account may hold at a time.
+    /// The share of other users' machines that one account may hold at a time.
     var poolShare: Double {
         get throws {
             guard let text = text("pool_share") else { return 0.5 }
@@ -118,7 +118,7 @@ extension Settings {
         }
     }
 
-    /// Of a peer's silence: servers give it up, coordinators no longer wait for it to answer.
+    /// Seconds of a peer's silence after which servers mark it OFFLINE and coordinators no longer wait for it.
     var deadAfter: Double { get throws { try seconds("dead_after", in: 0.5...86_400, default: 30) } }
 }
 

@@ -41,7 +41,7 @@ func signedIn<Result>(_ connection: ConnectionOptions, _ body: (CohortClient) as
 
 extension Settings {
     /// Trusted beside those that the machine trusts.
-    /// - Throws: ``CohortError`` `invalid` for a file that is none of certificates.
+    /// - Throws: ``CohortError`` `invalid` for a file without certificates.
     var authorities: [NIOSSLCertificate] {
         get throws {
             guard let path = text("ca_file") else { return [] }
@@ -57,12 +57,12 @@ extension Settings {
 
 extension Terminal {
     /// One line of JSON, as the API has it.
-    static func say(json value: some Encodable) throws {
-        say(String(decoding: try CohortJSON.encode(value), as: UTF8.self))
+    static func print(json value: some Encodable) throws {
+        printLine(String(decoding: try CohortJSON.encode(value), as: UTF8.self))
     }
 
     /// One line of a command that prints several: `kind` says what it is.
-    static func say(line kind: String, _ value: some Encodable) throws { try say(json: JSONLine(kind: kind, value: value)) }
+    static func print(line kind: String, _ value: some Encodable) throws { try print(json: JSONLine(kind: kind, value: value)) }
 }
 
 /// A value's own fields, and `kind`.

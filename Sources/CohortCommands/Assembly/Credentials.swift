@@ -19,19 +19,19 @@ struct Credentials: Codable {
 
     static var path: String { "\(StandardFolder.configuration())/credentials.json" }
 
-    /// - Throws: ``CohortError`` `unauthenticated` when nobody is signed in, with what to do.
+    /// - Throws: ``CohortError`` `unauthenticated` when no user is signed in, with what to do.
     static func load() throws -> Credentials {
         let bytes: Data
         do {
             bytes = try Data(contentsOf: URL(filePath: path))
         } catch {
-            throw CohortError(.unauthenticated, "nobody is signed in: run `cohort signup` or `cohort login` first")
+            throw CohortError(.unauthenticated, "not signed in: run `cohort signup` or `cohort login` first")
         }
         let credentials: Credentials
         do {
             credentials = try CohortJSON.decode(Credentials.self, from: bytes)
         } catch {
-            throw CohortError(.invalid, "\(path) is damaged (\(error)): run `cohort login` to write it anew")
+            throw CohortError(.invalid, "\(path) is damaged (\(error)): run `cohort login` to write it again")
         }
         guard credentials.expiresAt > Date() else {
             throw CohortError(.unauthenticated, "the sign-in of \(credentials.email) has expired: run `cohort login`")
@@ -43,7 +43,7 @@ struct Credentials: Codable {
     static func remove() throws -> Bool {
         guard unlink(path) == 0 else {
             if errno == ENOENT { return false }
-            throw CohortError(.invalid, "\(path) cannot be removed: \(Errno(rawValue: errno))")
+            throw CohortError(.invalid, "\(path) could not be removed: \(Errno(rawValue: errno))")
         }
         return true
     }

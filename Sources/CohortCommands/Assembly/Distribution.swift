@@ -1,10 +1,11 @@
 import CohortCore
 import FoundationEssentials
 
-/// What lies beside the executable where Cohort was installed by what `make dist` makes: `PREFIX/bin/cohort`, `PREFIX/share/cohort/…`.
+/// The files beside an installed executable, as `make dist` places them: `PREFIX/bin/cohort`, `PREFIX/share/cohort/…`.
 enum Distribution {
     private static var prefix: String? {
-        guard let path = try? executablePath() else { return nil }  // Without it nothing is found, which is said where something is wanted.
+        // Without it nothing is found, which is reported where a file is needed.
+        guard let path = try? executablePath() else { return nil }
         return path.split(separator: "/", omittingEmptySubsequences: false).dropLast(2).joined(separator: "/")
     }
 

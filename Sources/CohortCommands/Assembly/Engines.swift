@@ -22,9 +22,9 @@ struct Engines {
     /// `auto`, `cpu`, `cuda:N`.
     let device: String
     let precision: TorchEngine.Precision
-    /// Of the plugin, when a setting names it.
+    /// The plugin's path, when a setting names it.
     let plugin: String?
-    /// Whose modules are run here.
+    /// The users whose modules this machine runs.
     let allowsModules: Pool
 
     /// - Throws: ``CohortError`` `invalid` for names that are none, and a GPU for the native engine.
@@ -80,7 +80,7 @@ struct Engines {
             plugin: plugin, device: device == "auto" ? best : device, threads: threads, precision: precision, modules: try moduleHost)
     }
 
-    /// Runs modules in processes of their own; other people's only where those are walled off.
+    /// Runs modules in separate processes; those of other users only in a sandbox.
     var moduleHost: ModuleHost {
         get throws { ModuleHost(executable: try executablePath(), requiresWalls: allowsModules == .everyone) }
     }
@@ -104,7 +104,7 @@ struct Engines {
     static let missing =
         "build its plugin with `make torch` in Cohort's source folder, and copy .build/torch/\(file) into \(StandardFolder.data()) where Cohort was installed from a package (COHORT_TORCH_PLUGIN names another place)"
 
-    /// Where the plugin is; nil when it is nowhere.
+    /// The plugin's path; nil when it is not installed.
     var path: String? {
         if let plugin { return plugin }
         return Self.places.first { FileManager.default.fileExists(atPath: $0) }

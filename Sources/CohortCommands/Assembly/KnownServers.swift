@@ -15,10 +15,11 @@ enum KnownServers {
 
     private static var path: String { "\(StandardFolder.configuration())/known-servers.json" }
 
-    /// The server with the certificate that it may show. One that is new here is kept when nobody vouches for it, and said.
-    /// - Parameter fingerprint: what its operator says that it is; another one is refused.
-    /// - Parameter asks: on a terminal, a person confirms a certificate that is new here and that nobody vouches for.
-    /// - Parameter waiting: told once why the server cannot be asked yet, and it is tried until it can; nil: whoever asks it next is told.
+    /// Resolves a server with the certificate that it may show. A new certificate without an authority is kept, and reported.
+    /// - Parameters:
+    ///   - fingerprint: the fingerprint that the operator published; another one is refused.
+    ///   - asks: on a terminal, the user confirms a new certificate without an authority.
+    ///   - waiting: called once with the reason for which the server is unavailable, and it is retried; nil: the next request reports it.
     /// - Throws: ``CohortError`` `invalid` when the server shows another certificate than that.
     static func server(
         _ text: String, fingerprint: String?, authorities: [NIOSSLCertificate], asks: Bool = false,
@@ -28,7 +29,7 @@ enum KnownServers {
         var isNew = true
         while true {
             do {
-                return try await look(text, fingerprint: fingerprint, authorities: authorities, waits: waiting != nil, asks: asks)
+                return try await resolve(text, fingerprint: fingerprint, authorities: authorities, waits: waiting != nil, asks: asks)
             } catch let error as CohortError where error.code == .unavailable && waiting != nil {
                 if isNew { waiting?(error) }
                 isNew = false
@@ -37,7 +38,7 @@ enum KnownServers {
         }
     }
 
-    private static func look(
+    private static func resolve(
         _ text: String, fingerprint: String?, authorities: [NIOSSLCertificate], waits: Bool, asks: Bool
     ) async throws -> ServerURL {
         var url = try ServerURL(text)
@@ -56,14 +57,15 @@ enum KnownServers {
             if wanted == nil, try await url.isTrusted(authorities: authorities) { return url }
             shown = try await url.shownCertificate()
         } catch let error as CohortError where error.code == .unavailable && wanted == nil && !waits {
-            // It is away: whoever asks it for something is told so.
+            // It is unavailable, which the next request reports.
             return url
         }
         let found = try shown.fingerprint
         if let wanted, wanted != found {
             throw CohortError(
                 .invalid,
-                "\(url) shows a certificate of fingerprint \(found), not \(wanted): somebody may be in between, or it is another server")
+                "\(url) shows a certificate of fingerprint \(found), not \(wanted): the connection may be intercepted, or it is another server"
+            )
         }
         url.certificate = shown
         guard try await url.isTrusted() else {
@@ -73,8 +75,8 @@ enum KnownServers {
             )
         }
         if wanted == nil, asks, Terminal.asksForPasswords {
-            Terminal.hint(
-                "\(url) is new here, and its certificate is one of its own. Its fingerprint:\n\n    \(groups(found))\n\nCompare it with what the server's start has printed. Is it the same (yes/no)? "
+            Terminal.printStatus(
+                "\(url) is new to this machine, and its certificate is self-signed. Its fingerprint:\n\n    \(groups(found))\n\nCompare it with the one that the server printed when it started. Is it the same (yes/no)? "
             )
             guard readLine(strippingNewline: true)?.lowercased() == "yes" else {
                 throw CohortError(.invalid, "the certificate of \(url) was not confirmed: nothing was sent")
@@ -83,14 +85,14 @@ enum KnownServers {
         known[url.place] = Entry(fingerprint: found, certificate: try pem(shown))
         try save(known)
         if wanted == nil, !(asks && Terminal.asksForPasswords) {
-            Terminal.note(
-                "\(url) is new here and shows a certificate of its own, which is trusted from now on. Compare its fingerprint with what the server's start has said: \(found)"
+            Terminal.printNote(
+                "\(url) is new to this machine and has a self-signed certificate, which is trusted from now on. Compare its fingerprint with the one that the server printed when it started: \(found)"
             )
         }
         return url
     }
 
-    /// In groups of four digits, eight to a line.
+    /// Groups of four digits, eight to a line.
     private static func groups(_ digits: String) -> String {
         let digits = Array(digits)
         let groups = stride(from: 0, to: digits.count, by: 4).map { String(digits[$0..<min($0 + 4, digits.count)]) }
@@ -98,7 +100,7 @@ enum KnownServers {
             .joined(separator: "\n    ")
     }
 
-    /// As people copy it: with colons, spaces, capitals.
+    /// Accepts colons, spaces and capitals.
     private static func digits(_ text: String) throws -> String {
         let digits = text.lowercased().filter { $0 != ":" && !$0.isWhitespace }
         guard digits.count == 64, digits.allSatisfy({ $0.isHexDigit && $0.isASCII }) else {

@@ -19,7 +19,7 @@ struct OwnCertificate {
     init(in folder: String) throws {
         let place = "\(folder)/tls"
         (certificate, key) = ("\(place)/certificate.pem", "\(place)/key.pem")
-        // Nobody else may look into it: the key lies there.
+        // No other user may read the folder: the key is in it.
         if let why = createPrivateFolder(place) { throw CohortError(.invalid, "the folder \(place) could not be created: \(why)") }
         do {
             if !FileManager.default.fileExists(atPath: certificate) { try Self.make(certificate, key) }
@@ -32,7 +32,7 @@ struct OwnCertificate {
         } catch {
             throw CohortError(
                 .invalid,
-                "\(certificate) cannot be made or read (\(error)): fix it; if it is removed, a new one is made, and all users need its fingerprint"
+                "\(certificate) cannot be read or made (\(error)): fix it; if it is removed, a new one is made, and all users need its fingerprint"
             )
         }
     }
@@ -51,7 +51,7 @@ struct OwnCertificate {
                 Critical(BasicConstraints.isCertificateAuthority(maxPathLength: 0))
                 Critical(KeyUsage(digitalSignature: true, keyCertSign: true))
                 try ExtendedKeyUsage([.serverAuth])
-                // Whoever keeps the certificate asks for no name.
+                // Clients that keep the certificate check no name.
                 SubjectAlternativeNames([.dnsName("localhost"), .dnsName(ProcessInfo.processInfo.hostName)])
             }, issuerPrivateKey: .init(secret))
         // The key first: a certificate without one would be of no use.

@@ -18,7 +18,7 @@ enum DocumentsChoice: Equatable {
     case sqlite(path: String)
     case mongo(uri: String)
 
-    /// Whether other processes can use it beside this one.
+    /// Other processes can use it as well.
     var isShared: Bool { if case .sqlite = self { false } else { true } }
 
     /// - Throws: ``CohortError`` `invalid` for a URL of a scheme that is not built in.
@@ -55,7 +55,7 @@ enum BrokerChoice: Equatable {
     case embedded
     case rabbitMQ(RabbitMQAddress, forPeers: RabbitMQAddress?, admin: String?)
 
-    /// Whether other processes can use it beside this one.
+    /// Other processes can use it as well.
     var isShared: Bool { if case .embedded = self { false } else { true } }
 
     /// - Parameters:
@@ -95,9 +95,9 @@ enum BrokerChoice: Equatable {
     }
 }
 
-/// What a peer's messages go by, as registering it was answered.
+/// The transport of a peer's messages, as its registration was answered.
 struct PeerTransportChoice: Sendable {
-    /// Of the authorities that signed a RabbitMQ's certificate; nil: the system's.
+    /// A PEM file of the authorities that signed a RabbitMQ's certificate; nil: the system's.
     var caFile: String?
 
     @Sendable func make(_ client: CohortClient, registered: API.Registered, logger: Logger) throws -> any PeerTransport {
@@ -122,7 +122,7 @@ enum ObjectsChoice: Equatable {
     case directory(path: String)
     case s3(S3Address)
 
-    /// Whether other processes can use it beside this one.
+    /// Other processes can use it as well.
     var isShared: Bool { if case .directory = self { false } else { true } }
 
     /// - Throws: ``CohortError`` `invalid` for a URL of a scheme that is not built in, or one that is not right.

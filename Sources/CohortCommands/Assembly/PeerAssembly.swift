@@ -19,7 +19,7 @@ struct PeerAssembly {
     private let authorities: [NIOSSLCertificate]
 
     /// Flags are nil where they were not given.
-    /// - Throws: ``CohortError`` `invalid` for a setting that cannot be, or one that is missing.
+    /// - Throws: ``CohortError`` `invalid` for an invalid or missing setting.
     init(
         settings: Settings, server: String?, fingerprint: String?, token: String?, name: String?, dataDirectory: String?, threads: Int?,
         engine: String?, device: String?, allowModels: String?,
@@ -54,14 +54,14 @@ struct PeerAssembly {
             checkPoint: try CheckPointSocket.hook(settings))
         configuration.allowsModules = engines.allowsModules
         let threads = configuration.threads
-        // Now, so that what is not here is said before anything begins.
+        // Now, so that a missing engine is reported before anything begins.
         let made = try engines.make(threads: threads)
         for note in made.notes { logger.warning("\(note)") }
         self.engine = made.engine
         self.logger = logger
         tracing = try settings.makeTracing(service: "cohort-peer", instance: configuration.name, logger: logger)
         if isWatched {
-            let display = PeerDisplay(server: configuration.server.text, width: { Terminal.width }, write: { Terminal.hint($0) })
+            let display = PeerDisplay(server: configuration.server.text, width: { Terminal.width }, write: { Terminal.printStatus($0) })
             configuration.report = { display.show($0) }
         }
     }

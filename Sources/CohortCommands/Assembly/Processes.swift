@@ -23,7 +23,7 @@ func withProcesses<Result: Sendable>(_ body: @escaping @Sendable (Processes) asy
                 group.addTask { try await body(processes) }
                 group.addTask {
                     for await signal in await UnixSignalsSequence(trapping: .sigint, .sigterm, .sighup) {
-                        Terminal.complain("stopping what was started (\(signal))", prefix: "")
+                        Terminal.printError("stopping what was started (\(signal))", prefix: "")
                         throw ExitCode(130)
                     }
                     return nil
@@ -47,7 +47,7 @@ func withProcesses<Result: Sendable>(_ body: @escaping @Sendable (Processes) asy
     }
 }
 
-/// Where `withProcesses` takes requests to start something.
+/// Starts processes within `withProcesses`.
 struct Processes: Sendable {
     fileprivate let stream: AsyncStream<ChildProcess>
     fileprivate let requests: AsyncStream<ChildProcess>.Continuation

@@ -20,7 +20,7 @@ struct ServerAssembly {
     let ownInvitation: String?
 
     /// Flags are nil where they were not given. The data folder is this process's from here on.
-    /// - Throws: ``CohortError`` for a setting that cannot be, or a folder that another server has.
+    /// - Throws: ``CohortError`` for an invalid setting, or a folder that another server has.
     init(
         settings: Settings, host: String?, port: Int?, dataDirectory: String?,
         tls: (mode: String?, certificate: String?, key: String?) = (nil, nil, nil), behindProxy: Bool = false,
@@ -40,7 +40,7 @@ struct ServerAssembly {
         let mode = settings.text("tls", flag: tls.mode, default: "off")
         guard ["off", "auto"].contains(mode) else {
             throw CohortError(
-                .invalid, "COHORT_TLS is '\(mode.printable(max: 40))'; it must be auto (a certificate of the server's own) or off")
+                .invalid, "COHORT_TLS is '\(mode.printable(max: 40))'; it must be auto (a self-signed certificate) or off")
         }
         guard mode == "off" || certificate == nil && key == nil else {
             throw CohortError(.invalid, "COHORT_TLS is auto, which does not go with COHORT_TLS_CERTIFICATE and COHORT_TLS_KEY")
@@ -63,7 +63,7 @@ struct ServerAssembly {
                 "on \(configuration.host) passwords and data would cross the network unencrypted: say --tls auto, or set --tls-certificate and --tls-key, or put a proxy with TLS before it and say --behind-proxy; on a network that you trust, --insecure-http"
             )
         }
-        // A certificate of the server's own is none that browsers trust.
+        // Browsers do not trust the self-signed certificate.
         configuration.sendsHSTS = certificate != nil
         configuration.basePath = try settings.basePath
         configuration.machinesOfToken = try settings.whole("machines_per_token", in: 1...1_000_000, default: 1_000)
@@ -83,7 +83,7 @@ struct ServerAssembly {
         guard configuration.heartbeatInterval < configuration.deadAfter else {
             throw CohortError(
                 .invalid,
-                "COHORT_HEARTBEAT_INTERVAL is \(configuration.heartbeatInterval), COHORT_DEAD_AFTER \(configuration.deadAfter): a peer would be given up between two beats"
+                "COHORT_HEARTBEAT_INTERVAL is \(configuration.heartbeatInterval), COHORT_DEAD_AFTER \(configuration.deadAfter): a peer would be marked OFFLINE between two beats"
             )
         }
         // Once the folder is this process's.
@@ -97,7 +97,7 @@ struct ServerAssembly {
         (configuration.signUp, ownInvitation) = try settings.signUpRule(isForAll: isForAll || isBehindProxy, dataFolder: path)
         self.configuration = configuration
         if parts.isShared, ownInvitation != nil {
-            logger.notice("COHORT_INVITATION_CODES is not set: each server beside this one takes a code of its own for new accounts")
+            logger.notice("COHORT_INVITATION_CODES is not set: every server then has a separate code for new accounts")
         }
         if parts.isShared, configuration.jwtSecret == nil {
             logger.notice(

@@ -8,14 +8,14 @@ import SystemPackage
 /// configuration file, else its default. docs/settings.md has a row for each.
 struct Settings {
     private let reader: ConfigReader
-    /// Of names in the environment that mean nothing, for people.
+    /// Warnings about unknown names in the environment.
     let warnings: [String]
 
     /// - Parameter file: lines of `COHORT_NAME=value`, as in an environment file; nil: `COHORT_CONFIG`, else none.
     /// - Throws: ``CohortError`` `invalid` for a file that cannot be read, or a setting that is given twice.
     init(file: String?, environment: [String: String] = ProcessInfo.processInfo.environment) async throws {
         warnings = Self.unknown(in: environment.keys.sorted()).map { name in
-            "\(name) in the environment is no setting of Cohort, and is passed over\(Self.hint(for: name))"
+            "\(name) in the environment is not a Cohort setting and was ignored\(Self.hint(for: name))"
         }
         let environment = try Self.withSecrets(environment)
         var providers: [any ConfigProvider] = [EnvironmentVariablesProvider(environmentVariables: environment)]
@@ -51,7 +51,7 @@ struct Settings {
         "UPLOAD_LIMIT",
     ].map { "COHORT_\($0)" }
 
-    /// What tests and scripts say to each other.
+    /// Settings that tests and scripts use.
     private static let inner = [
         "COHORT_CHECK_POINTS", "COHORT_ENDS_WITH_PARENT", "COHORT_ONLY", "COHORT_BINARY", "COHORT_DOCKER_FOLDER", "COHORT_TORCH",
     ]
@@ -69,7 +69,7 @@ struct Settings {
 
     /// - Throws: ``CohortError`` `invalid` for a line that is no setting, naming it.
     private static func checkLines(of file: String) throws {
-        guard let text = try? String(contentsOfFile: file, encoding: .utf8) else { return }  // Whoever reads it says why it cannot be.
+        guard let text = try? String(contentsOfFile: file, encoding: .utf8) else { return }  // A later read reports the reason.
         for (number, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
             let line = line.drop { $0 == " " || $0 == "\t" }
             guard let first = line.first, first != "#" else { continue }
@@ -89,7 +89,7 @@ struct Settings {
         }
     }
 
-    /// With what stands in the files that `COHORT_…_FILE` names, as containers are given secrets; a line break at its end does not count.
+    /// Adds the contents of files that `COHORT_…_FILE` names, as containers receive secrets; a line break at the end is removed.
     private static func withSecrets(_ environment: [String: String]) throws -> [String: String] {
         var result = environment
         for (name, path) in environment
@@ -189,7 +189,7 @@ struct Settings {
     }
 }
 
-/// Where things are kept when nothing else is said.
+/// The default folders.
 enum StandardFolder {
     /// `$XDG_DATA_HOME/cohort`, else `~/.local/share/cohort`.
     static func data(environment: [String: String] = ProcessInfo.processInfo.environment) -> String {

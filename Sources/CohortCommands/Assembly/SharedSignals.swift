@@ -5,7 +5,7 @@ import CohortWire
 import ServiceLifecycle
 import Synchronization
 
-/// The feed and the runner of one process among others: what happens here is told to all, and what others tell happens here.
+/// The feed and the runner of one process among others: local events are sent to all processes, and those of others are applied here.
 final class SharedSignals: SessionFeed, SessionRunner, Service {
     private let bus: any SignalBus
     private let feed = LocalSessionFeed()

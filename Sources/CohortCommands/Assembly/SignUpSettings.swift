@@ -7,16 +7,16 @@ extension Settings {
     /// Who may make an account: `COHORT_SIGN_UP`, `COHORT_INVITATION_CODES`.
     /// - Parameters:
     ///   - isForAll: others than this machine's people can reach the server. Then an account takes an invitation code, unless a setting says otherwise.
-    ///   - dataFolder: where a code of the server's own is kept.
+    ///   - dataFolder: the folder for the server's generated code.
     /// - Returns: the rule and, where no setting gives codes, the server's own one.
-    /// - Throws: ``CohortError`` `invalid` for settings that cannot be, or a code that cannot be read.
+    /// - Throws: ``CohortError`` `invalid` for invalid settings, or a code that cannot be read.
     func signUpRule(isForAll: Bool, dataFolder: String) throws -> (rule: SignUpRule, ownCode: String?) {
         let codes = (text("invitation_codes") ?? "").split(separator: ",").map(String.init)
         let mode = text("sign_up", default: !codes.isEmpty || isForAll ? "invited" : "open")
         guard ["open", "invited", "closed"].contains(mode) else {
             throw CohortError(
                 .invalid,
-                "COHORT_SIGN_UP is '\(mode.printable(max: 40))'; it must be open (everybody makes an account), invited (with a code) or closed"
+                "COHORT_SIGN_UP is '\(mode.printable(max: 40))'; it must be open (anyone can make an account), invited (with a code) or closed"
             )
         }
         guard mode == "invited" || codes.isEmpty else {

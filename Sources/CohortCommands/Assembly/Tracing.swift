@@ -4,7 +4,7 @@ import OTLPTracer
 import ServiceLifecycle
 
 extension Settings {
-    /// What sends this process's spans to a collector; nil unless one is named.
+    /// Creates the exporter of this process's spans; nil unless a collector is named.
     /// - Throws: ``CohortError`` `invalid` for what is no URL.
     func makeTracing(service: String, instance: String, logger: Logger) throws -> (any Service)? {
         guard let collector = text("otlp_url") else { return nil }

@@ -11,13 +11,13 @@ struct Signup: AsyncParsableCommand {
     var server: String?
     @Option(help: "Your e-mail address.")
     var email: String
-    @Option(help: "The fingerprint of the server's own certificate, as its start prints it (COHORT_FINGERPRINT).")
+    @Option(help: "The fingerprint of the self-signed certificate, as the server prints it when it starts (COHORT_FINGERPRINT).")
     var fingerprint: String?
     @Option(help: "How others see you; else the e-mail's first part.")
     var name: String?
     @Option(help: ArgumentHelp("Your password; better left out: it is then asked for, or read from standard input.", valueName: "secret"))
     var password: String?
-    @Option(help: "The code that whoever runs the server has given you; asked for where it is needed (COHORT_INVITATION).")
+    @Option(help: "The code from the server's operator; asked for where it is needed (COHORT_INVITATION).")
     var invitation: String?
 
     func run() async throws {
@@ -26,7 +26,7 @@ struct Signup: AsyncParsableCommand {
             do {
                 return try await client.signup(email: email, password: password, name: name, invitation: given)
             } catch let error as CohortError where error.code == .invitationRequired && given == nil && Terminal.asksForPasswords {
-                Terminal.hint("Invitation code: ")
+                Terminal.printStatus("Invitation code: ")
                 guard let code = readLine(strippingNewline: true), !code.isEmpty else { throw error }
                 return try await client.signup(email: email, password: password, name: name, invitation: code)
             }
@@ -41,7 +41,7 @@ struct Login: AsyncParsableCommand {
     var server: String?
     @Option(help: "Your e-mail address.")
     var email: String
-    @Option(help: "The fingerprint of the server's own certificate, as its start prints it (COHORT_FINGERPRINT).")
+    @Option(help: "The fingerprint of the self-signed certificate, as the server prints it when it starts (COHORT_FINGERPRINT).")
     var fingerprint: String?
     @Option(help: ArgumentHelp("Your password; better left out: it is then asked for, or read from standard input.", valueName: "secret"))
     var password: String?
@@ -58,16 +58,16 @@ struct Logout: AsyncParsableCommand {
 
     func run() async throws {
         let credentials = try? Credentials.load()  // One that has expired or is damaged goes as well.
-        guard try Credentials.remove() else { return Terminal.say("nobody was signed in") }
+        guard try Credentials.remove() else { return Terminal.printLine("not signed in") }
         if let credentials {
             do {
                 try await withClient(server: credentials.server, token: credentials.accessToken) { try await $0.signout() }
             } catch let error as CohortError where error.code != .unauthenticated {
-                Terminal.note(
+                Terminal.printNote(
                     "the server was not told (\(error.message)): there the sign-in holds until \(Figure.time(credentials.expiresAt))")
             } catch is CohortError {}  // It holds no more.
         }
-        Terminal.say("signed out\(credentials.map { " of \($0.server)" } ?? "")")
+        Terminal.printLine("signed out\(credentials.map { " of \($0.server)" } ?? "")")
     }
 }
 
@@ -82,10 +82,10 @@ struct SignIns: AsyncParsableCommand {
         try await signedIn(connection) { client in
             if let end {
                 try await client.endSignIn(id: end)
-                return Terminal.say("ended")
+                return Terminal.printLine("ended")
             }
             let signIns = try await client.signIns()
-            if connection.json { return try Terminal.say(json: signIns) }
+            if connection.json { return try Terminal.print(json: signIns) }
             var table = TextTable(header: ["id", "program", "network", "since", ""])
             for signIn in signIns {
                 table.rows.append([
@@ -93,7 +93,7 @@ struct SignIns: AsyncParsableCommand {
                     signIn.current ? "this one" : "",
                 ])
             }
-            Terminal.say(table.text)
+            Terminal.printLine(table.text)
         }
     }
 }
@@ -113,10 +113,10 @@ struct WhoAmI: ParsableCommand {
     func run() throws {
         let credentials = try Credentials.load()
         if json {
-            return try Terminal.say(
+            return try Terminal.print(
                 json: Answer(email: credentials.email, server: credentials.server, expiresAt: credentials.expiresAt))
         }
-        Terminal.say("\(credentials.email) at \(credentials.server)")
+        Terminal.printLine("\(credentials.email) at \(credentials.server)")
     }
 }
 
@@ -138,7 +138,7 @@ private func signIn(
             expiresAt: Date(timeIntervalSinceNow: Double(token.expiresIn))
         ).save()
     }
-    Terminal.say("signed in to \(url) as \(email.lowercased())")
+    Terminal.printLine("signed in to \(url) as \(email.lowercased())")
 }
 
 private func oldPassword(_ prompt: String) throws -> String {
@@ -175,7 +175,7 @@ struct Passwd: AsyncParsableCommand {
                 expiresAt: Date(timeIntervalSinceNow: Double(token.expiresIn))
             ).save()
         }
-        Terminal.say("the password of \(credentials.email) is changed; this machine stays signed in")
+        Terminal.printLine("the password of \(credentials.email) is changed; this machine stays signed in")
     }
 }
 
@@ -184,7 +184,7 @@ struct DeleteAccount: AsyncParsableCommand {
         commandName: "delete-account",
         abstract: "Delete your account and everything in it.",
         discussion:
-            "Sessions, data sets, models, modules, join tokens and machines of the account are deleted; running sessions are cancelled first. This cannot be undone. Asks for the password, or reads it from standard input."
+            "Sessions, data sets, models, modules, join tokens and machines of the account are deleted; running sessions are cancelled first. This is irreversible. Asks for the password, or reads it from standard input."
     )
 
     func run() async throws {
@@ -194,7 +194,7 @@ struct DeleteAccount: AsyncParsableCommand {
             try await client.deleteAccount(password: password)
         }
         _ = try Credentials.remove()
-        Terminal.say("the account \(credentials.email) at \(credentials.server) is deleted")
+        Terminal.printLine("the account \(credentials.email) at \(credentials.server) is deleted")
     }
 }
 
@@ -216,21 +216,21 @@ struct Token: AsyncParsableCommand {
         try await signedIn(connection) { client in
             if let revoke {
                 try await client.revokeToken(id: revoke)
-                Terminal.say("revoked")
+                Terminal.printLine("revoked")
             } else if list {
                 let tokens = try await client.tokens()
-                if connection.json { return try Terminal.say(json: tokens) }
+                if connection.json { return try Terminal.print(json: tokens) }
                 var table = TextTable(header: ["id", "name", "state"])
                 for token in tokens {
                     let expired = token.expiresAt.map { $0 <= Date() } ?? false
                     table.rows.append([token.id, token.name, token.revokedAt != nil ? "revoked" : expired ? "expired" : "valid"])
                 }
-                Terminal.say(table.text)
+                Terminal.printLine(table.text)
             } else {
                 if let days, days < 1 { throw CohortError(.invalid, "--expires-in is \(days); it must be 1 or more days") }
                 let token = try await client.createToken(API.NewToken(name: name, expiresIn: days.map { $0 * 86_400 }))
-                if connection.json { return try Terminal.say(json: token) }
-                Terminal.say(token.token ?? "")
+                if connection.json { return try Terminal.print(json: token) }
+                Terminal.printLine(token.token ?? "")
             }
         }
     }

@@ -29,7 +29,7 @@ struct Coordinate: AsyncParsableCommand {
     /// Says that it runs, for people and for those who start it.
     private struct Announcement: Service {
         func run() async throws {
-            Terminal.say("coordinating")
+            Terminal.printLine("coordinating")
             try? await gracefulShutdown()  // Cancelled: it ends as well.
         }
     }

@@ -9,7 +9,7 @@ import Logging
 struct Demo: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "See all of it work on this machine.",
-        discussion: "A server and peers as processes of their own, one session, one model, predictions; they end with it.")
+        discussion: "Starts a server and peers as processes, trains one session, and predicts with its model; the processes end with it.")
 
     @Option(help: "The CSV to train on; else the penguins that come with Cohort.")
     var file: String?
@@ -31,7 +31,7 @@ struct Demo: AsyncParsableCommand {
         let folder = dataDir ?? "\(FileManager.default.temporaryDirectory.path)/cohort-demo-\(newIdentifier().prefix(8))"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         try await withProcesses { processes in
-            Terminal.say("Starting a server and \(peers) peers in \(folder)")
+            Terminal.printLine("Starting a server and \(peers) peers in \(folder)")
             let server = try await processes.start(
                 ["serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", "\(folder)/server", "--log-level", "warning"],
                 log: "\(folder)/server.log")
@@ -67,8 +67,8 @@ struct Demo: AsyncParsableCommand {
                 file: file, sha256: known.sha256, settings: settings)
             let model = "\(folder)/model.safetensors"
             try await person.downloadModel(id: started.sessionId, to: model)
-            Terminal.say("model file: \(model)\n\nThree predictions for rows of \(file):")
-            try Terminal.say(Predictions.table(model: model, csv: file, limit: 3))
+            Terminal.printLine("model file: \(model)\n\nThree predictions for rows of \(file):")
+            try Terminal.printLine(Predictions.table(model: model, csv: file, limit: 3))
         }
     }
 

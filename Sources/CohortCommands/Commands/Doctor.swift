@@ -33,7 +33,7 @@ struct Doctor: AsyncParsableCommand {
         var about: String
         var state: State
         var message: String
-        /// What to do.
+        /// The suggested fix.
         var fix: String?
     }
 
@@ -49,14 +49,14 @@ struct Doctor: AsyncParsableCommand {
         let (signedIn, credentials) = signIn()
         findings.append(signedIn)
         if let server = settings.text("server", flag: server) ?? credentials?.server {
-            findings += await look(at: server, token: credentials.flatMap { $0.server == server ? $0.accessToken : nil })
+            findings += await inspect(server, token: credentials.flatMap { $0.server == server ? $0.accessToken : nil })
         } else {
             findings.append(
                 Finding(
                     about: "server", state: .note, message: "none is known here",
                     fix: "pass --server URL, or start one with `cohort serve`"))
         }
-        if json { try Terminal.say(json: findings) } else { Terminal.say(text(findings)) }
+        if json { try Terminal.print(json: findings) } else { Terminal.printLine(text(findings)) }
         if findings.contains(where: { $0.state == .wrong }) { throw ExitCode(1) }
     }
 
@@ -154,7 +154,7 @@ struct Doctor: AsyncParsableCommand {
         }
     }
 
-    private func look(at server: String, token: String?) async -> [Finding] {
+    private func inspect(_ server: String, token: String?) async -> [Finding] {
         var findings: [Finding] = []
         do {
             try await withClient(server: server, token: token) { client in

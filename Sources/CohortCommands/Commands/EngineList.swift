@@ -19,14 +19,14 @@ struct EngineList: AsyncParsableCommand {
         var engine: String
         var device: String
         var isAvailable: Bool
-        /// What it is, or why it is not available.
+        /// The description, or the reason why it is not available.
         var about: String
         var samplesPerSecond: Double?
     }
 
     func run() async throws {
         let settings = try await Settings(file: nil)
-        for warning in settings.warnings { Terminal.complain(warning, prefix: "warning: ") }
+        for warning in settings.warnings { Terminal.printError(warning, prefix: "warning: ") }
         let engines = try Engines(settings: settings)
         let threads = max(1, ProcessInfo.processInfo.activeProcessorCount)
         var rows = [try row(NativeEngine(threads: threads), BLAS.description ?? "without BLAS: large nets train more slowly")]
@@ -42,13 +42,13 @@ struct EngineList: AsyncParsableCommand {
         } catch let error as CohortError {
             rows.append(Row(engine: "torch", device: "cpu, cuda", isAvailable: false, about: error.message))
         }
-        if json { return try Terminal.say(json: rows) }
+        if json { return try Terminal.print(json: rows) }
         var table = TextTable(header: ["engine", "device"] + (measure ? ["samples/s"] : []) + ["about"])
         for row in rows {
             let speed = measure ? [row.samplesPerSecond.map { Figure.whole(Int(min($0, 1e15))) } ?? "-"] : []
             table.rows.append([row.engine, row.device] + speed + [(row.isAvailable ? "" : "not available: ") + row.about])
         }
-        Terminal.say(table.text(width: .max, dropping: []))
+        Terminal.printLine(table.text(width: .max, dropping: []))
     }
 
     private func row(_ engine: some TrainingEngine, _ about: String) throws -> Row {

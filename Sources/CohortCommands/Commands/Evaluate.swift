@@ -20,7 +20,7 @@ struct Evaluate: AsyncParsableCommand {
         let data = try TrainingData(file: csv, isPredicted: true)
         defer { withExtendedLifetime(data) {} }
         let (evaluation, notes) = try predictor.evaluate(csvAt: data.path, options: .init(allowMissing: allowMissing))
-        for note in notes { Terminal.note("note: \(note)") }
-        try json ? Terminal.say(json: evaluation) : Terminal.say(EvaluationText.make(evaluation))
+        for note in notes { Terminal.printNote("note: \(note)") }
+        try json ? Terminal.print(json: evaluation) : Terminal.printLine(EvaluationText.make(evaluation))
     }
 }

@@ -35,15 +35,15 @@ struct Inspect: AsyncParsableCommand {
             options: settings.dataOptions)
         let seconds = (ContinuousClock.now - started) / .seconds(1)
         if json {
-            try Terminal.say(json: Report(schema: finding.schema, warnings: finding.warnings))
+            try Terminal.print(json: Report(schema: finding.schema, warnings: finding.warnings))
         } else {
-            Terminal.say(Self.text(finding.schema))
-            for warning in finding.warnings { Terminal.note("warning: \(warning)") }
+            Terminal.printLine(Self.text(finding.schema))
+            for warning in finding.warnings { Terminal.printNote("warning: \(warning)") }
         }
-        if verbose { Terminal.note("looked through the file in \(Figure.decimal(seconds, digits: 3)) s") }
+        if verbose { Terminal.printNote("looked through the file in \(Figure.decimal(seconds, digits: 3)) s") }
     }
 
-    /// Of a column that there is nothing to say of.
+    /// The reason to show for a column without a note.
     private static func reason(_ column: TableSchema.Column) -> String {
         switch column.kind {
         case .numeric: "all values are numbers"

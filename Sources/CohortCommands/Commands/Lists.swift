@@ -20,13 +20,13 @@ struct Peers: AsyncParsableCommand {
             let known = try await client.peers()
             let yesterday = Date(timeIntervalSinceNow: -86_400)
             let peers = known.filter { all || $0.status != .offline || $0.lastSeen > yesterday }
-            if connection.json { return try Terminal.say(json: peers) }
+            if connection.json { return try Terminal.print(json: peers) }
             let left = known.count - peers.count
             if peers.isEmpty, left > 0 {
-                return Terminal.say("all \(left) peers have been gone for more than a day: `cohort peers --all` lists them")
+                return Terminal.printLine("all \(left) peers have been gone for more than a day: `cohort peers --all` lists them")
             }
             guard !peers.isEmpty else {
-                return Terminal.say("no peers yet: on a machine that should train, run `cohort peer --server URL --token TOKEN`")
+                return Terminal.printLine("no peers yet: on a machine that should train, run `cohort peer --server URL --token TOKEN`")
             }
             var table = TextTable(header: ["name", "status", "engine", "device", "cores", "memory", "samples/s", "id"])
             for peer in peers {
@@ -35,8 +35,8 @@ struct Peers: AsyncParsableCommand {
                     Figure.whole(Int(min(peer.samplesPerSecond, 1e15))), peer.id,
                 ])
             }
-            Terminal.say(table.text(width: Terminal.room, dropping: ["device", "engine", "memory", "cores", "id"]))
-            if left > 0 { Terminal.say("\(left) more gone for more than a day: --all") }
+            Terminal.printLine(table.text(width: Terminal.room, dropping: ["device", "engine", "memory", "cores", "id"]))
+            if left > 0 { Terminal.printLine("\(left) more gone for more than a day: --all") }
         }
     }
 }
@@ -56,7 +56,7 @@ struct Sessions: AsyncParsableCommand {
             // One more than is shown tells whether there are more.
             let found = try await client.sessions(limit: all ? 1_000 : Self.newest + 1)
             let sessions = all ? found : Array(found.prefix(Self.newest))
-            if connection.json { return try Terminal.say(json: sessions) }
+            if connection.json { return try Terminal.print(json: sessions) }
             var table = TextTable(header: ["id", "started", "status", "score", "strategy", "peers", "name", "file", "target", "seed"])
             // As much of an id as tells it from the others.
             let length = (8...36).first { length in Set(sessions.map { $0.id.prefix(length) }).count == sessions.count } ?? 36
@@ -68,11 +68,11 @@ struct Sessions: AsyncParsableCommand {
                     session.target ?? "-", "\(session.seed)",
                 ])
             }
-            Terminal.say(
+            Terminal.printLine(
                 sessions.isEmpty
                     ? "no sessions yet: start one with `cohort train FILE`"
                     : table.text(width: Terminal.room, dropping: ["seed", "strategy", "peers", "file", "name", "target"]))
-            if found.count > sessions.count { Terminal.note("older sessions are not shown: --all") }
+            if found.count > sessions.count { Terminal.printNote("older sessions are not shown: --all") }
         }
     }
 }
@@ -94,13 +94,13 @@ struct Status: AsyncParsableCommand {
     func run() async throws {
         try await signedIn(connection) { client in
             let status = try await client.trainingStatus(id: try await session.id(client))
-            if connection.json { return try Terminal.say(json: status) }
-            Terminal.say(
+            if connection.json { return try Terminal.print(json: status) }
+            Terminal.printLine(
                 "\(status.sessionId): \(status.message) (\(status.status.rawValue)), \(Figure.percent(status.progress)), round \(min(status.round + 1, status.rounds))/\(status.rounds), epoch \(status.epoch)"
             )
-            if let target = status.target { Terminal.say("predicting: \(target)") }
-            if let waiting = status.waitingFor { Terminal.say("waiting for: \(waiting)") }
-            if let error = status.error { Terminal.say("error: \(error)") }
+            if let target = status.target { Terminal.printLine("predicting: \(target)") }
+            if let waiting = status.waitingFor { Terminal.printLine("waiting for: \(waiting)") }
+            if let error = status.error { Terminal.printLine("error: \(error)") }
             var table = TextTable(header: ["peer", "state", "rows", "epoch", "loss", "accuracy", "samples/s"])
             for peer in status.peers {
                 table.rows.append([
@@ -108,7 +108,7 @@ struct Status: AsyncParsableCommand {
                     Figure.percent(peer.accuracy), peer.samplesPerSecond.map { Figure.whole(Int(min($0, 1e15))) } ?? "-",
                 ])
             }
-            Terminal.say(table.text(width: Terminal.room, dropping: ["samples/s", "rows", "epoch"]))
+            Terminal.printLine(table.text(width: Terminal.room, dropping: ["samples/s", "rows", "epoch"]))
         }
     }
 }
@@ -122,7 +122,7 @@ struct Results: AsyncParsableCommand {
     func run() async throws {
         try await signedIn(connection) { client in
             let results = try await client.results(id: try await session.id(client))
-            try connection.json ? Terminal.say(json: results) : Terminal.say(ResultsText.make(results))
+            try connection.json ? Terminal.print(json: results) : Terminal.printLine(ResultsText.make(results))
         }
     }
 }
@@ -162,7 +162,7 @@ struct Model: AsyncParsableCommand {
             let path = output ?? "\(id).\(format.suffix)"
             let place = try OutputPlace(path)
             switch format {
-            case .safetensors: try await place.take { _ = try await client.downloadModel(id: id, to: $0) }
+            case .safetensors: try await place.fill { _ = try await client.downloadModel(id: id, to: $0) }
             case .onnx, .torchscript:
                 let own = FileManager.default.temporaryDirectory.appending(path: "cohort-model-\(newIdentifier()).safetensors").path
                 defer { try? FileManager.default.removeItem(atPath: own) }  // The system clears what is left there.
@@ -175,13 +175,13 @@ struct Model: AsyncParsableCommand {
                         try place.write(
                             try plugin.torchScript(file.spec, module: module, weights: file.parameters, in: try engines.moduleHost))
                     } else {
-                        try await place.take { try plugin.saveTorchScript(file.spec, weights: file.parameters, to: $0) }
+                        try await place.fill { try plugin.saveTorchScript(file.spec, weights: file.parameters, to: $0) }
                     }
                 default: try place.write(try ONNXModel.encode(file))
                 }
             }
             guard !place.isStandardOutput else { return }
-            try connection.json ? Terminal.say(json: Written(sessionId: id, path: path)) : Terminal.say(path)
+            try connection.json ? Terminal.print(json: Written(sessionId: id, path: path)) : Terminal.printLine(path)
         }
     }
 

@@ -6,10 +6,10 @@ import Crypto
 import FoundationEssentials
 import TorchEngine
 
-/// `--model`: a module of the person's own, as torch.jit.save or Python's cohort.save_module wrote it.
+/// `--model`: a custom module, as torch.jit.save or Python's cohort.save_module wrote it.
 struct ModuleOption {
     let path: String
-    /// Of one row, as the module takes it; empty: a list of the features.
+    /// The shape of one row as input of the module; empty: a list of the features.
     let shape: [Int]
     let settings: Settings
 

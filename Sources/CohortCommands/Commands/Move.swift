@@ -20,7 +20,7 @@ struct Export: AsyncParsableCommand {
     func run() async throws {
         try await stores.with { documents, objects in
             let manifest = try await Exporter(documents: documents, objects: objects, archive: Archive(path: folder)).run()
-            Terminal.say("exported \(manifest.text) to \(folder), which holds password hashes and people's data: keep it as safe")
+            Terminal.printLine("exported \(manifest.text) to \(folder), which holds password hashes and people's data: keep it as safe")
         }
     }
 }
@@ -40,7 +40,7 @@ struct Import: AsyncParsableCommand {
     func run() async throws {
         try await stores.with { documents, objects in
             let manifest = try await Importer(documents: documents, objects: objects, archive: Archive(path: folder)).run()
-            Terminal.say("imported \(manifest.text), all of it read back and the same")
+            Terminal.printLine("imported \(manifest.text), all of it read back and the same")
         }
     }
 }

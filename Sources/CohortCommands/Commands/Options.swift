@@ -13,10 +13,10 @@ struct CommonOptions: ParsableArguments {
     @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning, error, critical (COHORT_LOG_LEVEL).")
     var logLevel: String?
 
-    /// Names that mean nothing are said.
+    /// Reads the settings, and warns about unknown names.
     func settings() async throws -> Settings {
         let settings = try await Settings(file: config)
-        for warning in settings.warnings { Terminal.complain(warning, prefix: "warning: ") }
+        for warning in settings.warnings { Terminal.printError(warning, prefix: "warning: ") }
         return settings
     }
 

@@ -17,7 +17,7 @@ struct PeerCommand: AsyncParsableCommand {
     @Option(help: "The server's URL (COHORT_SERVER).")
     var server: String?
 
-    @Option(help: "The fingerprint of the server's own certificate, as its start prints it (COHORT_FINGERPRINT).")
+    @Option(help: "The fingerprint of the self-signed certificate, as the server prints it when it starts (COHORT_FINGERPRINT).")
     var fingerprint: String?
 
     @Option(help: "A join token, from `cohort token` (COHORT_TOKEN).")

@@ -31,7 +31,7 @@ struct Predict: AsyncParsableCommand {
             try predictor.predict(
                 csvAt: data.path, options: .init(allowMissing: allowMissing, keepsFields: keep && !json),
                 begin: { columns, notes in
-                    for note in notes { Terminal.note("note: \(note)") }
+                    for note in notes { Terminal.printNote("note: \(note)") }
                     guard !json else { return }
                     try writer.line(lines.header(columns))
                 },
@@ -48,10 +48,10 @@ struct Predict: AsyncParsableCommand {
     }
 
     private struct Row: Encodable {
-        /// From 1.
+        /// The number of the row, from 1.
         var row: Int
         var prediction: JSONScalar
-        /// By class.
+        /// Probabilities by class.
         var probabilities: [String: Double]?
     }
 
@@ -87,7 +87,7 @@ enum Predictions {
 }
 
 extension Predictor {
-    /// Of a model file; a module of a person's own is run by the torch engine, in a process of its own.
+    /// Opens a model file; a custom module is run by the torch engine, in a separate process.
     convenience init(at path: String) async throws {
         let file = try ModelFile.read(path)
         var engine: (any TrainingEngine)?

@@ -4,33 +4,33 @@ import CohortSession
 import CohortTraining
 import FoundationEssentials
 
-/// What can be found out before a file is uploaded and peers are taken.
+/// The checks before a file is uploaded and peers are claimed.
 struct Preflight {
     let file: String
     let settings: SessionSettings
     let output: String?
-    /// A module of the person's own.
+    /// A custom module.
     var module: ModuleOption?
 
     /// Bytes; of a larger file the server alone says whether it can be trained on.
-    private static let largestLook = 256 << 20
+    private static let maxInspectedBytes = 256 << 20
 
     /// - Returns: the file's SHA-256, lowercase hexadecimal, and the module's file, if there is one.
-    /// - Throws: ``CohortError`` `invalid`, saying what cannot be and what would be right.
+    /// - Throws: ``CohortError`` `invalid`, with what is wrong and what would be right.
     func run() async throws -> (sha256: String, module: ModuleOption.File?) {
         if let output { try Self.checkWritable(output, mixes: true) }
         let digest = try await FileDigest(of: file)
         var made: ModuleOption.File?
         if let module {
             made = try await module.file(for: try schema())
-        } else if digest.bytes <= Self.largestLook, settings.from == nil {
+        } else if digest.bytes <= Self.maxInspectedBytes, settings.from == nil {
             // How a model that training goes on from reads the columns is the server's to say.
-            try look()
+            try inspect()
         }
         return (digest.sha256, made)
     }
 
-    /// As the server will, on the same rows.
+    /// Infers the schema as the server will, from the same rows.
     private func schema() throws -> TableSchema {
         var options = settings.dataOptions
         // Its hash is known once it is described, for which the columns are needed.
@@ -43,7 +43,7 @@ struct Preflight {
         return schema
     }
 
-    private func look() throws {
+    private func inspect() throws {
         let schema = try schema()
         try ModelSpec(
             inputs: schema.featureCount, hidden: settings.hidden, outputs: schema.outputCount, activation: settings.activation,

@@ -38,7 +38,7 @@ struct ReplayCommand: AsyncParsableCommand {
         if let output { try Preflight.checkWritable(output, mixes: true) }
         let folder = FileManager.default.temporaryDirectory.appending(path: "cohort-replay-\(newIdentifier())").path
         defer {
-            // A temporary folder; what cannot be removed is the system's to remove.
+            // A temporary folder; the system removes what is left.
             try? FileManager.default.removeItem(atPath: folder)
         }
         try await signedIn(connection) { client in
@@ -64,25 +64,25 @@ struct ReplayCommand: AsyncParsableCommand {
                     model.parameters = round.without ?? round.parameters
                 }
                 if !connection.json {
-                    Terminal.say("round \(round.round + 1): \(round.peers.count) updates, the same weights as the receipt's")
+                    Terminal.printLine("round \(round.round + 1): \(round.peers.count) updates, the same weights as the receipt's")
                 }
             }
             guard isSame else { throw CohortError(.invalid, "the model's weights are those of none of its rounds") }
             if let output {
                 if !without.isEmpty {
-                    // Nobody has measured it.
+                    // It was not measured.
                     model.metrics = nil
                     model.evaluation = nil
                 }
                 try OutputPlace(output).write(try model.encode())
             }
             if connection.json {
-                try Terminal.say(
+                try Terminal.print(
                     json: Report(
                         sessionId: id, rounds: receipt.rounds.count, peers: peers.sorted(), without: without, isSame: isSame, output: output
                     ))
             } else {
-                Terminal.say(
+                Terminal.printLine(
                     "the model is what its updates come to"
                         + (output.map { ": \(without.isEmpty ? "it" : "the model without \(without.joined(separator: ", "))") is in \($0)" }
                             ?? ""))

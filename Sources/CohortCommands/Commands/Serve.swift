@@ -27,7 +27,7 @@ struct Serve: AsyncParsableCommand {
     @Option(name: .customLong("data-dir"), help: "Where everything is kept (COHORT_DATA_DIR).")
     var dataDir: String?
 
-    @Option(help: "auto: speak TLS with a certificate of the server's own, made once; off (COHORT_TLS).")
+    @Option(help: "auto: TLS with a self-signed certificate, made once; off (COHORT_TLS).")
     var tls: String?
 
     @Option(name: .customLong("tls-certificate"), help: "PEM file of a certificate: the server speaks TLS (COHORT_TLS_CERTIFICATE).")
@@ -50,22 +50,22 @@ struct Serve: AsyncParsableCommand {
             behindProxy: behindProxy, insecureHTTP: insecureHTTP, logger: logger)
         let scheme = assembly.isTLS ? "https" : "http"
         try await assembly.run { host, port in
-            Terminal.say("listening on \(scheme)://\(Self.part(host)):\(port)")
+            Terminal.printLine("listening on \(scheme)://\(Self.part(host)):\(port)")
             if let pins = assembly.join.pins {
-                Terminal.say("certificate fingerprint \(pins.certificate)\npublic key sha256//\(pins.publicKey)")
+                Terminal.printLine("certificate fingerprint \(pins.certificate)\npublic key sha256//\(pins.publicKey)")
             }
-            if let code = assembly.ownInvitation { Terminal.say("invitation code \(code)") }
+            if let code = assembly.ownInvitation { Terminal.printLine("invitation code \(code)") }
             let others = ServerAssembly.isLoopback(host) ? [] : Self.addresses(of: host)
-            if Terminal.isInteractive { Terminal.say(Self.next(scheme, port: port, others: others, assembly)) }
+            if Terminal.isInteractive { Terminal.printLine(Self.next(scheme, port: port, others: others, assembly)) }
             if !others.isEmpty, !assembly.join.isBehindProxy, scheme == "http" {
-                Terminal.complain("passwords and data cross the network unencrypted", prefix: "warning: ")
+                Terminal.printError("passwords and data cross the network unencrypted", prefix: "warning: ")
             }
         }
     }
 
     private static func part(_ host: String) -> String { host.contains(":") ? "[\(host)]" : host }
 
-    /// By which other machines reach it.
+    /// Returns the addresses by which other machines reach it.
     private static func addresses(of host: String) -> [String] {
         guard host == "0.0.0.0" || host == "::" else { return [host] }
         let all = (try? System.enumerateDevices())?.compactMap { $0.address?.ipAddress } ?? []

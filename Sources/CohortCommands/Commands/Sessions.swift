@@ -66,9 +66,9 @@ struct Delete: AsyncParsableCommand {
             for id in ids { found.append(try await client.sessionId(startingWith: id)) }
             for id in found {
                 try await client.deleteSession(id: id)
-                if !connection.json { Terminal.say("deleted \(id)") }
+                if !connection.json { Terminal.printLine("deleted \(id)") }
             }
-            if connection.json { try Terminal.say(json: found) }
+            if connection.json { try Terminal.print(json: found) }
         }
     }
 }
@@ -85,8 +85,8 @@ struct Cancel: AsyncParsableCommand {
             let id = try await client.sessionId(startingWith: id)
             try await client.cancel(id: id)
             let status = try await client.trainingStatus(id: id)
-            if connection.json { return try Terminal.say(json: status) }
-            Terminal.say(
+            if connection.json { return try Terminal.print(json: status) }
+            Terminal.printLine(
                 status.status.isFinal
                     ? "\(id): \(status.message) (\(status.status.rawValue))" : "\(id) is being cancelled: cohort watch \(id)")
         }

@@ -88,7 +88,7 @@ extension SessionSettings {
             }
         }
 
-        /// As many peers as are free.
+        /// All free peers are to be used.
         var takesAll: Bool { peers == "all" }
 
         /// - Throws: ``CohortError`` `invalid`, naming the option.

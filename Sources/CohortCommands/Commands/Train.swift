@@ -104,11 +104,11 @@ extension Train {
 struct TrainingRun {
     let client: CohortClient
     let json: Bool
-    /// Whether Ctrl-C asks what to do, instead of ending the process.
+    /// Ctrl-C asks what to do, instead of ending the process.
     var asks = true
-    /// Whether it waits for peers that are busy or away.
+    /// It waits for peers that are busy or away.
     var waits = false
-    /// As many peers as are free.
+    /// All free peers are used.
     var takesAll = false
 
     /// - Parameter sha256: of the file: one that the server has from an earlier session is not sent again.
@@ -118,9 +118,9 @@ struct TrainingRun {
     ) async throws -> API.SessionStarted {
         let started = try await start(file, sha256: sha256, settings: settings)
         if json {
-            try Terminal.say(line: "started", started)
+            try Terminal.print(line: "started", started)
         } else {
-            Terminal.say("session \(started.sessionId) with \(started.peers.map(\.name).bounded(to: 10)); seed \(settings.seed)")
+            Terminal.printLine("session \(started.sessionId) with \(started.peers.map(\.name).bounded(to: 10)); seed \(settings.seed)")
         }
         if !detach { try await show(started.sessionId, peers: started.peers, settings: settings, output: output) }
         return started
@@ -148,7 +148,7 @@ struct TrainingRun {
                 }
                 return try await client.startSession(settings, file: file, progress: uploadProgress())
             } catch let error as CohortError where error.isTransient && waits {
-                if error.message != said { Terminal.note("waiting: \(error.message)") }
+                if error.message != said { Terminal.printNote("waiting: \(error.message)") }
                 said = error.message
                 // The API has no stream of peers to wait on.
                 try await Task.sleep(for: backoff.next())
@@ -161,7 +161,7 @@ struct TrainingRun {
     func attach(id: String, output: String? = nil) async throws {
         let session = try await client.session(id: id)
         if !json {
-            Terminal.say("session \(id) with \(session.peers.map(\.name).bounded(to: 10)); seed \(session.settings.seed)")
+            Terminal.printLine("session \(id) with \(session.peers.map(\.name).bounded(to: 10)); seed \(session.settings.seed)")
         }
         try await show(id, peers: session.peers, settings: session.settings, output: output)
     }
@@ -170,15 +170,15 @@ struct TrainingRun {
         let status = try await watch(id, peers: peers, settings: settings)
         guard status.status == .completed else {
             try json
-                ? Terminal.say(line: "ended", status)
-                : Terminal.complain(status.error ?? status.message, prefix: "\(status.status.rawValue): ")
+                ? Terminal.print(line: "ended", status)
+                : Terminal.printError(status.error ?? status.message, prefix: "\(status.status.rawValue): ")
             throw ExitCode(1)
         }
         let results = try await client.results(id: id)
-        try json ? Terminal.say(line: "results", results) : Terminal.say("\n" + ResultsText.make(results))
+        try json ? Terminal.print(line: "results", results) : Terminal.printLine("\n" + ResultsText.make(results))
         if let output {
-            try await OutputPlace(output).take { _ = try await client.downloadModel(id: id, to: $0) }
-            if !json { Terminal.say("model file: \(output)") }
+            try await OutputPlace(output).fill { _ = try await client.downloadModel(id: id, to: $0) }
+            if !json { Terminal.printLine("model file: \(output)") }
         }
     }
 
@@ -187,11 +187,11 @@ struct TrainingRun {
         guard Terminal.isInteractive, !json else { return { _, _ in } }
         return { sent, total in
             guard total >= 16 << 20 else { return }
-            Terminal.put("\r\u{1B}[Kuploading \(Figure.bytes(sent)) of \(Figure.bytes(total))\(sent >= total ? "\n" : "")")
+            Terminal.print("\r\u{1B}[Kuploading \(Figure.bytes(sent)) of \(Figure.bytes(total))\(sent >= total ? "\n" : "")")
         }
     }
 
-    /// Whether the question after Ctrl-C stands, whose answer a thread waits for.
+    /// The state of the question after Ctrl-C, whose answer a thread waits for.
     private final class Question: Sendable {
         let stands = Mutex(false)
     }
@@ -221,7 +221,7 @@ struct TrainingRun {
                 group.addTask {
                     for await _ in await UnixSignalsSequence(trapping: .sigint) {
                         if question.stands.withLock({ $0 }) {
-                            Terminal.say("\nThe session goes on: cohort watch \(id)")
+                            Terminal.printLine("\nThe session goes on: cohort watch \(id)")
                             Terminal.end(130)
                         }
                         source.yield(.interrupt)
@@ -233,9 +233,9 @@ struct TrainingRun {
                 for await happening in happenings {
                     switch happening {
                     case .notice(let notice):
-                        if json { try Terminal.say(json: notice) } else { Terminal.put(display.show(notice, width: Terminal.width)) }
+                        if json { try Terminal.print(json: notice) } else { Terminal.print(display.show(notice, width: Terminal.width)) }
                     case .interrupt:
-                        Terminal.put(display.clear())
+                        Terminal.print(display.clear())
                         question.stands.withLock { $0 = true }
                         if try await ask(id) { return }
                         question.stands.withLock { $0 = false }
@@ -278,13 +278,13 @@ struct TrainingRun {
     /// Ctrl-C: cancel, leave it running, or go on.
     /// - Returns: whether to stop showing it.
     private func ask(_ id: String) async throws -> Bool {
-        Terminal.put("\nCancel the session (c), leave it running and go (l), or go on watching (Enter)? Ctrl-C leaves as well. ")
+        Terminal.print("\nCancel the session (c), leave it running and go (l), or go on watching (Enter)? Ctrl-C leaves as well. ")
         switch readLine(strippingNewline: true)?.lowercased().first {
         case "c":
             try await client.cancel(id: id)
             return false
         case "l", nil:
-            Terminal.say("It goes on: cohort watch \(id)")
+            Terminal.printLine("It goes on: cohort watch \(id)")
             throw ExitCode(0)
         default:
             return false

@@ -4,7 +4,7 @@ import CohortTraining
 import FoundationEssentials
 import SystemPackage
 
-/// What is trained on, as a file that the server takes.
+/// The training data as a file that the server accepts.
 final class TrainingData: Sendable {
     let path: String
     private let isTemporary: Bool
@@ -68,7 +68,7 @@ final class TrainingData: Sendable {
         return (place, true)
     }
 
-    /// Whether the file is a gzip or a ZIP. Faults are left to the reading that follows, which reports them.
+    /// Returns whether the file is a gzip or a ZIP. Faults are left to the reading that follows, which reports them.
     private static func isPacked(_ file: String) -> Bool {
         guard let descriptor = try? FileDescriptor.open(file, .readOnly, options: [.closeOnExec]) else { return false }
         defer { try? descriptor.close() }  // Only read from.

@@ -5,17 +5,17 @@ import CohortSession
 /// An evaluation for people: the numbers that matter first, guessing beside them.
 enum EvaluationText {
     /// Classes that are listed.
-    private static let mostListed = 30
+    private static let maxListed = 30
     /// Classes of which it is shown what they are taken for.
-    private static let mostConfused = 12
+    private static let maxConfused = 12
 
     /// Columns that are listed by their importance.
-    private static let mostColumns = 8
+    private static let maxColumns = 8
 
     static func make(_ evaluation: Evaluation) -> String {
         let text = evaluation.task == .classification ? classification(evaluation) : regression(evaluation)
         guard let importance = evaluation.importance?.filter({ $0.loss > 0 }), let first = importance.first else { return text }
-        let columns = importance.prefix(mostColumns).map { "\($0.column) \(Figure.decimal($0.loss / first.loss, digits: 2))" }
+        let columns = importance.prefix(maxColumns).map { "\($0.column) \(Figure.decimal($0.loss / first.loss, digits: 2))" }
         return text + "\n\nfeature importance (relative, by permutation): \(columns.joined(separator: ", "))"
     }
 
@@ -33,15 +33,15 @@ enum EvaluationText {
         )
         guard let classes = evaluation.classes else { return lines.joined(separator: "\n") }
         var table = TextTable(header: ["class", "precision", "recall", "F1", "rows"])
-        for score in classes.prefix(mostListed) {
+        for score in classes.prefix(maxListed) {
             table.rows.append([
                 score.label, Figure.percent(score.precision), Figure.percent(score.recall), Figure.percent(score.f1),
                 Figure.whole(score.samples),
             ])
         }
         lines += ["", table.text]
-        if classes.count > mostListed { lines.append("… and \(classes.count - mostListed) classes more (--json has all)") }
-        if let confusion = evaluation.confusion, classes.count <= mostConfused {
+        if classes.count > maxListed { lines.append("… and \(classes.count - maxListed) classes more (--json has all)") }
+        if let confusion = evaluation.confusion, classes.count <= maxConfused {
             var matrix = TextTable(header: ["true \\ predicted"] + classes.map(\.label))
             for (score, counts) in zip(classes, confusion) { matrix.rows.append([score.label] + counts.map(Figure.whole)) }
             lines += ["", matrix.text]
@@ -70,7 +70,7 @@ enum EvaluationText {
 /// The results as tables for people.
 enum ResultsText {
     /// Rounds that are listed.
-    private static let mostRounds = 12
+    private static let maxRounds = 12
 
     static func make(_ results: API.Results) -> String {
         let isRegression = results.task == .regression || results.metrics.r2 != nil
@@ -88,7 +88,7 @@ enum ResultsText {
         return parts.joined(separator: "\n\n")
     }
 
-    /// What a peer reports is of its training; where each has a model of its own, of that on the held-out rows.
+    /// A peer reports metrics of its training; where each has a separate model, those on the held-out rows.
     private static func peers(_ results: API.Results, _ isRegression: Bool) -> String {
         let of = results.bestPeer != nil ? "validation" : "training"
         // Of training, a quantity's R² is not measured.
@@ -111,7 +111,7 @@ enum ResultsText {
         guard history.count > 1, history.contains(where: { $0.validation?.loss != nil }) else { return nil }
         let header = ["round", "training loss", "validation loss", isRegression ? "validation R²" : "validation accuracy"]
         var table = TextTable(header: header + (std == nil ? [] : ["validation RMSE"]))
-        for round in history.suffix(mostRounds) {
+        for round in history.suffix(maxRounds) {
             let rmse = std.map { std in [Figure.significant(round.validation?.loss.map { $0.squareRoot() * std })] } ?? []
             table.rows.append(
                 [

@@ -72,7 +72,7 @@ enum OutputPlace: Equatable {
         CohortError(number == ENOSPC ? .storageFull : .invalid, "\(path) cannot be written: \(Errno(rawValue: number))")
     }
 
-    /// Whether what is written goes where messages for people go.
+    /// `true` when results go to the same place as messages for people.
     var isStandardOutput: Bool { self == .standardOutput }
 }
 
@@ -80,7 +80,7 @@ enum OutputPlace: Equatable {
 final class OutputSink {
     private let place: OutputPlace
     private let shown: String
-    /// Beside the file, and nobody else's.
+    /// The temporary file beside the target.
     private let temporary: String
     private let descriptor: FileDescriptor
     private var isOpen = true
@@ -151,8 +151,8 @@ extension OutputPlace {
         }
     }
 
-    /// For what is made under a name of its own: `make` writes a whole file there, which then goes where it belongs.
-    func take(_ make: (_ path: String) async throws -> Void) async throws {
+    /// Writes a file under a temporary name: `make` writes it whole, then it is renamed.
+    func fill(_ make: (_ path: String) async throws -> Void) async throws {
         let beside = if case .file(let path) = self { path } else { FileManager.default.temporaryDirectory.appending(path: "cohort").path }
         let temporary = "\(beside).\(newIdentifier()).part"
         defer { unlink(temporary) }

@@ -3,7 +3,7 @@ import CohortPeer
 import CohortWire
 import Synchronization
 
-/// What `cohort peer` shows on a terminal: one line, redrawn in place; what is worth keeping stays above it.
+/// The display of `cohort peer` on a terminal: one line, redrawn in place; lasting messages stay above it.
 final class PeerDisplay: Sendable {
     private struct State {
         var hasLine = false
@@ -17,7 +17,7 @@ final class PeerDisplay: Sendable {
     private let write: @Sendable (String) -> Void
     private let state = Mutex(State())
 
-    /// - Parameter write: to the terminal, without a line break of its own.
+    /// - Parameter write: writes to the terminal, without adding a line break.
     init(server: String, width: @escaping @Sendable () -> Int, write: @escaping @Sendable (String) -> Void) {
         self.server = server
         self.width = width

@@ -9,17 +9,17 @@ import FoundationEssentials
 /// The CLI's output: results on standard output, everything else on standard error. A reader that went away (EPIPE) ends the
 /// process quietly.
 enum Terminal {
-    static func say(_ text: String) { write(text + "\n", to: STDOUT_FILENO) }
+    static func printLine(_ text: String) { write(text + "\n", to: STDOUT_FILENO) }
 
     /// Ends the process.
     static func end(_ code: Int32) -> Never { exit(code) }
 
     /// Without a line break.
-    static func put(_ text: String) { write(text, to: STDOUT_FILENO) }
+    static func print(_ text: String) { write(text, to: STDOUT_FILENO) }
 
-    static func note(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
+    static func printNote(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
 
-    static func complain(_ text: String, prefix: String = "error: ") { write(prefix + text + "\n", to: STDERR_FILENO) }
+    static func printError(_ text: String, prefix: String = "error: ") { write(prefix + text + "\n", to: STDERR_FILENO) }
 
     static var isInteractive: Bool {
         isatty(STDOUT_FILENO) == 1 && isatty(STDIN_FILENO) == 1 && getenv("TERM").map { String(cString: $0) } != "dumb"
@@ -28,8 +28,8 @@ enum Terminal {
     /// Standard error, where a service writes, is a terminal.
     static var isWatched: Bool { isatty(STDERR_FILENO) == 1 && getenv("TERM").map { String(cString: $0) } != "dumb" }
 
-    /// To standard error, without a line break.
-    static func hint(_ text: String) { write(text, to: STDERR_FILENO) }
+    /// Writes to standard error, without a line break.
+    static func printStatus(_ text: String) { write(text, to: STDERR_FILENO) }
 
     /// Columns of the terminal; 80 when it does not say.
     static var width: Int {
@@ -37,10 +37,10 @@ enum Terminal {
         return ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
     }
 
-    /// What a table may take; nil where nobody looks at columns.
+    /// The columns available to a table; nil when the output is not a terminal.
     static var room: Int? { isatty(STDOUT_FILENO) == 1 ? width : nil }
 
-    /// Whether a person types passwords.
+    /// `true` when a person types passwords.
     static var asksForPasswords: Bool { isatty(STDIN_FILENO) == 1 }
 
     /// Asks for a secret, without echo on a terminal; else the first line of standard input.
@@ -85,7 +85,7 @@ struct TextTable {
     var header: [String]
     var rows: [[String]] = []
 
-    /// With columns left out, in this order, until a line has at most so many characters.
+    /// Returns the table without columns, in this order, until a line has at most so many characters.
     func text(width: Int?, dropping columns: [String]) -> String {
         var table = self
         for name in columns {

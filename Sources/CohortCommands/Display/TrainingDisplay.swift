@@ -2,14 +2,14 @@ import CohortAPI
 import CohortCore
 import CohortWire
 
-/// What `cohort train` shows while a session runs: on a terminal one line a peer and a total bar, redrawn in place; else a plain line
-/// whenever something happens.
+/// The display of `cohort train` while a session runs: on a terminal one line per peer and a total bar, redrawn in place; elsewhere a plain line
+/// for each event.
 struct TrainingDisplay {
     private struct Line {
         var name: String
         var round = 0
         var epoch = 0
-        /// Of a round, where each peer has its own number; nil: as all.
+        /// The epochs of a round, where each peer has a different number; nil: the session's.
         var epochs: Int?
         var loss: Double?
         var accuracy: Double?
@@ -88,7 +88,7 @@ struct TrainingDisplay {
             "\(name): round \((notice.round ?? 0) + 1)/\(rounds), epoch \(notice.epoch ?? 0)/\(localEpochs)\(figures(loss: notice.loss, notice.accuracy, notice.samplesPerSecond))\n"
     }
 
-    /// With what was measured on the held-out rows.
+    /// Returns the notice with the metrics on the held-out rows.
     private func words(_ notice: SessionNotice) -> String {
         guard notice.kind == .round, let loss = notice.validationLoss else { return notice.message }
         let score =
@@ -99,7 +99,7 @@ struct TrainingDisplay {
             "\(notice.message): training loss \(Figure.decimal(notice.loss)); held-out rows: loss \(Figure.decimal(loss))\(score)\(error)"
     }
 
-    /// As much of it as fits: speed goes first, then the accuracy.
+    /// Returns as much of the line as fits: speed is dropped first, then the accuracy.
     private func work(_ line: Line, room: Int) -> String {
         guard line.epoch > 0 else { return "waiting" }
         let long = "round \(line.round + 1)/\(rounds) epoch \(line.epoch)/\(line.epochs ?? localEpochs)"

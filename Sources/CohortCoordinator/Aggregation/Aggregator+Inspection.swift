@@ -72,17 +72,17 @@ extension Aggregator {
     ) async throws -> String {
         var digest = SHA256()
         var stream = WeightsStream(layout, allowsChange: true)
-        func take(_ bytes: [UInt8]) throws {
+        func consume(_ bytes: [UInt8]) throws {
             digest.update(data: bytes)
             var all: [[Float]] = []
             try stream.feed(bytes) { all.append($0) }
             for values in all { try body(values, stream.isChange) }
         }
         if let inline {
-            try take(inline)
+            try consume(inline)
         } else {
             for try await chunk in try await objects.read(key, from: 0) {
-                try take(chunk)
+                try consume(chunk)
             }
         }
         try stream.finish()

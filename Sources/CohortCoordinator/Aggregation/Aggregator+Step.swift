@@ -5,7 +5,7 @@ import CohortSystem
 import CohortTraining
 import Crypto
 
-/// The step of the server's optimizer on the mean of a round's updates, and its state.
+/// The step of the outer optimizer on the mean of a round's updates, and its state.
 extension Aggregator {
     /// Takes the server's step on the weights, not on the streams, slice by slice: in memory are the new weights, and the optimizer's slots except
     /// the first.

@@ -19,7 +19,7 @@ package actor Aggregator {
     private let executor: ThreadExecutor
     /// The round's weights, by their hash; the initial ones by an empty one.
     var known: (sha256: String, parameters: [Float])?
-    /// The slots of the server's optimizer for the newest weights.
+    /// The slots of the outer optimizer for the newest weights.
     var knownSlots: (sha256: String, slots: [[Float]])?
     /// Inspected updates by key, each with the hash of its bytes.
     var kept: [String: (sha256: String, parameters: [Float])] = [:]

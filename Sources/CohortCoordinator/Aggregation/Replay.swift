@@ -38,7 +38,7 @@ package struct Replay {
         for name in without where !all.contains(where: { $0.peerName == name || $0.peerId == name }) {
             let names = Set(all.map(\.peerName)).sorted()
             throw CohortError(
-                .invalid, "'\(name.printable(max: 60))' is not one of the session's peers: \(names.bounded())")
+                .invalid, "'\(name.printable(max: 60))' is not a peer of the session: \(names.bounded())")
         }
         self.receipt = receipt
         self.objects = objects

@@ -2,7 +2,7 @@ import CohortCore
 import CohortStrategies
 import CohortTraining
 
-/// Writes the state of the server's optimizer, a slice of each slot at a time. The file has the slots one after the other: the first is written as it comes,
+/// Writes the state of the outer optimizer, a slice of each slot at a time. The file has the slots one after the other: the first is written as it comes,
 /// the others are kept until the first is complete.
 struct SlotWriter {
     private let header: [UInt8]

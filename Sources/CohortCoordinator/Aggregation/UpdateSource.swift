@@ -81,7 +81,7 @@ final class UpdateSource {
         feed = ChunkFeed(chunks)
     }
 
-    /// A source of the server's numbers in an object, from a byte offset.
+    /// A source of stored numbers in an object, from a byte offset.
     /// - Throws: ``CohortError`` `notFound`.
     init(numbers count: Int, at offset: Int, of key: String, in objects: any ObjectStore) async throws {
         peerId = nil
@@ -119,7 +119,7 @@ final class UpdateSource {
 
     /// - Parameter chunk: nil at the end.
     /// - Throws: ``CohortError`` `invalid` for bytes that end early, or are too many.
-    func take(_ chunk: [UInt8]?) throws {
+    func append(_ chunk: [UInt8]?) throws {
         guard let chunk else {
             try stream?.finish()
             throw CohortError(.invalid, "the weights end early")
@@ -136,7 +136,7 @@ final class UpdateSource {
         repeat {
             // Weights that were not read to their end.
             try stream?.skip()
-            if let chunk = try await feed.next() { try take(chunk) } else { isOver = true }
+            if let chunk = try await feed.next() { try append(chunk) } else { isOver = true }
         } while !isOver
         try stream?.finish()
         if let digest, digest.finalize().hexadecimal != sha256 { throw CohortError(.invalid, "its bytes changed") }

@@ -42,7 +42,7 @@ final class UpdateWalk {
                 // In the sources' order, so that the first one at fault is the same every time.
                 for fetched in await Self.fetch(feeds[first..<min(feeds.count, first + Self.atOnce)]).sorted(by: { $0.index < $1.index }) {
                     let source = sources[fetched.index]
-                    do { try source.take(try fetched.chunk.get()) } catch let error as CohortError { throw Self.problem(error, source) }
+                    do { try source.append(try fetched.chunk.get()) } catch let error as CohortError { throw Self.problem(error, source) }
                 }
             }
         }

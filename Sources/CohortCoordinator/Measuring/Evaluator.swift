@@ -12,7 +12,7 @@ import FoundationEssentials
 
 /// Measures models on a session's held-out rows in the server process, so that results do not depend on what peers report. Modules are users' code,
 /// which the server does not run: for them the peers' measurements are used.
-/// Runs on a thread of the session's executor.
+/// An actor on a thread of the executor.
 actor Evaluator {
     /// Multiplications that a measurement at the end may take, about a second of one core, and one after each round.
     private static let (finalWork, roundWork) = (1_000_000_000, 50_000_000)

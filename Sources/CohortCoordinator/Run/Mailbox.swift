@@ -67,7 +67,7 @@ final class Mailbox: Sendable {
     }
 
     /// Returns all items, after waiting for the first one; empty once the mailbox is closed.
-    func take() async -> [Item] {
+    func nextItems() async -> [Item] {
         await withTaskCancellationHandler {
             while true {
                 let items = state.withLock { state -> [Item]? in

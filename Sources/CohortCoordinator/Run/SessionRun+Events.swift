@@ -40,7 +40,7 @@ extension SessionRun {
             try await carryOut(machine.handle(first, now: clock.now()), of: &machine, settling: [])
             mailbox.put(.look)
             while !machine.session.status.isFinal {
-                let items = await mailbox.take()
+                let items = await mailbox.nextItems()
                 try Task.checkCancellation()
                 guard !items.isEmpty else { throw CancellationError() }
                 try await handle(items, &machine)

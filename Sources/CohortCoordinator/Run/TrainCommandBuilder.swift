@@ -83,8 +83,8 @@ struct TrainCommandBuilder {
         if !isEvaluation {
             command.plan.timeLimit = timeLimit
             command.plan.steps = session.settings.localSteps
-            command.plan.take(session.settings, recipe: recipe, round: session.round)
-            command.options.take(session.settings, recipe: recipe, classWeights: classWeights)
+            command.plan.apply(session.settings, recipe: recipe, round: session.round)
+            command.options.apply(session.settings, recipe: recipe, classWeights: classWeights)
             command.update = try await updateTarget(of: peer)
         }
         return command
@@ -128,7 +128,7 @@ struct TrainCommandBuilder {
 
 extension WorkPlan {
     /// Sets what the settings and the strategy's recipe determine of a round's work.
-    package mutating func take(_ settings: SessionSettings, recipe: WorkRecipe, round: Int) {
+    package mutating func apply(_ settings: SessionSettings, recipe: WorkRecipe, round: Int) {
         optimizerState = settings.optimizerState
         evaluateAfter = recipe.evaluatesOwn
         earlyStopping = recipe.earlyStopping
@@ -138,7 +138,7 @@ extension WorkPlan {
 
 extension TrainingOptions {
     /// Sets what the settings and the strategy's recipe determine of each step.
-    package mutating func take(_ settings: SessionSettings, recipe: WorkRecipe, classWeights: [Double]?) {
+    package mutating func apply(_ settings: SessionSettings, recipe: WorkRecipe, classWeights: [Double]?) {
         self.classWeights = classWeights
         proximalMu = recipe.proximalMu ?? 0
         loss = settings.loss

@@ -2,7 +2,7 @@
 /// would be right.
 public struct CohortError: Error, Equatable, Sendable, CustomStringConvertible {
     public enum Code: String, Codable, Sendable {
-        /// Input that cannot be: a field, a setting, a file's contents. HTTP 400.
+        /// Invalid input: a field, a setting, a file's contents. HTTP 400.
         case invalid
         /// No, wrong or expired credentials. HTTP 401.
         case unauthenticated
@@ -38,6 +38,6 @@ public struct CohortError: Error, Equatable, Sendable, CustomStringConvertible {
 }
 
 extension CohortError {
-    /// Whether the same request may succeed later.
+    /// `true` when the same request may succeed later.
     public var isTransient: Bool { code == .unavailable || code == .notEnoughPeers }
 }

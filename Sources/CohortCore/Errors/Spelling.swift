@@ -1,4 +1,4 @@
-/// Whether a name may be another, misspelt.
+/// Finds the name that was probably meant by a misspelt one.
 public enum Spelling {
     /// Levenshtein's distance; nil when more than two letters are wrong, missing, too many or swapped, or more than one of three.
     private static func distance(_ a: String, _ b: String) -> Int? {

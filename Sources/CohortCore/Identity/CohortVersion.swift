@@ -1,4 +1,4 @@
-/// Of the whole of Cohort.
+/// The version of Cohort.
 public enum CohortVersion {
     public static let current = "0.1.0"
 }

@@ -5,7 +5,7 @@ public struct QueueName: RawRepresentable, Codable, Hashable, Sendable, CustomSt
 
     /// `coordinator.UID.events`: what the peers of a session say; UID is the session's id.
     public static func events(sessionId: String) -> QueueName { QueueName(rawValue: "coordinator.\(sessionId).events") }
-    /// `peer.UID.command`: what a peer is told; UID is the peer's id.
+    /// `peer.UID.command`, the commands to a peer; UID is the peer's id.
     public static func command(peerId: String) -> QueueName { QueueName(rawValue: "peer.\(peerId).command") }
 
     public var description: String { rawValue }

@@ -1,5 +1,5 @@
-/// Where numbers and texts of others come in: each is bounded as it is decoded, so that nothing behind has to ask again and no
-/// arithmetic on them can trap or become infinite.
+/// Bounds of numbers and texts from outside, applied while they are decoded: no later code has to check again, and no arithmetic on them can
+/// trap or become infinite.
 package enum Bounds {
     package static let epochs = 0...1_000_000
     package static let rounds = 0...1_000_000

@@ -48,7 +48,7 @@ public enum CohortJSON {
 }
 
 extension DecodingError {
-    /// What was wrong and where, in the wire's own field names.
+    /// The fault and its place, with the field names of the wire.
     fileprivate var sentence: String {
         func path(_ keys: [any CodingKey]) -> String {
             let path = keys.map { key in key.intValue.map { "[\($0)]" } ?? key.stringValue.snakeCased }.joined(separator: ".")

@@ -31,7 +31,7 @@ public enum JSONScalar: Codable, Hashable, Sendable {
         }
     }
 
-    /// As a CSV cell has it; nil for null.
+    /// The text of the value in a CSV cell; nil for null.
     public var cell: String? {
         switch self {
         case .null: nil

@@ -1,12 +1,12 @@
-/// How much each class counts in the loss of training, as scikit-learn's `class_weight`: rare classes may count more. Measurements are not
-/// weighted. As JSON `"balanced"`, or an object by label.
+/// The weight of each class in the training loss, as in scikit-learn's `class_weight`; measurements are not weighted. In JSON `"balanced"`, or
+/// an object by label.
 public enum ClassWeight: Hashable, Sendable {
     /// The training rows divided by the classes and by the class's own rows: every class counts alike in all.
     case balanced
-    /// By label, each above 0; a class that is not named counts 1.
+    /// Weights by label, each above 0; other classes have 1.
     case byLabel([String: Double])
 
-    /// As people write it: `balanced`, `none` (which is nil), or JSON such as `{"yes": 5, "no": 1}`.
+    /// Parses the text form: `balanced`, `none` (which is nil), or JSON such as `{"yes": 5, "no": 1}`.
     /// - Throws: ``CohortError`` `invalid`.
     public static func parse(_ text: String) throws -> ClassWeight? {
         switch text {

@@ -55,7 +55,7 @@ public struct Counts: Codable, Hashable, Sendable {
     }
 }
 
-/// What people read. A value that is not finite (a diverged model) is nil: JSON has no NaN.
+/// Metrics for people. A value that is not finite (a diverged model) is nil, as JSON has no NaN.
 public struct Metrics: Codable, Hashable, Sendable {
     public var loss: Double?
     /// Classification only, 0 … 1.
@@ -77,7 +77,7 @@ extension Double? {
 }
 
 extension Counts {
-    /// Whether what a peer said of the same model is beyond what engines differ by, and beyond chance where other rows were measured.
+    /// Returns whether a peer's report on the same model differs by more than engines do, and by more than chance where other rows were measured.
     public func contradicts(_ said: Counts, _ task: LearningTask) -> Bool {
         guard samples > 0, said.samples > 0, let loss, let claimed = said.loss else { return false }
         if samples == said.samples {

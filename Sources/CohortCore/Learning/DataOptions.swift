@@ -1,20 +1,20 @@
-/// How numbers become features of about one size: `(x − shift) / scale`.
+/// Scalings of numbers to features of similar size: `(x − shift) / scale`.
 public enum Scaling: String, Codable, Sendable, CaseIterable {
     /// Told for each column, or for a group of columns with one range.
     case auto
-    /// By mean and standard deviation.
+    /// Mean and standard deviation.
     case standard
-    /// By the range: the smallest value becomes 0, the largest 1.
+    /// The range: the smallest value becomes 0, the largest 1.
     case range
-    /// By median and interquartile range, which few far values do not move.
+    /// Median and interquartile range, which outliers hardly affect.
     case robust
-    /// As they are.
+    /// No scaling.
     case none
 }
 
-/// What a person says of a CSV's columns; else it is told by looking.
+/// Options for reading the columns of a CSV; the rest is inferred.
 public struct DataOptions: Codable, Hashable, Sendable {
-    /// Whether the first line names the columns; nil: told by looking.
+    /// The first line names the columns; nil: inferred.
     public var header: Bool?
     /// Columns that are features although they would be ignored, such as an id.
     public var use: [String]
@@ -56,7 +56,7 @@ public struct DataOptions: Codable, Hashable, Sendable {
         set { numberColumns = newValue.isEmpty ? nil : newValue }
     }
 
-    /// Tensors are raw numbers: each is a feature, as it is, unless something else is said.
+    /// Sets the defaults for tensors: each number is a feature as it is, unless an option differs.
     public mutating func takeTensors() {
         keepsConstant = true
         keepsIds = true

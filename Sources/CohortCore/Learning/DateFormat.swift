@@ -1,4 +1,4 @@
-/// How a column writes its dates. A time of day may follow whole dates after a space or a T: `14:30`, `14:30:05.5+01:00`, `2:30 PM`.
+/// Formats of dates in a column. A time of day may follow whole dates after a space or a T: `14:30`, `14:30:05.5+01:00`, `2:30 PM`.
 public enum DateFormat: String, Codable, Sendable, CaseIterable {
     /// `2024-12-31`, `2024/12/31`.
     case ymd

@@ -6,8 +6,8 @@ import FoundationEssentials
     import Darwin
 #endif
 
-/// What a model is worth on rows that it was not trained on, as scikit-learn's `classification_report` and `metrics` have it, with guessing
-/// beside it.
+/// The quality of a model on rows that it was not trained on, as in scikit-learn's `classification_report` and `metrics`, with that of guessing
+/// for comparison.
 public struct Evaluation: Codable, Hashable, Sendable {
     public var task: LearningTask
     public var target: String
@@ -42,13 +42,13 @@ public struct Evaluation: Codable, Hashable, Sendable {
     /// Some of the rows, evenly chosen, with what was predicted.
     public var predictions: [Pair]?
 
-    /// What always guessing the training rows' most frequent class, or their mean, reaches on the same rows.
+    /// The metrics of always guessing the most frequent class of the training rows, or their mean, on the same rows.
     public var guessing: Guessing?
 
-    /// How much each column matters, the most first; absent where it was not measured.
+    /// The importance of each column, most important first; absent when it was not measured.
     public var importance: [Importance]?
 
-    /// What is lost when a column's values are shuffled among the rows (permutation importance, Breiman 2001).
+    /// The loss of quality when a column's values are shuffled among the rows (permutation importance, Breiman 2001).
     public struct Importance: Codable, Hashable, Sendable {
         public var column: String
         /// The loss gets larger by so much.
@@ -63,7 +63,7 @@ public struct Evaluation: Codable, Hashable, Sendable {
         }
     }
 
-    /// In the target's own units.
+    /// A predicted and an actual value, in the target's units.
     public struct Pair: Codable, Hashable, Sendable {
         public var actual: Float
         public var predicted: Float
@@ -71,9 +71,9 @@ public struct Evaluation: Codable, Hashable, Sendable {
 
     public struct ClassScore: Codable, Hashable, Sendable {
         public var label: String
-        /// Of the rows predicted to be of it, the share that are; absent when there are none.
+        /// Among the rows predicted as this class, the share that belongs to it; absent without such rows.
         public var precision: Double?
-        /// Of its rows, the share predicted; absent when there are none.
+        /// Among the rows of this class, the share predicted as such; absent without such rows.
         public var recall: Double?
         /// Harmonic mean of the two.
         public var f1: Double?
@@ -101,9 +101,9 @@ public struct Evaluation: Codable, Hashable, Sendable {
 
 /// Takes predictions row by row, in memory that does not grow with them.
 public struct EvaluationTally: Sendable {
-    private static let mostConfused = 100
+    private static let maxConfused = 100
     private static let bins = 10
-    private static let mostPairs = 256
+    private static let maxPairs = 256
 
     private let schema: TableSchema
     private let target: TableSchema.Column?
@@ -147,10 +147,10 @@ public struct EvaluationTally: Sendable {
         if best == actual { binned[bin].right += 1 }
     }
 
-    /// In the target's own units.
+    /// Adds a row; both values are in the target's units.
     public mutating func add(predicted: Double, actual: Double) {
         if samples % pairStep == 0 {
-            if pairs.count == Self.mostPairs {
+            if pairs.count == Self.maxPairs {
                 pairs = pairs.enumerated().filter { $0.offset % 2 == 0 }.map(\.element)
                 pairStep *= 2
             }
@@ -199,7 +199,7 @@ public struct EvaluationTally: Sendable {
         }
         let recalls = result.classes?.compactMap(\.recall) ?? []
         result.balancedAccuracy = recalls.isEmpty ? nil : recalls.reduce(0, +) / Double(recalls.count)
-        if count <= Self.mostConfused { result.confusion = (0..<count).map { Array(confusion[($0 * count)..<(($0 + 1) * count)]) } }
+        if count <= Self.maxConfused { result.confusion = (0..<count).map { Array(confusion[($0 * count)..<(($0 + 1) * count)]) } }
         result.calibration = binned.enumerated().compactMap { index, bin in
             guard bin.samples > 0 else { return nil }
             return Evaluation.CalibrationBin(

@@ -13,7 +13,7 @@ public final class FeatureTable: @unchecked Sendable {
     public let trainingRows: [UInt32]
     /// Rows held out for validation, ascending.
     public let validationRows: [UInt32]
-    /// Where the same bytes are for another process; nil: nowhere but here.
+    /// The file that holds the same bytes, for another process; nil: they are in memory alone.
     public let file: File?
     /// Says that these rows will be read soon; a table that is mapped from a file starts to read them.
     public let willNeed: @Sendable (Range<Int>) -> Void
@@ -38,9 +38,9 @@ public final class FeatureTable: @unchecked Sendable {
     /// An open file that a table is mapped from. It stays open as long as the table is there.
     public struct File: Hashable, Sendable {
         public var descriptor: Int32
-        /// Of all of it.
+        /// The size of the file.
         public var bytes: Int
-        /// Where features and targets begin.
+        /// The offset of features and targets.
         public var featuresStart: Int
         public var targetsStart: Int
 
@@ -52,7 +52,7 @@ public final class FeatureTable: @unchecked Sendable {
         }
     }
 
-    /// A table of its own memory, all of whose rows are to train on.
+    /// Creates a table in memory, with all rows for training.
     /// - Parameters:
     ///   - features: rows × `featureCount`, row-major.
     ///   - targets: one a row.

@@ -8,18 +8,18 @@ import FoundationEssentials
     import Darwin
 #endif
 
-/// How the learning rate changes from epoch to epoch over a whole session; each epoch has one rate.
+/// Schedules of the learning rate over the epochs of a whole session; each epoch has one rate.
 public enum LearningRateSchedule: String, Codable, Sendable, CaseIterable {
     /// The same in every epoch.
     case constant
-    /// From `lr` down in equal steps: epoch e of n has `lr` · (1 − e / n).
+    /// Equal steps down from `lr`: epoch e of n has `lr` · (1 − e / n).
     case linear
     /// Along half a cosine: epoch e of n has `lr` · (1 + cos(π e / n)) / 2 (Loshchilov and Hutter, "SGDR", 2017, without restarts).
     case cosine
     /// Constant for the first two thirds, then down in equal steps.
     case decay
 
-    /// What `lr` is multiplied by, above 0 and at most 1.
+    /// The factor of `lr`, above 0 and at most 1.
     /// - Parameter epoch: from 0; at or past `epochs` it is taken as the last one.
     public func factor(epoch: Int, of epochs: Int) -> Double {
         guard epochs > 1 else { return 1 }
@@ -33,7 +33,7 @@ public enum LearningRateSchedule: String, Codable, Sendable, CaseIterable {
     }
 }
 
-/// Where a round stands in the session's schedule, as TRAIN tells it.
+/// A round's position in the session's schedule, as in TRAIN.
 public struct SchedulePosition: Codable, Hashable, Sendable {
     public var name: LearningRateSchedule
     /// The session's epoch that this round begins with, from 0.

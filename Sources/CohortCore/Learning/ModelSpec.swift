@@ -1,4 +1,4 @@
-/// What is predicted: one of several classes (softmax cross-entropy) or a number (mean squared error).
+/// The kind of prediction: one of several classes (softmax cross-entropy) or a number (mean squared error).
 public enum LearningTask: String, Codable, Sendable, CaseIterable {
     case classification
     case regression
@@ -10,8 +10,8 @@ public enum Activation: String, Codable, Sendable, CaseIterable {
     case sigmoid
 }
 
-/// What a model is: a SimpleDNN, a fully connected net `inputs` → `hidden[0]` → … → `outputs`, with an activation (and dropout, while
-/// training) after every hidden layer; or, with ``module``, a module of a person's own. `outputs` is the number of classes, or 1 for regression.
+/// The architecture of a model: a SimpleDNN, a fully connected net `inputs` → `hidden[0]` → … → `outputs`, with an activation (and dropout,
+/// while training) after every hidden layer; or, with ``module``, a custom module. `outputs` is the number of classes, or 1 for regression.
 public struct ModelSpec: Codable, Hashable, Sendable {
     public var inputs: Int
     public var hidden: [Int]
@@ -20,7 +20,7 @@ public struct ModelSpec: Codable, Hashable, Sendable {
     /// Probability that a hidden unit is dropped in a training step, 0 ..< 1.
     public var dropout: Double
     public var task: LearningTask
-    /// What is trained instead of a SimpleDNN: `hidden`, `activation` and `dropout` mean nothing then.
+    /// The module that replaces the SimpleDNN: `hidden`, `activation` and `dropout` then have no meaning.
     public var module: ModuleSpec?
 
     public init(
@@ -52,7 +52,7 @@ public struct ModelSpec: Codable, Hashable, Sendable {
         }
     }
 
-    /// How many floats the flat parameter vector has.
+    /// The number of floats of the flat parameter vector.
     public var parameterCount: Int { tensors.reduce(0) { $0 + $1.count } }
 
     /// The number of leading parameters that an optimizer trains; those behind them are a module's statistics, which are averaged over peers and
@@ -78,14 +78,14 @@ public struct ModelSpec: Codable, Hashable, Sendable {
     /// The most parameters that a net may have, anywhere: 1 GiB of floats.
     public static let maxParameters = 1 << 28
 
-    /// Specs come from messages and files: what cannot be is told before anything is made of it.
+    /// Checks a spec that came in a message or a file, before anything is allocated for it.
     /// - Throws: ``CohortError`` `invalid`, with the widths and what is wrong with them.
     public func check() throws {
         guard hidden.count <= 64, widths.allSatisfy({ 1...(1 << 24) ~= $0 }), 0..<1 ~= dropout else {
             let shown = widths.prefix(66).map(String.init).joined(separator: "-")
             throw CohortError(
                 .invalid,
-                "a net of widths \(shown) with dropout \(dropout) cannot be made: there are at most 64 hidden layers, widths are from 1 to \(1 << 24), dropout is from 0 to below 1"
+                "a net of widths \(shown) with dropout \(dropout) is invalid: there must be at most 64 hidden layers, widths are from 1 to \(1 << 24), dropout is from 0 to below 1"
             )
         }
         try module?.check(inputs: inputs)
@@ -99,17 +99,17 @@ public struct ModelSpec: Codable, Hashable, Sendable {
     }
 }
 
-/// A module of a person's own, as it is known without running it.
+/// The description of a custom module, known without running it.
 public struct ModuleSpec: Codable, Hashable, Sendable {
     public enum Format: String, Codable, Sendable, CaseIterable {
-        /// As `torch.jit.save` writes it.
+        /// The format of `torch.jit.save`.
         case torchscript
     }
 
     public var format: Format
-    /// Of its file, in hexadecimal.
+    /// The SHA-256 of the file, in hexadecimal.
     public var sha256: String
-    /// Of one row's features as it takes them, such as [1, 28, 28]; empty: [inputs].
+    /// The shape of one row's features as input, such as [1, 28, 28]; empty: [inputs].
     public var inputShape: [Int]
     /// Its parameters, and behind them statistics such as those of batch normalization.
     public var tensors: [TensorSpec]
@@ -132,12 +132,12 @@ public struct ModuleSpec: Codable, Hashable, Sendable {
         trained ?? (tensors.lastIndex { !$0.isBatchStatistic }).map { $0 + 1 } ?? 0
     }
 
-    /// Whether this is a SHA-256 in lowercase hexadecimal.
+    /// Returns whether this is a SHA-256 in lowercase hexadecimal.
     public static func isHash(_ text: String) -> Bool {
         text.utf8.count == 64 && text.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
     }
 
-    /// - Throws: ``CohortError`` `invalid`, with what cannot be.
+    /// - Throws: ``CohortError`` `invalid`, with the reason.
     func check(inputs: Int) throws {
         guard Self.isHash(sha256) else {
             throw CohortError(.invalid, "the module's sha256 is not 64 hexadecimal digits")
@@ -145,7 +145,7 @@ public struct ModuleSpec: Codable, Hashable, Sendable {
         guard 1...65_536 ~= tensors.count, Set(tensors.map(\.name)).count == tensors.count else {
             throw CohortError(
                 .invalid,
-                "the module has \(tensors.count) tensors, or two of one name; there are from 1 to 65536, each with a name of its own")
+                "the module has \(tensors.count) tensors, or two of one name; there must be from 1 to 65536, with different names")
         }
         if let trained, !(0...tensors.count).contains(trained) {
             throw CohortError(
@@ -162,7 +162,7 @@ public struct ModuleSpec: Codable, Hashable, Sendable {
         for tensor in tensors {
             guard 1...200 ~= tensor.name.utf8.count, size(tensor.shape) != nil else {
                 throw CohortError(
-                    .invalid, "the module's tensor '\(tensor.name.printable(max: 60))' of shape \(tensor.shape.prefix(9)) cannot be")
+                    .invalid, "the module's tensor '\(tensor.name.printable(max: 60))' has the invalid shape \(tensor.shape.prefix(9))")
             }
         }
         guard inputShape.isEmpty || size(inputShape) == inputs else {
@@ -185,10 +185,10 @@ public struct TensorSpec: Codable, Hashable, Sendable {
 
     public var count: Int { shape.reduce(1, *) }
 
-    /// Whether PyTorch's batch normalization names a running mean or variance so.
+    /// `true` for a running mean or variance of PyTorch's batch normalization, by its name.
     var isBatchStatistic: Bool { ["running_mean", "running_var"].contains { name == $0 || name.hasSuffix(".\($0)") } }
 
-    /// Whether it holds variances, which are 0 or more.
+    /// `true` for variances, which are 0 or more.
     var isVariance: Bool { isBatchStatistic && name.hasSuffix("running_var") }
 }
 
@@ -228,7 +228,7 @@ public struct OptimizerSpec: Codable, Hashable, Sendable {
     }
 }
 
-/// What one peer trains with in one round.
+/// The hyperparameters of one peer in one round.
 public struct Hyperparameters: Codable, Hashable, Sendable {
     public var batchSize: Int
     /// Local epochs a round.

@@ -6,7 +6,7 @@ public enum OuterOptimizer: Hashable, Sendable {
     /// τ nil: a tenth of that.
     case adaptive(AdaptiveRule, beta1: Double, beta2: Double, learningRate: Double?, tau: Double?)
 
-    /// How v follows Δ².
+    /// The update of v by Δ².
     public enum AdaptiveRule: String, Hashable, Sendable {
         /// v ← v + Δ².
         case adagrad
@@ -16,7 +16,7 @@ public enum OuterOptimizer: Hashable, Sendable {
         case yogi
     }
 
-    /// What it remembers a number a parameter of.
+    /// The names of its state, each one number per parameter.
     public var slots: [String] {
         switch self {
         case .momentum: ["momentum"]
@@ -24,7 +24,7 @@ public enum OuterOptimizer: Hashable, Sendable {
         }
     }
 
-    /// Whether ``step(after:size:)`` goes by how large the round's change is.
+    /// Returns whether ``step(after:size:)`` depends on the size of the round's change.
     public func needsSize(_ state: OuterState?) -> Bool {
         if case .adaptive = self { state == nil || state?.learningRate == 0 } else { false }
     }
@@ -46,12 +46,12 @@ public enum OuterOptimizer: Hashable, Sendable {
         }
     }
 
-    /// One round's step, each parameter by itself: the same numbers give the same bits, in slices as in one go.
+    /// One round's step, each parameter separately: the same numbers give the same bits, in slices as at once.
     public struct Step: Sendable {
         fileprivate let optimizer: OuterOptimizer
-        /// From here on.
+        /// The state after the step.
         public let state: OuterState
-        /// What each of ``OuterOptimizer/slots`` begins with.
+        /// The initial value of each of ``OuterOptimizer/slots``.
         public let initial: [Float]
 
         /// - Parameters:
@@ -129,9 +129,9 @@ public enum OuterOptimizer: Hashable, Sendable {
     }
 }
 
-/// What an ``OuterOptimizer`` remembers from round to round.
+/// The state of an ``OuterOptimizer`` between rounds.
 public struct OuterState: Codable, Hashable, Sendable {
-    /// η, as it was said or found in the first round; nil where there is no optimizer, but a rule that remembers.
+    /// η, as set or as found in the first round; nil for a rule that keeps state without an optimizer.
     public var learningRate: Double?
     public var tau: Double?
     /// A number a parameter each, as an object beside the weights' own.

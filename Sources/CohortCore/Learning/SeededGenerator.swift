@@ -5,7 +5,7 @@
 
     @inlinable public init(seed: UInt64) { state = seed }
 
-    /// A stream of its own for a purpose: the same seed and purpose give the same stream, different purposes independent ones.
+    /// Derives a stream for a purpose: the same seed and purpose give the same stream, different purposes independent ones.
     /// FNV-1a of the purpose's UTF-8 bytes, XORed into the seed, passed once through the generator's mixer.
     public init(seed: UInt64, purpose: String) {
         let hash = purpose.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01b3 }

@@ -1,4 +1,4 @@
-/// How the columns of a CSV become features and a target: made once by the server from the training rows, sent to every peer, kept
+/// The conversion of a CSV's columns to features and a target: made once by the server from the training rows, sent to every peer, kept
 /// in the model file, so that a raw row is transformed alike everywhere.
 public struct TableSchema: Codable, Hashable, Sendable {
     public enum ColumnKind: String, Codable, Sendable {
@@ -16,26 +16,26 @@ public struct TableSchema: Codable, Hashable, Sendable {
     public struct Column: Codable, Hashable, Sendable {
         public var name: String
         public var kind: ColumnKind
-        /// Of the training rows; numeric columns only (and a numeric target).
+        /// The mean of the training rows; numeric columns only (and a numeric target).
         public var mean: Double?
         /// Population standard deviation over the training rows, never 0; numeric columns only (and a numeric target).
         public var std: Double?
-        /// What is subtracted from a number, and what the difference is divided by; absent: ``mean`` and ``std``. Numeric columns only.
+        /// The number that is subtracted from a value, and the divisor of the difference; absent: ``mean`` and ``std``. Numeric columns only.
         public var shift: Double?
         public var scale: Double?
-        /// Where they come from; absent: ``Scaling/standard``; ``Scaling/auto``: mean, and the common deviation of columns of one range.
+        /// The scaling that they come from; absent: ``Scaling/standard``; ``Scaling/auto``: mean, and the common deviation of columns of one range.
         public var scaling: Scaling?
         /// Sorted; categorical columns only.
         public var categories: [String]?
-        /// Whether values that are none of the categories have a feature of their own, the last.
+        /// Values that are not among the categories have a separate feature, the last.
         public var hasOther: Bool?
-        /// How dates are written; date columns only.
+        /// The format of dates; date columns only.
         public var dateFormat: DateFormat?
-        /// What of the dates varies in the training rows; date columns only.
+        /// The parts of the dates that vary in the training rows; date columns only.
         public var parts: [Part]?
-        /// How many of all rows had no value here.
+        /// The number of rows without a value in this column, among all rows.
         public var missing: Int
-        /// Why the column was taken for what it is, where that is worth saying.
+        /// The reason for the column's kind, where it is not obvious.
         public var note: String?
 
         public init(
@@ -54,7 +54,7 @@ public struct TableSchema: Codable, Hashable, Sendable {
         /// One feature of a date: (number − mean) / std.
         public struct Part: Codable, Hashable, Sendable {
             public var part: DatePart
-            /// Of the training rows.
+            /// The mean of the training rows.
             public var mean: Double
             /// Population standard deviation over the training rows, never 0.
             public var std: Double
@@ -66,7 +66,7 @@ public struct TableSchema: Codable, Hashable, Sendable {
             }
         }
 
-        /// How many features the column becomes.
+        /// The number of features that the column becomes.
         public var featureCount: Int {
             switch kind {
             case .numeric: 1
@@ -77,11 +77,11 @@ public struct TableSchema: Codable, Hashable, Sendable {
         }
     }
 
-    /// Whether the first record names the columns. Without a header columns are `column_1`, `column_2`, …
+    /// The first record names the columns. Without a header, columns are `column_1`, `column_2`, …
     public var hasHeader: Bool
     /// One ASCII character; a space stands for one space or more.
     public var delimiter: String
-    /// How the file's bytes are text; nil: UTF-8.
+    /// The text encoding of the file; nil: UTF-8.
     public var encoding: TextEncoding?
     /// All columns, in the file's order.
     public var columns: [Column]
@@ -126,11 +126,11 @@ public struct TableSchema: Codable, Hashable, Sendable {
         self.classCounts = classCounts
     }
 
-    /// Schemas come from messages and files: what cannot be is told before a row is read by it.
+    /// Checks a schema that came in a message or a file, before a row is read by it.
     /// - Throws: ``CohortError`` `invalid`, naming the column.
     public func check() throws {
         func require(_ holds: Bool, _ what: @autoclosure () -> String) throws {
-            if !holds { throw CohortError(.invalid, "the schema cannot be: \(what())") }
+            if !holds { throw CohortError(.invalid, "the schema is invalid: \(what())") }
         }
         let rows = 0..<Int(UInt32.max)
         try require(rows ~= trainingRows && rows ~= validationRows && droppedRows >= 0, "its numbers of rows")
@@ -158,6 +158,6 @@ public struct TableSchema: Codable, Hashable, Sendable {
     }
 
     public var featureCount: Int { columns.reduce(0) { $0 + $1.featureCount } }
-    /// How many outputs a model for this table has.
+    /// The number of outputs of a model for this table.
     public var outputCount: Int { task == .classification ? classes.count : 1 }
 }

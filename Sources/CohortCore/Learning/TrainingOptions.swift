@@ -1,6 +1,6 @@
-/// What a pass over the rows depends on, beside the rows and the weights: one value, the same for every engine.
+/// The options of a pass over the rows, beside the rows and the weights; the same for every engine.
 public struct TrainingOptions: Codable, Hashable, Sendable {
-    /// Another one than in the pass before starts with no memory of its own.
+    /// An optimizer that differs from that of the previous pass starts without state.
     public var optimizer: OptimizerSpec
     /// Rows a step; the last step of a pass may have fewer.
     public var batchSize: Int
@@ -10,11 +10,11 @@ public struct TrainingOptions: Codable, Hashable, Sendable {
     public var classWeights: [Double]?
     /// Classification: so much of each target, 0 ..< 1, is shared out among all classes, as PyTorch's `CrossEntropyLoss(label_smoothing:)` does.
     public var labelSmoothing: Double
-    /// What is minimized; nil: cross-entropy of classes, the squared error of a number. What is reported is that in any case.
+    /// The loss to minimize; nil: cross-entropy of classes, the squared error of a number. The reported loss is that in any case.
     public var loss: LossName?
     /// μ: after each step the weights are pulled toward those that were loaded, w −= lr·μ·(w − w₀), apart from the optimizer; 0: they are not.
     public var proximalMu: Double
-    /// What dropout's masks are drawn from, one after the other since the weights were loaded.
+    /// The seed of the dropout masks, which are drawn one after the other from when the weights were loaded.
     public var dropoutSeed: UInt64
 
     public init(
@@ -61,7 +61,7 @@ extension TrainingOptions {
     }
 }
 
-/// What training minimizes, as PyTorch calls it.
+/// The training losses, by their names in PyTorch.
 public enum LossName: String, Codable, Sendable, CaseIterable {
     case crossEntropy = "cross_entropy"
     /// (y − t)².
@@ -74,7 +74,7 @@ public enum LossName: String, Codable, Sendable, CaseIterable {
     public var task: LearningTask { self == .crossEntropy ? .classification : .regression }
 }
 
-/// What becomes of an optimizer's memory (Adam's moments, SGD's velocity) when a round begins.
+/// The treatment of optimizer state (Adam's moments, SGD's velocity) at the beginning of a round.
 public enum OptimizerMemory: String, Codable, Sendable, CaseIterable {
     /// It is averaged as the weights are: all peers go on from the same, and one that restarts or joins misses nothing.
     case average
@@ -86,7 +86,7 @@ public enum OptimizerMemory: String, Codable, Sendable, CaseIterable {
     case keep
 }
 
-/// What an optimizer remembers from step to step.
+/// The state of an optimizer between steps.
 public struct OptimizerState: Codable, Hashable, Sendable {
     public var optimizer: OptimizerSpec
     /// Steps since it had no memory.
@@ -113,7 +113,7 @@ public struct OptimizerState: Codable, Hashable, Sendable {
 }
 
 extension OptimizerSpec {
-    /// What it remembers a number a parameter of: SGD with momentum its velocity, Adam the means of gradients and of their squares.
+    /// The names of its state, each one number per parameter: SGD with momentum has its velocity, Adam the means of gradients and of their squares.
     public var streamNames: [String] {
         switch name {
         case .sgd: momentum > 0 ? ["momentum_buffer"] : []

@@ -1,4 +1,4 @@
-/// How an update's numbers travel from a peer: as they are, or as the change of the round's weights in fewer bytes. What rounding leaves of a change is added to
+/// The format of an update's numbers: as they are, or as the change of the round's weights in fewer bytes. The rounding error of a change is added to
 /// the peer's next one (error feedback: Karimireddy et al., "Error Feedback Fixes SignSGD", ICML 2019, arXiv 1901.09847).
 public enum UpdateCompression: String, Codable, Sendable, CaseIterable {
     case none

@@ -1,8 +1,8 @@
-/// What goes between coordinator and peers every round: the model's parameters, and behind them what the optimizer remembers, where that is averaged
-/// as well, or SCAFFOLD's variate. One flat vector, in the order of ``tensors``.
+/// The layout of the vector that coordinator and peers exchange every round: the model's parameters, followed by optimizer state, where that is averaged
+/// as well, or by SCAFFOLD's variate. One flat vector, in the order of ``tensors``.
 public struct WeightsLayout: Hashable, Sendable {
     public var model: ModelSpec
-    /// Of ``OptimizerSpec/streamNames``, or ``controlVariate``: each has a number a parameter.
+    /// Names of ``OptimizerSpec/streamNames``, or ``controlVariate``: each has one number per parameter.
     public var streams: [String]
 
     /// The stream of SCAFFOLD's variates: a mean gradient of each parameter.
@@ -25,7 +25,7 @@ public struct WeightsLayout: Hashable, Sendable {
     /// The model's parameters in the vector.
     public func parameters(of values: [Float]) -> [Float] { streams.isEmpty ? values : Array(values.prefix(model.parameterCount)) }
 
-    /// What an optimizer remembers, in the vector.
+    /// Reads the optimizer state from the vector.
     /// - Parameters:
     ///   - steps: that it has made.
     ///   - own: what this machine's optimizer remembers, which stays where the vector says nothing; nil: nothing.
@@ -88,7 +88,7 @@ public struct WeightsLayout: Hashable, Sendable {
 }
 
 extension Double {
-    /// By squaring: the same bits on every system.
+    /// Exponentiation by squaring: the same bits on every system.
     fileprivate func power(_ exponent: Int) -> Double {
         var (result, square, left) = (1.0, self, exponent)
         while left > 0 {
@@ -117,12 +117,12 @@ extension OptimizerSpec {
 }
 
 extension OptimizerMemory {
-    /// With ``keep``, every so many rounds the peers' own are averaged (DES-LOC, arXiv 2505.22549): squares change slowly, and seldom need it.
+    /// The number of rounds between averages with ``keep`` (DES-LOC, arXiv 2505.22549): squares change slowly, and are averaged less often.
     package static func averagingPeriod(of stream: String) -> Int { stream == "exp_avg_sq" ? 6 : 3 }
 
-    /// Up to so many parameters what the optimizer remembers is averaged unless something else is said: 8 MB of weights, 24 with Adam's moments.
+    /// The largest number of parameters for which optimizer state is averaged by default: 8 MB of weights, 24 with Adam's moments.
     public static let averagedParameters = 2 << 20
 
-    /// What holds for a model when nothing is said.
+    /// The default for a model.
     public static func standard(for model: ModelSpec) -> OptimizerMemory { model.parameterCount <= averagedParameters ? .average : .keep }
 }

@@ -98,7 +98,7 @@ final class Outbox: Sendable {
         guard let session = batch.first?.event.sessionId, let number = batch.first?.number else { return }
         var backoff = Backoff(first: 0.1, longest: 2)
         var unknown = 0
-        var hasComplained = false
+        var hasWarned = false
         // After each wait it is looked up again: it may have been dropped meanwhile.
         while state.withLock({ $0.entries.first?.number }) == number {
             do {
@@ -122,8 +122,8 @@ final class Outbox: Sendable {
                     // The server lost this peer: the next beat registers it again.
                     unknown += 1
                 case .unavailable, .notEnoughPeers, .internal, .storageFull:
-                    if !hasComplained { logger.warning("events cannot be sent at the moment, retrying: \(error)") }
-                    hasComplained = true
+                    if !hasWarned { logger.warning("events could not be sent, retrying: \(error)") }
+                    hasWarned = true
                 }
                 try await Task.sleep(for: backoff.next())
             }

@@ -45,7 +45,7 @@ final class Authenticator: Sendable {
         do {
             let claims = try await tokens.claims(of: try bearer(request, scope), now: time.date)
             // A join token can only register peers, which has a separate limit.
-            if claims.scope != .peer, let wait = requests.take(claims.peer ?? claims.jti ?? claims.sub) {
+            if claims.scope != .peer, let wait = requests.acquire(claims.peer ?? claims.jti ?? claims.sub) {
                 throw AuthRoutes.tooMany("requests", wait)
             }
             guard claims.scope == scope else {

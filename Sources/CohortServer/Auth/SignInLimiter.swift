@@ -116,7 +116,7 @@ final class RateLimiter: Sendable {
     }
 
     /// - Returns: how long to wait; nil: it is one of those.
-    func take(_ key: String, now: ContinuousClock.Instant = .now) -> Duration? {
+    func acquire(_ key: String, now: ContinuousClock.Instant = .now) -> Duration? {
         buckets.withLock { buckets in
             if buckets.count >= 10_000 {
                 buckets = buckets.filter { (now - $0.value.at) / .seconds(60) * perMinute + $0.value.left < burst }

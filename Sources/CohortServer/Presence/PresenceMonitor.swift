@@ -14,7 +14,7 @@ final class PresenceMonitor: Service {
     private struct Seen {
         var registration: Int
         var ownerId: String
-        /// In monotonic seconds.
+        /// The time of the last beat, in monotonic seconds.
         var last: Double
         /// Silent too long, and not yet stored as OFFLINE: its beats do not count any more.
         var isGivenUp = false

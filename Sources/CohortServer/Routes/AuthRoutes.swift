@@ -74,7 +74,7 @@ struct AuthRoutes: Sendable {
     ///   `invitationRequired` where an invitation code is needed; ``HTTPProblem`` 429 after too many sign-ups from a network.
     func signUp(_ body: API.Signup, from origin: Origin) async throws -> API.AccessToken {
         let network = origin.network
-        if let wait = signUps.take(network) { throw Self.tooMany("sign-ups from your network", wait) }
+        if let wait = signUps.acquire(network) { throw Self.tooMany("sign-ups from your network", wait) }
         try signUpRule.check(body.invitation)
         let email = try AccountRules.email(body.email)
         let name = try AccountRules.name(body.name ?? String(email.prefix { $0 != "@" }), field: "name")

@@ -116,7 +116,7 @@ struct PeerRoutes: Sendable {
     /// - Throws: ``HTTPProblem`` 429 after too many registrations, ``CohortError`` `conflict` when the token has as many machines as it may.
     private func checkRoom(for caller: Caller) async throws {
         let id = caller.tokenId ?? ""
-        if let wait = registrations.take(id) {
+        if let wait = registrations.acquire(id) {
             throw AuthRoutes.tooMany("new machines by this join token", wait)
         }
         let most = configuration.machinesOfToken

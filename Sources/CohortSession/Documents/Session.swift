@@ -41,7 +41,7 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var streamPeriods: [Int]?
     /// Steps that it has made by the newest weights; nil: none.
     public var optimizerSteps: Int?
-    /// The state of the server's optimizer, where the strategy has one.
+    /// The state of the outer optimizer, where the strategy has one.
     public var outer: OuterState?
     /// The estimated computing time in seconds, by the peers' measured speeds when training starts; without the network.
     public var expectedSeconds: Double?

@@ -4,10 +4,10 @@ public import CohortCore
 public struct SessionReceipt: Codable, Sendable {
     public var sessionId: String
     public var settings: SessionSettings
-    /// Of the uploaded data, as hexadecimal SHA-256.
+    /// The SHA-256 of the uploaded data, hexadecimal.
     public var datasetSha256: String
     public var model: ModelSpec
-    /// What stands behind the weights in updates: see ``TrainCommand/streams``.
+    /// The streams behind the weights in updates: see ``StartingModel/streams``.
     public var streams: [String]
     /// Each of `streams` stands in the updates of every so many rounds, but for the last; absent: in all.
     public var streamPeriods: [Int]?
@@ -18,9 +18,9 @@ public struct SessionReceipt: Codable, Sendable {
     public struct Round: Codable, Sendable {
         public var round: Int
         public var outcome: RoundOutcome
-        /// In the order in which they were summed.
+        /// The contributions in the order of summation.
         public var contributions: [Contribution]
-        /// Of the weights' file that came of it.
+        /// The SHA-256 of the resulting weights file.
         public var weightsSha256: String
         public var validation: Metrics?
     }

@@ -14,15 +14,15 @@ public struct SessionSummary: Codable, Hashable, Sendable {
     public var strategy: String
     /// Names.
     public var peers: [String]
-    /// What is predicted, once that is known, or as it was asked for.
+    /// The predicted column, once it is known, or as requested.
     public var target: String?
     public var task: LearningTask?
     public var seed: UInt64
-    /// Of the model, among the owner's of its name, from 1.
+    /// The version of the model among its owner's models of the same name, from 1.
     public var version: Int?
     /// 0 … 1.
     public var progress: Double
-    /// Of the model on the held-out rows.
+    /// The metrics of the model on the held-out rows.
     public var metrics: Metrics?
     public var error: String?
     public init(_ session: Session) {

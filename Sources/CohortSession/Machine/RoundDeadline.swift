@@ -1,4 +1,4 @@
-/// When a round closes with those who answered: from the times seen, not from a constant that somebody must guess.
+/// The time at which a round closes without late answers, derived from the times of the other answers.
 public struct RoundDeadline: Sendable {
     /// Share of the round's work that must have arrived before the grace begins.
     public static let quorum = 0.8
@@ -19,7 +19,7 @@ public struct RoundDeadline: Sendable {
         if recent.count > 64 { recent.removeFirst(recent.count - 64) }
     }
 
-    /// Seconds; nil as long as nobody has answered.
+    /// Seconds; nil before the first answer.
     public var median: Double? {
         guard !recent.isEmpty else { return nil }
         let sorted = recent.sorted()
@@ -27,7 +27,7 @@ public struct RoundDeadline: Sendable {
         return sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
     }
 
-    /// How many answers a deadline needs: at least half of those who were given work, so that one fast answer closes no round; both of two.
+    /// The number of answers that a deadline requires: at least half of the peers with work, so that one fast answer closes no round; both of two.
     public static func answersNeeded(of peers: Int, minPeers: Int) -> Int {
         max(minPeers, (peers + 1) / 2, min(peers, 2))
     }

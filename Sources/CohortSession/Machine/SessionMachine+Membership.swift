@@ -64,7 +64,7 @@ extension SessionMachine {
         return choices.isEmpty ? nil : Notices.chosen(choices, rows: rows, peers: peers)
     }
 
-    /// An estimate of the computing time in seconds. Shares follow the measured speeds, so all peers end together; with models of their own, the slowest
+    /// Estimates the computing time in seconds. Shares are proportional to speed, so all peers end together; with own models, the slowest
     /// decides.
     private func expectedSeconds(training model: ModelSpec, on dataset: DatasetInfo) -> Double? {
         let speeds = session.peers.filter(\.isAlive).map(\.speed)

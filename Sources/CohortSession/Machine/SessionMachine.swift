@@ -32,7 +32,7 @@ public struct SessionMachine: Sendable {
         case joined(Peer)
         /// The peer came online after the start, while the session has as many peers as it asked for.
         case notNeeded(Peer)
-        /// The round's answers were aggregated. `measured` is the server's own measurement on held-out rows, `outer` the new state of the server's
+        /// The round's answers were aggregated. `measured` is the server's own measurement on held-out rows, `outer` the new state of the outer
         /// optimizer, `contributions` what each update added.
         case aggregated(
             ObjectReference, measured: Counts?, outer: OuterState? = nil, contributions: [Contribution] = [], of: RoundOutcome? = nil)
@@ -208,9 +208,9 @@ public struct SessionMachine: Sendable {
 
     // MARK: The document
 
-    /// How soon a change of the document must be stored.
+    /// The urgency of storing a change of the document.
     enum Change {
-        /// With the next change that must be stored, or after a while.
+        /// Stored with the next urgent change, or after a while.
         case progress
         /// Before anything else is done.
         case decision

@@ -2,7 +2,7 @@ import CohortWire
 
 /// Corrects the speeds by which peers receive shares of the rows, from what their answers show.
 enum SpeedModel {
-    /// A speed stays within these factors of the median of the session's peers.
+    /// The bounds of a speed, as factors of the median speed in the session.
     private static let (minFactor, maxFactor) = (1.0 / 64, 64.0)
     /// The shortest training, in seconds, that measures a speed. Shorter rounds change nothing, so that a small session can be repeated bit by bit.
     private static let minSeconds = 0.25

@@ -18,7 +18,7 @@ struct Turn {
     mutating func discard(_ keys: [String]) { actions.discarded += keys }
 }
 
-/// What the session machine asks for, in the order of execution: objects are made before the document that names them; the records and the document
+/// The actions of the session machine, in the order of execution: objects are made before the document that names them; the records and the document
 /// are stored in one transaction; then commands and effects, then notices, then the removal of objects.
 public struct SessionActions: Sendable {
     /// An object that the document will name. The result is the machine's next event.

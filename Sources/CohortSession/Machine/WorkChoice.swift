@@ -1,11 +1,11 @@
-/// How long and in what steps a session trains where nobody said it: so that with few rows, or many peers that share them, there are steps enough to learn.
+/// The default duration and step size of a session: with few rows, or with many peers that share them, there are still enough steps to learn.
 public struct WorkChoice: Hashable, Sendable {
-    /// Of the settings that are chosen.
+    /// The names of the settings that are chosen.
     public static let names = ["rounds", "epochs", "batch_size"]
 
     /// Steps of the optimizer that a peer should make over the session.
     static let steps = 400
-    /// Rounds, or epochs of a peer that trains a model of its own.
+    /// Rounds, or epochs of a peer that trains a separate model.
     static let passes = 10...100
     static let batches = [32, 16, 8]
     /// Steps that an epoch should have, before the batch becomes smaller.
@@ -18,8 +18,8 @@ public struct WorkChoice: Hashable, Sendable {
     /// - Parameters:
     ///   - settings: whose ``SessionSettings/automatic`` names what is to be chosen; the others stay.
     ///   - rows: to train on.
-    ///   - peers: that share them; with models of their own each has all.
-    ///   - answers: after so many of the peers' a round closes; nil: after all.
+    ///   - peers: the peers that share the rows; with own models each has all.
+    ///   - answers: the number of answers that close a round; nil: all.
     public init(_ settings: SessionSettings, ofOwnModels: Bool, rows: Int, peers: Int, answers: Int? = nil) {
         func isChosen(_ name: String) -> Bool { settings.automatic?.contains(name) == true }
         let share = ofOwnModels ? rows : rows / max(1, peers)

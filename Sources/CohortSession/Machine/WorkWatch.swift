@@ -4,7 +4,7 @@ public struct WorkWatch: Sendable {
     /// Seconds; the shortest patience.
     public let floor: Double
     /// The longest gap that ended with a sign, times the speed of the peer that gave it.
-    private var longestWork = 0.0
+    private var maxWork = 0.0
     private var lastSigns: [String: Double] = [:]
 
     public init(floor: Double) { self.floor = floor }
@@ -14,7 +14,7 @@ public struct WorkWatch: Sendable {
 
     /// The peer has shown that it works.
     public mutating func sign(_ peerId: String, speed: Double, at seconds: Double) {
-        if let last = lastSigns[peerId] { longestWork = max(longestWork, (seconds - last) * speed) }
+        if let last = lastSigns[peerId] { maxWork = max(maxWork, (seconds - last) * speed) }
         lastSigns[peerId] = seconds
     }
 
@@ -24,5 +24,5 @@ public struct WorkWatch: Sendable {
     public func silence(of peerId: String, at seconds: Double) -> Double { lastSigns[peerId].map { seconds - $0 } ?? 0 }
 
     /// Seconds without a sign after which a peer of this speed is left out: four times the longest gap seen, scaled to its speed.
-    public func patience(speed: Double) -> Double { max(floor, 4 * longestWork / max(speed, .leastNormalMagnitude)) }
+    public func patience(speed: Double) -> Double { max(floor, 4 * maxWork / max(speed, .leastNormalMagnitude)) }
 }

@@ -148,7 +148,7 @@ public protocol SessionDocuments: Sendable {
     func record(_ record: SessionRecord, sessionId: String, generation: Int) async throws
     /// Each peer's newest recorded answer; none of a session that has ended.
     func answers(sessionId: String) async throws -> [RecordedAnswer]
-    /// The summaries of the session's rounds, oldest first.
+    /// Returns the summaries of all rounds, oldest first.
     func rounds(sessionId: String) async throws -> [RoundSummary]
     /// Takes the lease in one atomic step, when it is free, expired by `now`, or already `owner`'s: this raises the generation.
     /// - Returns: the session as stored, or nil when another holds it.
@@ -156,7 +156,7 @@ public protocol SessionDocuments: Sendable {
     /// Renews the lease that is held under this generation, in a small step that does not touch the document.
     /// - Returns: nil when another has taken over.
     func renewLease(sessionId: String, owner: String, generation: Int, expiresAt: Date) async throws -> HeldLease?
-    /// The version of the session's model: one more than any other of its owner's models of its title has. Repeated calls return the same; two
+    /// Takes a version for the model: one more than any other model of the same owner and title has. Repeated calls return the same; two
     /// sessions that end at once get two.
     func takeModelVersion(of session: Session) async throws -> Int
     /// Records that the session is to be cancelled, which its coordinator does. Idempotent.
@@ -186,7 +186,7 @@ extension SessionDocuments {
         try await sessions(ownerId: ownerId, limit: limit, before: id).map { SessionSummary($0) }
     }
 
-    /// The highest version of the owner's models of the session's title, among the newest thousand sessions; 0: none.
+    /// Returns the highest version among models of the same owner and title in the newest thousand sessions; 0 without one.
     public func highestModelVersion(besides session: Session) async throws -> Int {
         let others = try await sessionSummaries(ownerId: session.ownerId, limit: 1_000, before: nil)
         return others.filter { $0.id != session.id && ($0.name ?? $0.filename) == session.title }.compactMap(\.version).max() ?? 0
@@ -249,7 +249,7 @@ public struct MetricPoint: Codable, Hashable, Sendable {
 public protocol MetricDocuments: Sendable {
     /// The points, oldest first.
     func metrics(sessionId: String) async throws -> [MetricPoint]
-    /// At most about `maxPerPeer` points of each peer and of the global model, by round and epoch: every n-th from the first, and the last.
+    /// Returns at most about `maxPerPeer` points of each peer and of the global model, by round and epoch: every n-th from the first, and the last.
     func metrics(sessionId: String, maxPerPeer: Int) async throws -> [MetricPoint]
 }
 

@@ -1,5 +1,5 @@
-/// Bulk access for export and import, beside the other ports. Pages are in the order of ids, those after `id`; a document that cannot be
-/// read is an error, so that nothing is omitted silently.
+/// Bulk access for export and import. Pages are in the order of ids, those after `id`; an unreadable document is an error, so that nothing
+/// is omitted silently.
 public protocol TransferDocuments: Sendable {
     /// - Throws: ``CohortError`` `internal` for one that cannot be read, as the other pages do.
     func users(after id: String?, limit: Int) async throws -> [User]

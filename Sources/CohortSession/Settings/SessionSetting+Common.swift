@@ -1,6 +1,6 @@
 import CohortCore
 
-/// What every session chooses.
+/// Settings that every session chooses.
 extension SessionSetting {
     static let common: [SessionSetting] = [
         whole("peers", \.peers, in: 1...10_000, help: "How many peers."),

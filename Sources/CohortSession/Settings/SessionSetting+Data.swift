@@ -1,6 +1,6 @@
 import CohortCore
 
-/// How the columns are read, and which rows are held out.
+/// Settings of the columns, and of the rows that are held out.
 extension SessionSetting {
     static let data: [SessionSetting] = [
         text("target", \.target, help: "The column to predict; else the last."),

@@ -1,6 +1,6 @@
 import CohortCore
 
-/// How each step changes the weights.
+/// Settings of each step.
 extension SessionSetting {
     static let optimizer: [SessionSetting] = [
         choice(

@@ -1,6 +1,6 @@
 import CohortCore
 
-/// How updates become one model.
+/// Settings of the strategy.
 extension SessionSetting {
     static let strategy: [SessionSetting] = [
         number(

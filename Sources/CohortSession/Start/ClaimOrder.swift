@@ -1,7 +1,7 @@
 import CohortWire
 
 extension Sequence<Peer> {
-    /// Returns the peers in the order in which they are claimed for a session: preferred ones first, then those of the session's owner, then the fastest.
+    /// Returns the peers in the order of claiming: preferred ones first, then those of the owner, then the fastest.
     public func inClaimOrder(ownerId: String, preferring isPreferred: (Peer) -> Bool) -> [Peer] {
         func rank(_ peer: Peer) -> Int { (isPreferred(peer) ? 0 : 2) + (peer.ownerId == ownerId ? 0 : 1) }
         return map { (rank: rank($0), peer: $0) }.sorted { a, b in

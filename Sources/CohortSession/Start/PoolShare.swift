@@ -1,8 +1,8 @@
 public import CohortCore
 
-/// How much of the machines that others share one account may hold: no one person takes them all. Machines of the account's own never count.
+/// The share of other users' machines that one account may hold. Machines of the account itself never count.
 public struct PoolShare: Sendable {
-    /// Of the shared machines that are online, 0 to 1; rounded up.
+    /// The share of the shared machines that are online, 0 to 1; rounded up.
     private let share: Double
     private let documents: any Documents
 
@@ -11,7 +11,7 @@ public struct PoolShare: Sendable {
         self.documents = documents
     }
 
-    /// How many more machines of others the account's sessions may lock.
+    /// Returns the number of other users' machines that the account's sessions may still lock.
     public func left(ownerId: String, pool: Pool) async throws -> Int {
         guard pool == .everyone else { return 0 }
         guard share < 1 else { return .max }

@@ -2,8 +2,8 @@ public import CohortCore
 import CohortWire
 import FoundationEssentials
 
-/// Starts a session: its document first, then the claims, then the document with its peers. Cut short anywhere, nobody stays locked to a
-/// session that is nowhere, and what is left of the start ends by itself.
+/// Starts a session: its document first, then the claims, then the document with its peers. After an interruption at any point, no peer stays
+/// locked to a missing session, and a coordinator ends the unfinished start.
 public struct SessionStart: Sendable {
     private let documents: any Documents
     private let time: any TimeSource
@@ -13,10 +13,10 @@ public struct SessionStart: Sendable {
     /// The session that had the upload was deleted meanwhile; nothing was started.
     public struct UploadIsGone: Error {}
 
-    /// Which peers were heard of since the server started: the others may be gone, although nobody has given them up yet.
+    /// The peers that were heard since the server started: the others may be gone, although they are not marked OFFLINE yet.
     public struct Hearing: Sendable {
         let isHeard: @Sendable (Peer) -> Bool
-        /// Monotonic seconds; until then, whoever is there may still be heard.
+        /// Monotonic seconds; until then, a living peer may still be unheard.
         let until: Double
 
         public init(until: Double, isHeard: @escaping @Sendable (Peer) -> Bool) {
@@ -72,14 +72,14 @@ public struct SessionStart: Sendable {
             session.isStarting = nil
             return try await documents.update(session)
         } catch {
-            // The first error is the one to report. What cannot be undone now still says that it is starting, and a coordinator ends it.
+            // The first error is the one to report. A document that remains is marked as starting, and a coordinator ends it.
             try? await documents.freePeers(ofSession: session.id)
             try? await documents.deleteSession(id: session.id)
             throw error
         }
     }
 
-    /// Whether the session could start now.
+    /// Checks whether the session could start now.
     /// - Returns: how many peers are free for it.
     /// - Throws: ``CohortError`` `unavailable` when they are too few, with who has the others; `notFound` and `invalid` for a model that it
     ///   cannot go on from.
@@ -88,7 +88,7 @@ public struct SessionStart: Sendable {
         return try await wait(for: going.settings, ownerId: ownerId, isModule: going.isModule)
     }
 
-    /// What a session that goes on from a model has of it.
+    /// Resolves the settings of a session that continues from a model.
     private func resolveStartingModel(
         _ settings: SessionSettings, ownerId: String
     ) async throws -> (settings: SessionSettings, model: ObjectReference?, isModule: Bool) {
@@ -114,7 +114,7 @@ public struct SessionStart: Sendable {
         while true {
             let free = try await candidates(for: settings, ownerId: ownerId, isModule: isModule).count
             if free < settings.peers {
-                // Whose session has ended, which its owner has seen, is free in a moment; and after a start of the server, whoever is there is heard.
+                // Peers of a session that has just ended are free in a moment; and after a start of the server, living peers are heard soon.
                 var isWaiting = false
                 if time.monotonic < deadline { isWaiting = try await anyIsBeingFreed(for: settings, ownerId: ownerId, isModule: isModule) }
                 if !isWaiting, let hearing, time.monotonic < hearing.until {
@@ -147,7 +147,7 @@ public struct SessionStart: Sendable {
         }
     }
 
-    /// An override of somebody who does not take part would be passed over in silence.
+    /// Checks that every override names a peer that takes part: others would be ignored silently.
     private func validateOverrides(of settings: SessionSettings, in peers: [Peer]) throws {
         let names = peers.map(\.name).sorted()
         guard let stranger = settings.perPeer.keys.filter({ key in !peers.contains { $0.id == key || $0.name == key } }).min() else {
@@ -156,7 +156,7 @@ public struct SessionStart: Sendable {
         let hint = Spelling.nearest(to: stranger, in: names).map { ": did you mean '\($0)'?" } ?? ""
         throw CohortError(
             .invalid,
-            "per_peer names '\(stranger.printable(max: 60))', which is none of the peers that are free for this session (\(names.bounded()))\(hint)"
+            "per_peer names '\(stranger.printable(max: 60))', which is not among the free peers of this session (\(names.bounded()))\(hint)"
         )
     }
 
@@ -195,7 +195,7 @@ public struct SessionStart: Sendable {
         )
     }
 
-    /// Whose sessions peers are in.
+    /// Describes the sessions that busy peers are in.
     private func work(of busy: [Peer], _ ownerId: String) async throws -> String {
         var words = ""
         let sessions = Dictionary(grouping: busy) { $0.sessionId ?? "" }.sorted { $0.key < $1.key }
@@ -211,6 +211,6 @@ public struct SessionStart: Sendable {
 }
 
 extension SessionSettings {
-    /// Whether it has settings of its own.
+    /// Returns whether the settings have an override for the peer.
     fileprivate func names(_ peer: Peer) -> Bool { perPeer[peer.id] != nil || perPeer[peer.name] != nil }
 }

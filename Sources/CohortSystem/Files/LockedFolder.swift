@@ -16,7 +16,7 @@ public final class LockedFolder: Sendable {
     /// - Parameters:
     ///   - lockName: the name of the lock file.
     ///   - role: names the process in errors: `server`, `peer`.
-    /// - Throws: ``CohortError`` `conflict` when another process has the folder, `invalid` when it cannot be created or written to.
+    /// - Throws: ``CohortError`` `conflict` when another process has the folder, `invalid` when it could not be created or written to.
     public init(path: String, lockName: String = "lock", role: String) throws(CohortError) {
         if let reason = createPrivateFolder(path) {
             throw CohortError(.invalid, "the data folder \(path) could not be created: \(reason)")

@@ -114,7 +114,7 @@ public final class Unpacker {
                 guard try beginMember() else { return nil }
             case .zipDeflated(let inflater, var member):
                 let (bytes, hasEnded) = try inflate(inflater, "ZIP file")
-                let given = try take(bytes, &member)
+                let given = try consume(bytes, &member)
                 state = hasEnded ? try afterBody(member) : .zipDeflated(inflater, member)
                 if let given { return given }
                 guard hasEnded || !bytes.isEmpty else { return nil }
@@ -123,7 +123,7 @@ public final class Unpacker {
                 guard count > 0 || left == 0 else { return nil }
                 let bytes = Array(input[position..<(position + count)])
                 position += count
-                let given = try take(bytes, &member)
+                let given = try consume(bytes, &member)
                 state = left == UInt64(count) ? try afterBody(member) : .zipStored(left: left - UInt64(count), member)
                 if let given { return given }
             case .zipDescriptor(let member):
@@ -216,7 +216,7 @@ public final class Unpacker {
         return (nil, false)
     }
 
-    private func take(_ bytes: [UInt8], _ member: inout Member) throws -> [UInt8]? {
+    private func consume(_ bytes: [UInt8], _ member: inout Member) throws -> [UInt8]? {
         member.crc = cohort_crc32(member.crc, bytes, bytes.count)
         guard member.isIgnored else { return bytes.isEmpty ? nil : bytes }
         member.ignoredBytes += bytes.count

@@ -2,13 +2,13 @@ import CKernels
 import CohortCore
 
 /// Reads a CSV many records at a time: plain ones are split where they lie, all others go through the ``CSVParser``, which knows every
-/// case. Which way a record went cannot be told from it. The memory is a few megabytes, whatever the records are.
+/// case. The result does not depend on it. The memory is a few megabytes, whatever the records are.
 struct CSVBatches {
     /// Records in the file's order, lent until `body` returns.
     typealias Batch = UnsafeBufferPointer<CSVRecord>
 
     /// Fields in a batch, at most; some more than a record may have.
-    private static let mostFields = 1 << 20
+    private static let maxFields = 1 << 20
 
     let delimiter: UInt8
     /// Bytes read at once; a longer record goes through the parser.
@@ -20,7 +20,7 @@ struct CSVBatches {
     func forEach(from read: (UnsafeMutableRawBufferPointer) throws -> Int, _ body: (Batch) throws -> Bool) throws {
         let buffer = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: capacity)
         defer { buffer.deallocate() }
-        let splitter = Splitter(delimiter: delimiter, fields: min(capacity, Self.mostFields))
+        let splitter = Splitter(delimiter: delimiter, fields: min(capacity, Self.maxFields))
         defer { splitter.deallocate() }
         var parser = CSVParser(delimiter: delimiter)
         var rest = buffer[..<0]
@@ -95,7 +95,7 @@ private struct Splitter {
             let last = Int(lasts[index])
             let record = CSVRecord(bytes: bytes.baseAddress, starts: starts + first, count: last - first, gap: 1, line: line + index)
             // Too much for a record or a field is an error, which the parser tells.
-            if record.count > CSVParser.mostFields || record.size > CSVParser.longestField {
+            if record.count > CSVParser.maxFields || record.size > CSVParser.maxFieldBytes {
                 return (batch(count), Int(starts[first]), index, .isOdd)
             }
             if record.count > 1 || !record.trimmed(0).isEmpty {

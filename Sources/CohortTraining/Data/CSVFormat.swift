@@ -1,9 +1,9 @@
 import CKernels
 import CohortCore
 
-/// How a CSV file is written: what stands between its fields, and how its bytes are text.
+/// The format of a CSV file: its delimiter and its text encoding.
 struct CSVFormat: Hashable {
-    /// Delimiters that are told by looking; else one space or more.
+    /// Delimiters that are recognized; otherwise one space or more.
     private static let delimiters: [UInt8] = [UInt8(ascii: ","), UInt8(ascii: ";"), 0x09, UInt8(ascii: "|")]
     private static let space = UInt8(ascii: " ")
     private static let headBytes = 1 << 16
@@ -40,7 +40,7 @@ struct CSVFormat: Hashable {
         hasher.combine(encoding)
     }
 
-    /// Looks through the file: its byte order mark, whether it is UTF-8, and the delimiter by which most of its first lines have equally
+    /// Inspects the file: its byte order mark, whether it is UTF-8, and the delimiter by which most of its first lines have equally
     /// many fields.
     /// - Throws: ``CohortError`` `invalid` for an empty file and for one that is no text.
     init(of path: String) throws {
@@ -98,7 +98,7 @@ struct CSVFormat: Hashable {
             counts[record.count, default: 0] += 1
             records += 1
         }
-        // What is wrong with the text is said when it is read in earnest, with the right delimiter.
+        // Faults of the text are reported by the full read, with the right delimiter.
         let isWhole = head.count < headBytes
         try? head.withUnsafeBufferPointer { head in
             var rest = head[...]

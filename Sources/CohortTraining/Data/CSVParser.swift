@@ -5,10 +5,10 @@ import CohortCore
 /// quote within an unquoted field is itself.
 struct CSVParser {
     /// Bytes of one field.
-    static let longestField = 1 << 20
+    static let maxFieldBytes = 1 << 20
     /// Bytes of one record.
-    static let longestRecord = 16 << 20
-    static let mostFields = 1 << 16
+    static let maxRecordBytes = 16 << 20
+    static let maxFields = 1 << 16
 
     private enum State { case start, plain, quoted, quoteInQuoted }
 
@@ -174,13 +174,13 @@ struct CSVParser {
         bits |= seen
         bytes.append(contentsOf: more)
         let length = bytes.count - fieldStart
-        guard length <= Self.longestField, bytes.count <= Self.longestRecord else {
+        guard length <= Self.maxFieldBytes, bytes.count <= Self.maxRecordBytes else {
             let hint = wasQuoted ? "; was a quote never closed?" : ""
             throw CohortError(
                 .invalid,
-                length > Self.longestField
-                    ? "line \(firstLine)\(place): a field is longer than \(Self.longestField >> 20) MiB\(hint)"
-                    : "line \(firstLine): a record is longer than \(Self.longestRecord >> 20) MiB\(hint)")
+                length > Self.maxFieldBytes
+                    ? "line \(firstLine)\(place): a field is longer than \(Self.maxFieldBytes >> 20) MiB\(hint)"
+                    : "line \(firstLine): a record is longer than \(Self.maxRecordBytes >> 20) MiB\(hint)")
         }
     }
 
@@ -192,8 +192,8 @@ struct CSVParser {
         }
         bits = 0
         starts.append(UInt32(bytes.count))
-        guard starts.count - 1 <= Self.mostFields else {
-            throw CohortError(.invalid, "line \(firstLine): more than \(Self.mostFields) fields")
+        guard starts.count - 1 <= Self.maxFields else {
+            throw CohortError(.invalid, "line \(firstLine): more than \(Self.maxFields) fields")
         }
     }
 

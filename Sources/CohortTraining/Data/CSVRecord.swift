@@ -46,7 +46,7 @@ extension CellBytes {
         return CellBytes(rebasing: self[start..<end])
     }
 
-    /// At most 7 bytes and their count as a key for short texts, without making a string; nil for a longer text.
+    /// A key for short texts, without making a string: at most 7 bytes and their count; nil for a longer text.
     var shortKey: UInt64? {
         guard count < 8 else { return nil }
         return reduce(UInt64(count)) { $0 << 8 | UInt64($1) }

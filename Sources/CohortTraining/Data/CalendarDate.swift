@@ -273,7 +273,7 @@ struct DateFormats {
 
     mutating func add(_ bytes: CellBytes) {
         guard !possible.isEmpty else { return }
-        // Most texts are told from their first byte: a digit, or the first letter of a month.
+        // The first byte rules most texts out: a digit, or the first letter of a month, is required.
         guard let first = bytes.first, first &- 0x30 < 10 || "jfmasondJFMASOND".utf8.contains(first) else {
             possible = []
             return
@@ -286,7 +286,7 @@ struct DateFormats {
         possible.count == 1 ? possible[0] : possible == [.yearQuarter, .yearMonth] ? .yearQuarter : nil
     }
 
-    /// Day and month cannot be told apart.
+    /// Day and month are indistinguishable.
     var isAmbiguous: Bool { possible.contains(.dmy) && possible.contains(.mdy) }
 }
 

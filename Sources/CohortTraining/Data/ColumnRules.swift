@@ -5,7 +5,7 @@ enum ColumnRules {
     static func columns(_ look: FirstLook, header: Header, options: DataOptions) -> [TableSchema.Column] {
         let columns = look.scans.indices.map { column($0, look: look, header: header, options: options) }
         guard columns.allSatisfy({ $0.kind == .ignored || $0.kind == .target }) else { return columns }
-        // Nothing else to learn from: then what counts is a quantity.
+        // There is no other feature: then a count is a quantity.
         let counting = columns.indices.filter {
             columns[$0].kind == .ignored && look.scans[$0].countsRows && !options.ignore.contains(columns[$0].name)
         }

@@ -84,13 +84,13 @@ struct ColumnScan {
     /// `None` is a word where there are other words, and no value among numbers and dates.
     var noneIsWord: Bool { texts > 0 && dateFormat == nil }
 
-    /// Whole numbers that count the rows: an index, no feature. Few rows may count by chance.
+    /// Whole numbers that count the rows: an index, no feature. Few rows may count accidentally.
     var countsRows: Bool {
         isNumeric && isWhole && column.falls == 0 && missing == 0 && numbers >= 10 && column.skips == 0
             && (column.first_number == 0 || column.first_number == 1)
     }
 
-    /// What may be meant by the first value that is no number: `1,234.5`, `1 234` and `3,5` are said to be none rather than guessed.
+    /// The likely meaning of the first value that is not a number: `1,234.5`, `1 234` and `3,5` are reported rather than guessed.
     var hint: String? {
         if texts > 0, numbers == 0, dates.isAmbiguous, let example {
             return

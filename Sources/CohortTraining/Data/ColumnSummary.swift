@@ -11,8 +11,8 @@ public struct ColumnSummary: Codable, Hashable, Sendable {
 
     private static let bins = 12
     private static let texts = 8
-    /// Different texts of a column that are told apart, and characters of one.
-    private static let mostTexts = 10_000
+    /// The maximum number of distinct texts of a column, and of characters of one.
+    private static let maxTexts = 10_000
     private static let longest = 60
 
     /// Summarizes each column of a small file, which is read into memory column by column.
@@ -32,7 +32,7 @@ public struct ColumnSummary: Codable, Hashable, Sendable {
                 let bytes = record.trimmed(index)
                 if isNumeric[index] {
                     if let value = Cell.number(bytes, comma: comma) { numbers[index].append(value) }
-                } else if !Cell.isMissing(bytes, none: false), counts[index].count < mostTexts {
+                } else if !Cell.isMissing(bytes, none: false), counts[index].count < maxTexts {
                     counts[index][String(decoding: bytes.prefix(4 * longest), as: UTF8.self).printable(max: longest), default: 0] += 1
                 }
             }

@@ -115,7 +115,7 @@ extension FeatureTable {
     /// Says that these rows, ascending, will be read soon; those that lie close together as one span.
     fileprivate func willNeed(_ rows: ArraySlice<UInt32>) {
         guard var start = rows.first, var last = rows.first else { return }
-        // Reading 64 KiB on is no dearer than reading anew.
+        // Reading 64 KiB further costs no more than a new read.
         let close = UInt32(max(1, (1 << 16) / (featureCount * 4)))
         for row in rows {
             if row - last > close {

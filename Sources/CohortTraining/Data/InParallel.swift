@@ -21,7 +21,7 @@ struct InParallel {
             try withUnsafeTemporaryAllocation(of: Result<Void, any Error>.self, capacity: parts) { results in
                 results.initialize(repeating: .success(()))
                 defer { results.deinitialize() }
-                // Each part has a result of its own, and is done when `concurrentPerform` returns.
+                // Each part has a separate result, and is done when `concurrentPerform` returns.
                 nonisolated(unsafe) let (body, results) = (body, results)
                 DispatchQueue.concurrentPerform(iterations: parts) { part in
                     let range = (count * part / parts)..<(count * (part + 1) / parts)

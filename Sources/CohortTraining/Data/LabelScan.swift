@@ -28,10 +28,10 @@ struct LabelScan {
             return
         }
         if let key = bytes.shortKey { short[key] = 1 } else { counts?[String(decoding: bytes, as: UTF8.self), default: 0] += 1 }
-        if (counts?.count ?? 0) + short.count > SchemaInference.mostClasses { counts = nil }
+        if (counts?.count ?? 0) + short.count > SchemaInference.maxClasses { counts = nil }
     }
 
-    /// - Parameter noneIsWord: whether `None` is a class of its own.
+    /// - Parameter noneIsWord: `None` is a separate class.
     /// - Returns: rows of each label; nil past the bound.
     func labels(noneIsWord: Bool) -> [String: Int]? {
         guard var counts else { return nil }

@@ -21,7 +21,7 @@ struct ModelColumns {
             guard var column = known[scan.name] else {
                 return TableSchema.Column(
                     name: scan.name, kind: .ignored, missing: scan.missing,
-                    note: scan.name == options.group ? nil : "is none of the columns that the model was made from, and is ignored")
+                    note: scan.name == options.group ? nil : "is not a column of the model, and is ignored")
             }
             column.missing = scan.missing
             column.note = nil
@@ -50,7 +50,7 @@ extension TableSchema {
         if let unknown = classes.first(where: { !model.classes.contains($0) }) {
             throw CohortError(
                 .invalid,
-                "'\(unknown.prefix(40))' in the target column '\(target)' is none of the model's classes, which are \(SchemaInference.list(model.classes))"
+                "'\(unknown.prefix(40))' in the target column '\(target)' is not a class of the model, which has \(SchemaInference.list(model.classes))"
             )
         }
         func moved(_ counts: [Int]?) -> [Int]? {

@@ -56,7 +56,7 @@ public struct RowTransform: Sendable {
     }
 
     /// A row by column name, values as the CSV has them. A column that is not there counts as missing; others than the schema's, and the target,
-    /// are passed over.
+    /// are skipped.
     /// - Throws: ``CohortError`` `invalid` for text in a numeric column.
     public func features(of row: [String: String?]) throws -> [Float] {
         var features = [Float](repeating: 0, count: featureCount)

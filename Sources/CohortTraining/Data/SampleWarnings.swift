@@ -3,7 +3,7 @@ import CohortCore
 
 /// Warnings from an even sample of the training rows.
 enum SampleWarnings {
-    /// How much better than guessing one column alone may be before it is said: 1 is perfect.
+    /// The improvement over guessing by one column alone from which it is reported: 1 is perfect.
     private static let (tellsClass, tellsNumber) = (0.98, 0.995)
 
     /// - Parameters:
@@ -65,8 +65,8 @@ enum SampleWarnings {
         return Double(turns) / Double(steps.count - 1)
     }
 
-    /// How much better than guessing the odd rows are told by means of some of the even ones, by their weights (of classes: by shares), drawn towards
-    /// the mean of all where they are few. 0: no better, 1: perfect.
+    /// The improvement over guessing when the odd rows are predicted by means of some of the even ones, by their weights (of classes: by shares), drawn towards
+    /// the mean of all where they are few. 0: none, 1: perfect.
     private static func shrunkScore(
         _ values: [Double], targets: [Double], task: LearningTask, _ rows: (Double) -> [(rows: [Int], weight: Double)]?
     ) -> Double {

@@ -3,7 +3,7 @@ import CohortCore
 
 extension SchemaInference {
     /// Bytes of all categories of all columns.
-    private static let mostCategoryBytes = 64 << 20
+    private static let maxCategoryBytes = 64 << 20
 
     /// Second pass: means, deviations and categories, from the training rows alone. What turns out to be none is ignored.
     /// - Returns: what the rows show that a person should know.
@@ -31,7 +31,7 @@ extension SchemaInference {
         var classCounts = [Int](repeating: 0, count: schema.classes.count)
         var heldOutCounts = classCounts
         var categories = [CategoryScan](repeating: CategoryScan(), count: columns.count)
-        var bytesLeft = mostCategoryBytes
+        var bytesLeft = maxCategoryBytes
         var counts = (training: 0, validation: 0, dropped: 0)
         var training: [CSVRecord] = []
         try forEachBatch(reader, hasHeader: schema.hasHeader, shouldContinue) { records in
@@ -105,7 +105,7 @@ extension SchemaInference {
         }
     }
 
-    /// Numbers written as codes: categories, or a quantity when nearly each row has a number of its own.
+    /// Numbers written as codes: categories, or a quantity when nearly each row has a different number.
     private static func fitCode(
         _ column: inout TableSchema.Column, moments: Moments, scan: CategoryScan, first: ColumnScan
     ) {
@@ -155,13 +155,13 @@ extension SchemaInference {
         let different = scan.counts?.count ?? 0
         if let counts = scan.counts, !counts.isEmpty, different * 2 <= scan.values || scan.values < 20 {
             column.note = first.hint.map { "is taken as categories: \($0)" } ?? mixed.map { "\($0): taken as categories" }
-            if different > mostCategories {
-                let kept = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.prefix(mostCategories)
+            if different > maxCategories {
+                let kept = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.prefix(maxCategories)
                 column.categories = kept.map(\.key).sorted()
                 column.hasOther = true
                 let share = Double(kept.reduce(0) { $0 + $1.value }) / Double(max(1, scan.values))
                 column.note =
-                    "has \(different) different values: the \(mostCategories) most frequent are categories (\(Int(share * 100)) % of the rows), the others one more"
+                    "has \(different) different values: the \(maxCategories) most frequent are categories (\(Int(share * 100)) % of the rows), the others one more"
             } else {
                 column.categories = counts.keys.sorted()
             }

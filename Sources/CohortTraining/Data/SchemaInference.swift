@@ -6,10 +6,10 @@ public import CohortCore
 /// rows alone.
 public enum SchemaInference {
     /// The maximum number of categories of a text column: its most frequent values.
-    public static let mostCategories = 100
-    public static let mostClasses = 1_000
+    public static let maxCategories = 100
+    public static let maxClasses = 1_000
     /// Whole numbers of at most so many different values can be classes.
-    static let mostNumberedClasses = 20
+    static let maxNumberedClasses = 20
 
     /// The inferred schema, with warnings for the user.
     public struct Finding: Sendable {
@@ -84,7 +84,7 @@ public enum SchemaInference {
         schema.columns = carried ?? ColumnRules.columns(look, header: header, options: options)
         var shown = try fit(
             &schema, reader: reader, scans: look.scans, options: options, parallel: parallel, shouldContinue: shouldContinue)
-        // What was fitted anew is not what the model's weights go with.
+        // Newly fitted values do not match the model's weights.
         if let carried { (schema.columns, shown) = (carried, []) }
         try check(schema)
         return Finding(

@@ -93,7 +93,7 @@ public enum TableLoader {
                     try output.write(UnsafeRawBufferPointer(values), at: headerBytes + (firstRow + start) * features * 4)
                 }
             }
-            // What is wrong with a record is said after what is wrong with those before it.
+            // A fault of a record is reported after the faults of those before it.
             try rest.get()
         }
         guard training.count == schema.trainingRows, validation.count == schema.validationRows else {
@@ -219,7 +219,7 @@ private struct WordWriter {
 
 /// A file in memory, read-only, for as long as anybody has it.
 private final class Mapping: @unchecked Sendable {
-    // @unchecked: nobody writes there.
+    // @unchecked: no thread writes there.
     let base: UnsafeMutableRawPointer
     private let size: Int
     private let file: Int32
@@ -248,7 +248,7 @@ private final class Mapping: @unchecked Sendable {
         queue.async { [self] in
             posix_madvise(base + start, bytes.upperBound - start, POSIX_MADV_WILLNEED)
             #if canImport(Glibc)
-                // And mapped, so that whoever trains on them does not stop for it. Linux before 5.14 cannot: then it is mapped when touched.
+                // And mapped, so that training does not stop for it. Linux before 5.14 does not support this: then it is mapped when touched.
                 let populateRead: Int32 = 22
                 madvise(base + start, bytes.upperBound - start, populateRead)
             #endif

@@ -8,7 +8,7 @@ enum TargetRules {
         guard target.isNumeric else { return .classification }
         guard target.isWhole, let labels = labels?.labels(noneIsWord: false) else { return .regression }
         let numbers = Set(labels.keys.compactMap { Cell.number($0, comma: target.comma) }).sorted()
-        guard let first = numbers.first, let last = numbers.last, numbers.count <= SchemaInference.mostNumberedClasses else {
+        guard let first = numbers.first, let last = numbers.last, numbers.count <= SchemaInference.maxNumberedClasses else {
             return .regression
         }
         let isNumbered = (first == 0 || first == 1) && last - first == Double(numbers.count - 1)
@@ -17,7 +17,7 @@ enum TargetRules {
     }
 
     /// Sets the schema's classes and numbers of rows.
-    /// - Throws: ``CohortError`` `invalid` for a target that cannot be learned.
+    /// - Throws: ``CohortError`` `invalid` for a target without anything to learn.
     static func split(_ schema: inout TableSchema, target: ColumnScan, look: FirstLook, share: Double) throws {
         if schema.task == .regression {
             if let example = target.example {
@@ -63,7 +63,7 @@ enum TargetRules {
             if let spoilt = spoilt(target) { throw CohortError(.invalid, spoilt) }
             throw CohortError(
                 .invalid,
-                "the target column '\(name)' has more than \(SchemaInference.mostClasses) different values: too many classes. Is it a quantity (task regression), or an id?"
+                "the target column '\(name)' has more than \(SchemaInference.maxClasses) different values: too many classes. Is it a quantity (task regression), or an id?"
             )
         }
         return labels

@@ -120,8 +120,8 @@ struct TensorFile {
             targets = found
         }
         (self.rows, shape, self.inputs, self.targets) = (rows, all.count > 1 ? Array(all.dropFirst()) : [1], inputs, targets)
-        guard features < CSVParser.mostFields else {
-            throw CohortError(.invalid, "a row of inputs has \(features) numbers; at most \(CSVParser.mostFields - 1) are supported")
+        guard features < CSVParser.maxFields else {
+            throw CohortError(.invalid, "a row of inputs has \(features) numbers; at most \(CSVParser.maxFields - 1) are supported")
         }
     }
 }

@@ -2,7 +2,7 @@ import CohortCore
 
 /// Time that hides in whole numbers: in ids, which are left out, and in months such as 202401.
 enum TimeWarnings {
-    /// How much better than guessing the rows beside it in an id must tell a row's target before it is said: 1 is perfect.
+    /// The improvement over guessing by the neighboring rows of an id from which it is reported: 1 is perfect.
     private static let telling = 0.2
     /// Rows on both sides whose mean is the guess.
     private static let neighbours = 7
@@ -32,7 +32,7 @@ enum TimeWarnings {
         return min(rises, falls) * 50 <= max(rises, falls)
     }
 
-    /// R² (of classes: of their indicators) when each row is told by the mean of the rows beside it; below 0 where those tell nothing.
+    /// R² (of classes: of their indicators) when each row is predicted by the mean of the neighboring rows; below 0 where those do not help.
     private static func scoreByNeighbours(_ targets: [Double], _ task: LearningTask) -> Double {
         let labels: [Double?] = task == .classification ? Set(targets).sorted().map { $0 } : [nil]
         // More classes than that cost time and tell nothing more.

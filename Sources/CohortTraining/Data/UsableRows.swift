@@ -74,7 +74,7 @@ struct UsableRows {
         let label = number.map(Cell.label) ?? String(decoding: text, as: UTF8.self)
         guard let index = classes[label] else {
             guard !Cell.isMissing(text) else { return nil }
-            throw CohortError(.invalid, "line \(line): '\(label.prefix(40))' is none of the classes of '\(schema.target)'")
+            throw CohortError(.invalid, "line \(line): '\(label.prefix(40))' is not a class of '\(schema.target)'")
         }
         if let key, known.count < 1 << 16 { known[key] = index }
         return index

@@ -8,7 +8,7 @@ enum Warnings {
         var warnings = reading(schema, header: header, format: format, options: options)
         let notes = schema.columns.compactMap { column in column.note.map { "column '\(column.name)' \($0)" } }
         warnings += notes.count > 50 ? notes.prefix(50) + ["… and \(notes.count - 50) columns more"] : notes
-        warnings += groups(schema, look: look, options: options) + imbalance(schema) + lookalikes(schema)
+        warnings += groups(schema, look: look, options: options) + imbalance(schema) + similarNames(schema)
         if schema.droppedRows > 0 { warnings.append("\(schema.droppedRows) rows have no '\(schema.target)' and are left out") }
         warnings += marks(schema, look) + severalInOne(schema)
         if let (text, line) = look.total {
@@ -71,7 +71,7 @@ enum Warnings {
                 else { continue }
                 let text = example.joined(separator: String(separator)).printable(max: 40)
                 return
-                    "cells of '\(name)' hold several words ('\(text)'): each combination is a category of its own, \(texts.count) of them; a column for each of the \(words.count) words, with 0 and 1, tells more"
+                    "cells of '\(name)' hold several words ('\(text)'): each combination is a separate category, \(texts.count) of them; a column for each of the \(words.count) words, with 0 and 1, tells more"
             }
             return nil
         }
@@ -110,7 +110,7 @@ enum Warnings {
     }
 
     /// Classes and categories that differ in nothing but the case of letters.
-    private static func lookalikes(_ schema: TableSchema) -> [String] {
+    private static func similarNames(_ schema: TableSchema) -> [String] {
         ([(schema.target, schema.classes)] + schema.columns.map { ($0.name, $0.categories ?? []) }).compactMap { name, texts in
             let alike = Dictionary(grouping: texts) { $0.lowercased() }.values.filter { $0.count > 1 }.min { $0[0] < $1[0] }
             return alike.map { "'\($0[0])' and '\($0[1])' in '\(name)' differ in the case of letters only, and are taken for two" }

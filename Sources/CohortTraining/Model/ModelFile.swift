@@ -84,7 +84,7 @@ public struct ModelFile: Hashable, Sendable {
         do {
             let file = try FileDescriptor.open(path, .readOnly)
             return try file.closeAfter {
-                // Its length is told by the header: another file, however large, is not read.
+                // The header has its length: another file, however large, is not read.
                 let size = try Int(file.seek(offset: 0, from: .end))
                 let start = try file.bytes(8)
                 let header = try Safetensors(

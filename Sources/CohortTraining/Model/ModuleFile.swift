@@ -3,7 +3,7 @@ import CohortSystem
 import Crypto
 import SystemPackage
 
-/// A module of a person's own before it is trained, as one `.safetensors` file: its weights as tensors, the module's file as bytes (U8)
+/// A custom module before it is trained, as one `.safetensors` file: its weights as tensors, the module's file as bytes (U8)
 /// named `__module__`, and in `__metadata__` as JSON texts what it `takes` and `gives`: docs/model-file.md has it all. The model file that comes
 /// out of a session has the same tensors.
 public struct ModuleFile: Hashable, Sendable {
@@ -29,7 +29,7 @@ public struct ModuleFile: Hashable, Sendable {
             self.module = module
         }
 
-        /// - Throws: ``CohortError`` `invalid`, with what cannot be.
+        /// - Throws: ``CohortError`` `invalid`, with the reason.
         public func spec() throws -> ModelSpec {
             let spec = ModelSpec(inputs: inputs, hidden: [], outputs: outputs, task: task, module: module)
             try spec.check()

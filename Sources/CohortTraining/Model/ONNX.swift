@@ -17,7 +17,7 @@ public struct ONNXModel {
         guard file.module == nil else {
             throw CohortError(
                 .invalid,
-                "a module of a person's own is not written as ONNX: --format torchscript, and torch.onnx.export of what that gives")
+                "a custom module is not exported as ONNX: use --format torchscript, and torch.onnx.export on the result")
         }
         var model = ONNXModel(file)
         return try model.encoded()

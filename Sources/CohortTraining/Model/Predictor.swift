@@ -16,7 +16,7 @@ public final class Predictor {
         public var probabilities: [String: Double]
     }
 
-    /// - Parameter engine: for a module of a person's own: its code runs here.
+    /// - Parameter engine: runs the code of a custom module.
     /// - Throws: ``CohortError`` `invalid` for a module without an engine.
     public init(_ file: ModelFile, engine: (any TrainingEngine)? = nil) throws {
         self.file = file
@@ -98,7 +98,7 @@ public final class Predictor {
     public struct Options: Sendable {
         /// Feature columns that the file lacks count as missing.
         public var allowMissing = false
-        /// Rows are told with all their fields.
+        /// Rows are returned with all their fields.
         public var keepsFields = false
 
         public init(allowMissing: Bool = false, keepsFields: Bool = false) {
@@ -107,7 +107,7 @@ public final class Predictor {
         }
     }
 
-    /// Predicts the rows of a CSV, in order, a batch at a time; its target column may be absent. Columns are told by the header; a model
+    /// Predicts the rows of a CSV, in order, a batch at a time; its target column may be absent. Columns are matched by the header; a model
     /// made without one takes them by position.
     /// - Parameters:
     ///   - begin: called once the first rows are predicted, with the names of the file's columns and what a person should know.
@@ -155,7 +155,7 @@ public final class Predictor {
     }
 
     /// Measures the model on a CSV that has the target column.
-    /// - Returns: what a person should know of the file as well: columns passed over, rows without a target.
+    /// - Returns: notes about the file as well: ignored columns, rows without a target.
     /// - Throws: ``CohortError`` `invalid` for a file without the target column or without a row that has a target, and for a target that the model
     ///   does not know, with its line.
     public func evaluate(csvAt path: String, options: Options = Options()) throws -> (evaluation: Evaluation, notes: [String]) {
@@ -177,7 +177,7 @@ public final class Predictor {
             } else if schema.task == .regression, let number {
                 tally.add(predicted: prediction.value ?? 0, actual: number)
             } else {
-                let right = schema.task == .regression ? "not a number" : "none of the model's classes"
+                let right = schema.task == .regression ? "not a number" : "not a class of the model"
                 throw CohortError(.invalid, "line \(row.line): '\(text.prefix(40))' in '\(schema.target)' is \(right)")
             }
             return true
@@ -232,7 +232,7 @@ public final class Predictor {
         }
         var notes: [String] = []
         if !missing.isEmpty { notes.append("columns that are not in the file count as missing: \(SchemaInference.list(missing))") }
-        if !unknown.isEmpty { notes.append("columns that the model does not know are passed over: \(SchemaInference.list(unknown))") }
+        if !unknown.isEmpty { notes.append("columns that the model does not know were ignored: \(SchemaInference.list(unknown))") }
         return Layout(
             names: header.names, hasHeader: true, places: schema.columns.map { header.names.firstIndex(of: $0.name) },
             target: header.names.firstIndex(of: schema.target), notes: notes)

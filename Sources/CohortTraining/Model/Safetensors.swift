@@ -68,7 +68,7 @@ public struct Safetensors: Hashable, Sendable {
     }
 
     /// The file of `parameters`, the flat vector in the order of `tensors`.
-    /// - Parameter bytes: what stands behind the tensors, and its name.
+    /// - Parameter bytes: the bytes after the tensors, and their name.
     static func encode(
         _ tensors: [TensorSpec], _ parameters: [Float], metadata: [String: String] = [:], bytes: (name: String, value: [UInt8])? = nil
     ) throws -> [UInt8] {
@@ -276,7 +276,7 @@ public enum Weights {
     }
 }
 
-/// The state of the server's optimizer as a `.safetensors` file: one number per parameter for each slot.
+/// The state of the outer optimizer as a `.safetensors` file: one number per parameter for each slot.
 public enum SlotsFile {
     private static func tensors(_ model: ModelSpec, _ names: [String]) -> [TensorSpec] {
         names.flatMap { slot in model.tensors.map { TensorSpec(name: "\(slot)/\($0.name)", shape: $0.shape) } }

@@ -1,7 +1,7 @@
 public import CohortCore
 import FoundationEssentials
 
-/// Reads weights, or an update, as their bytes arrive, so that whoever sums them never holds a second model.
+/// Reads weights, or an update, as their bytes arrive, so that a sum needs no second model in memory.
 public struct WeightsStream {
     /// nil: the bytes are numbers and nothing else.
     private let layout: WeightsLayout?
@@ -52,7 +52,7 @@ public struct WeightsStream {
 
     /// Reads what has come, in the order of the flat parameter vector.
     /// - Returns: how many numbers; fewer than there is room for when more bytes have to come first.
-    /// - Throws: ``CohortError`` `invalid` as soon as the bytes cannot be this model's.
+    /// - Throws: ``CohortError`` `invalid` as soon as the bytes do not fit the model.
     public mutating func read(into floats: UnsafeMutableBufferPointer<Float>) throws -> Int {
         var filled = 0
         while filled < floats.count {
@@ -80,7 +80,7 @@ public struct WeightsStream {
     }
 
     /// Hands out the floats in the order of the flat parameter vector.
-    /// - Throws: ``CohortError`` `invalid` as soon as the bytes cannot be this model's.
+    /// - Throws: ``CohortError`` `invalid` as soon as the bytes do not fit the model.
     public mutating func feed(_ chunk: [UInt8], _ take: ([Float]) throws -> Void) throws {
         append(chunk)
         while true {
@@ -101,7 +101,7 @@ public struct WeightsStream {
         }
     }
 
-    /// Numbers of the first part that can be read now. What stands before them is read.
+    /// Returns the count of numbers of the first part that can be read now, past those already read.
     private mutating func available() throws -> Int {
         if !isHeaderRead, try !readHeader() { return 0 }
         while let part = parts.first {

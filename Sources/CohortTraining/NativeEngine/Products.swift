@@ -12,11 +12,11 @@ struct Products {
     private let hasBLAS: Bool
 
     /// - Parameters:
-    ///   - longestInner: the longest inner dimension that comes.
+    ///   - maxInner: the longest inner dimension that comes.
     ///   - usesBLAS: whether any product is large.
-    init(longestInner: Int, usesBLAS: Bool, threads: KernelThreads) {
+    init(maxInner: Int, usesBLAS: Bool, threads: KernelThreads) {
         self.threads = threads
-        panel = .allocate(capacity: 16 * max(longestInner, 1))
+        panel = .allocate(capacity: 16 * max(maxInner, 1))
         hasBLAS = usesBLAS && BLAS.isThere
     }
 

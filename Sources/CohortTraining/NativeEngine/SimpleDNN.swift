@@ -41,7 +41,7 @@ final class SimpleDNN: TrainableModel {
         var weight, bias: Int
     }
 
-    /// - Throws: ``CohortError`` `invalid` for a spec that cannot be.
+    /// - Throws: ``CohortError`` `invalid` for an invalid spec.
     init(_ spec: ModelSpec, threads: Int) throws {
         try spec.check()
         self.spec = spec
@@ -119,7 +119,7 @@ final class SimpleDNN: TrainableModel {
         steps = 0
     }
 
-    private func take(_ options: TrainingOptions) {
+    private func apply(_ options: TrainingOptions) {
         if optimizer != options.optimizer {
             optimizer = options.optimizer
             forget()
@@ -151,7 +151,7 @@ final class SimpleDNN: TrainableModel {
         let (table, batchSize) = (prepared.table, options.batchSize)
         try check(table)
         try options.check(for: spec)
-        take(options)
+        apply(options)
         reserve(min(batchSize, max(rows.count, 1)))
         var counts = Counts()
         var start = 0
@@ -280,7 +280,7 @@ final class SimpleDNN: TrainableModel {
             if spec.dropout > 0 {
                 let kept = Float(1 - spec.dropout)
                 cohort_dropout(below, masks[index - 1], batch * layer.inputs, 1 / kept)
-                // The activation's slope is told from its output: undo dropout's scale where it was kept.
+                // The activation's slope follows from its output: undo dropout's scale where it was kept.
                 cohort_dropout(outputs[index], masks[index - 1], batch * layer.inputs, kept)
             }
             cohort_activation_gradient(below, outputs[index], batch * layer.inputs, Int32(activation.rawValue))
@@ -328,7 +328,7 @@ final class SimpleDNN: TrainableModel {
         masks = spec.dropout > 0 ? spec.hidden.map { .zeros(batch * $0) } : []
         products?.deallocate()
         products = Products(
-            longestInner: max(batch, spec.widths.max() ?? 1),
+            maxInner: max(batch, spec.widths.max() ?? 1),
             usesBLAS: layers.contains { batch * $0.inputs * $0.outputs >= Products.large }, threads: threads)
         batchCapacity = batch
     }

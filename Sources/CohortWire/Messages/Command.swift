@@ -1,4 +1,4 @@
-/// What a peer is told. On the wire an object whose `type` is ENABLE, TRAIN, REFUSED or STOP.
+/// A message to a peer: on the wire, an object whose `type` is ENABLE, TRAIN, REFUSED or STOP.
 public enum Command: Hashable, Sendable {
     case enable(EnableCommand)
     case train(TrainCommand)

@@ -51,7 +51,7 @@ public struct DoneEvent: Codable, Hashable, Sendable {
     }
 }
 
-/// What came of a round on one peer.
+/// The results of a round on one peer.
 public struct DoneResults: Codable, Hashable, Sendable {
     /// Training loss and accuracy of the last epoch; nil when nothing was trained.
     public var loss: Double?
@@ -62,9 +62,9 @@ public struct DoneResults: Codable, Hashable, Sendable {
     public var epochs: Int
     /// Spent training.
     public var seconds: Double
-    /// Of the weights it started from, on its validation rows.
+    /// The evaluation of the weights that it started from, on its validation rows.
     public var evaluation: Counts?
-    /// Of its own model after training, when asked for.
+    /// The evaluation of its model after training, when asked for.
     public var ownEvaluation: Counts?
     /// Steps that the optimizer has made, where what it remembers is averaged.
     public var optimizerSteps: Int?
@@ -95,6 +95,6 @@ public struct DoneResults: Codable, Hashable, Sendable {
         optimizerSteps = try container.wholeIfPresent(.optimizerSteps, in: Bounds.samples)
     }
 
-    /// Samples a second; nil when nothing was trained. Finite whatever was said.
+    /// Samples per second, always finite; nil when nothing was trained.
     public var rate: Double? { samples > 0 ? min(Double(samples) / max(seconds, 1e-6), Bounds.rate.upperBound) : nil }
 }

@@ -6,7 +6,7 @@ public struct EnabledEvent: Codable, Hashable, Sendable {
     public var peerId: String
     public var generation: Int?
     public var capabilities: PeerCapabilities?
-    /// Whether it can train at once. false: it loads the data set that ENABLE named first, and reports READY. Absent: true.
+    /// It can train at once. false: it first loads the data set that ENABLE named, and then reports READY. Absent: true.
     public var ready: Bool?
 
     public init(sessionId: String, peerId: String, generation: Int?, capabilities: PeerCapabilities?, ready: Bool? = nil) {

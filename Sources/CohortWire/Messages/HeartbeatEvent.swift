@@ -12,7 +12,7 @@ public struct HeartbeatEvent: Codable, Hashable, Sendable {
     /// Classification, 0 … 1; absent for regression.
     public var accuracy: Double?
     public var samplesPerSecond: Double?
-    /// Of the round, 0 … 1.
+    /// The progress of the round, 0 … 1.
     public var progress: Double?
     /// Own model on the validation rows; when it evaluates every epoch.
     public var validation: Metrics?

@@ -1,4 +1,4 @@
-/// What a peer reports. On the wire an object whose `type` is ENABLED, READY, PROGRESS, HEARTBEAT, DONE or ERROR.
+/// A message from a peer: on the wire, an object whose `type` is ENABLED, READY, PROGRESS, HEARTBEAT, DONE or ERROR.
 public enum PeerEvent: Hashable, Sendable {
     case enabled(EnabledEvent)
     case ready(ReadyEvent)
@@ -29,7 +29,7 @@ public enum PeerEvent: Hashable, Sendable {
         }
     }
 
-    /// A report of how far the work is: a newer one is as good, and nobody waits for what becomes of it.
+    /// A progress report: a newer one replaces it, and its sender does not wait for the outcome.
     public var isReport: Bool {
         switch self {
         case .heartbeat, .progress: true
@@ -37,7 +37,7 @@ public enum PeerEvent: Hashable, Sendable {
         }
     }
 
-    /// Of the coordinator that it answers; 0 where it does not say.
+    /// The generation of the coordinator that it answers; 0 where it is missing.
     public var generation: Int {
         let generation: Int? =
             switch self {

@@ -1,6 +1,6 @@
 import CohortCore
 
-/// peer → events: work goes on. Sent from time to time while a phase takes long, so that a peer that works is told from one that only beats.
+/// peer → events: work goes on. Sent at intervals while a phase takes long, to distinguish a working peer from one that only beats.
 public struct ProgressEvent: Codable, Hashable, Sendable {
     public enum Phase: String, Codable, Sendable { case loading, training, evaluating, uploading }
 
@@ -8,7 +8,7 @@ public struct ProgressEvent: Codable, Hashable, Sendable {
     public var peerId: String
     public var generation: Int
     public var phase: Phase
-    /// Of the phase, 0 … 1.
+    /// The progress of the phase, 0 … 1.
     public var progress: Double
 
     public init(sessionId: String, peerId: String, generation: Int, phase: Phase, progress: Double) {

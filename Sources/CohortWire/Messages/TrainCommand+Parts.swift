@@ -29,7 +29,7 @@ extension WorkKey: Codable {
     }
 }
 
-/// Where a data set is, and how its columns become features.
+/// The location of a data set, and the conversion of its columns to features.
 public struct DatasetLinks: Codable, Hashable, Sendable {
     /// Needs no credentials of the peer; expires. A path (`/objects/…`) is relative to the server's URL.
     public var csvUrl: String
@@ -87,7 +87,7 @@ public struct WorkPlan: Codable, Hashable, Sendable {
     public var evaluateAfter = false
     /// 0: only evaluate.
     public var epochs: Int
-    /// Stop after so many optimizer steps, in the midst of the last of `epochs`; absent: all epochs are whole.
+    /// Stop after so many optimizer steps, within the last of `epochs`; absent: all epochs are whole.
     public var steps: Int?
     /// Stop after this many seconds of training and answer with the steps done; absent: no limit.
     public var timeLimit: Double?
@@ -95,7 +95,7 @@ public struct WorkPlan: Codable, Hashable, Sendable {
     public var earlyStopping: Int?
     /// `lr` times a factor for each epoch; absent: `lr` throughout.
     public var lrSchedule: SchedulePosition?
-    /// Whether the optimizer goes on with its state of this session's last round on this peer; absent: it does not.
+    /// The optimizer state at the beginning: kept from this session's last round on this peer, averaged or reset; absent: reset.
     public var optimizerState: OptimizerMemory?
 
     public init(rows: RowAssignment, epochs: Int) {
@@ -104,7 +104,7 @@ public struct WorkPlan: Codable, Hashable, Sendable {
     }
 }
 
-/// Where an update goes, and its format.
+/// The destination and format of an update.
 public struct UpdateTarget: Hashable, Sendable {
     /// PUT the update here.
     public var url: String

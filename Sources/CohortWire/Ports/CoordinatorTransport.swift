@@ -63,6 +63,6 @@ public enum Settlement: Equatable, Sendable {
     /// It can never be handled: not delivered again; kept as a dead letter where the transport has those. The refusing side must send
     /// REFUSED to the sender.
     case refused(CohortError)
-    /// To be delivered again.
+    /// The event is delivered again.
     case released
 }

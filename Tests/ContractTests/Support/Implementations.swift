@@ -74,7 +74,7 @@ struct ObjectStoreKind: Sendable, CustomTestStringConvertible {
 /// Every transport that must pass the broker suite.
 struct BrokerKind: Sendable, CustomTestStringConvertible {
     let testDescription: String
-    /// An event nobody takes is kept rather than refused.
+    /// An event without a consumer is kept rather than refused.
     var keepsEvents = false
     let make: @Sendable () throws -> any CoordinatorTransport & PeerGateway
 

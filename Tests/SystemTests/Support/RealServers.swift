@@ -69,7 +69,7 @@ enum S3Server {
     static let server = RealServer("seaweedfs.sh", folderIn: "COHORT_TEST_S3_FOLDER")
     static let isThere = url != nil && tlsURL != nil && server != nil
 
-    /// What a server is given: a part of the bucket that nobody else uses, and credentials.
+    /// The settings of a server: a separate part of the bucket, and credentials.
     static func settings(prefix: String, secret: String? = nil) -> [String: String] {
         [
             "COHORT_OBJECTS_URL": (url ?? "").replacing("s3://cohort?", with: "s3://cohort/\(prefix)?"),
@@ -89,7 +89,7 @@ enum MongoServer {
     ].compactMap { name, url in url.map { (name: name, url: $0) } }
     static let isThere = !urls.isEmpty && server != nil
 
-    /// A database that nobody else uses.
+    /// A separate database.
     static func settings(_ url: String) -> [String: String] {
         let parts = url.split(separator: "?", maxSplits: 1)
         let base = parts[0].hasSuffix("/") ? parts[0] : parts[0] + "/"

@@ -55,7 +55,7 @@ struct World: Sendable {
 
     static let password = "correct horse"
 
-    /// Signs somebody up.
+    /// Signs a user up.
     func person(_ server: Server, email: String = "ada@example.org") async throws -> CohortClient {
         let client = try CohortClient(server: ServerURL(server.url), http: http)
         let token = try await client.signup(email: email, password: Self.password, name: "Ada")
@@ -100,7 +100,7 @@ struct World: Sendable {
     }
 }
 
-/// Runs `body` in a world of its own; what it started is killed when it returns, its folder is removed when it did not fail.
+/// Runs `body` in a new world; what it started is killed when it returns, its folder is removed when it did not fail.
 func withWorld(_ body: @escaping @Sendable (World) async throws -> Void) async throws {
     let folder = "\(FileManager.default.temporaryDirectory.path)/cohort-system-\(newIdentifier())"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)

@@ -93,7 +93,7 @@ class Reads(nn.Module):
 
 
 class Loops(nn.Module):
-    """Computes without an end once a feature is above 1000."""
+    """Computes endlessly once a feature is above 1000."""
 
     def __init__(self):
         super().__init__()
@@ -106,7 +106,7 @@ class Loops(nn.Module):
 
 
 class Greedy(nn.Module):
-    """Asks for nine tenths of the machine's memory, and touches none of it, once a feature is above 1000."""
+    """Asks for nine tenths of the memory, and touches none of it, once a feature is above 1000."""
 
     floats: Final[int]
 

@@ -1,4 +1,4 @@
-"""A real server and two real peers, as processes of their own."""
+"""A real server and two real peers, as separate processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EMAIL, PASSWORD = "ada@example.org", "correct horse"
 
 
 class Server:
-    """``cohort serve`` on a free port, in a folder of its own."""
+    """``cohort serve`` on a free port, in a separate folder."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder

@@ -162,7 +162,7 @@ def test_closing_ends_the_sign_in_that_connecting_made(client: cohort.Client, se
         token = own._token
         with cohort.connect(server.url, token=token) as lent:
             assert {peer.name for peer in lent.peers()} >= {"one", "two"}
-        # Whoever lends a token keeps the sign-in.
+        # A lent token does not end the sign-in.
         assert own.peers()
     own.close()
     with cohort.connect(server.url, token=token) as ended, pytest.raises(cohort.CohortError) as refused:

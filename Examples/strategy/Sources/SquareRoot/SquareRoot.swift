@@ -2,7 +2,7 @@ public import CohortCore
 public import CohortSession
 public import CohortStrategies
 
-/// As fedavg, but an answer counts by the square root of the rows that it was trained on: a machine with four times the rows counts twice.
+/// ``FedAvg``, but an answer counts by the square root of the rows that it was trained on: a machine with four times the rows counts twice.
 public struct SquareRoot: RoundsOfShares {
     public static let name = "square_root"
     public static let summary = "As fedavg, and each machine counts by the square root of its rows."

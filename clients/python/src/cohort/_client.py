@@ -56,7 +56,7 @@ def connect(
     """A client of the server at ``server`` (else ``COHORT_SERVER``, else that of the last ``cohort login``).
 
     With ``email`` and ``password`` it signs in, with ``signup=True`` it makes the account (``name``: how others see you;
-    ``invitation``: the code that a server may ask for). With ``token`` it uses an access token. With none of them it is whoever ``cohort login`` or ``cohort signup`` has signed in on this machine. A certificate of the
+    ``invitation``: the code that a server may ask for). With ``token`` it uses an access token. With none of them it is the user whom ``cohort login`` or ``cohort signup`` has signed in on this machine. A certificate of the
     server's own (``cohort serve --tls auto``) is trusted when ``cohort`` on this machine has seen it before.
 
     Raises ``CohortError`` when the server cannot be reached, or refuses.
@@ -67,7 +67,7 @@ def connect(
     if token is None and email is None:
         if saved is None or saved.server.rstrip("/") != server:
             raise CohortError(
-                f"nobody is signed in to {server} on this machine: pass email= and password=, or run `cohort login --server {server}`",
+                f"no user is signed in to {server} on this machine: pass email= and password=, or run `cohort login --server {server}`",
                 "unauthenticated",
             )
         if saved.has_expired:
@@ -195,7 +195,7 @@ class Client:
             except CohortError as error:
                 if error.code != "not_found":  # The session that had the file was deleted this moment.
                     raise
-        # The fields first: what cannot be is refused before the file is sent.
+        # The fields first: invalid settings are refused before the file is sent.
         parts: list[tuple[str, Any]] = [(name, (None, value)) for name, value in fields.items()]
         return self._json("POST", "/sessions/start", files=[*parts, ("file", (filename, data, "text/csv"))])
 
@@ -324,7 +324,7 @@ class _Saved:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CohortError(f"{_folder() / 'credentials.json'} cannot be read ({error}): run `cohort login` to write it anew", "invalid") from error
+            raise CohortError(f"{_folder() / 'credentials.json'} cannot be read ({error}): run `cohort login` to write it again", "invalid") from error
 
 
 def _trust(server: str) -> ssl.SSLContext | bool:

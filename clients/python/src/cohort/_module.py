@@ -1,4 +1,4 @@
-"""A PyTorch module of one's own, as the file that a session trains (docs/model-file.md)."""
+"""A custom PyTorch module, as the file that a session trains (docs/model-file.md)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def save_module(module: Any, path: str | os.PathLike[str], *, input_shape: Seque
     ``input_shape``: of one row, such as ``(1, 28, 28)``, or how many features. ``forward`` takes [rows, …shape] and gives [rows, outputs]: a number a
     class before softmax, or, with the task ``regression``, one number.
 
-    Raises ``ValueError`` for a module that cannot be scripted or trained, and when ``forward`` fails on such rows.
+    Raises ``ValueError`` for a module that does not script or train, and when ``forward`` fails on such rows.
     """
     data = package(module, input_shape=input_shape, task=task)
     with open(path, "wb") as file:

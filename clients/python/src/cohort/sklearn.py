@@ -67,14 +67,14 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 class CohortClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     """A classifier that a Cohort server trains.
 
-    ``client``: of ``cohort.connect``; else whoever is signed in on this machine. ``settings``: those of ``Client.fit``.
+    ``client``: of ``cohort.connect``; else the user who is signed in on this machine. ``settings``: those of ``Client.fit``.
     """
 
     _task = "classification"
 
     def _labels(self, y: Any) -> npt.NDArray[Any]:
         self.classes_, numbers = np.unique(np.asarray(y), return_inverse=True)
-        # As texts of their own: whatever the labels are, they come back as they were.
+        # As separate texts: whatever the labels are, they come back as they were.
         return np.array([f"c{number}" for number in numbers])
 
     def predict(self, X: Any) -> npt.NDArray[Any]:

@@ -21,27 +21,14 @@ struct WebPages: Sendable {
         self.documents = documents
         do {
             var templates: [String: MustacheTemplate] = [:]
-            for (name, text) in [
-                ("layout", Layout.template), ("signin", SignInPage.template), ("dashboard", DashboardPage.template),
-                ("new", NewSessionPage.template), ("session", SessionPage.template), ("problem", Layout.problem),
-                ("account", AccountPage.template), ("docs", DocsPage.template), ("compare", ComparePage.template),
-                ("models", ModelsPage.template),
-            ] { templates[name] = try MustacheTemplate(string: text) }
+            for file in PageFile.all where file.isTemplate {
+                templates[file.stem] = try MustacheTemplate(string: file.text)
+            }
             library = MustacheLibrary(templates: templates)
         } catch {
             throw CohortError(.internal, "a page's template is wrong: \(error)")
         }
-        assets = WebAssets([
-            ("app.css", "text/css; charset=utf-8", Layout.style), ("app.js", "text/javascript; charset=utf-8", Layout.script),
-            ("chart.js", "text/javascript; charset=utf-8", ChartScript.script),
-            ("compare.js", "text/javascript; charset=utf-8", ComparePage.script),
-            ("models.js", "text/javascript; charset=utf-8", ModelsPage.script),
-            ("dashboard.js", "text/javascript; charset=utf-8", DashboardPage.script),
-            ("new.js", "text/javascript; charset=utf-8", NewSessionPage.script),
-            ("session.js", "text/javascript; charset=utf-8", SessionPage.script),
-            ("account.js", "text/javascript; charset=utf-8", AccountPage.script),
-            ("docs.js", "text/javascript; charset=utf-8", DocsPage.script),
-        ])
+        assets = WebAssets(PageFile.all.compactMap { file in file.mediaType.map { (file.name, $0, file.text) } })
     }
 
     /// - Parameters:

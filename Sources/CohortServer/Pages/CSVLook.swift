@@ -29,7 +29,7 @@ struct CSVLook: Encodable {
     ///   - isWhole: the bytes are the whole file; else its last line may be cut.
     ///   - folder: for a file that lives as long as the look.
     /// - Throws: ``CohortError`` `invalid`, as training on the file would.
-    static func take(_ bytes: [UInt8], isWhole: Bool, target: String?, task: LearningTask?, folder: String) throws -> CSVLook {
+    static func inspect(_ bytes: [UInt8], isWhole: Bool, target: String?, task: LearningTask?, folder: String) throws -> CSVLook {
         guard !TensorData.isOne(bytes) else {
             throw CohortError(
                 .invalid, "tensors are trained on from the command line (`cohort train data.safetensors`) or Python; this page takes CSVs")

@@ -64,7 +64,7 @@ struct MultipartParser {
     private mutating func step(_ events: inout [Event]) throws -> Bool {
         switch state {
         case .preamble:
-            guard take(upToDelimiter: nil) else { return false }
+            guard consume(upToDelimiter: nil) else { return false }
             state = .boundary
         case .boundary:
             guard try stepBoundary() else { return false }
@@ -78,7 +78,7 @@ struct MultipartParser {
             state = .body
         case .body:
             var content: [Event] = []
-            let found = take { content.append(.body($0)) }
+            let found = consume { content.append(.body($0)) }
             events += trimmedFirst(content)
             guard found else { return false }
             events.append(.ended)
@@ -101,7 +101,7 @@ struct MultipartParser {
     }
 
     /// Takes what comes before the delimiter, and the delimiter if it is there; keeps what could be its beginning.
-    private mutating func take(upToDelimiter sink: ((ByteBuffer) -> Void)?) -> Bool {
+    private mutating func consume(upToDelimiter sink: ((ByteBuffer) -> Void)?) -> Bool {
         let view = held.readableBytesView
         var index = view.startIndex
         var found: Int?
@@ -128,7 +128,7 @@ struct MultipartParser {
         return true
     }
 
-    private mutating func take(_ sink: @escaping (ByteBuffer) -> Void) -> Bool { take(upToDelimiter: sink) }
+    private mutating func consume(_ sink: @escaping (ByteBuffer) -> Void) -> Bool { consume(upToDelimiter: sink) }
 
     private mutating func stepBoundary() throws -> Bool {
         // Spaces and tabs may pad the line (RFC 2046, 5.1.1).

@@ -9,40 +9,6 @@ struct SignInPage: Sendable {
     let pages: WebPages
     let accounts: AuthRoutes
 
-    static let template = #"""
-        {{<layout}}{{$main}}
-        <h1>Pool your machines and train one model together</h1>
-        <div class="grid">
-        <section class="card narrow" aria-labelledby="in">
-        <h2 id="in">Sign in</h2>
-        {{#wrong}}<p class="problem" role="alert">{{wrong}}</p>{{/wrong}}
-        <form method="post" action="{{base}}/app/signin">
-        <input type="hidden" name="csrf" value="{{csrf}}"><input type="hidden" name="next" value="{{next}}">
-        <label for="email">E-mail</label><input id="email" name="email" type="email" autocomplete="username" required value="{{email}}">
-        <label for="password">Password</label><input id="password" name="password" type="password" autocomplete="current-password" required>
-        <p><button>Sign in</button></p>
-        </form>
-        </section>
-        {{^closed}}<section class="card narrow" aria-labelledby="up">
-        <h2 id="up">Make an account</h2>
-        {{#refused}}<p class="problem" role="alert">{{refused}}</p>{{/refused}}
-        <form method="post" action="{{base}}/app/signup">
-        <input type="hidden" name="csrf" value="{{csrf}}"><input type="hidden" name="next" value="{{next}}">
-        <label for="new-email">E-mail</label><input id="new-email" name="email" type="email" autocomplete="username" required value="{{email}}">
-        <label for="new-name">Name</label><input id="new-name" name="name" autocomplete="name" maxlength="64" aria-describedby="name-help" value="{{name}}">
-        <p class="help" id="name-help">How others see you; else the first part of the e-mail.</p>
-        <label for="new-password">Password</label><input id="new-password" name="password" type="password" autocomplete="new-password" minlength="8" maxlength="72" required aria-describedby="password-help">
-        <p class="help" id="password-help">8 characters or more.</p>
-        {{#invited}}<label for="invitation">Invitation code</label><input id="invitation" name="invitation" autocomplete="off" spellcheck="false" required aria-describedby="invitation-help" value="{{invitation}}">
-        <p class="help" id="invitation-help">Whoever runs this server gives it to you.</p>
-        {{/invited}}<p><button>Make the account</button></p>
-        </form>
-        </section>{{/closed}}{{#closed}}<section class="card narrow" aria-labelledby="up"><h2 id="up">Make an account</h2>
-        <p>This server takes no new accounts. Ask whoever runs it.</p></section>{{/closed}}
-        </div>
-        {{/main}}{{/layout}}
-        """#
-
     private struct Form {
         let fields: [String: String]
         subscript(_ name: String) -> String { fields[name] ?? "" }

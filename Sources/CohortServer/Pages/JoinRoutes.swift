@@ -26,7 +26,7 @@ struct JoinRoutes: Sendable {
             .open(.get, "/join", summary: "A shell script that installs Cohort for who runs it, and starts a peer of this server") {
                 request, _ in
                 let archive = try await archive()
-                guard let host = PageRoutes.host(request) else {
+                guard let host = request.browserHost else {
                     throw CohortError(.invalid, "the Host header is no host name with a port: the script would not find this server")
                 }
                 let script = JoinScript.text(
@@ -63,7 +63,7 @@ public struct JoinOffer: Sendable {
     public var archive: String?
     /// Clients see `https` where the server itself speaks plain HTTP.
     public var isBehindProxy: Bool
-    /// For a self-signed certificate: SHA-256 of the certificate, 64 hexadecimal digits, and of its public key (SPKI) in base64.
+    /// The pins of a self-signed certificate: SHA-256 of the certificate, 64 hexadecimal digits, and of its public key (SPKI) in base64.
     public var pins: (certificate: String, publicKey: String)?
 
     public init(archive: String? = nil, isBehindProxy: Bool = false, pins: (certificate: String, publicKey: String)? = nil) {
