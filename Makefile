@@ -23,7 +23,7 @@ demo: build ## a server and three peers train the penguins, and predict
 
 test: ## every test, the ones with real processes included
 	@scripts/setup.sh test
-	$(SWIFT) build --build-tests
+	$(SWIFT) build --build-tests $(if $(CI),--explicit-target-dependency-import-check error)
 	SWIFT=$(SWIFT) scripts/test.sh
 
 integration: setup ## sessions over a real RabbitMQ, S3 and MongoDB protocol, which it installs and starts

@@ -67,7 +67,7 @@ let package = Package(
     platforms: [.macOS(.v15)],
     products: [
         .executable(name: "cohort", targets: ["cohort"]),
-        // For strategies of one's own: Examples/strategy.
+        // For custom strategies: Examples/strategy.
         .library(name: "CohortStrategies", targets: ["CohortCore", "CohortSession", "CohortStrategies"]),
         .library(name: "CohortCommands", targets: ["CohortCommands"]),
         .library(name: "StrategyContract", targets: ["StrategyContract"]),
@@ -115,7 +115,7 @@ let package = Package(
 
         // Opens the plugin of Plugins/Torch at run time; libtorch is not needed to build.
         .target(name: "CTorch"),
-        // Starts a process for somebody's code, and cuts it off.
+        // Starts a sandboxed process for custom code.
         .target(name: "CSandbox"),
         room("TorchEngine", ["CohortCore", "CohortSystem", "CTorch", "CSandbox"]),
 
@@ -256,6 +256,7 @@ let package = Package(
         + tests(
             "CohortPeerTests",
             [
+                "PeerTestSupport",
                 "CohortAPI", "CohortPeer", "CohortClient", "CohortCore", "CohortSession", "CohortSystem", "CohortTraining", "CohortWire",
                 .asyncHTTPClient,
                 .hummingbird,

@@ -22,7 +22,7 @@ public final class Coordinator: SessionRunner, Service {
     private let executors: [ThreadExecutor]
     private let nextExecutor = Atomic(0)
     private let runs = Mutex<[String: Mailbox]>([:])
-    private let (starts, start) = AsyncStream.makeStream(of: String.self)
+    private let (starts, start) = AsyncStream.makeStream(of: String.self, bufferingPolicy: .unbounded)
 
     /// - Throws: ``CohortError`` `internal` when the system gives no thread.
     public init(

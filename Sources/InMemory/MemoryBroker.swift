@@ -99,7 +99,7 @@ public final class MemoryBroker: CoordinatorTransport, PeerGateway {
     private func consume<Element: Sendable>(
         _ queue: QueueName, _ element: @escaping @Sendable (Message) -> Element
     ) -> AsyncThrowingStream<Element, any Error> {
-        let (stream, continuation) = AsyncThrowingStream<Element, any Error>.makeStream()
+        let (stream, continuation) = AsyncThrowingStream<Element, any Error>.makeStream(bufferingPolicy: .unbounded)
         let (number, older) = state.withLock { state in
             state.count += 1
             let number = state.count

@@ -58,7 +58,8 @@ public final class RabbitMQPeerTransport: PeerTransport {
     }
 
     public func commands() async throws -> AsyncThrowingStream<ReceivedCommand, any Error> {
-        let (stream, continuation) = AsyncThrowingStream<ReceivedCommand, any Error>.makeStream()
+        // The prefetch bounds it.
+        let (stream, continuation) = AsyncThrowingStream<ReceivedCommand, any Error>.makeStream(bufferingPolicy: .unbounded)
         let consumer = RabbitMQConnection.Consumer(
             queue: queue, kind: nil, channel: RabbitMQConnection.Channel.commands,
             deliver: { [connection] delivery, number in

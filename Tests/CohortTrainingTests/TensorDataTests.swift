@@ -16,7 +16,7 @@ import Testing
         var shape: [Int]
         var bytes: [UInt8]
 
-        init<Value: BitwiseCopyable>(_ name: String, _ type: String, shape: [Int], _ values: [Value]) {
+        init<Value: BitwiseCopyable>(_ name: String, type: String, shape: [Int], _ values: [Value]) {
             self.name = name
             self.type = type
             self.shape = shape
@@ -54,7 +54,7 @@ import Testing
         }
         let labels = (0..<40).map { Int64($0 % 2 == 0 ? 10 : 9) }
         let path = try write([
-            Tensor("targets", "I64", shape: [40], labels), Tensor("inputs", "F32", shape: [40, 5], values),
+            Tensor("targets", type: "I64", shape: [40], labels), Tensor("inputs", type: "F32", shape: [40, 5], values),
         ])
         let (table, schema) = try table(path)
         #expect(schema.encoding == .safetensors && schema.task == .classification && schema.classes == ["9", "10"])
@@ -71,36 +71,39 @@ import Testing
         let rows = 12
         func check(_ inputs: Tensor, _ expected: [Float]) throws {
             let path = try write(
-                [inputs, Tensor("targets", "U8", shape: [rows, 1], (0..<rows).map { UInt8($0 % 2) })], name: "\(inputs.type).safetensors")
+                [inputs, Tensor("targets", type: "U8", shape: [rows, 1], (0..<rows).map { UInt8($0 % 2) })],
+                name: "\(inputs.type).safetensors")
             let (table, _) = try table(path)
             #expect(Array(UnsafeBufferPointer(start: table.features, count: rows)) == expected, "\(inputs.type)")
         }
         let numbers = (0..<rows).map { $0 * 9 - 40 }
         let floats = numbers.map { Float($0) }
-        try check(Tensor("inputs", "F64", shape: [rows], numbers.map { Double($0) + 0.25 }), floats.map { $0 + 0.25 })
-        try check(Tensor("inputs", "I64", shape: [rows], numbers.map { Int64($0) }), floats)
-        try check(Tensor("inputs", "I32", shape: [rows], numbers.map { Int32($0) }), floats)
-        try check(Tensor("inputs", "I16", shape: [rows], numbers.map { Int16($0) }), floats)
-        try check(Tensor("inputs", "I8", shape: [rows], numbers.map { Int8($0) }), floats)
+        try check(Tensor("inputs", type: "F64", shape: [rows], numbers.map { Double($0) + 0.25 }), floats.map { $0 + 0.25 })
+        try check(Tensor("inputs", type: "I64", shape: [rows], numbers.map { Int64($0) }), floats)
+        try check(Tensor("inputs", type: "I32", shape: [rows], numbers.map { Int32($0) }), floats)
+        try check(Tensor("inputs", type: "I16", shape: [rows], numbers.map { Int16($0) }), floats)
+        try check(Tensor("inputs", type: "I8", shape: [rows], numbers.map { Int8($0) }), floats)
         let whole = (0..<rows).map { $0 * 23 }
-        try check(Tensor("inputs", "U8", shape: [rows], (0..<rows).map { UInt8($0 * 23) }), whole.map { Float($0) })
-        try check(Tensor("inputs", "U16", shape: [rows], whole.map { UInt16($0 * 200) }), whole.map { Float($0 * 200) })
-        try check(Tensor("inputs", "U32", shape: [rows], whole.map { UInt32($0 * 2_000_000) }), whole.map { Float($0 * 2_000_000) })
-        try check(Tensor("inputs", "U64", shape: [rows], whole.map { UInt64($0) << 50 }), whole.map { Float(UInt64($0) << 50) })
+        try check(Tensor("inputs", type: "U8", shape: [rows], (0..<rows).map { UInt8($0 * 23) }), whole.map { Float($0) })
+        try check(Tensor("inputs", type: "U16", shape: [rows], whole.map { UInt16($0 * 200) }), whole.map { Float($0 * 200) })
+        try check(Tensor("inputs", type: "U32", shape: [rows], whole.map { UInt32($0 * 2_000_000) }), whole.map { Float($0 * 2_000_000) })
+        try check(Tensor("inputs", type: "U64", shape: [rows], whole.map { UInt64($0) << 50 }), whole.map { Float(UInt64($0) << 50) })
         try check(
-            Tensor("inputs", "BOOL", shape: [rows], (0..<rows).map { UInt8($0 % 3 == 0 ? 1 : 0) }), (0..<rows).map { $0 % 3 == 0 ? 1 : 0 })
+            Tensor("inputs", type: "BOOL", shape: [rows], (0..<rows).map { UInt8($0 % 3 == 0 ? 1 : 0) }),
+            (0..<rows).map { $0 % 3 == 0 ? 1 : 0 })
         // 16 bits: the first of a float, and IEEE's half.
-        try check(Tensor("inputs", "BF16", shape: [rows], floats.map { UInt16($0.bitPattern >> 16) }), floats)
+        try check(Tensor("inputs", type: "BF16", shape: [rows], floats.map { UInt16($0.bitPattern >> 16) }), floats)
         let halves: [(UInt16, Float)] = [
             (0x3c00, 1), (0xc000, -2), (0x3555, 0.333_251_95), (0x7bff, 65504), (0x0001, 0x1p-24), (0x03ff, 0x1.ff8p-15), (0x0400, 0x1p-14),
             (0x0000, 0), (0x4900, 10), (0x5640, 100), (0xb800, -0.5), (0x3800, 0.5),
         ]
-        try check(Tensor("inputs", "F16", shape: [rows], halves.map(\.0)), halves.map(\.1))
+        try check(Tensor("inputs", type: "F16", shape: [rows], halves.map(\.0)), halves.map(\.1))
     }
 
     @Test func `an invalid data set is a sentence`() throws {
         let (x, y) = (
-            Tensor("inputs", "F32", shape: [4, 2], [Float](repeating: 1, count: 8)), Tensor("targets", "I64", shape: [4], [Int64](0..<4))
+            Tensor("inputs", type: "F32", shape: [4, 2], [Float](repeating: 1, count: 8)),
+            Tensor("targets", type: "I64", shape: [4], [Int64](0..<4))
         )
         func message(_ tensors: [Tensor], cut: Int = 0) throws -> String {
             let path = try write(tensors, cut: cut)
@@ -110,10 +113,12 @@ import Testing
         #expect(try message([x]).contains("there is no column 'target' to predict"))
         #expect(try message([x, y], cut: 1).contains("the file is not whole"))
         #expect(
-            try message([x, Tensor("targets", "I64", shape: [3], [Int64](0..<3))]).contains("inputs has the shape [4, 2] and targets [3]"))
-        #expect(try message([x, Tensor("targets", "C64", shape: [4], [Int64](0..<4))]).contains("is C64, which is no type of numbers"))
-        #expect(try message([Tensor("inputs", "F32", shape: [4, 0], [Float]()), y]).contains("there is nothing in it"))
-        #expect(try message([Tensor("inputs", "F32", shape: [1 << 40, 1 << 40], [Float]()), y]).contains("or too much"))
+            try message([x, Tensor("targets", type: "I64", shape: [3], [Int64](0..<3))]).contains(
+                "inputs has the shape [4, 2] and targets [3]"))
+        #expect(
+            try message([x, Tensor("targets", type: "C64", shape: [4], [Int64](0..<4))]).contains("is C64, which is no type of numbers"))
+        #expect(try message([Tensor("inputs", type: "F32", shape: [4, 0], [Float]()), y]).contains("there is nothing in it"))
+        #expect(try message([Tensor("inputs", type: "F32", shape: [1 << 40, 1 << 40], [Float]()), y]).contains("or too much"))
         var far = x
         far.shape = [4, 3]
         #expect(try message([far, y]).contains("reaches past the file's end"))

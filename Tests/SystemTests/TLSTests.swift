@@ -96,7 +96,8 @@ extension SystemSuite {
                 let signup = world.start("signup", ["signup"] + account)
                 #expect(try await signup.end() == .exited(0), "\(signup.standardError)")
                 #expect(
-                    signup.standardError.contains("is new to this machine") && signup.standardError.contains(fingerprint), "\(signup.standardError)")
+                    signup.standardError.contains("is new to this machine") && signup.standardError.contains(fingerprint),
+                    "\(signup.standardError)")
                 let token = world.start("token", ["token"])
                 #expect(try await token.end() == .exited(0) && token.standardError.isEmpty, "it is known by now: \(token.standardError)")
                 let peer = world.peer(

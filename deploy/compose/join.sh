@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the join token that the peers of docker-compose.yml come in by, once: an account of their own at the server, and a token of it.
+# Makes the join token that the peers of docker-compose.yml come in by, once: a separate account at the server, and a token of it.
 set -eu
 email=peers@compose.invalid
 [ ! -s /secrets/peer/token ] || exit 0

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes what the parts of docker-compose.yml keep from each other, once: passwords, and the certificates of RabbitMQ. Each part sees its own folder
-# of /secrets alone, a volume. What is there is left as it is.
+# of /secrets alone, a volume. Existing files are kept.
 set -eu
 umask 022
 cd /secrets
@@ -56,7 +56,7 @@ secret account/password >/dev/null
 cp server/invitation-code account/invitation-code
 cp broker/ca.pem peer/ca.pem
 
-# Readable by the account that runs in the image alone; the other images have accounts of their own, and see one folder each.
+# Readable by the account that runs in the image alone; the other images have separate accounts, and see one folder each.
 chown -R 10001:10001 server account peer
 chmod 700 server account peer
 chmod 600 server/* account/*

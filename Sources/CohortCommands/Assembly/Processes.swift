@@ -56,7 +56,7 @@ struct Processes: Sendable {
 
     fileprivate init(standardInput: SystemPackage.FileDescriptor) {
         self.standardInput = standardInput
-        (stream, requests) = AsyncStream.makeStream()
+        (stream, requests) = AsyncStream.makeStream(bufferingPolicy: .unbounded)  // A process each.
     }
 
     /// - Parameter log: a file that gets its standard error.

@@ -7,7 +7,7 @@ final class RunControl: Sendable {
     private let stream: AsyncStream<Never>
     private let continuation: AsyncStream<Never>.Continuation
 
-    init() { (stream, continuation) = AsyncStream.makeStream() }
+    init() { (stream, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1)) }
 
     var isStopped: Bool { stopped.load(ordering: .relaxed) }
 

@@ -57,7 +57,8 @@ public final class EmbeddedBroker: CoordinatorTransport, PeerGateway {
     }
 
     public func events(of queue: QueueName) async throws -> AsyncThrowingStream<ReceivedEvent, any Error> {
-        let (stream, continuation) = AsyncThrowingStream<ReceivedEvent, any Error>.makeStream()
+        // The queue has as many: their senders wait.
+        let (stream, continuation) = AsyncThrowingStream<ReceivedEvent, any Error>.makeStream(bufferingPolicy: .unbounded)
         attach(
             to: queue,
             deliver: { [self] message in
@@ -91,7 +92,8 @@ public final class EmbeddedBroker: CoordinatorTransport, PeerGateway {
     // MARK: Commands over HTTP
 
     public func commands(of peerId: String) async throws -> AsyncThrowingStream<QueuedCommand, any Error> {
-        let (stream, continuation) = AsyncThrowingStream<QueuedCommand, any Error>.makeStream()
+        // The queue holds at most ``maxWaiting``.
+        let (stream, continuation) = AsyncThrowingStream<QueuedCommand, any Error>.makeStream(bufferingPolicy: .unbounded)
         attach(
             to: .command(peerId: peerId),
             deliver: { continuation.yield(QueuedCommand(id: $0.id, body: $0.body)) },

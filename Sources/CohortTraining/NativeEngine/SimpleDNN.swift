@@ -6,37 +6,37 @@ import CohortCore
 /// With X⁰ the batch [batch, in], layer l: Z = Xˡ⁻¹·Wᵀ + b, Xˡ = activation(Z). Weights W are [out, in], as PyTorch has them.
 final class SimpleDNN: TrainableModel {
     let spec: ModelSpec
-    private var optimizer = OptimizerSpec()
-    private let layers: [Layer]
-    private let count: Int
+    var optimizer = OptimizerSpec()
+    let layers: [Layer]
+    let count: Int
     /// Weights, gradients and the optimizer's two moments, flat, in the order of ``ModelSpec/tensors``.
-    private let weights, gradients, first, second: UnsafeMutablePointer<Float>
-    private var steps = 0
-    private var dropout = SeededGenerator(seed: 0, purpose: "dropout")
+    let weights, gradients, first, second: UnsafeMutablePointer<Float>
+    var steps = 0
+    var dropout = SeededGenerator(seed: 0, purpose: "dropout")
     /// nil since weights were loaded.
-    private var dropoutSeed: UInt64?
+    var dropoutSeed: UInt64?
     /// The class weights as given, and for the kernels; nil: all classes have equal weight.
-    private var classWeights: (given: [Double], values: [Float])?
-    private var labelSmoothing: Float = 0
-    private var numberLoss = COHORT_MSE
-    private var proximalMu: Float = 0
+    var classWeights: (given: [Double], values: [Float])?
+    var labelSmoothing: Float = 0
+    var numberLoss = COHORT_MSE
+    var proximalMu: Float = 0
     /// The weights that were loaded; nil until a pass is pulled toward them.
-    private var anchor: UnsafeMutablePointer<Float>?
-    private var isAnchored = false
+    var anchor: UnsafeMutablePointer<Float>?
+    var isAnchored = false
     /// The correction that each step subtracts, times the learning rate.
-    private var correction: UnsafeMutablePointer<Float>?
-    private var isCorrected = false
+    var correction: UnsafeMutablePointer<Float>?
+    var isCorrected = false
 
-    private var batchCapacity = 0
+    var batchCapacity = 0
     /// outputs[0] is the gathered batch, outputs[l] the output of layer l.
-    private var outputs: [UnsafeMutablePointer<Float>] = []
-    private var deltas: [UnsafeMutablePointer<Float>] = []
-    private var masks: [UnsafeMutablePointer<UInt8>] = []
-    private var targets = UnsafeMutablePointer<Float>.allocate(capacity: 1)
-    private var products: Products?
-    private let threads: KernelThreads
+    var outputs: [UnsafeMutablePointer<Float>] = []
+    var deltas: [UnsafeMutablePointer<Float>] = []
+    var masks: [UnsafeMutablePointer<UInt8>] = []
+    var targets = UnsafeMutablePointer<Float>.allocate(capacity: 1)
+    var products: Products?
+    let threads: KernelThreads
 
-    private struct Layer {
+    struct Layer {
         var inputs, outputs: Int
         var weight, bias: Int
     }
@@ -80,7 +80,7 @@ final class SimpleDNN: TrainableModel {
     }
 
     /// The moments, in the order of ``OptimizerSpec/streamNames``.
-    private var streams: [UnsafeMutablePointer<Float>] { Array([first, second].prefix(optimizer.streamNames.count)) }
+    var streams: [UnsafeMutablePointer<Float>] { Array([first, second].prefix(optimizer.streamNames.count)) }
 
     func optimizerState() -> OptimizerState {
         OptimizerState(
@@ -113,13 +113,13 @@ final class SimpleDNN: TrainableModel {
     }
 
     /// The optimizer's memory.
-    private func forget() {
+    func forget() {
         first.update(repeating: 0, count: count)
         second.update(repeating: 0, count: count)
         steps = 0
     }
 
-    private func apply(_ options: TrainingOptions) {
+    func apply(_ options: TrainingOptions) {
         if optimizer != options.optimizer {
             optimizer = options.optimizer
             forget()
@@ -197,114 +197,9 @@ final class SimpleDNN: TrainableModel {
         return result
     }
 
-    // MARK: One step
-
-    private func step(_ table: FeatureTable, _ rows: ArraySlice<UInt32>, learningRate: Float) -> Counts {
-        gather(table, rows)
-        forward(rows.count, training: true)
-        let counts = loss(rows.count, gradient: true)
-        backward(rows.count)
-        if let most = optimizer.gradientClip { cohort_clip(gradients, count, Float(most)) }
-        update(learningRate)
-        if isCorrected, let correction { cohort_shift(weights, correction, count, learningRate) }
-        if proximalMu > 0, let anchor { cohort_pull(weights, anchor, count, learningRate * proximalMu) }
-        return counts
-    }
-
-    private func gather(_ table: FeatureTable, _ rows: ArraySlice<UInt32>) {
-        rows.withUnsafeBufferPointer { rows in
-            guard let indices = rows.baseAddress else { return }
-            cohort_gather(threads.pointer, table.features, table.featureCount, indices, rows.count, outputs[0])
-            for index in 0..<rows.count { targets[index] = table.targets[Int(indices[index])] }
-        }
-    }
-
-    private func forward(_ batch: Int, training: Bool) {
-        for index in layers.indices {
-            let layer = layers[index]
-            let isLast = index + 1 == layers.count
-            let z = outputs[index + 1]
-            products?.forward(
-                z, x: outputs[index], weight: weights + layer.weight, bias: weights + layer.bias, batch: batch, inputs: layer.inputs,
-                outputs: layer.outputs, activation: isLast ? COHORT_LINEAR : activation)
-            guard !isLast, training, spec.dropout > 0 else { continue }
-            let kept = Float(1 - spec.dropout)
-            for unit in 0..<(batch * layer.outputs) { masks[index][unit] = dropout.nextFloat() < kept ? 1 : 0 }
-            cohort_dropout(z, masks[index], batch * layer.outputs, 1 / kept)
-        }
-    }
-
-    /// Computes the loss; with `gradient`, the last layer's outputs become dLoss/dZ of the mean loss.
-    private func loss(_ batch: Int, gradient: Bool) -> Counts {
-        var counts = Counts(samples: batch)
-        let output = outputs[layers.count]
-        switch spec.task {
-        case .classification:
-            var correct: Int64 = 0
-            func sum(_ weights: UnsafePointer<Float>?) -> Double {
-                gradient && labelSmoothing > 0
-                    ? cohort_smoothed_cross_entropy(output, targets, batch, spec.outputs, weights, labelSmoothing, &correct)
-                    : cohort_cross_entropy(output, targets, batch, spec.outputs, weights, gradient ? 1 : 0, &correct)
-            }
-            let weights = gradient ? classWeights?.values : nil
-            counts.lossSum = weights?.withUnsafeBufferPointer { sum($0.baseAddress) } ?? sum(nil)
-            counts.correct = Int(correct)
-        case .regression:
-            var sums = (0.0, 0.0)
-            counts.lossSum = withUnsafeMutableBytes(of: &sums) { bytes in
-                cohort_squared_error(
-                    output, targets, batch, gradient ? numberLoss : COHORT_NO_GRADIENT,
-                    bytes.baseAddress?.assumingMemoryBound(to: Double.self))
-            }
-            (counts.targetSum, counts.targetSquareSum) = sums
-        }
-        return counts
-    }
-
-    private func backward(_ batch: Int) {
-        for index in layers.indices.reversed() {
-            let layer = layers[index]
-            let delta = index + 1 == layers.count ? outputs[layers.count] : deltas[index]
-            products?.weightGradient(
-                gradients + layer.weight, dz: delta, x: outputs[index], batch: batch, inputs: layer.inputs, outputs: layer.outputs)
-            // db = column sums of dZ
-            cohort_column_sums(delta, batch, layer.outputs, gradients + layer.bias)
-            guard index > 0 else { continue }
-            // Then through dropout and activation of the layer below.
-            let below = deltas[index - 1]
-            let isPlainReLU = activation == COHORT_RELU && spec.dropout == 0
-            products?.inputGradient(
-                below, dz: delta, weight: weights + layer.weight, gate: isPlainReLU ? UnsafePointer(outputs[index]) : nil, batch: batch,
-                inputs: layer.inputs, outputs: layer.outputs)
-            guard !isPlainReLU else { continue }
-            if spec.dropout > 0 {
-                let kept = Float(1 - spec.dropout)
-                cohort_dropout(below, masks[index - 1], batch * layer.inputs, 1 / kept)
-                // The activation's slope follows from its output: undo dropout's scale where it was kept.
-                cohort_dropout(outputs[index], masks[index - 1], batch * layer.inputs, kept)
-            }
-            cohort_activation_gradient(below, outputs[index], batch * layer.inputs, Int32(activation.rawValue))
-        }
-    }
-
-    private func update(_ learningRate: Float) {
-        steps += 1
-        switch optimizer.name {
-        case .sgd:
-            cohort_sgd(
-                weights, gradients, first, count, learningRate, Float(optimizer.momentum), optimizer.nesterov ? 1 : 0,
-                Float(optimizer.weightDecay), steps == 1 ? 1 : 0)
-        case .adam, .adamw:
-            cohort_adam_shared(
-                threads.pointer, weights, gradients, first, second, count, learningRate, Float(optimizer.beta1), Float(optimizer.beta2),
-                Float(optimizer.epsilon), Float(optimizer.weightDecay), optimizer.name == .adamw ? 1 : 0,
-                Float(1 - power(optimizer.beta1, steps)), Float(1 - power(optimizer.beta2, steps)))
-        }
-    }
-
     // MARK: Buffers
 
-    private var activation: cohort_activation {
+    var activation: cohort_activation {
         switch spec.activation {
         case .relu: COHORT_RELU
         case .tanh: COHORT_TANH
@@ -312,13 +207,13 @@ final class SimpleDNN: TrainableModel {
         }
     }
 
-    private func check(_ table: FeatureTable) throws {
+    func check(_ table: FeatureTable) throws {
         guard table.featureCount == spec.inputs else {
             throw CohortError(.invalid, "the table has \(table.featureCount) features; this net takes \(spec.inputs)")
         }
     }
 
-    private func reserve(_ batch: Int) {
+    func reserve(_ batch: Int) {
         guard batch > batchCapacity else { return }
         for pointer in outputs + deltas + [targets] { pointer.deallocate() }
         for mask in masks { mask.deallocate() }
@@ -333,7 +228,7 @@ final class SimpleDNN: TrainableModel {
         batchCapacity = batch
     }
 
-    private func power(_ base: Double, _ exponent: Int) -> Double {
+    func power(_ base: Double, _ exponent: Int) -> Double {
         var result = 1.0
         var base = base
         var exponent = exponent

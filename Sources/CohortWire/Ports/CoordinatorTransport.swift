@@ -33,7 +33,7 @@ extension CoordinatorTransport {
     /// The default, for a transport without a connection.
     public func run() async throws {
         // Nothing ever comes: until the task is cancelled.
-        let (stream, continuation) = AsyncStream.makeStream(of: Never.self)
+        let (stream, continuation) = AsyncStream.makeStream(of: Never.self, bufferingPolicy: .bufferingNewest(1))
         for await _ in stream {}
         continuation.finish()
     }

@@ -3,7 +3,7 @@ import StrategyContract
 import Testing
 
 @Suite struct SquareRootTests {
-    @Test func `it keeps what every strategy keeps`() async throws {
+    @Test func `satisfies the contract of every strategy`() async throws {
         try await StrategyContract.check(SquareRoot())
     }
 }
