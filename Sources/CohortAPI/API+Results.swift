@@ -34,7 +34,7 @@ extension API {
         /// Closed rounds, oldest first, with training and validation loss.
         public var history: [RoundSummary]
 
-        /// Like ``CohortCore/PeerResult``, with the metrics beside the rest.
+        /// The results of one peer, as in ``PeerResult``, with each metric as a field.
         public struct Peer: Codable, Sendable {
             public var id: String
             public var name: String

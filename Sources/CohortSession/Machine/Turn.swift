@@ -25,7 +25,7 @@ public struct SessionActions: Sendable {
     public enum ObjectTask: Hashable, Sendable {
         /// Make one model of the round's accepted answers, then report ``SessionMachine/Event`` `aggregated`.
         case aggregate(RoundOutcome)
-        /// Write the model file from these weights, then report ``SessionMachine/Event/concluded(_:_:_:version:)``.
+        /// Write the model file from these weights, then report ``SessionMachine/Event/concluded(model:metrics:evaluation:version:)``.
         case conclude(weights: ObjectReference, metrics: Metrics)
     }
 
