@@ -19,7 +19,7 @@ if ! "$COHORT_TEST_PYTHON" -c 'import jsonschema, numpy, pika' 2>/dev/null; then
 fi
 swift build --build-tests
 # First the suites that need the servers there, then those that kill them.
-timeout 600 swift test --skip-build --filter ContractTests
+COHORT_TEST_ONLY_SERVERS=1 timeout 600 swift test --skip-build --filter ContractTests
 # Every fifth call of a session goes wrong; COHORT_TEST_EVERY=1 is all of them, in some ten minutes.
 COHORT_TEST_EVERY="${COHORT_TEST_EVERY:-5}" timeout 1800 swift test --skip-build --filter OnRealServers
 timeout 900 swift test --skip-build --filter 'OverRabbitMQ|OverS3|OverRealServers'

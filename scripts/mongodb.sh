@@ -82,13 +82,13 @@ start)
     . "$folder/ports"
     install_package nx python3 'nx-27017>=0.8'
     launch nx
-    printf 'COHORT_TEST_NX27017_URL="mongodb://127.0.0.1:%s/"\n' "$nx"
+    printf 'COHORT_TEST_NX27017_URL="mongodb://127.0.0.1:%s/?socketTimeoutMS=300000"\n' "$nx"
     python=$(new_python)
     if [ -n "$python" ]; then
         install_package mongoeco "$python" 'mongoeco[wire]>=4.0'
         launch mongoeco
         echo mongoeco >"$folder/first"
-        printf 'COHORT_TEST_MONGOECO_URL="mongodb://cohort-of-the-test-lab:test-secret@127.0.0.1:%s/?authSource=admin&authMechanism=SCRAM-SHA-256"\n' "$mongoeco"
+        printf 'COHORT_TEST_MONGOECO_URL="mongodb://cohort-of-the-test-lab:test-secret@127.0.0.1:%s/?authSource=admin&authMechanism=SCRAM-SHA-256&socketTimeoutMS=300000"\n' "$mongoeco"
     else
         printf 'mongodb: no Python 3.13: the tests run against nx-27017 alone\n' >&2
         echo nx >"$folder/first"

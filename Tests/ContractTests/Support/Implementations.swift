@@ -20,7 +20,7 @@ struct DocumentStore: Sendable, CustomTestStringConvertible {
     let open: @Sendable (_ place: TemporaryFolder) async throws -> Opened<any Documents>
 
     static let all =
-        [
+        builtIn([
             DocumentStore(testDescription: "SQLite") { place in
                 let documents = try SQLiteDocuments(path: place.path("cohort.sqlite"))
                 return Opened(part: documents) { try await documents.close() }
@@ -28,7 +28,7 @@ struct DocumentStore: Sendable, CustomTestStringConvertible {
             DocumentStore(testDescription: "memory") { place in
                 Opened(part: await MemoryPlaces.shared.documents(at: place.path("documents"))) {}
             },
-        ] + mongo("MongoDB", "COHORT_TEST_MONGODB_URL") + mongo("mongoeco", "COHORT_TEST_MONGOECO_URL")
+        ]) + mongo("MongoDB", "COHORT_TEST_MONGODB_URL") + mongo("mongoeco", "COHORT_TEST_MONGOECO_URL")
         + mongo("nx-27017", "COHORT_TEST_NX27017_URL")
 
     /// Those whose server there is: `make integration` starts two.
@@ -51,12 +51,12 @@ struct ObjectStoreKind: Sendable, CustomTestStringConvertible {
     let open: @Sendable (_ place: TemporaryFolder) async throws -> Opened<any ObjectStore>
 
     static let all =
-        [
+        builtIn([
             ObjectStoreKind(testDescription: "directory") { place in
                 Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret)) {}
             },
             ObjectStoreKind(testDescription: "memory") { _ in Opened(part: MemoryObjects()) {} },
-        ] + s3("S3", TestS3.url) + s3("S3 over TLS", TestS3.tlsURL)
+        ]) + s3("S3", TestS3.url) + s3("S3 over TLS", TestS3.tlsURL)
 
     /// Those whose server there is: `make integration` starts one.
     private static func s3(_ description: String, _ url: String?) -> [ObjectStoreKind] {
@@ -79,10 +79,10 @@ struct BrokerKind: Sendable, CustomTestStringConvertible {
     let make: @Sendable () throws -> any CoordinatorTransport & PeerGateway
 
     static let all =
-        [
+        builtIn([
             BrokerKind(testDescription: "embedded") { EmbeddedBroker(takenWithin: .milliseconds(20), answeredWithin: .seconds(60)) },
             BrokerKind(testDescription: "memory") { MemoryBroker() },
-        ] + rabbitMQ("RabbitMQ", "COHORT_TEST_AMQP_URL") + rabbitMQ("RabbitMQ over TLS", "COHORT_TEST_AMQPS_URL")
+        ]) + rabbitMQ("RabbitMQ", "COHORT_TEST_AMQP_URL") + rabbitMQ("RabbitMQ over TLS", "COHORT_TEST_AMQPS_URL")
         + rabbitMQ("RabbitMQ, quorum queues", "COHORT_TEST_AMQP_URL", isQuorum: true)
 
     /// Those whose server there is: `make integration` starts one.
@@ -133,6 +133,11 @@ struct ServedStoreKind: Sendable, CustomTestStringConvertible {
             Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret)) {}
         }
     ]
+}
+
+/// Implementations that need no server; none where COHORT_TEST_ONLY_SERVERS is set, as in `make integration`: `make test` has tried them.
+private func builtIn<Implementation>(_ all: [Implementation]) -> [Implementation] {
+    ProcessInfo.processInfo.environment["COHORT_TEST_ONLY_SERVERS"] == nil ? all : []
 }
 
 let testSecret = [UInt8](repeating: 7, count: 32)
