@@ -8,13 +8,14 @@
     run.model.predict(df)  # here, from the model file, with NumPy alone
 """
 
+from ._async import AsyncClient
 from ._client import Client, Peer, connect
 from ._errors import CohortError, TrainingFailed
 from ._model import Model
 from ._module import save_module
 from ._run import Run
 
-__all__ = ["Client", "CohortClassifier", "CohortError", "CohortRegressor", "Model", "Peer", "Run", "TrainingFailed", "connect", "save_module"]
+__all__ = ["AsyncClient", "Client", "CohortClassifier", "CohortError", "CohortRegressor", "Model", "Peer", "Run", "TrainingFailed", "connect", "save_module"]
 __version__ = "0.1.0"
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import ssl
-import time
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from . import _table
+from . import _labels, _table
 from ._errors import CohortError
 from ._model import Model
 from ._module import package
@@ -88,18 +88,39 @@ def connect(
 
 
 class Client:
-    """A signed-in person at a server; ``connect`` makes one."""
+    """A signed-in person at a server; ``connect`` makes one. As a context manager it closes itself.
+
+    >>> run = client.fit(df, target="species", peers=2, rounds=12, seed=1, progress=False)
+    >>> run.status["status"]
+    'COMPLETED'
+    """
 
     def __init__(self, server: str, token: str | None) -> None:
         self.server = server
         self._token = token
         self._owns_sign_in = False
+        self._connect()
+
+    def _connect(self) -> None:
         self._http = httpx.Client(
-            base_url=server,
-            verify=_trust(server),
+            base_url=self.server,
+            verify=_trust(self.server),
             timeout=httpx.Timeout(60, connect=10),
             headers={"User-Agent": f"cohort for Python, httpx/{httpx.__version__}"},
+            # A proxy of the environment (HTTPS_PROXY, NO_PROXY) leads to other machines, never to this one.
+            trust_env=urlsplit(self.server).hostname not in ("localhost", "127.0.0.1", "::1"),
         )
+
+    def __repr__(self) -> str:
+        return f"<cohort.Client of {self.server}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For worker processes, which make a connection of their own. The token is in it: a pickle of a client is a secret.
+        return {"server": self.server, "_token": self._token, "_owns_sign_in": False}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._connect()
 
     def __enter__(self) -> Client:
         return self
@@ -161,6 +182,7 @@ class Client:
             fields["module"] = self._add_module(module, input_shape, str(settings.get("task", "classification")))
         elif input_shape is not None:
             raise ValueError("input_shape is for a module of your own")
+        _table.check(table)
         data, filename = _table.csv_bytes(table)
         sha256 = hashlib.sha256(data).hexdigest()
         if peers == "all":
@@ -169,7 +191,9 @@ class Client:
         if peers == "all":
             fields["peers"] = str(max(1, check["free"]))
         started = self._start(fields, data, filename, sha256 if check["is_known"] else None)
-        run = Run(self, started["session_id"])
+        frame: Any = table if _table.is_frame(table) else None
+        labels = None if frame is None else _labels.of_column(frame[target if target is not None else frame.columns[-1]])
+        run = Run(self, started["session_id"], labels)
         if wait:
             run.wait(progress=progress)
         return run
@@ -199,9 +223,17 @@ class Client:
         parts: list[tuple[str, Any]] = [(name, (None, value)) for name, value in fields.items()]
         return self._json("POST", "/sessions/start", files=[*parts, ("file", (filename, data, "text/csv"))])
 
+    def sessions(self, limit: int = 100) -> list[dict[str, Any]]:
+        """My sessions as lists show them, newest first: ``id``, ``name``, ``status``, ``metrics``, ``tags``, …
+
+        >>> client.sessions(limit=1)[0]["status"]
+        'COMPLETED'
+        """
+        return cast("list[dict[str, Any]]", self._json("GET", "/sessions", params={"limit": limit}))
+
     def runs(self, limit: int = 100) -> list[Run]:
         """My sessions, newest first."""
-        return [Run(self, summary["id"]) for summary in self._json("GET", "/sessions", params={"limit": limit})]
+        return [Run(self, summary["id"]) for summary in self.sessions(limit)]
 
     def run(self, id: str | None = None) -> Run:
         """A session by its id, or the newest."""
@@ -210,7 +242,11 @@ class Client:
         return Run(self, id)
 
     def peers(self) -> list[Peer]:
-        """The machines of the pool."""
+        """The machines of the pool.
+
+        >>> sorted({peer.engine for peer in client.peers()})
+        ['native']
+        """
         names = Peer.__dataclass_fields__
         return [Peer(**{name: peer[name] for name in names}) for peer in self._json("GET", "/peers")]
 
@@ -223,11 +259,31 @@ class Client:
 
         Raises ``CohortError`` ``not_enough_peers`` when they are not within ``timeout`` seconds.
         """
-        deadline = time.monotonic() + timeout
-        while sum(peer.status == "ONLINE" and peer.mine for peer in self.peers()) < count:
-            if time.monotonic() > deadline:
-                raise CohortError(f"{count} free peers were waited for, {timeout:g} s long", "not_enough_peers")
-            time.sleep(0.2)  # The API has no stream of peers.
+        found, over = threading.Event(), threading.Event()
+
+        def watch() -> None:
+            peers: dict[str, dict[str, Any]] = {}
+            while not over.is_set():
+                with contextlib.suppress(CohortError):  # The server is away: it is asked again until the time is over.
+                    for change in self._stream("/peers/events"):
+                        if change.get("all"):
+                            peers = {}
+                        peers.update({peer["id"]: peer for peer in change["changed"]})
+                        for gone in change.get("gone", ()):
+                            peers.pop(gone, None)
+                        if sum(peer["status"] == "ONLINE" and peer["mine"] for peer in peers.values()) >= count:
+                            return found.set()
+                        if over.is_set():
+                            return None
+                over.wait(0.5)
+            return None
+
+        # What is wrong at once is not waited for.
+        self.peers()
+        threading.Thread(target=watch, daemon=True).start()
+        if not found.wait(timeout):
+            over.set()
+            raise CohortError(f"{count} free peers were waited for, {timeout:g} s long", "not_enough_peers")
 
     def _predict(self, id: str, table: _table.Table, allow_missing: bool) -> tuple[list[Any], list[dict[str, float]] | None]:
         rows = list(_table.records(table))
@@ -245,8 +301,11 @@ class Client:
 
     def _events(self, id: str) -> Iterator[dict[str, Any]]:
         """What happens in a session from now on, until the server ends the stream."""
+        yield from self._stream(f"/sessions/{id}/events")
+
+    def _stream(self, path: str) -> Iterator[dict[str, Any]]:
         try:
-            with self._http.stream("GET", f"/sessions/{id}/events", headers=self._headers, timeout=httpx.Timeout(60, connect=10)) as answer:
+            with self._http.stream("GET", path, headers=self._headers, timeout=httpx.Timeout(60, connect=10)) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _refusal(answer)
@@ -265,8 +324,15 @@ class Client:
         return answer.json() if answer.content else None
 
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {**self._headers, **options.pop("headers", {})}
         try:
-            answer = self._http.request(method, path, headers={**self._headers, **options.pop("headers", {})}, **options)
+            try:
+                answer = self._http.request(method, path, headers=headers, **options)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                # A connection that was kept open, and that the server has closed meanwhile: asking again changes nothing.
+                if method not in ("GET", "HEAD", "DELETE"):
+                    raise
+                answer = self._http.request(method, path, headers=headers, **options)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         if answer.is_error:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from . import _table
+from . import _dates, _labels, _table
 from ._module import BYTES
 
 _MISSING = ("", "na", "n/a", "nan", "null", "?")
@@ -41,6 +41,8 @@ class Model:
         Raises ``ValueError`` when they are no model file of Cohort.
         """
         self._module: bytes | None = None
+        #: The labels as the data had them, where this model was trained from here.
+        self._labels: _labels.Labels | None = None
         try:
             length = int.from_bytes(data[:8], "little")
             header = json.loads(data[8 : 8 + length])
@@ -84,6 +86,10 @@ class Model:
         """The labels, in the order of the outputs; empty for a quantity."""
         return list(self.schema["classes"])
 
+    def __repr__(self) -> str:
+        what = f"one of {len(self.classes)} classes" if self.is_classifier else "a quantity"
+        return f"<cohort.Model that predicts '{self.target}' as {what}>"
+
     @property
     def target(self) -> str:
         """The column that is predicted."""
@@ -92,15 +98,11 @@ class Model:
     def features(self, table: _table.Table) -> Floats:
         """What the net sees: [rows, features].
 
-        Raises ``ValueError`` for a cell that cannot be read, naming row and column, and for date columns, which are read on the server
-        alone.
+        Raises ``ValueError`` for a cell that cannot be read, naming row and column.
         """
         columns = [column for column in self.schema["columns"] if column["kind"] in ("numeric", "categorical", "date")]
         if hasattr(table, "shape") and hasattr(table, "dtype"):
             return self._of_tensors(_table.array(table), columns)
-        for column in columns:
-            if column["kind"] == "date":
-                raise ValueError(f"'{column['name']}' is a date: predict on the server, with run.predict or client.predict")
         rows = list(_table.records(table))
         if rows:
             absent = [column["name"] for column in columns if column["name"] not in rows[0]]
@@ -112,6 +114,12 @@ class Model:
             if column["kind"] == "numeric":
                 matrix[:, place] = [_number(row.get(column["name"]), column, index) for index, row in enumerate(rows)]
                 place += 1
+                continue
+            if column["kind"] == "date":
+                parts = column.get("parts") or []
+                for index, row in enumerate(rows):
+                    matrix[index, place : place + len(parts)] = _date(row.get(column["name"]), column, parts, index)
+                place += len(parts)
                 continue
             known = {category: index for index, category in enumerate(column["categories"])}
             width = len(known) + bool(column.get("has_other"))
@@ -181,10 +189,15 @@ class Model:
         return cast("npt.NDArray[np.float64]", z / z.sum(axis=1, keepdims=True))
 
     def predict(self, table: _table.Table) -> npt.NDArray[Any]:
-        """A label or a number for each row."""
+        """A label or a number for each row. Labels have the type that they have in the data: numbers, bool or text.
+
+        >>> model = cohort.Model.load(path)
+        >>> model.predict([{"island": "Biscoe", "bill_length_mm": 50, "bill_depth_mm": 15, "flipper_length_mm": 222, "body_mass_g": 5300, "sex": "male", "year": 2009}])
+        array(['Gentoo'], dtype=object)
+        """
         z = self.decision_function(table)
         if self.is_classifier:
-            return np.asarray(np.array(self.classes, dtype=object)[z.argmax(axis=1)])
+            return _labels.typed([self.classes[index] for index in z.argmax(axis=1)], self._labels, self.classes)
         target = next(column for column in self.schema["columns"] if column["kind"] == "target")
         return np.asarray(z[:, 0].astype(np.float64) * target["std"] + target["mean"])
 
@@ -193,6 +206,16 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     return str(value).strip()
+
+
+def _date(value: object, column: Mapping[str, Any], parts: list[dict[str, Any]], index: int) -> list[float]:
+    text = _text(value)
+    if text.lower() in (*_MISSING, "none", "nat"):
+        return [0.0] * len(parts)
+    date = _dates.read(text, column.get("date_format", "ymd"))
+    if date is None:
+        raise ValueError(f"row {index + 1}: '{text[:40]}' in '{column['name']}' is not a date, or not of a day that there is")
+    return [(_dates.part(date, part["part"]) - part["mean"]) / part["std"] for part in parts]
 
 
 def _number(value: object, column: Mapping[str, Any], index: int) -> float:

@@ -16,6 +16,8 @@ class Progress:
         self._headline = "waiting for the first round"
         self._display = _notebook()
         self._terminal = self._display is None and sys.stderr.isatty()
+        self._said: set[str] = set()
+        self._drawn = ""
 
     def take(self, notice: dict[str, Any]) -> None:
         """A notice of the session."""
@@ -33,7 +35,10 @@ class Progress:
         self._draw()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """A line that stays; each is said once, however often the server repeats it."""
+        if text in self._said:
+            return
+        self._said.add(text)
         if self._display is not None:
             self._headline = text
             return self._draw()
@@ -59,8 +64,9 @@ class Progress:
         elif self._terminal:
             filled = int(self._progress * 30)
             print(f"\r\x1b[K[{'#' * filled}{'.' * (30 - filled)}] {percent} {self._headline[:100]}", end="", file=sys.stderr, flush=True)
-        else:
-            print(f"{percent} {self._headline}", file=sys.stderr)
+        elif (line := f"{percent} {self._headline}") != self._drawn:
+            self._drawn = line
+            print(line, file=sys.stderr)
 
 
 class _Text:

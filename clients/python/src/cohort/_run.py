@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from . import _table
+from . import _labels, _table
 from ._errors import CohortError, TrainingFailed
 from ._model import Model
 from ._progress import Progress
@@ -24,12 +24,21 @@ _FINAL = ("COMPLETED", "FAILED", "CANCELLED")
 class Run:
     """A session of a server. What it says of itself is asked for when it is wanted."""
 
-    def __init__(self, client: Client, id: str) -> None:
+    def __init__(self, client: Client, id: str, labels: _labels.Labels | None = None) -> None:
         self._client = client
         self.id = id
+        #: The labels as the data had them, where it was started from here.
+        self._labels = labels
 
     def __repr__(self) -> str:
-        return f"<cohort.Run {self.id} at {self._client.server}>"
+        """The state and, when it has completed, the score: these are asked for."""
+        try:
+            status = self.status
+            score = f", {'R²' if self.results['task'] == 'regression' else 'accuracy'} {self.score:.3f}" if status["status"] == "COMPLETED" else ""
+            name = f" '{status['name']}'" if status.get("name") else ""
+            return f"<cohort.Run{name} {self.id[:8]}: {status['message']}{score}>"
+        except CohortError as error:
+            return f"<cohort.Run {self.id[:8]}: {error}>"
 
     @property
     def status(self) -> dict[str, Any]:
@@ -55,7 +64,7 @@ class Run:
             except CohortError as error:
                 if error.code != "unavailable":
                     raise
-                if shown:
+                if shown and patience > 0.2:  # Once is a connection that was cut.
                     shown.say(f"{error}; trying again")
             time.sleep(patience)
             patience = min(patience * 2, 3)
@@ -80,7 +89,11 @@ class Run:
 
     @property
     def score(self) -> float:
-        """Accuracy, or R² of a quantity, on the held-out rows."""
+        """Accuracy, or R² of a quantity, on the held-out rows.
+
+        >>> run.score > 0.9
+        True
+        """
         metrics = self.results["metrics"]
         return float(metrics["r2"] if self.results["task"] == "regression" else metrics["accuracy"])
 
@@ -120,7 +133,9 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """The model, which predicts on this machine."""
-        return Model(self._client._model(self.id))
+        model = Model(self._client._model(self.id))
+        model._labels = self._labels
+        return model
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model file (``.safetensors``)."""
@@ -131,14 +146,19 @@ class Run:
         os.replace(temporary, path)
 
     def predict(self, table: _table.Table, *, local: bool = False, allow_missing: bool = False) -> npt.NDArray[Any]:
-        """A label or a number for each row: on the server, or with ``local`` on this machine.
+        """A label or a number for each row: on the server, or with ``local`` on this machine. Labels have the type that they have in the data.
+
+        >>> bool((run.predict(df) == df.species).mean() > 0.9)
+        True
 
         With ``allow_missing``, columns that the table does not have count as missing values.
         """
         if local:
             return self.model.predict(table)
         predictions, _ = self._client._predict(self.id, table, allow_missing)
-        return np.array(predictions, dtype=object if predictions and isinstance(predictions[0], str) else None)
+        if predictions and isinstance(predictions[0], str):
+            return _labels.typed(predictions, self._labels, self.model.classes)
+        return np.array(predictions)
 
     def predict_file(self, path: str | os.PathLike[str], output: str | os.PathLike[str], *, allow_missing: bool = False) -> None:
         """Predicts a whole CSV on the server, and writes it to ``output`` with the predictions behind its columns."""

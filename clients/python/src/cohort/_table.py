@@ -75,6 +75,34 @@ def tensor_bytes(inputs: Any, targets: Any) -> bytes:
     return len(text).to_bytes(8, "little") + text + b"".join(parts)
 
 
+def check(table: Any) -> None:
+    """What the server would refuse of a DataFrame, or misread, before anything is sent.
+
+    Raises ``ValueError``, naming the column.
+    """
+    if not is_frame(table):
+        return
+    if getattr(table.columns, "nlevels", 1) > 1:
+        raise ValueError(f"the table's columns have {table.columns.nlevels} levels; flatten them first: df.columns = ['_'.join(map(str, c)) for c in df.columns]")
+    names = [str(name) for name in table.columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{names.count(twice)} columns are named '{twice}'; each needs a name of its own")
+    if len(names) < 2:
+        raise ValueError(f"the table has {len(names)} columns; a target and a column to predict it from are needed")
+    if len(table) == 0:
+        raise ValueError("the table has no rows")
+    for name, kind in zip(table.columns, table.dtypes):
+        if getattr(kind, "kind", "") == "m":
+            raise ValueError(f"'{name}' holds time spans; make numbers of them: df['{name}'].dt.total_seconds()")
+        if getattr(kind, "kind", "") == "c":
+            raise ValueError(f"'{name}' holds complex numbers; a column for each part is needed")
+        if kind == object:
+            odd = next((value for value in table[name].head(1_000) if isinstance(value, (dict, list, tuple, set, np.ndarray))), None)
+            if odd is not None:
+                raise ValueError(f"'{name}' holds a {type(odd).__name__} in a cell; a cell is a number, a text or a date")
+
+
 def csv_bytes(table: Any) -> tuple[bytes, str]:
     """The table as a CSV in UTF-8, or as tensors, and a name for it."""
     if is_tensors(table):
