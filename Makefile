@@ -72,10 +72,11 @@ nightly: build ## every script of Benchmarks/ at its smallest size, a line a sta
 docs: setup ## the library targets' documentation (DocC), under build-docs
 	scripts/docs.sh
 
-lint: setup ## formatting, the scripts of the pages, and the room table of CONTRIBUTING.md, as CI checks them
+lint: setup ## formatting, the scripts of the pages, links of the documentation, and the room table of CONTRIBUTING.md, as CI checks them
 	@scripts/setup.sh lint
 	scripts/pages-check.sh
 	python3 scripts/rooms.py --check CONTRIBUTING.md
+	python3 scripts/links-check.py
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
 
 format: ## format every Swift file in place

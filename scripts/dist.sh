@@ -22,7 +22,7 @@ trap 'rm -rf "$work"' EXIT
 tree="$work/$name"
 
 umask 022
-mkdir -p "$tree"/{bin,lib/cohort} "$tree"/share/{man/man1,cohort,doc/cohort/licences} \
+mkdir -p "$tree"/{bin,lib/cohort} "$tree"/share/{man/man1,cohort,doc/cohort/{docs,licences}} \
     "$tree"/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}
 strip --strip-all -o "$tree/bin/cohort" "$binary"
 "$binary" --generate-completion-script bash >"$tree/share/bash-completion/completions/cohort"
@@ -30,7 +30,8 @@ strip --strip-all -o "$tree/bin/cohort" "$binary"
 "$binary" --generate-completion-script fish >"$tree/share/fish/vendor_completions.d/cohort.fish"
 "$binary" --experimental-dump-help | python3 scripts/man-page.py "$version" "$time" | gzip -9n >"$tree/share/man/man1/cohort.1.gz"
 cp Examples/penguins.csv "$tree/share/cohort/"
-cp -r README.md LICENSE docs/*.md docs/images "$tree/share/doc/cohort/"
+cp README.md CHANGELOG.md LICENSE "$tree/share/doc/cohort/"
+cp -r docs/*.md docs/images "$tree/share/doc/cohort/docs/"
 # Of the packages that the executable is linked with.
 for file in .build/checkouts/*/{LICENSE,NOTICE}*; do
     [ -e "$file" ] || continue

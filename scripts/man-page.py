@@ -70,7 +70,7 @@ def main() -> None:
         "0 done, 1 failed, 2 usage, 3 try again later (peers busy, server away).",
         ".SH ENVIRONMENT",
         "Every setting is a flag, or COHORT_... in the environment, or a line of the file that \\fB\\-\\-config\\fR names;",
-        "settings.md lists them all, in /usr/share/doc/cohort or where Cohort is installed.",
+        "settings.md lists them all, in /usr/share/doc/cohort/docs or where Cohort is installed.",
         ".SH FILES",
         ".TP",
         "~/.config/cohort/",
