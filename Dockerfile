@@ -5,6 +5,7 @@ COPY scripts/setup.sh scripts/setup.sh
 RUN scripts/setup.sh
 COPY Package.swift ./
 COPY Sources Sources
+COPY Examples/*.csv Examples/
 # COHORT_ONLY leaves the tests out. Without symbols the executable is less than half as large.
 RUN COHORT_ONLY=cohort swift build -c release --static-swift-stdlib --product cohort \
     && strip --strip-all -o cohort "$(COHORT_ONLY=cohort swift build -c release --static-swift-stdlib --show-bin-path)/cohort"

@@ -104,4 +104,19 @@ extension API {
             serve = peer.serve
         }
     }
+
+    /// An event of `GET /peers/events`.
+    public struct PeersChange: Codable, Sendable {
+        /// `true`: `changed` has all peers, and others that were known are gone.
+        public var all: Bool?
+        /// Peers that are new or different. Of those that are online, `last_seen` is the time of the registration.
+        public var changed: [PeerView]
+        /// Ids of peers that are not there any more.
+        public var gone: [String]?
+        public init(all: Bool?, changed: [PeerView], gone: [String]?) {
+            self.all = all
+            self.changed = changed
+            self.gone = gone
+        }
+    }
 }

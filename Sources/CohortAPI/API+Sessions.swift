@@ -115,6 +115,9 @@ extension API {
         public var rounds: [RoundSummary]?
         /// Events, oldest first; only in the answer for a single session.
         public var events: [SessionEvent]?
+        public var note: String?
+        /// nil: none.
+        public var tags: [String]?
         public init(_ session: Session, rounds: [RoundSummary]? = nil) {
             id = session.id
             status = session.status
@@ -132,6 +135,48 @@ extension API {
             peers = session.peers.map(SessionPeerView.init)
             self.rounds = rounds?.map(\.short)
             events = rounds == nil ? nil : session.events ?? []
+            note = session.note
+            tags = session.labels?.tags
+        }
+    }
+
+    /// What its owner writes on a session, at any time.
+    public struct Labels: Codable, Sendable {
+        /// nil in a request: stays as it is.
+        public var note: String?
+        public var tags: [String]?
+        public init(note: String? = nil, tags: [String]? = nil) {
+            self.note = note
+            self.tags = tags
+        }
+    }
+
+    /// What a link to a session allows.
+    public struct NewLink: Codable, Sendable {
+        /// Whoever has the link may try the model. Default: false.
+        public var allowsPredictions: Bool?
+        /// Seconds until the link expires. Default: 30 days.
+        public var expiresIn: Int?
+        public init(allowsPredictions: Bool? = nil, expiresIn: Int? = nil) {
+            self.allowsPredictions = allowsPredictions
+            self.expiresIn = expiresIn
+        }
+    }
+
+    /// A link with which people without an account see a session.
+    public struct Link: Codable, Sendable {
+        public var id: String
+        public var createdAt: Date
+        public var expiresAt: Date
+        public var allowsPredictions: Bool
+        /// The path of the page below the server's address; only in the answer that makes the link.
+        public var path: String?
+        public init(_ link: SharedLink, path: String? = nil) {
+            id = link.id
+            createdAt = link.createdAt
+            expiresAt = link.expiresAt
+            allowsPredictions = link.allowsPredictions
+            self.path = path
         }
     }
 }

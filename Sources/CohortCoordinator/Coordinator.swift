@@ -134,6 +134,7 @@ public final class Coordinator: SessionRunner, Service {
                 if !strays.isEmpty {
                     logger.notice("freed \(strays.count) peers of sessions that are over", metadata: ["peers": "\(strays.prefix(10))"])
                     await peersChanged()
+                    await feed.poolChanged()
                 }
             } catch {
                 logger.warning("the sweep of sessions and peers failed: \(error)")

@@ -34,8 +34,8 @@ public struct CohortServer: Service {
     public func run() async throws {
         let metrics = ServerMetrics()
         let presence = PresenceMonitor(
-            documents: parts.documents, transport: parts.transport, runner: parts.runner, configuration: configuration, time: parts.time,
-            logger: parts.logger)
+            documents: parts.documents, transport: parts.transport, runner: parts.runner, feed: parts.feed, configuration: configuration,
+            time: parts.time, logger: parts.logger)
         TemporaryFiles.removeAll(in: configuration.dataDirectory, parts.logger)
         let broadcast = SessionBroadcast(feed: parts.feed, time: parts.time)
         let router = try await router(metrics: metrics, presence: presence, broadcast: broadcast)
@@ -100,6 +100,7 @@ public struct CohortServer: Service {
             tokens: tokens, documents: parts.documents, time: parts.time, web: web,
             requests: RateLimiter(perMinute: configuration.requestLimit.perMinute, burst: configuration.requestLimit.burst))
         let modules = ModuleStore(objects: parts.objects)
+        let models = ModelShelf(objects: parts.objects)
         let accounts = AuthRoutes(
             documents: parts.documents, tokens: tokens, authenticator: authenticator,
             passwords: try Passwords(cost: configuration.bcryptCost),
@@ -118,7 +119,7 @@ public struct CohortServer: Service {
             SessionRoutes(
                 parts: parts, presence: presence, configuration: configuration,
                 uploads: uploads,
-                models: ModelShelf(objects: parts.objects), modules: modules, metrics: metrics,
+                models: models, modules: modules, metrics: metrics,
                 filePredictions: FilePredictions(objects: parts.objects, folder: configuration.dataDirectory),
                 broadcast: broadcast
             ).routes
@@ -135,9 +136,13 @@ public struct CohortServer: Service {
                 uploadLimit: configuration.uploadLimit
             ).routes
         routes +=
-            SessionPage(pages: pages, documents: parts.documents, strategies: configuration.strategies).routes
-            + AccountPage(pages: pages).routes
-            + ComparePage(pages: pages).routes + ModelsPage(pages: pages).routes + [DocsPage(pages: pages).route]
+            SessionPage(
+                pages: pages, documents: parts.documents, strategies: configuration.strategies, objects: parts.objects,
+                folder: configuration.dataDirectory
+            ).routes + SharedPage(pages: pages, parts: parts, models: models, strategies: configuration.strategies).routes
+            + AccountPage(pages: pages).routes + SessionsPage(pages: pages).routes + ModelsPage(pages: pages).routes + [
+                DocsPage(pages: pages).route
+            ]
         routes += JoinRoutes(offer: configuration.join, isTLS: isTLS, basePath: configuration.basePath).routes
         routes.append(try OpenAPIRoute(describing: routes).route)
 
@@ -150,10 +155,10 @@ public struct CohortServer: Service {
                 middleware: CORSMiddleware(
                     allowOrigin: origin == "*" ? .all : CORSMiddleware<Context>.AllowOriginExtended.custom(origin),
                     allowHeaders: [.accept, .authorization, .contentType, .range, .ifNoneMatch],
-                    allowMethods: [.get, .head, .post, .delete], exposedHeaders: ["etag", "content-range", "retry-after"],
+                    allowMethods: [.get, .head, .post, .patch, .delete], exposedHeaders: ["etag", "content-range", "retry-after"],
                     maxAge: .seconds(600)))
         }
-        router.add(middleware: ProblemMiddleware(routes: routes))
+        router.add(middleware: ProblemMiddleware(routes: routes, pages: pages))
         for route in routes {
             for method in route.methods {
                 router.on(RouterPath(route.path), method: method) { request, context in

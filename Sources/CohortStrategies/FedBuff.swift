@@ -16,6 +16,8 @@ public import CohortSession
 /// different ages.
 public struct FedBuff: RoundsOfShares {
     public static let name = "fedbuff"
+    public static let title = "Without waiting"
+    public static let purpose = StrategyPurpose.unequalSpeed
     public static let summary =
         "As fedavg, but a round closes when some machines have answered, and the others' answers count later: for machines of very different speed."
 

@@ -9,6 +9,8 @@ public import CohortSession
 /// μ is ``SessionSettings/proximalMu``, 0.01 by default; the paper tries 0.001, 0.01, 0.1 and 1. Too large, and peers hardly move.
 public struct FedProx: RoundsOfShares {
     public static let name = "fedprox"
+    public static let title = "Held together"
+    public static let purpose = StrategyPurpose.differing
     public static let summary = "As fedavg, and each machine is held near the round's weights: for machines whose rows differ."
 
     /// The default μ.

@@ -23,6 +23,8 @@ extension RoundsWithAdaptiveStep {
 /// peers they overshoot. It starts slowly: of fewer than some 2 / (1 − β) rounds expect less than of `fedavg`.
 public struct FedAvgM: RoundsWithOuterStep {
     public static let name = "fedavgm"
+    public static let title = "Average with momentum"
+    public static let purpose = StrategyPurpose.differing
     public static let summary = "As fedavg, with momentum on the server: smoother where machines' rows differ; wants some tens of rounds."
 
     public init() {}
@@ -41,6 +43,8 @@ public struct FedAvgM: RoundsWithOuterStep {
 /// can be too long; a falling learning rate on the peers does not help, as the sizes of changes are divided out.
 public struct FedAdam: RoundsWithAdaptiveStep {
     public static let name = "fedadam"
+    public static let title = "Server with Adam"
+    public static let purpose = StrategyPurpose.differing
     public static let summary =
         "As fedavg, with Adam on the server: each weight's step by how much it has moved before; wants some tens of rounds."
 
@@ -52,6 +56,8 @@ public struct FedAdam: RoundsWithAdaptiveStep {
 /// ``FedAdam`` with Yogi's rule, whose second moment grows and shrinks by steps of Δ² alone: one odd round moves it less.
 public struct FedYogi: RoundsWithAdaptiveStep {
     public static let name = "fedyogi"
+    public static let title = "Server with Yogi"
+    public static let purpose = StrategyPurpose.differing
     public static let summary = "As fedadam, by Yogi's rule, which forgets more slowly: for rounds that differ much."
 
     public init() {}
@@ -63,6 +69,8 @@ public struct FedYogi: RoundsWithAdaptiveStep {
 /// the paper.
 public struct FedAdagrad: RoundsWithAdaptiveStep {
     public static let name = "fedadagrad"
+    public static let title = "Server with Adagrad"
+    public static let purpose = StrategyPurpose.differing
     public static let summary = "As fedadam, by Adagrad's rule: the server's steps become shorter with every round."
 
     public init() {}
@@ -79,6 +87,8 @@ public struct FedAdagrad: RoundsWithAdaptiveStep {
 /// in the end: momentum must have the rounds to build up and settle, and below 30 the session says so.
 public struct DiLoCo: RoundsWithOuterStep {
     public static let name = "diloco"
+    public static let title = "Many steps a round"
+    public static let purpose = StrategyPurpose.slowNetwork
     public static let summary =
         "Many epochs a round, few rounds sent: Nesterov's momentum on the server, moments kept on the machines; wants 30 rounds."
 

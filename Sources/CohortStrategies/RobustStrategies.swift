@@ -30,6 +30,8 @@ extension RobustRounds {
 /// two peers it is the mean.
 public struct Median: RobustRounds {
     public static let name = "median"
+    public static let title = "Median"
+    public static let purpose = StrategyPurpose.faulty
     public static let summary = "As fedavg, with each parameter's median: a few machines that send nonsense do no harm."
 
     public init() {}
@@ -43,6 +45,8 @@ public struct Median: RobustRounds {
 /// median is, as long as at most f peers lie. Refuses fewer than five peers.
 public struct TrimmedMean: RobustRounds {
     public static let name = "trimmed_mean"
+    public static let title = "Mean without extremes"
+    public static let purpose = StrategyPurpose.faulty
     public static let summary =
         "As fedavg, without each parameter's largest and smallest values: nearer to the mean than median; five machines or more."
 
@@ -58,6 +62,8 @@ public struct TrimmedMean: RobustRounds {
 /// peers that are honest it is worse than the mean. n ≥ 2f + 3.
 public struct Krum: RobustRounds {
     public static let name = "krum"
+    public static let title = "The most typical update"
+    public static let purpose = StrategyPurpose.faulty
     public static let summary =
         "Each round the one update that lies nearest to most others: for machines that may lie; five machines or more."
 
@@ -69,6 +75,8 @@ public struct Krum: RobustRounds {
 /// The mean of the n − f updates that ``Krum`` ranks first (the same source). n ≥ 2f + 3.
 public struct MultiKrum: RobustRounds {
     public static let name = "multi_krum"
+    public static let title = "Mean of the typical updates"
+    public static let purpose = StrategyPurpose.faulty
     public static let summary = "As krum, with the mean of all updates but the most remote: five machines or more."
 
     public init() {}
@@ -81,6 +89,8 @@ public struct MultiKrum: RobustRounds {
 /// direction that most share.
 public struct GeometricMedian: RobustRounds {
     public static let name = "geometric_median"
+    public static let title = "Geometric median"
+    public static let purpose = StrategyPurpose.faulty
     public static let summary = "The point nearest to all updates together: for machines that may lie; keeps what most agree on."
 
     public init() {}
@@ -95,6 +105,8 @@ public struct GeometricMedian: RobustRounds {
 /// bounded, and it must keep at it; the first round, which has no history, is bounded least.
 public struct CenteredClipping: RobustRounds {
     public static let name = "centered_clipping"
+    public static let title = "Shortened updates"
+    public static let purpose = StrategyPurpose.faulty
     public static let summary = "Each update's difference to the last round's change, shortened to the median: for machines that may lie."
 
     public init() {}

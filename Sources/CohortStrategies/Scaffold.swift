@@ -15,6 +15,8 @@ public import CohortSession
 /// one kind, and rounds are short, it gains nothing over fedavg with SGD and sends twice as much.
 public struct Scaffold: RoundsOfShares {
     public static let name = "scaffold"
+    public static let title = "Corrected for drift"
+    public static let purpose = StrategyPurpose.differing
     public static let summary =
         "As fedavg by plain SGD, and each step is corrected by how the machine's gradients differ from all machines': for many steps a round."
 

@@ -124,6 +124,9 @@ public struct FaultyDocuments: Documents {
             try await base.renewLease(sessionId: sessionId, owner: owner, generation: generation, expiresAt: expiresAt)
         }
     }
+    public func setLabels(_ labels: SessionLabels, sessionId: String) async throws -> SessionLabels? {
+        try await plan.call("setLabels") { try await base.setLabels(labels, sessionId: sessionId) }
+    }
     public func requestCancel(sessionId: String) async throws -> Session? {
         try await plan.call("requestCancel") { try await base.requestCancel(sessionId: sessionId) }
     }

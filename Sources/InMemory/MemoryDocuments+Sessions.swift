@@ -88,6 +88,7 @@ extension MemoryDocuments {
             }
             stored.lease = current.lease
             stored.cancelRequested = current.cancelRequested
+            stored.labels = current.labels
             state.sessions[index] = stored
             state.add(record, session.id)
             if session.status.isFinal { state.answers[session.id] = nil }
@@ -131,6 +132,16 @@ extension MemoryDocuments {
             else { return nil }
             state.sessions[index].lease?.expiresAt = expiresAt
             return HeldLease(cancelRequested: state.sessions[index].cancelRequested)
+        }
+    }
+
+    public func setLabels(_ labels: SessionLabels, sessionId: String) async throws -> SessionLabels? {
+        state.withLock { state in
+            guard let index = state.index(sessionId), state.sessions[index].labels?.revision ?? 0 == labels.revision else { return nil }
+            var labels = labels
+            labels.revision += 1
+            state.sessions[index].labels = labels
+            return labels
         }
     }
 

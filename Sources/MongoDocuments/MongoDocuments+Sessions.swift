@@ -10,7 +10,7 @@ extension MongoDocuments {
         var unfinished: Bool
         /// The number of its insertion.
         var number: Int
-        /// Rises with every change that is not the document's own: of the lease, of the wish to cancel.
+        /// Rises with every change that is not the document's own: of the lease, of the wish to cancel, of the labels.
         var touched: Int
     }
 
@@ -25,10 +25,11 @@ extension MongoDocuments {
         var generation: Int
         var lease: Lease?
         var cancelRequested: Bool
+        var labels: SessionLabels?
         var store: Stored
 
         enum CodingKeys: String, CodingKey {
-            case revision, generation, lease, cancelRequested
+            case revision, generation, lease, cancelRequested, labels
             case store = "_store"
         }
     }
@@ -168,7 +169,7 @@ extension MongoDocuments {
     }
 
     private func keptIfThere(_ id: String) async throws -> Kept? {
-        let fields: MongoJSON = "{\"revision\":1,\"generation\":1,\"lease\":1,\"cancel_requested\":1,\"_store\":1}"
+        let fields: MongoJSON = "{\"revision\":1,\"generation\":1,\"lease\":1,\"cancel_requested\":1,\"labels\":1,\"_store\":1}"
         return try await one(Kept.self, in: "sessions", where: "{\"_id\":\(id)}", fields: fields)
     }
 
@@ -183,6 +184,7 @@ extension MongoDocuments {
             next.revision += 1
             next.lease = kept.lease
             next.cancelRequested = kept.cancelRequested
+            next.labels = kept.labels
             guard kept.revision == session.revision, kept.generation == session.generation else {
                 if isUncertain, kept.revision == next.revision, try await self.session(id: session.id) == next { return next }
                 throw CohortError(
@@ -279,6 +281,19 @@ extension MongoDocuments {
             guard !session.status.isFinal, !session.cancelRequested else { return session }
             session.cancelRequested = true
             if try await replace(session, kept, touched: 1) { return session }
+        }
+        throw CohortError(.unavailable, "session \(sessionId) is being changed by others all the time: try again")
+    }
+
+    public func setLabels(_ labels: SessionLabels, sessionId: String) async throws -> SessionLabels? {
+        var next = labels
+        next.revision += 1
+        for _ in 0..<100 {
+            guard let kept = try await keptIfThere(sessionId), var session = try await session(id: sessionId),
+                kept.labels?.revision ?? 0 == labels.revision
+            else { return nil }
+            session.labels = next
+            if try await replace(session, kept, touched: 1) { return next }
         }
         throw CohortError(.unavailable, "session \(sessionId) is being changed by others all the time: try again")
     }

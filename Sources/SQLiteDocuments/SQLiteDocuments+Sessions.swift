@@ -8,6 +8,7 @@ extension SQLiteDocuments {
     /// - Throws: ``CohortError`` `conflict` when there is a session of this id.
     public func insert(_ session: Session, sharesUpload: Bool) async throws {
         let columns = try Columns(session)
+        let labels = try session.labels.map { String(decoding: try CohortJSON.encode($0), as: UTF8.self) }
         try await write { database in
             // In one transaction: what is shared is there until this session is.
             if let key = session.upload?.key {
@@ -23,12 +24,12 @@ extension SQLiteDocuments {
                 try database.run(
                     """
                     INSERT INTO sessions
-                        (status, is_ending, revision, document, generation, lease_owner, lease_expires_at, cancel_requested, id, owner_id,
+                        (status, is_ending, revision, document, generation, lease_owner, lease_expires_at, cancel_requested, labels, id, owner_id,
                          created_at, dataset_key)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                     """,
                     columns.changing + [
-                        session.generation, session.lease?.owner, session.lease?.expiresAt.milliseconds, session.cancelRequested,
+                        session.generation, session.lease?.owner, session.lease?.expiresAt.milliseconds, session.cancelRequested, labels,
                         session.id,
                         session.ownerId, session.createdAt.milliseconds, session.upload?.key,
                     ])
@@ -66,7 +67,7 @@ extension SQLiteDocuments {
             try database.rows(
                 """
                 SELECT CASE WHEN status = 'COMPLETED' THEN NULL ELSE document END AS document,
-                    revision, generation, lease_owner, lease_expires_at, cancel_requested,
+                    revision, generation, lease_owner, lease_expires_at, cancel_requested, labels,
                     CASE WHEN status = 'COMPLETED' THEN json_object(
                         'id', id, 'name', json_extract(document, '$.settings.name'), 'status', status,
                         'created_at', json_extract(document, '$.created_at'), 'started_at', json_extract(document, '$.started_at'),
@@ -78,7 +79,9 @@ extension SQLiteDocuments {
                             json_extract(document, '$.settings.target')),
                         'task', coalesce(json_extract(document, '$.dataset.task'), json_extract(document, '$.dataset.schema.task')),
                         'seed', json_extract(document, '$.settings.seed'), 'version', json_extract(document, '$.model_version'), 'progress', 1.0,
-                        'metrics', json_extract(document, '$.results.metrics'), 'error', json_extract(document, '$.error')) END AS summary
+                        'metrics', json_extract(document, '$.results.metrics'), 'error', json_extract(document, '$.error'),
+                        'note', coalesce(json_extract(labels, '$.note'), json_extract(document, '$.settings.note')),
+                        'tags', json_extract(labels, '$.tags')) END AS summary
                 FROM sessions
                 WHERE owner_id = ?1 AND (?2 IS NULL OR (created_at, rowid) < (SELECT created_at, rowid FROM sessions WHERE id = ?2))
                 ORDER BY created_at DESC, rowid DESC LIMIT ?3
@@ -168,10 +171,23 @@ extension SQLiteDocuments {
             var stored = changed
             guard
                 let row = try database.row(
-                    "SELECT lease_owner, lease_expires_at, cancel_requested FROM sessions WHERE id = ?", [session.id])
+                    "SELECT lease_owner, lease_expires_at, cancel_requested, labels FROM sessions WHERE id = ?", [session.id])
             else { return stored }
-            stored.takeLease(of: row)
+            try stored.takeOthers(of: row)
             return stored
+        }
+    }
+
+    public func setLabels(_ labels: SessionLabels, sessionId: String) async throws -> SessionLabels? {
+        var next = labels
+        next.revision += 1
+        let stored = next
+        let text = String(decoding: try CohortJSON.encode(stored), as: UTF8.self)
+        return try await write { database in
+            let changed = try database.run(
+                "UPDATE sessions SET labels = ? WHERE id = ? AND coalesce(json_extract(labels, '$.revision'), 0) = ?",
+                [text, sessionId, labels.revision])
+            return changed == 1 ? stored : nil
         }
     }
 
@@ -206,7 +222,7 @@ extension SQLiteDocuments {
     }
 
     /// The document, and the columns that are true in its stead.
-    static let stored = "document, revision, generation, lease_owner, lease_expires_at, cancel_requested"
+    static let stored = "document, revision, generation, lease_owner, lease_expires_at, cancel_requested, labels"
 
     /// Compare-and-set in one statement.
     private static func replace(_ columns: Columns, _ session: Session, in database: Database) throws -> Bool {
@@ -274,13 +290,15 @@ extension Session {
         }
         revision = row["revision"]
         generation = row["generation"]
-        takeLease(of: row)
+        try takeOthers(of: row)
     }
 
-    fileprivate mutating func takeLease(of row: Row) {
+    /// What is not the document's.
+    fileprivate mutating func takeOthers(of row: Row) throws {
         let owner: String? = row["lease_owner"]
         let expiresAt: Int64? = row["lease_expires_at"]
         lease = owner.flatMap { owner in expiresAt.map { Lease(owner: owner, expiresAt: Date(milliseconds: $0)) } }
         cancelRequested = row["cancel_requested"]
+        labels = try (row["labels"] as String?).map { try CohortJSON.decode(SessionLabels.self, from: $0.utf8) }
     }
 }

@@ -154,6 +154,10 @@ enum Schema {
                     CREATE INDEX sessions_dataset_key ON sessions (dataset_key) WHERE dataset_key IS NOT NULL;
                     """)
         }
+        migrator.registerMigration("7") { database in
+            // Note, tags and links as JSON; they change beside the document.
+            try database.execute(sql: "ALTER TABLE sessions ADD COLUMN labels TEXT;")
+        }
         return migrator
     }
 }

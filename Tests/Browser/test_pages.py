@@ -57,6 +57,7 @@ def start(page: Page, server: Server, **fields: str) -> str:
     page.get_by_label("Drop a CSV here, or choose one").set_input_files(PENGUINS)
     page.get_by_label("Column to predict").select_option("species")
     expect(page.get_by_text("'species' is predicted as one of 3 classes")).to_be_visible()
+    page.get_by_text("More settings").click()
     for label, value in fields.items():
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_role("button", name="Start training").click()
@@ -99,13 +100,13 @@ def test_from_nothing_to_a_prediction(server: Server, open_page: Callable[..., P
     expect(page.get_by_text("344 rows; 'species' is predicted as one of 3 classes.")).to_be_visible()
     expect(page.locator("#columns tr", has_text="bill_length_mm").locator("svg rect")).to_have_count(12)
     expect(page.locator("#columns tr", has_text="sex")).to_contain_text("female")
-    expect(page.locator("#estimate")).to_contain_text("3 machines about")
+    expect(page.locator("#estimate")).to_contain_text("of computing on one machine")
     page.get_by_label("what to do with year").select_option("do not use")
     picture(page, "new")
     accessible(page)
+    page.get_by_text("More settings").click()
     for label, value in {"Rounds": "40", "Epochs": "5", "Batch size": "8", "Learning rate": "0.002", "Hidden layers": "32,16", "Seed": "7", "Name": "first"}.items():
         page.get_by_label(label, exact=True).fill(value)
-    page.get_by_text("Settings per machine").click()
     page.get_by_label("epochs of ben").fill("2")
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url(re.compile("/app/session/"))
@@ -125,13 +126,16 @@ def test_from_nothing_to_a_prediction(server: Server, open_page: Callable[..., P
     page.get_by_text("Updates, round by round").click()
     receipt = page.locator("#receipt")
     expect(receipt).to_contain_text("Cosine")
-    expect(receipt.get_by_role("link", name="The whole receipt as JSON")).to_be_visible()
+    expect(receipt.get_by_role("link", name="The whole receipt as a file")).to_be_visible()
     expect(page.locator("#results")).to_contain_text("Calibration")
     page.get_by_label("bill_length_mm", exact=True).fill("39.1")
     page.get_by_label("flipper_length_mm", exact=True).fill("181")
     page.get_by_label("island", exact=True).select_option("Torgersen")
     page.get_by_role("button", name="Predict", exact=True).click()
-    expect(page.locator("#prediction")).to_contain_text("species: Adelie (Adelie ")
+    expect(page.locator("#prediction")).to_have_text("species: Adelie")
+    expect(page.locator("#chances li")).to_have_count(3)
+    expect(page.locator("#chances li").first).to_contain_text("Adelie")
+    page.get_by_text("Predict a whole file").click()
     page.get_by_label("Predict a CSV file").set_input_files(PENGUINS)
     with page.expect_download() as download:
         page.get_by_role("button", name="Predict the file").click()
@@ -184,16 +188,25 @@ def test_two_sessions_beside_each_other_and_the_models(server: Server, open_page
     start(page, server, Rounds="5", Seed="8", Name="second")
     expect(page.locator("#state")).to_have_text("Training completed")
     page.get_by_role("link", name="Compare").last.click()
-    page.get_by_label("Second").select_option(index=1)
+    page.get_by_label("compare first").check()
     expect(page.locator("#settings tr", has_text="rounds")).to_contain_text("40")
     expect(page.locator("#settings tr", has_text="seed")).to_contain_text("8")
     expect(page.locator("#settings")).not_to_contain_text("strategy")
     expect(page.locator("#metrics tr", has_text="Accuracy")).to_contain_text("%")
     expect(page.locator("#loss-legend li")).to_have_count(2)
-    picture(page, "compare")
+    picture(page, "sessions")
     accessible(page)
     page.reload()
     expect(page.locator("#loss-legend li")).to_have_count(2)
+    # Sorted, filtered, and with another column.
+    names = page.locator("#sessions tbody tr td:first-child")
+    page.get_by_role("button", name="Session", exact=True).click()
+    assert names.all_inner_texts() == sorted(names.all_inner_texts())
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("Seed", exact=True).check()
+    expect(page.locator("#sessions tr", has_text="second")).to_contain_text("8")
+    page.get_by_placeholder("Filter by name").fill("seco")
+    expect(names).to_have_text(["second"])
     page.get_by_role("link", name="Models").click()
     expect(page.locator("#models tr", has_text="first")).to_contain_text("species")
     accessible(page)
@@ -250,6 +263,7 @@ def test_a_module_of_ones_own_is_added_chosen_and_trained(server: Server, open_p
     sign_in(page, server)
     subprocess.run([TORCH, ROOT / "Tests/SystemTests/Resources/make_module.py", "net", tmp_path], check=True)
     page.goto(f"{server.url}/app/new")
+    page.get_by_text("More settings").click()
     page.get_by_label("Add a module of your own").set_input_files(PENGUINS)
     expect(page.locator("#problem")).to_contain_text("this is not a .safetensors file")
     page.get_by_label("Add a module of your own").set_input_files(tmp_path / "net.safetensors")
@@ -273,6 +287,194 @@ def test_a_module_of_ones_own_is_added_chosen_and_trained(server: Server, open_p
     expect(page.locator("#results")).to_contain_text("torch")
     # The other tests' machines are three.
     server.remove_peer()
+
+
+def test_sample_data_becomes_a_model_in_three_clicks(server: Server, open_page: Callable[..., Page], picture: Callable[[Page, str], None]) -> None:
+    page = open_page()
+    sign_in(page, server)
+    clicks = 0
+
+    def click(role: str, name: str) -> None:
+        nonlocal clicks
+        page.get_by_role(role, name=name).first.click()  # type: ignore[arg-type]
+        clicks += 1
+
+    click("link", "New session")
+    expect(page.get_by_role("button", name="Start training")).to_be_disabled()
+    picture(page, "new-empty")
+    click("button", "Titanic")
+    expect(page.get_by_text("2,201 rows; 'survived' is predicted as one of 2 classes.")).to_be_visible()
+    expect(page.get_by_role("button", name="Start training")).to_be_in_viewport()
+    click("button", "Start training")
+    page.wait_for_url(re.compile("/app/session/"))
+    expect(page.locator("#state")).to_have_text("Training completed", timeout=60_000)
+    expect(page.locator("#tiles")).to_contain_text("Accuracy")
+    assert clicks <= 6
+    # The form begins with a real row, and says what that row has.
+    page.get_by_role("button", name="Another row of the data").click()
+    page.get_by_role("button", name="Predict", exact=True).click()
+    expect(page.locator("#prediction")).to_contain_text("survived: ")
+    expect(page.locator("#truth")).to_contain_text(re.compile("In the data, this row has: (yes|no)"))
+
+
+def test_a_file_whose_last_column_cannot_be_predicted_still_shows_its_columns(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    sign_in(page, server)
+    page.goto(f"{server.url}/app/new")
+    rows = "".join(f"{row % 7},{'yes' if row % 7 > 3 else 'no'},c{row}\n" for row in range(200))
+    page.get_by_label("Drop a CSV here, or choose one").set_input_files({"name": "shop.csv", "mimeType": "text/csv", "buffer": f"visits,bought,customer\n{rows}".encode()})
+    expect(page.locator("#target-problem")).to_contain_text("200 different values")
+    expect(page.locator("#columns tr", has_text="visits")).to_be_visible()
+    expect(page.get_by_role("button", name="Start training")).to_be_disabled()
+    page.get_by_label("Column to predict").select_option("bought")
+    expect(page.get_by_text("'bought' is predicted as one of 2 classes")).to_be_visible()
+    expect(page.locator("#target-problem")).to_be_hidden()
+    expect(page.get_by_role("button", name="Start training")).to_be_enabled()
+
+
+def test_pages_speak_no_options_and_no_json(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    sign_in(page, server)
+    page.goto(f"{server.url}/app/new")
+    # Warnings of every kind that a column can cause: an id, a copy of the target, an outlier, codes, rare classes.
+    lines = ["id,copy,far,code,y"] + [f"r{row},k{row % 2},{1e9 if row == 7 else row % 5},0{row % 8},{'k1' if row % 2 else 'k0'}" for row in range(120)]
+    page.get_by_label("Drop a CSV here, or choose one").set_input_files({"name": "w.csv", "mimeType": "text/csv", "buffer": "\n".join([*lines, ""]).encode()})
+    expect(page.locator("#warnings li").first).to_be_visible()
+    page.get_by_text("More settings").click()
+    for address in ("/app/new", "/", "/app/sessions", "/app/models", "/app/account"):
+        if address != "/app/new":
+            page.goto(server.url + address)
+            page.wait_for_load_state("networkidle")
+        said = page.evaluate("[...document.querySelectorAll('main, main [placeholder]')].map(e => e.innerText + ' ' + (e.placeholder ?? '')).join(' ')")
+        said = said.replace(page.locator("#join").inner_text(), "") if address == "/" else said
+        assert not re.search(r"(^|\s)--[a-z]|JSON|\{\"", said), (address, re.findall(r".{40}(?:--[a-z]|JSON|\{\").{40}", said))
+
+
+def test_a_chart_tells_its_values_zooms_and_is_saved(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    sign_in(page, server)
+    page.goto(f"{server.url}/app/sessions")
+    page.get_by_role("link", name="first", exact=True).click()
+    expect(page.locator("#loss-legend li")).to_have_count(4)
+    card = page.locator("section", has=page.get_by_role("heading", name="Loss", exact=True))
+    tip = card.locator(".tip")
+    expect(tip).to_be_hidden()
+    card.scroll_into_view_if_needed()
+    box = page.locator("#loss").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 60)
+    expect(tip).to_contain_text(re.compile("round [0-9]"))
+    for name in ("ana", "ben", "cleo", "global model"):
+        expect(tip).to_contain_text(name)
+    # The other chart shows the same place.
+    expect(page.locator("section", has=page.get_by_role("heading", name="Accuracy", exact=True)).locator(".tip")).to_contain_text("%")
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + 60, steps=4)
+    page.mouse.up()
+    card.get_by_role("button", name="Whole").click()
+    expect(card.get_by_role("button", name="Whole")).to_be_hidden()
+    card.get_by_role("button", name="Time").click()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 60)
+    expect(tip.locator("b")).to_contain_text("s")
+    card.get_by_role("button", name="Log").click()
+    for kind, begin in (("PNG", b"\x89PNG"), ("SVG", b"<svg"), ("CSV", b"line,round,seconds,value")):
+        with page.expect_download() as download:
+            card.get_by_role("button", name=f"save as {kind}").click()
+        assert download.value.path().read_bytes().startswith(begin)
+    page.locator("#loss").focus()
+    page.keyboard.press("ArrowRight")
+    expect(tip).to_be_visible()
+
+
+def test_notes_and_tags_stay_and_are_found(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(expected=("400",))
+    sign_in(page, server)
+    page.goto(f"{server.url}/app/sessions")
+    page.get_by_role("link", name="first", exact=True).click()
+    page.get_by_label("Note", exact=True).fill("the year is left out")
+    page.get_by_label("Tags").fill("baseline, penguins")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#labels-said")).to_have_text("Saved.")
+    expect(page.locator("#tags .tag")).to_have_text(["baseline", "penguins"])
+    page.get_by_label("Tags").fill("x" * 31)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#labels-said")).to_contain_text("a tag has 1 to 30 characters")
+    page.goto(f"{server.url}/app/sessions")
+    page.get_by_placeholder("Filter by name").fill("baseline")
+    expect(page.locator("#sessions tbody tr")).to_have_count(1)
+
+
+def test_a_link_shows_a_session_without_an_account_and_without_what_is_private(server: Server, open_page: Callable[..., Page], picture: Callable[[Page, str], None]) -> None:
+    page = open_page()
+    sign_in(page, server)
+    page.goto(f"{server.url}/app/sessions")
+    page.get_by_role("link", name="first", exact=True).click()
+    links = []
+    for allows in (False, True):
+        expect(page.locator("#state")).to_have_text("Training completed")
+        if page.locator("#sharing").is_hidden():
+            page.get_by_role("button", name="Share").click()
+        page.get_by_label("Let them try the model").set_checked(allows)
+        before = page.locator("#share-link").text_content()
+        page.get_by_role("button", name="Make a link").click()
+        until(lambda: page.locator("#share-link").text_content() not in ("", before))
+        links.append(page.locator("#share-link").inner_text())
+    accessible(page)
+    other = open_page(expected=("404",))
+    answers: list[str] = []
+    other.on("response", lambda answer: answers.append(answer.text()) if "/shared/" in answer.url else None)
+    for link, allows in zip(links, (False, True)):
+        shown = other.goto(link)
+        assert shown
+        headers = shown.headers
+        assert headers["referrer-policy"] == "no-referrer" and "noindex" in headers["x-robots-tag"] and headers["cache-control"] == "no-store"
+        expect(other.get_by_role("heading", name="first")).to_be_visible()
+        expect(other.locator("#loss-legend li")).to_have_count(4)
+        expect(other.locator("#results")).to_contain_text("held-out rows")
+        expect(other.locator("#try")).to_be_visible(visible=allows)
+    said = "\n".join(answers)
+    for private in ("ana", "cleo", "Ada", "ada@example.org", "penguins.csv"):
+        assert not re.search(rf"\b{re.escape(private)}\b", said), private
+    other.get_by_role("button", name="Predict", exact=True).click()
+    expect(other.locator("#prediction")).to_contain_text("species: ")
+    picture(other, "shared")
+    accessible(other)
+    page.get_by_role("button", name=re.compile("revoke the link")).first.click()
+    expect(page.get_by_role("button", name=re.compile("revoke the link"))).to_have_count(1)
+    other.goto(links[0])
+    expect(other.get_by_role("alert")).to_contain_text("was revoked")
+
+
+def test_eight_pages_of_one_account_leave_room_for_a_ninth(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(expected=("ERR_INCOMPLETE_CHUNKED_ENCODING",))
+    sign_in(page, server)
+    session = start(page, server, Rounds="100000", Name="watched")
+    pages = [page.context.new_page() for _ in range(8)]
+    for index, each in enumerate(pages):
+        each.goto(f"{server.url}/" if index % 2 else f"{server.url}/app/session/{session}")
+    # All are live: those that show the session see its rounds pass.
+    for each in pages[::2]:
+        before = round_of(each)
+        until(lambda: round_of(each) > before + 2)
+    ninth = page.context.new_page()
+    ninth.goto(f"{server.url}/app/session/{session}")
+    expect(ninth.locator("#state")).to_have_text("Training in progress")
+    # The page that held the stream goes, and another takes over.
+    page.close()
+    for each in (pages[0], ninth):
+        before = round_of(each)
+        until(lambda: round_of(each) > before + 2)
+    ninth.on("dialog", lambda dialog: dialog.accept())
+    ninth.get_by_role("button", name="Cancel").click()
+    expect(pages[0].locator("#state")).to_have_text("Training cancelled")
+
+
+def test_an_address_that_leads_nowhere_is_a_page(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page(expected=("404",))
+    for address in ("/nosuch", "/app/nosuch", "/shared/x/y"):
+        page.goto(server.url + address)
+        expect(page.get_by_role("heading", name="Nothing is here")).to_be_visible()
+        expect(page.get_by_role("link", name="Back to the dashboard")).to_be_visible()
 
 
 def test_a_wrong_password_and_a_taken_address_are_said(server: Server, open_page: Callable[..., Page]) -> None:

@@ -157,6 +157,8 @@ private struct TrainingWorld {
 }
 
 private struct NoFeed: SessionFeed {
+    func poolChanged() async {}
+    func poolChanges() async -> AsyncStream<Void> { AsyncStream { $0.finish() } }
     func publish(_ notice: SessionNotice) async {}
     func subscribe(sessionId: String) async -> AsyncStream<SessionNotice> { AsyncStream { nil } }
 }

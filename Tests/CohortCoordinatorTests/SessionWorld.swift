@@ -164,6 +164,8 @@ final class Journal: Sendable {
 }
 
 private struct SilentFeed: SessionFeed {
+    func poolChanged() async {}
+    func poolChanges() async -> AsyncStream<Void> { AsyncStream { $0.finish() } }
     func publish(_ notice: SessionNotice) async {}
     func subscribe(sessionId: String) async -> AsyncStream<SessionNotice> { AsyncStream { nil } }
 }

@@ -46,6 +46,8 @@ import Testing
 /// A session without a lease is its start's to write: what a coordinator cannot read of it changes nothing.
 @Suite struct BeingStartedTests {
     private struct NoFeed: SessionFeed {
+        func poolChanged() async {}
+        func poolChanges() async -> AsyncStream<Void> { AsyncStream { $0.finish() } }
         func publish(_ notice: SessionNotice) async {}
         func subscribe(sessionId: String) async -> AsyncStream<SessionNotice> { AsyncStream { nil } }
     }

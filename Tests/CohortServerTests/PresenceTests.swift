@@ -32,8 +32,8 @@ import Testing
             var configuration = ServerConfiguration(dataDirectory: "", suspectAfter: 15, deadAfter: 30, strategies: [])
             configuration.isShared = true
             return PresenceMonitor(
-                documents: documents, transport: MemoryBroker(), runner: Silent(), configuration: configuration, time: clock,
-                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+                documents: documents, transport: MemoryBroker(), runner: Silent(), feed: LocalSessionFeed(), configuration: configuration,
+                time: clock, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         }
 
         func register() async throws -> Peer {
@@ -129,8 +129,8 @@ import Testing
         var configuration = ServerConfiguration(dataDirectory: "", heartbeatInterval: 5, suspectAfter: 15, deadAfter: 30, strategies: [])
         configuration.isShared = isShared
         let monitor = PresenceMonitor(
-            documents: documents, transport: MemoryBroker(), runner: Silent(), configuration: configuration, time: clock,
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            documents: documents, transport: MemoryBroker(), runner: Silent(), feed: LocalSessionFeed(), configuration: configuration,
+            time: clock, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         try await monitor.seed()
         let start = SessionStart(documents: documents, time: clock, hearing: monitor.hearing)
         func begin(_ peers: Int) async throws -> Session {

@@ -168,6 +168,20 @@ import Testing
                 let answer = try await inspect(query, csv)
                 #expect(answer.status == 400 && answer.body.contains(sentence), "\(query): \(answer.body)")
             }
+            // A column that cannot be predicted leaves the choice of another.
+            struct Refused: Decodable {
+                var target: String?
+                var problem: String
+                var columns: [Look.Column]
+            }
+            let shop = "visits,bought,customer\n" + (0..<60).map { "\($0 % 7),\($0 % 2 == 0 ? "yes" : "no"),c\($0)\n" }.joined()
+            for query in ["whole=true", "whole=true&target=customer"] {
+                let refused = try CohortJSON.decode(Refused.self, from: try await inspect(query, shop).body.utf8)
+                #expect(refused.problem.contains("60 different values"), "\(refused.problem)")
+                #expect(refused.target == (query.contains("target") ? "customer" : nil))
+                #expect(refused.columns.map(\.name) == ["visits", "bought", "customer"])
+                #expect(refused.columns.map(\.kind) == ["numeric", "categorical", "ignored"])
+            }
             #expect(
                 try FileManager.default.contentsOfDirectory(atPath: world.folder).allSatisfy { !$0.hasPrefix("look-") }, "nothing is left")
             let unknown = Browser(world)

@@ -295,6 +295,40 @@ struct SessionDocumentsTests {
     }
 
     @Test(arguments: DocumentStore.all)
+    func `Labels change beside the document, one change at a time, and no update loses them`(_ store: DocumentStore) async throws {
+        try await store.withEmpty { documents in
+            try await documents.insert(Session.sample(id: "s"))
+            let held = try #require(
+                try await documents.takeLease(sessionId: "s", owner: "a", now: moment(), expiresAt: moment(30)))
+            let link = SharedLink(
+                id: "l", secretSha256: String(repeating: "a", count: 64), createdAt: moment(1), expiresAt: moment(2),
+                allowsPredictions: true)
+            let labels = SessionLabels(note: "läuft \"gut\"", tags: ["one", "two"], links: [link])
+            let stored = try #require(try await documents.setLabels(labels, sessionId: "s"))
+            #expect(stored.revision == 1 && stored.tags == labels.tags && stored.links == [link])
+            // Two that changed the same: the second reads again.
+            #expect(try await documents.setLabels(labels, sessionId: "s") == nil)
+            #expect(try await documents.setLabels(labels, sessionId: "unknown") == nil)
+            // The coordinator, which read the session before, stores its document under the same revision.
+            var changed = held
+            changed.status = .completed
+            changed.round = 1
+            changed = try await documents.update(changed)
+            #expect(changed.labels == stored && changed.round == 1)
+            let read = try #require(try await documents.session(id: "s"))
+            #expect(read.labels == stored && read.revision == changed.revision)
+            let summary = try #require(try await documents.sessionSummaries(ownerId: read.ownerId, limit: 1, before: nil).first)
+            #expect(summary.tags == ["one", "two"] && summary.note == labels.note)
+            #expect(try await documents.renewLease(sessionId: "s", owner: "a", generation: 1, expiresAt: moment(50)) != nil)
+            #expect(try await documents.session(id: "s")?.labels == stored)
+            var emptied = stored
+            (emptied.note, emptied.tags, emptied.links) = ("", [], [])
+            #expect(try await documents.setLabels(emptied, sessionId: "s")?.revision == 2)
+            #expect(try await documents.session(id: "s")?.labels?.links == [])
+        }
+    }
+
+    @Test(arguments: DocumentStore.all)
     func `Who was taken over cannot store any more`(_ store: DocumentStore) async throws {
         try await store.withEmpty { documents in
             try await documents.insert(Session.sample(id: "s"))

@@ -1,12 +1,7 @@
-import {$, make, call, whole, percent, bytes, words, tone, table, to} from './app.js';
+import {$, make, call, whole, percent, bytes, state, ago, empty, icon, table, to} from './app.js';
+import {followPool} from './live.js';
 
-const since = time => {
-    const seconds = (Date.now() - new Date(time)) / 1000;
-    return seconds < 90 ? 'just now' : seconds < 5400 ? `${Math.round(seconds / 60)} min ago` : seconds < 129600 ? `${Math.round(seconds / 3600)} h ago` : `${Math.round(seconds / 86400)} days ago`;
-};
-const state = status => make('span', {className: `state ${tone(status)}`, textContent: words[status] ?? status});
-
-let drawn = {};
+const drawn = {};
 // Unchanged parts are not drawn again, so that a screen reader announces changes alone.
 const draw = (id, value, content) => {
     const text = JSON.stringify(value);
@@ -15,41 +10,55 @@ const draw = (id, value, content) => {
     $(id).replaceChildren(...content());
 };
 
+const tile = (name, value, note) => make('div', {}, make('dt', {textContent: name}), make('dd', {textContent: value}, make('small', {textContent: note})));
+
 const drawPeers = peers => {
     const there = peers.filter(peer => peer.status !== 'OFFLINE' || Date.now() - new Date(peer.last_seen) < 86400000);
-    draw('peers', there.map(peer => ({...peer, last_seen: peer.status === 'OFFLINE' ? since(peer.last_seen) : ''})), () => there.length === 0
-        ? [make('p', {textContent: 'No machine is here yet. Add one:'})]
-        : [table(['Name', 'State', 'Engine', {name: 'Cores', number: true}, {name: 'Memory', number: true}, {name: 'Samples/s', number: true}, 'Whose'],
-            there.map(peer => [make('strong', {textContent: peer.name}), peer.status === 'OFFLINE' ? make('span', {}, state(peer.status), ` (${since(peer.last_seen)})`) : state(peer.status),
+    const online = there.filter(peer => peer.status !== 'OFFLINE'), free = online.filter(peer => peer.status === 'ONLINE');
+    draw('tiles', online.map(peer => [peer.status, peer.cores, peer.samples_per_second]), () => [
+        tile('Machines online', whole(online.length), online.length === free.length ? 'all free' : `${free.length} free`),
+        tile('Cores', whole(online.reduce((sum, peer) => sum + peer.cores, 0)), 'of all machines'),
+        tile('Memory', bytes(online.reduce((sum, peer) => sum + peer.memory_bytes, 0)), 'of all machines'),
+        tile('Speed', whole(online.reduce((sum, peer) => sum + peer.samples_per_second, 0)), 'samples a second, small net')]);
+    draw('peers', there.map(peer => ({...peer, last_seen: peer.status === 'OFFLINE' ? ago(peer.last_seen) : ''})), () => there.length === 0
+        ? [empty('machine', 'No machine is here yet', 'Add one below: this computer, or any other that reaches this server.')]
+        : [table(['Name', 'State', 'Engine', {name: 'Cores', number: true}, {name: 'Memory', number: true}, {name: 'Samples/s', number: true}, 'Owner'],
+            there.map(peer => [make('strong', {textContent: peer.name}), peer.status === 'OFFLINE' ? make('span', {}, state(peer.status), make('span', {className: 'muted small', textContent: ` ${ago(peer.last_seen)}`})) : state(peer.status),
                 `${peer.engine}, ${peer.device}`, String(peer.cores), bytes(peer.memory_bytes), whole(peer.samples_per_second),
-                peer.mine ? (peer.serve === 'everyone' ? 'mine, shared with everyone' : 'mine') : 'shared by another user']))]);
-    if (!there.some(peer => peer.status !== 'OFFLINE')) $('join').open = true;
+                peer.mine ? (peer.serve === 'everyone' ? 'you, shared with everyone' : 'you') : 'another user']), 'Machines')]);
+    if (!online.length) $('join').open = true;
 };
 
 const drawSessions = sessions => draw('sessions', sessions, () => sessions.length === 0
-    ? [make('p', {}, 'Nothing was trained yet. ', make('a', {href: to('/app/new'), textContent: 'Start a session'}), ' with a CSV.')]
+    ? [empty('sessions', 'Nothing was trained yet', make('a', {href: to('/app/new'), textContent: 'Start a session'}), ' with a CSV file, or with sample data.')]
     : [table(['Session', 'State', {name: 'Score', number: true}, 'Predicts', 'Machines', 'Started'], sessions.map(session => [
-        make('span', {}, make('a', {href: to(`/app/session/${session.id}`), textContent: session.name ?? session.filename}), make('span', {className: 'muted small', textContent: ` ${session.id.slice(0, 8)}`})),
+        make('a', {href: to(`/app/session/${session.id}`), textContent: session.name ?? session.filename}),
         session.status === 'RUNNING'
             ? make('span', {}, state(session.status), make('progress', {max: 1, value: session.progress, 'aria-label': 'progress'}))
             : state(session.status),
-        !session.metrics ? '–' : session.task === 'regression' ? `R² ${session.metrics.r2?.toFixed(3) ?? '–'}` : percent(session.metrics.accuracy),
-        session.target ?? '–', session.peers.join(', '), new Date(session.created_at).toLocaleString()]))]);
+        !session.metrics ? '' : session.task === 'regression' ? `R² ${session.metrics.r2?.toFixed(3) ?? '–'}` : percent(session.metrics.accuracy),
+        session.target ?? '', session.peers.length > 4 ? `${session.peers.length} machines` : session.peers.join(', '), make('time', {dateTime: session.created_at, title: new Date(session.created_at).toLocaleString(), textContent: ago(session.created_at)})]), 'Sessions')]);
 
+if (location.hash === '#join') $('join').open = true;
+
+let retry = null;
 const look = async () => {
-    try {
-        const [peers, sessions] = await Promise.all([call('GET', '/peers'), call('GET', '/sessions?limit=50')]);
-        drawPeers(peers);
-        drawSessions(sessions);
-    } catch (error) {
-        drawn = {};
+    clearTimeout(retry);
+    try { drawSessions(await call('GET', '/sessions?limit=12')); } catch (error) {
+        delete drawn.sessions;
         $('sessions').replaceChildren(make('p', {className: 'problem', role: 'alert', textContent: `${error.message} Trying again.`}));
+        retry = setTimeout(look, 3000);
     }
 };
+// The pool changes when a session starts, moves on or ends: the sessions are read again then, at most once a second.
+let isWaiting = false;
+const lookSoon = () => {
+    if (isWaiting) return;
+    isWaiting = true;
+    setTimeout(() => { isWaiting = false; look(); }, 1000);
+};
 await look();
-// The API has no stream of the pool.
-setInterval(() => { if (!document.hidden) look(); }, 3000);
-document.addEventListener('visibilitychange', () => { if (!document.hidden) look(); });
+followPool({peers: peers => { drawPeers(peers); lookSoon(); }, missed: lookSoon});
 
 $('make-token').addEventListener('click', async () => {
     const problem = $('token-problem');
@@ -58,6 +67,7 @@ $('make-token').addEventListener('click', async () => {
         const {token} = await call('POST', '/auth/tokens', {body: {name: 'from the dashboard'}});
         for (const id of ['join-line', 'install-line']) if ($(id)) $(id).textContent = $(id).textContent.replace('TOKEN', token);
         $('make-token').disabled = true;
+        $('token-said').textContent = 'The token is in the command below. It is shown once.';
     } catch (error) {
         problem.textContent = error.message;
         problem.hidden = false;

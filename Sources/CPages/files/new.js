@@ -1,23 +1,15 @@
-import {$, make, call, token, whole, bytes, table, figure, duration, to} from './app.js';
+import {$, make, draw, call, token, whole, bytes, table, figure, duration, plain, to} from './app.js';
 
 const file = $('file'), drop = $('drop'), form = $('form');
 let chosen = null;
-const say = (id, text) => { $(id).textContent = text ?? ''; $(id).hidden = !text; };
+const say = (id, text) => { $(id).textContent = plain(text ?? ''); $(id).hidden = !text; };
 
 const bars = counts => {
     const most = Math.max(1, ...counts);
-    const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
-    svg.setAttribute('viewBox', `0 0 ${counts.length * 10} 24`);
-    svg.setAttribute('preserveAspectRatio', 'none');
-    svg.setAttribute('class', 'bars');
-    svg.setAttribute('aria-hidden', 'true');
-    counts.forEach((count, index) => {
-        const bar = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
+    return draw('svg', {viewBox: `0 0 ${counts.length * 10} 24`, preserveAspectRatio: 'none', class: 'bars', 'aria-hidden': 'true'}, ...counts.map((count, index) => {
         const height = Math.max(count > 0 ? 1 : 0, 24 * count / most);
-        for (const [key, value] of Object.entries({x: index * 10 + 1, y: 24 - height, width: 8, height})) bar.setAttribute(key, value);
-        svg.append(bar);
-    });
-    return svg;
+        return draw('rect', {x: index * 10 + 1, y: 24 - height, width: 8, height});
+    }));
 };
 
 // Training goes on from a model: its columns, target and shape stay.
@@ -32,6 +24,7 @@ const goOn = async () => {
     $('dropout').value = source.settings.dropout;
     $('name').value = source.settings.name ?? '';
     for (const fixed of ['hidden', 'dropout', 'activation', 'target', 'task']) $(fixed).disabled = true;
+    $('try-samples').hidden = true;
 };
 
 // A custom module has its own layers.
@@ -58,57 +51,88 @@ $('module-file').addEventListener('change', async () => {
     $('module-file').value = '';
 });
 
+// What the person chose for a column, by its name.
 const uses = new Map();
+const kinds = {numeric: 'a number', categorical: 'a category', date: 'a date', text: 'text', target: 'the target', ignored: 'not used'};
 const show = (look, keepsTarget) => {
-    if (!keepsTarget) $('target').replaceChildren(...look.columns.map(column => make('option', {value: column.name, textContent: column.name, selected: column.kind === 'target'})));
-    $('guess').textContent = `${whole(look.rows)} ${look.is_whole ? 'rows' : 'rows looked at, of more'}; '${look.target}' is predicted as ${look.task === 'classification' ? `one of ${look.classes.length} classes` : 'a quantity'}.`;
-    $('warnings').replaceChildren(...look.warnings.map(text => make('li', {textContent: text})));
-    $('columns').replaceChildren(table(['Column', 'Type', {name: 'Missing', number: true}, 'Values', 'Note'], look.columns.map(column => {
+    if (!keepsTarget) $('target').replaceChildren(...(look.target === undefined ? [make('option', {value: '', textContent: 'choose a column'})] : []), ...look.columns.map(column => make('option', {value: column.name, textContent: column.name, selected: column.name === look.target})));
+    const rowsSeen = `${whole(look.rows)} ${look.is_whole ? 'rows' : 'rows looked at, of more'}`;
+    $('file-name').textContent = `${chosen.name}: ${rowsSeen}, ${look.columns.length} columns`;
+    say('target-problem', look.problem);
+    $('guess').textContent = look.problem || look.target === undefined ? '' : `${rowsSeen}; '${look.target}' is predicted as ${look.task === 'classification' ? `one of ${look.classes.length} classes` : 'a quantity'}.`;
+    $('warnings').replaceChildren(...look.warnings.map(text => make('li', {textContent: plain(text)})));
+    $('columns').replaceChildren(table(['Column', 'Used as', {name: 'Missing', number: true}, 'Values', 'Note'], look.columns.map(column => {
         const role = make('select', {'aria-label': `what to do with ${column.name}`},
-            make('option', {value: '', textContent: column.kind === 'ignored' ? 'not used' : column.kind}),
-            ...(column.kind === 'target' ? [] : [column.kind === 'ignored' ? make('option', {value: 'use', textContent: 'use'}) : make('option', {value: 'ignore', textContent: 'do not use'})]),
-            ...(column.kind === 'numeric' ? [make('option', {value: 'category', textContent: 'categorical'})] : []),
-            ...(column.kind === 'categorical' && (column.examples ?? []).length && column.examples.every(text => /^\d+$/.test(text)) ? [make('option', {value: 'number', textContent: 'numeric'})] : []));
+            make('option', {value: '', textContent: kinds[column.kind] ?? column.kind}),
+            ...(column.kind === 'target' ? [] : [column.kind === 'ignored' ? make('option', {value: 'use', textContent: 'use it'}) : make('option', {value: 'ignore', textContent: 'do not use'})]),
+            ...(column.kind === 'numeric' ? [make('option', {value: 'category', textContent: 'a category'})] : []),
+            ...(column.kind === 'categorical' && (column.examples ?? []).length && column.examples.every(text => /^\d+$/.test(text)) ? [make('option', {value: 'number', textContent: 'a number'})] : []));
         role.value = uses.get(column.name) ?? '';
-        if (role.value === '' ) role.selectedIndex = 0;
+        if (role.value === '') role.selectedIndex = 0;
         role.disabled = source !== null || column.kind === 'target';
         role.addEventListener('change', () => { uses.set(column.name, role.value); });
         const values = make('div', {}, bars(column.counts), make('span', {className: 'muted small', textContent: column.kind === 'numeric' && column.least !== undefined ? `${figure(column.least)} to ${figure(column.most)}` : (column.examples ?? []).join(', ')}));
-        return [make('strong', {textContent: column.name}), role, whole(column.missing), values, make('span', {className: 'small', textContent: column.note ?? ''})];
-    })));
-    $('look').hidden = false;
-    $('start').disabled = false;
+        return [make('strong', {textContent: column.name}), role, whole(column.missing), values, column.note ? make('span', {className: 'small', textContent: plain(column.note)}) : ''];
+    }), 'Columns of the file'));
+    $('look').hidden = $('goal').hidden = false;
+    $('goal-later').hidden = $('try-samples').hidden = true;
+    canTrain = !look.problem && look.target !== undefined;
     rows = look.is_whole ? look.rows : Math.round(look.rows * chosen.size / 1048576);
     inputs = look.columns.reduce((sum, column) => sum + (column.kind === 'categorical' ? column.counts.length : ['numeric', 'date'].includes(column.kind) ? 1 : 0), 0);
     outputs = look.task === 'classification' ? look.classes.length : 1;
+    ready();
     estimate();
 };
 
+let canTrain = false;
+// The steps that are done, and whether training can start.
+const ready = () => {
+    $('step-data').className = chosen && !$('look').hidden ? 'done' : '';
+    $('step-goal').className = canTrain ? 'done' : '';
+    $('step-machines').className = canTrain && free.length ? 'done' : '';
+    $('start').disabled = !canTrain;
+};
+
 // The beginning of the file alone: a long one is not sent twice.
-const look = async keepsTarget => {
+const look = async (keepsTarget, target) => {
     say('file-problem');
     try {
         const query = new URLSearchParams({whole: chosen.size <= 1048576});
         if (source) { query.set('target', source.dataset.target); query.set('task', source.dataset.task); }
-        else if (keepsTarget) query.set('target', $('target').value);
+        else if (target || keepsTarget && $('target').value) query.set('target', target ?? $('target').value);
         if (!source && $('task').value) query.set('task', $('task').value);
         const answer = await fetch(to(`/app/look?${query}`), {method: 'POST', headers: {'X-CSRF-Token': token, 'Content-Type': 'text/csv'}, body: chosen.slice(0, 1048576)});
         const body = await answer.json();
         if (!answer.ok) throw new Error(body.detail);
         show(body, keepsTarget);
     } catch (error) {
-        $('look').hidden = true;
-        $('start').disabled = true;
+        $('look').hidden = $('goal').hidden = true;
+        $('goal-later').hidden = $('try-samples').hidden = false;
+        canTrain = false;
+        ready();
         say('file-problem', error.message);
     }
 };
-const choose = async picked => {
+const choose = async (picked, target) => {
     if (!picked) return;
     chosen = picked;
     uses.clear();
     $('task').value = '';
-    await look(false);
+    if (target) $('target').replaceChildren(make('option', {value: target, textContent: target, selected: true}));
+    await look(false, target);
 };
+for (const button of document.querySelectorAll('button[data-sample]')) {
+    button.addEventListener('click', async () => {
+        const {sample, target} = button.dataset;
+        try {
+            const answer = await fetch(`${document.documentElement.dataset.assets}/${sample}`);
+            if (!answer.ok) throw new Error(`the sample cannot be read: the server answered ${answer.status}`);
+            if (!$('name').value) $('name').value = sample.replace('.csv', '');
+            await choose(new File([await answer.blob()], sample, {type: 'text/csv'}), target);
+            $('look').scrollIntoView({block: 'nearest'});
+        } catch (error) { say('file-problem', error.message); }
+    });
+}
 file.addEventListener('change', () => choose(file.files[0]));
 for (const name of ['dragenter', 'dragover']) drop.addEventListener(name, event => { event.preventDefault(); drop.classList.add('over'); });
 for (const name of ['dragleave', 'drop']) drop.addEventListener(name, event => { event.preventDefault(); drop.classList.remove('over'); });
@@ -122,7 +146,7 @@ const estimate = () => {
     // The time of a custom module's step is unknown.
     if ($('module').value) { $('estimate').textContent = ''; return; }
     const count = Number($('peers').value), widths = $('hidden').value === 'none' ? [] : $('hidden').value.split(',').map(Number);
-    if (!rows || !free.length || !(count > 0) || widths.some(width => !(width > 0))) { $('estimate').textContent = ''; return; }
+    if (!rows || !free.length || !(count > 0) || widths.some(width => !(width > 0))) { $('estimate').textContent = canTrain ? '' : 'Choose a file to begin.'; return; }
     const sizes = [inputs, ...widths, outputs];
     const weights = sizes.slice(1).reduce((sum, size, index) => sum + size * sizes[index], 0);
     const speeds = free.map(peer => [peer.name, peer.samples_per_second * 17024 / Math.max(weights, 1)]).sort(([, a], [, b]) => b - a);
@@ -131,13 +155,34 @@ const estimate = () => {
     // Of so many steps each makes all: the slowest decides.
     const seconds = many => steps ? ofSteps / speeds[many - 1][1] : passes / speeds.slice(0, many).reduce((sum, [, speed]) => sum + speed, 0);
     const isAlone = $('strategy').selectedOptions[0].dataset.own === 'true';
+    const slowest = speeds[Math.min(count, free.length) - 1], bytesSent = `each machine receives and sends ${bytes(4 * weights)} a round`;
+    // Sending the weights takes longer than training on them.
+    if (!isAlone && !steps && seconds(1) < .05) {
+        $('estimate').textContent = `A round is ${duration(seconds(1))} of computing on one machine: more machines do not make so small a table faster. Over the network, ${bytesSent}.`;
+        return;
+    }
     const shown = [...new Set([1, 2, Math.min(count, free.length), free.length])].filter(many => many <= free.length).sort((a, b) => a - b);
-    const times = isAlone ? `about ${duration((steps ? ofSteps : passes) / speeds[Math.min(count, free.length) - 1][1])}, as each trains on all rows`
+    const times = isAlone ? `about ${duration((steps ? ofSteps : passes) / slowest[1])}, as each trains on all rows`
         : shown.map(many => `${many === 1 ? 'one machine' : `${many} machines`} about ${duration(seconds(many))}`).join(', ');
-    const slowest = speeds[Math.min(count, free.length) - 1];
-    const tiny = !isAlone && !steps && seconds(1) < .05 ? ' With so little work, more machines do not help: sending the weights takes longer than training.' : '';
-    $('estimate').textContent = `Computing ${isAlone ? 'takes' : 'a round takes'} ${times}; the slowest of them is ${slowest[0]} (${whole(slowest[1])} rows/s of this net). The network comes on top: each machine receives and sends ${bytes(4 * weights)} a round.${tiny}`;
+    $('estimate').textContent = `Computing ${isAlone ? 'takes' : 'a round takes'} ${times}; the slowest is ${slowest[0]} (${whole(slowest[1])} rows a second). Over the network, ${bytesSent}.`;
 };
+// Of the further settings, those whose name or help has every word that is looked for.
+$('find').addEventListener('input', () => {
+    const wanted = $('find').value.toLowerCase().split(/\s+/).filter(Boolean);
+    let count = 0;
+    for (const section of document.querySelectorAll('section.settings')) {
+        let here = 0;
+        for (const setting of section.querySelectorAll('[data-setting]')) {
+            const text = setting.textContent.toLowerCase();
+            setting.hidden = !wanted.every(word => text.includes(word));
+            here += !setting.hidden;
+        }
+        section.classList.toggle('unmatched', wanted.length > 0 && here === 0);
+        count += here;
+    }
+    $('found').textContent = wanted.length ? count === 1 ? 'One setting.' : `${count} settings.` : '';
+});
+
 const explain = () => { $('strategy-help').textContent = $('strategy').selectedOptions[0].dataset.summary; };
 $('strategy').addEventListener('input', explain);
 explain();
@@ -151,10 +196,20 @@ try {
     $('peers').value = Math.max(1, free.length);
     $('free').textContent = free.length === 1 ? 'One of yours is free.' : `${free.length} of yours are free.`;
     estimate();
+    $('no-machine').hidden = free.length > 0;
+    ready();
     $('each').hidden = free.length === 0;
     $('overrides').replaceChildren(table(['Machine', 'Batch size', 'Epochs', 'Learning rate'], free.map(peer => [make('strong', {textContent: peer.name}),
         ...[['batch_size', 'batch size', 1], ['epochs', 'epochs', 1], ['lr', 'learning rate', 'any']].map(([field, words, step]) => make('input', {type: 'number', min: 0, step, 'data-peer': peer.name, 'data-field': field, 'aria-label': `${words} of ${peer.name}`}))])));
 } catch (error) { say('problem', error.message); }
+
+// A field that is closed away would refuse the form unseen.
+form.addEventListener('invalid', event => {
+    if (!$('more').contains(event.target)) return;
+    $('more').open = true;
+    $('find').value = '';
+    $('find').dispatchEvent(new Event('input'));
+}, true);
 
 form.addEventListener('submit', async event => {
     event.preventDefault();
@@ -190,6 +245,6 @@ form.addEventListener('submit', async event => {
     } catch (error) {
         say('problem', error.message);
         $('sending').hidden = true;
-        $('start').disabled = false;
+        ready();
     }
 });

@@ -35,12 +35,21 @@ final class SharedSignals: SessionFeed, SessionRunner, Service {
         await bus.send(.peersChanged)
     }
 
+    func poolChanged() async {
+        await feed.poolChanged()
+        await bus.send(.peersChanged)
+    }
+
+    func poolChanges() async -> AsyncStream<Void> { await feed.poolChanges() }
+
     func run() async throws {
         for await signal in await bus.signals().cancelOnGracefulShutdown() {
             switch signal {
             case .notice(let notice): await feed.publish(notice)
             case .wake(let id): await local?.wake(sessionId: id)
-            case .peersChanged: await local?.peersChanged()
+            case .peersChanged:
+                await local?.peersChanged()
+                await feed.poolChanged()
             }
         }
     }

@@ -1,5 +1,6 @@
 import CohortCore
 import CohortSession
+import CohortWire
 
 /// Peers that the machine claims and frees.
 extension SessionRun {
@@ -8,6 +9,7 @@ extension SessionRun {
         case .claim(let count): return try await claim(count, &machine)
         case .free(let peerId):
             try await documents.free(peerId: peerId, sessionId: id)
+            await coordinator.feed.poolChanged()
             return SessionActions()
         }
     }
@@ -35,6 +37,7 @@ extension SessionRun {
             if isLent { lent -= 1 }
             actions += machine.apply(.joined(peer), now: clock.now())
         }
+        if left < count { await coordinator.feed.poolChanged() }
         machine.advance(&actions, now: clock.now())
         return actions
     }

@@ -25,6 +25,7 @@ extension SessionRun {
             }
         }
         try await documents.freePeers(ofSession: id)
+        await coordinator.feed.poolChanged()
         try await coordinator.transport.close(session.eventQueue)
         for prefix in [session.updatePrefix, "checkpoints/\(id)/"] { try await coordinator.objects.closeLinks(prefix: prefix) }
         // Other sessions may be trained on the same data set.

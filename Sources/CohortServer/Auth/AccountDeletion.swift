@@ -53,6 +53,7 @@ struct AccountDeletion: Sendable {
             try await documents.deletePeer(id: peer.id)
         }
         await parts.runner.peersChanged()
+        await parts.feed.poolChanged()
         try await documents.deleteUser(id: user.id)
     }
 

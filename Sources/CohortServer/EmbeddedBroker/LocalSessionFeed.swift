@@ -4,6 +4,7 @@ import Synchronization
 
 /// Notices within one process.
 public final class LocalSessionFeed: SessionFeed {
+    private let poolWatchers = Mutex<[String: AsyncStream<Void>.Continuation]>([:])
     private let watchers = Mutex<[String: [String: AsyncStream<SessionNotice>.Continuation]]>([:])
 
     public init() {}
@@ -23,6 +24,19 @@ public final class LocalSessionFeed: SessionFeed {
             }
         }
         watchers.withLock { $0[sessionId, default: [:]][token] = continuation }
+        return stream
+    }
+
+    public func poolChanged() async {
+        for continuation in poolWatchers.withLock({ Array($0.values) }) { continuation.yield() }
+    }
+
+    public func poolChanges() async -> AsyncStream<Void> {
+        // Changes that come together are one.
+        let (stream, continuation) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+        let token = newIdentifier()
+        continuation.onTermination = { [weak self] _ in self?.poolWatchers.withLock { $0[token] = nil } }
+        poolWatchers.withLock { $0[token] = continuation }
         return stream
     }
 }

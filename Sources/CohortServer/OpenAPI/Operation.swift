@@ -87,6 +87,7 @@ struct Operation: Sendable {
         "DELETE /auth/tokens/{id}": Operation("revoke_token", tag: "accounts", answers: nothing, problems: [404]),
 
         "GET /peers": Operation("list_peers", tag: "pool", answers: list(of: "Peer")),
+        "GET /peers/events": Operation("pool_events", tag: "pool", answers: stream),
         "POST /peers": Operation(
             "register_peer", tag: "peers", json: "Registration", answers: answer("Registered", 201), problems: [400, 409]),
         "POST /peers/{id}/heartbeat": Operation("beat", tag: "peers", json: "Beat", answers: nothing, problems: [400, 409]),
@@ -135,6 +136,18 @@ struct Operation: Sendable {
         "GET /sessions/{id}": Operation("get_session", tag: "sessions", answers: answer("Session"), problems: [404]),
         "DELETE /sessions/{id}": Operation("delete_session", tag: "sessions", answers: nothing, problems: [404, 409, 503]),
         "GET /sessions/{id}/events": Operation("session_events", tag: "sessions", answers: stream, problems: [404]),
+        "GET /events": Operation(
+            "events", tag: "sessions",
+            query: [
+                Parameter(name: "sessions", schema: .text.about("Ids of sessions, separated by commas; absent: none.")),
+                Parameter(name: "peers", schema: .flag.about("With the changes of the pool, as GET /peers/events.")),
+            ], answers: stream, problems: [400, 404]),
+        "PATCH /sessions/{id}": Operation(
+            "label_session", tag: "sessions", json: "Labels", answers: answer("Labels"), problems: [400, 404, 409]),
+        "GET /sessions/{id}/links": Operation("list_links", tag: "sessions", answers: list(of: "Link"), problems: [404]),
+        "POST /sessions/{id}/links": Operation(
+            "make_link", tag: "sessions", json: "NewLink", answers: answer("Link", 201), problems: [400, 404, 409]),
+        "DELETE /sessions/{id}/links/{link}": Operation("revoke_link", tag: "sessions", answers: nothing, problems: [404, 409]),
         "POST /sessions/{id}/cancel": Operation(
             "cancel_session", tag: "sessions", answers: answer("TrainingStatus", 202), problems: [404, 409]),
         "GET /sessions/{id}/results": Operation("get_results", tag: "sessions", answers: answer("Results"), problems: [404, 409]),

@@ -95,8 +95,18 @@ extension Schema {
             ],
             optional: [
                 "name": text, "started_at": date, "ended_at": date, "target": text, "task": task, "metrics": named("Metrics"),
-                "error": text, "version": whole,
+                "error": text, "version": whole, "note": text, "tags": list(text),
             ]),
+        "Labels": record([:], optional: ["note": text(0...2_000).orNull, "tags": list(text).orNull]).closed,
+        "NewLink": record(
+            [:],
+            optional: [
+                "allows_predictions": flag.orNull, "expires_in": whole(60...31_536_000).orNull.about("Seconds; absent: 30 days."),
+            ]
+        ).closed,
+        "Link": record(
+            ["id": text, "created_at": date, "expires_at": date, "allows_predictions": flag],
+            optional: ["path": text.about("The page, below the server's address; in the answer that makes the link alone.")]),
         "TrainingStatus": record(
             [
                 "session_id": text, "status": status, "message": text, "progress": number, "round": whole, "rounds": whole, "epoch": whole,
@@ -109,7 +119,7 @@ extension Schema {
             ],
             optional: [
                 "started_at": date, "ended_at": date, "dataset": named("Dataset"), "model": named("ModelSpec"), "waiting_for": text,
-                "error": text, "rounds": list(named("RoundSummary")),
+                "error": text, "rounds": list(named("RoundSummary")), "note": text, "tags": list(text),
                 "events": list(record(["kind": one(of: ["status", "peer", "note"]), "time": date, "message": text])),
             ]),
         "Settings": record(

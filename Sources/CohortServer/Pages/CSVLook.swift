@@ -19,11 +19,14 @@ struct CSVLook: Encodable {
     var rows: Int
     /// Nothing follows the rows.
     var isWhole: Bool
-    var target: String
-    var task: LearningTask
+    /// nil: none can be predicted as it is.
+    var target: String?
+    var task: LearningTask?
     var classes: [String]
     var columns: [Column]
     var warnings: [String]
+    /// Why the chosen column, or the last one, cannot be predicted: the person chooses another.
+    var problem: String?
 
     /// - Parameters:
     ///   - isWhole: the bytes are the whole file; else its last line may be cut.
@@ -34,10 +37,28 @@ struct CSVLook: Encodable {
             throw CohortError(
                 .invalid, "tensors are trained on from the command line (`cohort train data.safetensors`) or Python; this page takes CSVs")
         }
+        let found = try withBeginning(of: bytes, isWhole: isWhole, folder: folder) { path, isWhole in
+            do {
+                return try look(csvAt: path, isWhole: isWhole, target: target, task: task)
+            } catch let error as CohortError where error.code == .invalid {
+                return try withAnotherTarget(csvAt: path, isWhole: isWhole, target: target, after: error)
+            }
+        }
+        guard let found else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
+        return found
+    }
+
+    /// Writes the whole lines of a CSV's beginning to a file that lives as long as `body`.
+    /// - Parameter isWhole: the bytes are the whole file; else its last line may be cut.
+    /// - Returns: nil when there are no rows, or tensors.
+    static func withBeginning<Result>(
+        of bytes: [UInt8], isWhole: Bool, folder: String, _ body: (_ path: String, _ isWhole: Bool) throws -> Result
+    ) throws -> Result? {
+        guard !TensorData.isOne(bytes) else { return nil }
         let (bytes, isWhole) = try unpacked(bytes, isWhole: isWhole)
         var rows = bytes[...]
         if !isWhole, let end = rows.lastIndex(of: 0x0a) { rows = rows[...end] }
-        guard !rows.isEmpty else { throw CohortError(.invalid, "the file is empty: a CSV with a header and rows is needed") }
+        guard !rows.isEmpty else { return nil }
         let path = TemporaryFiles.path("look", in: folder) + ".csv"
         do {
             try Data(rows).write(to: URL(filePath: path))
@@ -45,6 +66,39 @@ struct CSVLook: Encodable {
             throw CohortError(.storageFull, "\(folder) cannot be written to")
         }
         defer { try? FileManager.default.removeItem(atPath: path) }  // One that stays is a megabyte in the server's folder.
+        return try body(path, isWhole)
+    }
+
+    /// The maximum number of columns that are tried as the target.
+    private static let maxTargets = 12
+
+    /// The columns as they are when another column is the target.
+    /// - Parameter error: what is wrong with the target; thrown again when it is the file that is wrong.
+    private static func withAnotherTarget(csvAt path: String, isWhole: Bool, target: String?, after error: CohortError) throws -> CSVLook {
+        guard let names = try? SchemaInference.columnNames(csvAt: path), names.count > 1, target.map(names.contains) ?? true else {
+            throw error
+        }
+        let refused = target ?? names.last
+        var isOfFile = true
+        for name in names.reversed().filter({ $0 != refused }).prefix(maxTargets) {
+            do {
+                var found = try look(csvAt: path, isWhole: isWhole, target: name, task: nil)
+                if let index = found.columns.firstIndex(where: { $0.kind == .target }) {
+                    found.columns[index].kind = found.task == .regression ? .numeric : .categorical
+                }
+                (found.target, found.task, found.classes, found.warnings, found.problem) = (target, nil, [], [], error.message)
+                return found
+            } catch let other as CohortError where other.code == .invalid {
+                isOfFile = isOfFile && other.message == error.message
+            }
+        }
+        // The same for every target: no choice of one would help.
+        guard !isOfFile else { throw error }
+        let columns = names.map { Column(name: $0, kind: .ignored, missing: 0, counts: []) }
+        return CSVLook(rows: 0, isWhole: isWhole, target: target, classes: [], columns: columns, warnings: [], problem: error.message)
+    }
+
+    private static func look(csvAt path: String, isWhole: Bool, target: String?, task: LearningTask?) throws -> CSVLook {
         let finding = try SchemaInference.infer(csvAt: path, target: target, task: task, validation: 0.2, seed: 0)
         let summaries = try ColumnSummary.all(csvAt: path, schema: finding.schema)
         let columns = zip(finding.schema.columns, summaries).map { column, summary in

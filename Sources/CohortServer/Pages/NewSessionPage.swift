@@ -30,35 +30,57 @@ struct NewSessionPage: Sendable {
     /// The settings that the template does not list itself, by group.
     private static var furtherSettings: [[String: Any]] {
         // Settings that come from the inspection, are drawn at random, or have other controls.
-        let others = ["per_peer", "header", "use", "ignore", "category", "number", "group", "scaling", "from", "note"]
+        let others = [
+            "per_peer", "header", "use", "ignore", "category", "number", "group", "scaling", "from", "module", "note", "target", "task",
+        ]
         let template = PageFile.named("new.mustache")?.text ?? ""
         let further = SessionSetting.all.filter { !others.contains($0.name) && !template.contains("name=\"\($0.name)\"") }
         return SessionSetting.Group.allCases.compactMap { group in
-            let settings = further.filter { $0.group == group }.map(input)
-            return settings.isEmpty ? nil : ["title": group.rawValue.capitalized, "settings": settings]
+            let settings = further.filter { $0.group == group }.map { PageInput($0).values }
+            guard !settings.isEmpty else { return nil }
+            var shown: [String: Any] = ["id": group.rawValue, "title": title(of: group), "settings": settings]
+            if group == .common { shown["modules"] = true }
+            return shown
         }
     }
 
-    private static func input(_ setting: SessionSetting) -> [String: Any] {
-        var shown: [String: Any] = [
-            "name": setting.name, "label": setting.label, "help": setting.help,
-            "standard": setting.standard ?? "", "input": "type=\"text\"",
-        ]
-        switch setting.kind {
-        case .whole(let range):
-            shown["input"] = "type=\"number\" min=\"\(range.lowerBound)\" max=\"\(range.upperBound)\""
-        case .number: shown["input"] = "type=\"number\" min=\"0\" step=\"any\""
-        case .flag: shown["choices"] = Self.options(["false", "true"], standard: setting.standard)
-        case .choice(let values): shown["choices"] = Self.options(values, standard: setting.standard)
-        case .text: break
+    private static func title(of group: SessionSetting.Group) -> String {
+        switch group {
+        case .common: "Model and training"
+        case .data: "Rows and classes"
+        case .optimizer: "Optimizer"
+        case .strategy: "How the machines work together"
+        case .safety: "Machines and safety"
         }
-        return shown
     }
 
-    /// Without a default, an empty option comes first: a browser always sends the chosen one.
-    private static func options(_ values: [String], standard: String?) -> [String: Any] {
-        ["options": ((standard == nil ? [""] : []) + values).map { ["text": $0, "chosen": $0 == standard ?? ""] as [String: Any] }]
+    /// The strategies by what they are for.
+    private var strategiesByPurpose: [[String: Any]] {
+        StrategyPurpose.allCases.compactMap { purpose in
+            let options = strategies.filter { $0.purpose == purpose }.map { strategy in
+                ["name": strategy.name, "title": strategy.title, "summary": strategy.summary, "own": "\(strategy.trainsOwnModels)"]
+            }
+            return options.isEmpty ? nil : ["purpose": purpose.rawValue, "options": options]
+        }
     }
+
+    /// Data that comes with Cohort: `Examples/README.md` names sources and licences.
+    private static let samples: [[String: String]] = [
+        [
+            "file": "penguins.csv", "target": "species", "title": "Penguins",
+            "about": "Tell three species apart by bill, flipper and mass.",
+            "size": "344 rows, classification",
+        ],
+        [
+            "file": "titanic.csv", "target": "survived", "title": "Titanic", "about": "Who survived, by class, age and sex.",
+            "size": "2,201 rows, classification",
+        ],
+        [
+            "file": "cars.csv", "target": "miles_per_gallon", "title": "Cars",
+            "about": "How far a car goes on a gallon, by weight and engine.",
+            "size": "406 rows, regression",
+        ],
+    ]
 
     var routes: [Route] {
         [
@@ -67,8 +89,7 @@ struct NewSessionPage: Sendable {
                 return pages.page(
                     request, template: "new", title: "New session", person: person.name, scripts: ["new.js"],
                     values: [
-                        "strategies": strategies.map { ["name": $0.name, "summary": $0.summary, "own": "\($0.trainsOwnModels)"] },
-                        "groups": Self.furtherSettings,
+                        "strategies": strategiesByPurpose, "groups": Self.furtherSettings, "samples": Self.samples,
                         "limit": uploadLimit >= 1 << 30 ? "\(uploadLimit >> 30) GiB" : "\(max(1, uploadLimit >> 20)) MiB",
                     ])
             },

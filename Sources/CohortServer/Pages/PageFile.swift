@@ -1,6 +1,6 @@
 import CPages
 
-/// A file of the pages: a template (`.mustache`), a script, a style. They are in `Sources/CPages/files`, and embedded in the executable.
+/// A file of the pages: a template (`.mustache`), a script, a style, a picture, sample data. They are in `Sources/CPages/files`, and embedded in the executable.
 struct PageFile: Sendable {
     let name: String
     let text: String
@@ -21,7 +21,10 @@ struct PageFile: Sendable {
 
     /// The media type of an asset; nil for files that browsers do not request.
     var mediaType: String? {
-        if name.hasSuffix(".js") { return "text/javascript; charset=utf-8" }
-        return name.hasSuffix(".css") ? "text/css; charset=utf-8" : nil
+        let types = [
+            "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml",
+            "csv": "text/csv; charset=utf-8",
+        ]
+        return name.split(separator: ".").last.flatMap { types[String($0)] }
     }
 }

@@ -1,6 +1,8 @@
 import CohortAPI
 import CohortCore
 import CohortSession
+import CohortSystem
+import CohortTraining
 import FoundationEssentials
 import HTTPTypes
 import Hummingbird
@@ -10,44 +12,60 @@ struct SessionPage: Sendable {
     let pages: WebPages
     let documents: any Documents
     let strategies: [any Strategy]
+    let objects: any ObjectStore
+    /// The folder for the rows that are looked at.
+    let folder: String
+    /// Reading rows blocks its thread.
+    private let lanes = BlockingLanes("rows of data", count: 1, limit: 32)
 
-    /// A peer's epochs, thinned.
-    private struct Curve: Encodable {
-        var name: String
-        var round: [Int]
-        var epoch: [Int]
-        var loss: [Float?]
-        /// Accuracy, or R² of a quantity.
-        var score: [Float?]
+    init(pages: WebPages, documents: any Documents, strategies: [any Strategy], objects: any ObjectStore, folder: String) {
+        self.pages = pages
+        self.documents = documents
+        self.strategies = strategies
+        self.objects = objects
+        self.folder = folder
     }
 
-    /// Points that a curve is drawn with, and all curves of many machines.
-    private static let (most, mostOfAll) = (400, 4_000)
+    /// - Throws: ``CohortError`` `notFound` when the caller has no such session.
+    private func session(_ request: Request, _ context: Context) async throws -> Session {
+        let caller = try await pages.authenticator.caller(of: request, scope: .user)
+        let id = try context.parameters.require("id")
+        guard let session = try await documents.session(id: id), session.ownerId == caller.userId else {
+            throw CohortError(.notFound, "there is no session '\(id.printable(max: 60))' of yours")
+        }
+        return session
+    }
 
-    private static func curves(_ points: [MetricPoint], isRegression: Bool) -> [Curve] {
-        let peers = Dictionary(grouping: points.filter { $0.peerId != nil }) { $0.peerName ?? "" }
-        return peers.sorted { $0.key < $1.key }.map { name, points in
-            Curve(
-                name: name, round: points.map(\.round), epoch: points.map(\.epoch), loss: points.map { short($0.loss) },
-                score: points.map { short(isRegression ? $0.r2 : $0.accuracy) })
+    /// Bytes of the data's beginning that rows are taken from, and the number of rows.
+    private static let (sampleBytes, sampleRows) = (1 << 20, 50)
+
+    /// Rows of the data while it is kept; none of tensors.
+    private func sample(of session: Session) async throws -> TableSample {
+        guard let upload = session.upload, let schemaObject = session.dataset?.schemaObject, try await objects.size(of: upload.key) != nil
+        else { return .empty }
+        let schema = try CohortJSON.decode(TableSchema.self, from: try await objects.get(schemaObject.key))
+        var bytes: [UInt8] = []
+        for try await chunk in try await objects.read(upload.key, from: 0) {
+            bytes += chunk
+            if bytes.count >= Self.sampleBytes { break }
+        }
+        let (csv, isWhole) = (bytes, bytes.count >= upload.bytes)
+        return try await lanes.run { [folder] in
+            try CSVLook.withBeginning(of: csv, isWhole: isWhole, folder: folder) { path, _ in
+                try TableSample.read(csvAt: path, schema: schema, count: Self.sampleRows)
+            } ?? .empty
         }
     }
-
-    /// A number with the digits that a curve needs.
-    private static func short(_ value: Double?) -> Float? { value.map { Float($0) }.flatMap { $0.isFinite ? $0 : nil } }
 
     var routes: [Route] {
         [
             pages.route(.get, "/app/curves/{id}", summary: "The curves of a session's page") { request, context in
-                let caller = try await pages.authenticator.caller(of: request, scope: .user)
-                let id = try context.parameters.require("id")
-                guard let session = try await documents.session(id: id), session.ownerId == caller.userId else {
-                    throw CohortError(.notFound, "there is no session '\(id.printable(max: 60))' of yours")
-                }
-                let task = session.dataset?.task ?? session.settings.task
-                let most = max(50, min(Self.most, Self.mostOfAll / max(1, session.peers.count)))
-                return try .json(
-                    Self.curves(try await documents.metrics(sessionId: id, maxPerPeer: most), isRegression: task == .regression))
+                let session = try await session(request, context)
+                return try .json(try await SessionCurves(of: session, documents: documents))
+            },
+            pages.route(.get, "/app/rows/{id}", summary: "Some rows of a session's data, for its owner to try the model with") {
+                request, context in
+                try .json(try await sample(of: try await session(request, context)))
             },
             pages.route(.get, "/app/session/{id}", summary: "The page of a session") { request, context in
                 let id = try context.parameters.require("id")

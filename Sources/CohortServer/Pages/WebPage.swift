@@ -46,6 +46,8 @@ struct WebPages: Sendable {
         values["csrf"] = csrf.token
         values["version"] = assets.version
         values["scripts"] = scripts
+        values["release"] = CohortVersion.current
+        values["links"] = person == nil ? [] : Self.links(current: request.uri.path)
         // What the library itself holds is found.
         let html = library.render(values, withTemplate: template) ?? ""
         var response = Response.text(html, type: "text/html; charset=utf-8")
@@ -56,6 +58,21 @@ struct WebPages: Sendable {
         if let name = HTTPField.Name("Referrer-Policy") { response.headers[name] = "same-origin" }
         if let cookie = csrf.newCookie { response.headers[.setCookie] = cookie }
         return response
+    }
+
+    /// The links of the header, for a person who is signed in.
+    private static func links(current: String) -> [[String: Any]] {
+        [
+            ("/", "home", "Dashboard"), ("/app/new", "new", "New session"), ("/app/sessions", "sessions", "Sessions"),
+            ("/app/models", "models", "Models"), ("/app/account", "account", "Account"),
+        ].map { path, icon, text in ["path": path, "icon": icon, "text": text, "current": path == current] }
+    }
+
+    /// The page for an address that leads nowhere.
+    func notFound(_ request: Request) async throws -> Response {
+        page(
+            request, template: "problem", title: "Nothing is here", person: try await person(request)?.name, status: .notFound,
+            values: ["detail": "There is no page at \(request.uri.path.printable(max: 100))."])
     }
 
     /// The user who is signed in, if any.

@@ -38,6 +38,7 @@ final class PresenceMonitor: Service {
     private let transport: any CoordinatorTransport
     private let time: any TimeSource
     private let runner: any SessionRunner
+    private let feed: any SessionFeed
     private let isShared: Bool
     /// Seconds.
     private let suspectAfter: Double
@@ -55,12 +56,13 @@ final class PresenceMonitor: Service {
     private let seen = Mutex<[String: Seen]>([:])
 
     init(
-        documents: any Documents, transport: any CoordinatorTransport, runner: any SessionRunner, configuration: ServerConfiguration,
-        time: any TimeSource = SystemTime(), logger: Logger
+        documents: any Documents, transport: any CoordinatorTransport, runner: any SessionRunner, feed: any SessionFeed,
+        configuration: ServerConfiguration, time: any TimeSource = SystemTime(), logger: Logger
     ) {
         self.documents = documents
         self.transport = transport
         self.runner = runner
+        self.feed = feed
         self.time = time
         isShared = configuration.isShared
         suspectAfter = configuration.suspectAfter
@@ -73,10 +75,16 @@ final class PresenceMonitor: Service {
         self.logger = logger
     }
 
+    /// Sessions that wait for peers, and people who watch the pool, look again.
+    private func announce() async {
+        await runner.peersChanged()
+        await feed.poolChanged()
+    }
+
     /// A registration: from now on its beats count.
     func registered(_ peer: Peer) async {
         seen.withLock { $0[peer.id] = Seen(peer, at: time.monotonic) }
-        await runner.peersChanged()
+        await announce()
     }
 
     /// - Returns: false when this registration is not (or no longer) a living one: the peer must register again.
@@ -134,7 +142,7 @@ final class PresenceMonitor: Service {
     func left(peerId: String) async {
         seen.withLock { $0[peerId] = nil }
         await removeQueue(of: peerId)
-        await runner.peersChanged()
+        await announce()
     }
 
     /// Removes the commands of a peer that is gone: they are sent again when it is back.
@@ -229,7 +237,7 @@ final class PresenceMonitor: Service {
         } catch {
             logger.error("the peers' presence could not be stored: \(error)")
         }
-        if !dead.isEmpty { await runner.peersChanged() }
+        if !dead.isEmpty { await announce() }
     }
 
     /// Seconds after which a peer that is OFFLINE is forgotten.

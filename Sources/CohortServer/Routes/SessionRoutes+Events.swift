@@ -20,59 +20,43 @@ extension SessionRoutes {
     }
 
     func events(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
-        // Subscribed before the document is read: nothing falls between the two.
-        let id = try context.parameters.require("id")
-        let chunks = await broadcast.subscribe(sessionId: id)
-        let session = try await session(id: id, caller)
-        let about = session.status == .running ? session.dataset?.words(isTargetGiven: session.settings.target != nil) : session.error
-        let words = API.TrainingStatus(session).message + (about.map { ": \($0)" } ?? "")
-        var first = SessionNotice(sessionId: id, kind: .status, time: parts.time.date, message: words)
-        first.status = session.status
-        first.progress = session.progress
-        first.round = session.round
-        // Notices about the data from before the first subscriber.
-        let opening =
-            [first]
-            + (session.dataset?.warnings ?? []).map {
-                SessionNotice(sessionId: id, kind: .note, time: parts.time.date, message: "Data: \($0)")
-            }
-        let said = Set(opening.dropFirst().map(\.message))
-        return .eventStream(request, buffering: .bufferingNewest(1_000)) { sink in
-            for notice in opening { sink.yield(try event(notice)) }
-            guard !session.status.isFinal else { return }
+        let watch = try await watch(try context.parameters.require("id"), caller)
+        return .eventStream(request, buffering: .bufferingNewest(1_000)) { try await watch.run(into: $0) }
+    }
+
+    /// The maximum number of sessions that one stream follows.
+    private static let maxFollowed = 100
+
+    /// One stream of several sessions' events, and of the pool's: a browser opens few connections to a host.
+    func allEvents(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
+        let ids = Set((request.query("sessions") ?? "").split(separator: ",").map(String.init))
+        guard ids.count <= Self.maxFollowed else {
+            throw CohortError(.invalid, "sessions has \(ids.count) ids; one stream follows at most \(Self.maxFollowed)")
+        }
+        let withPeers = request.query("peers") ?? "false"
+        guard ["true", "false"].contains(withPeers) else {
+            throw CohortError(.invalid, "peers is '\(withPeers.printable(max: 40))'; it must be true or false")
+        }
+        var watches: [SessionWatch] = []
+        for id in ids { watches.append(try await watch(id, caller)) }
+        let pool = withPeers == "true" ? PoolWatch(parts: parts, userId: caller.userId, isShared: configuration.isShared) : nil
+        return .eventStream(request, buffering: .bufferingNewest(1_000)) { [watches] sink in
             try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask {
-                    for await chunk in chunks {
-                        if let buffer = chunk.without(notes: said) { sink.yield(buffer) }
-                        if chunk.isFinal { break }
-                    }
-                }
-                // A notice from another server's coordinator may be lost; the end of the session is not.
-                if configuration.isShared { group.addTask { try await watchForEnd(of: id, in: sink) } }
-                defer { group.cancelAll() }
-                try await group.next()
+                for watch in watches { group.addTask { try await watch.run(into: sink) } }
+                if let pool { group.addTask { try await pool.run(into: sink) } }
+                // A stream that has told all stays open: the client would come back otherwise.
+                group.addTask { try await parts.time.sleep(seconds: 86_400) }
+                try await group.waitForAll()
             }
         }
     }
 
-    /// Returns when the session has ended, having sent that.
-    private func watchForEnd(of id: String, in sink: AsyncStream<ByteBuffer>.Continuation) async throws {
-        while true {
-            // Nothing signals a lost notice; the coordinators' sweep has the same interval.
-            try await parts.time.sleep(seconds: 15)
-            // A store that is unavailable is asked again.
-            guard let session = try? await documents.session(id: id), session.status.isFinal else { continue }
-            var last = SessionNotice(sessionId: id, kind: .status, time: parts.time.date, message: API.TrainingStatus(session).message)
-            last.status = session.status
-            last.progress = session.progress
-            last.round = session.round
-            sink.yield(try event(last))
-            return
-        }
-    }
-
-    private func event(_ notice: SessionNotice) throws -> ByteBuffer {
-        StreamedEvent(id: nil, name: notice.kind.rawValue, data: try CohortJSON.encode(notice)).buffer
+    /// Subscribes to a session's notices, and then reads it: nothing is lost between the two.
+    private func watch(_ id: String, _ caller: Caller) async throws -> SessionWatch {
+        let chunks = await broadcast.subscribe(sessionId: id)
+        return SessionWatch(
+            session: try await session(id: id, caller), chunks: chunks, documents: documents, time: parts.time,
+            isShared: configuration.isShared)
     }
 
     func cancel(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {

@@ -42,6 +42,7 @@ extension SessionRoutes {
         }
         let session = try await start(settings, form: form, module: moduleObject, caller: caller)
         await parts.runner.wake(sessionId: session.id)
+        await parts.feed.poolChanged()
         return try .json(API.SessionStarted(session), status: .created)
     }
 

@@ -41,6 +41,11 @@ struct SessionRoutes: Sendable {
             },
             .user(.delete, "/sessions/{id}", summary: "Delete a session that has ended, with its data and its model", remove),
             .user(.get, "/sessions/{id}/events", summary: "Live events", events),
+            .user(.get, "/events", summary: "Live events of several sessions and of the pool", allEvents),
+            .user(.get, "/peers/events", summary: "Live changes of the pool") { request, _, caller in
+                let watch = PoolWatch(parts: parts, userId: caller.userId, isShared: configuration.isShared)
+                return .eventStream(request, buffering: .bufferingNewest(1_000)) { try await watch.run(into: $0) }
+            },
             .user(.post, "/sessions/{id}/cancel", summary: "Cancel", cancel),
             .user(.get, "/sessions/{id}/results", summary: "What came out") { _, context, caller in
                 let session = try await session(context, caller)
@@ -80,7 +85,7 @@ struct SessionRoutes: Sendable {
                 isAnswered = true
                 return answer
             },
-        ]
+        ] + labelRoutes
     }
 
     func session(_ context: Context, _ caller: Caller) async throws -> Session {

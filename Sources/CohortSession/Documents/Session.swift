@@ -77,6 +77,8 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     public var error: String?
     /// A user asked to cancel; the coordinator ends the session.
     public var cancelRequested: Bool
+    /// Its owner's note, tags and links, which change at any time; nil: none.
+    public var labels: SessionLabels?
     public var results: SessionResults?
     /// The peers' measurement of the final model.
     public var reported: Metrics?
@@ -143,6 +145,9 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
 
     /// The prefix of its updates' keys. Updates that are kept have another one: all others are removed when the session has ended.
     public var updatePrefix: String { "\(settings.keepUpdates == true ? "kept" : "updates")/\(id)/" }
+
+    /// The owner's note.
+    public var note: String? { labels?.note ?? settings.note }
 
     /// The name of its model.
     public var title: String { settings.name ?? filename }

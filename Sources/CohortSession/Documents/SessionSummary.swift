@@ -25,6 +25,9 @@ public struct SessionSummary: Codable, Hashable, Sendable {
     /// The metrics of the model on the held-out rows.
     public var metrics: Metrics?
     public var error: String?
+    public var note: String?
+    /// nil: none.
+    public var tags: [String]?
     public init(_ session: Session) {
         id = session.id
         name = session.settings.name
@@ -42,5 +45,7 @@ public struct SessionSummary: Codable, Hashable, Sendable {
         progress = session.progress
         metrics = session.results?.metrics
         error = session.error
+        note = session.note
+        tags = session.labels?.tags
     }
 }

@@ -137,8 +137,8 @@ public protocol SessionDocuments: Sendable {
     func usedUploads(of keys: [String], besides sessionId: String?) async throws -> Set<String>
     /// Removes a session with its records. Idempotent. The caller removes its objects.
     func deleteSession(id: String) async throws
-    /// Stores `session` if the stored revision and generation are the session's; the stored revision then is one more. Its lease and a wish to
-    /// cancel are not the document's: they stay as they are stored. What is recorded with it is
+    /// Stores `session` if the stored revision and generation are the session's; the stored revision then is one more. Its lease, a wish to
+    /// cancel and its labels are not the document's: they stay as they are stored. What is recorded with it is
     /// stored in the same step, before or with it: a point or a summary that is there is never ahead of what the document can repeat.
     /// - Returns: the session as stored.
     /// - Throws: ``CohortError`` `conflict` when someone else has stored since, or has taken the session over.
@@ -159,6 +159,9 @@ public protocol SessionDocuments: Sendable {
     /// Takes a version for the model: one more than any other model of the same owner and title has. Repeated calls return the same; two
     /// sessions that end at once get two.
     func takeModelVersion(of session: Session) async throws -> Int
+    /// Stores labels if the stored ones have their revision; the stored revision then is one more. The document and its revision stay as they are.
+    /// - Returns: the labels as stored; nil when someone else has stored since, or there is no such session.
+    func setLabels(_ labels: SessionLabels, sessionId: String) async throws -> SessionLabels?
     /// Records that the session is to be cancelled, which its coordinator does. Idempotent.
     /// - Returns: the session as stored, as it was when it has ended already; nil when there is none.
     func requestCancel(sessionId: String) async throws -> Session?

@@ -4,6 +4,12 @@ public import CohortCore
 public protocol Strategy: Sendable {
     static var name: String { get }
 
+    /// A few words for lists; default: the name.
+    static var title: String { get }
+
+    /// When to choose it; default: ``StrategyPurpose/other``.
+    static var purpose: StrategyPurpose { get }
+
     /// One sentence for people choosing.
     static var summary: String { get }
 
@@ -56,7 +62,20 @@ public protocol Strategy: Sendable {
     var dealsBySpeed: Bool { get }
 }
 
+/// What a strategy is for, in the order in which people choose.
+public enum StrategyPurpose: String, Sendable, CaseIterable {
+    case usual = "Usual"
+    case faulty = "Some machines may be faulty"
+    case slowNetwork = "Slow network"
+    case unequalSpeed = "Machines of very different speed"
+    case differing = "Machines with different rows"
+    case competition = "Competition"
+    case other = "Others"
+}
+
 extension Strategy {
+    public static var title: String { name }
+    public static var purpose: StrategyPurpose { .other }
     public var settings: Set<String> { [] }
     public func answersNeeded(_ settings: SessionSettings) -> Int { 1 }
     public func roundCount(_ settings: SessionSettings) -> Int { settings.rounds }
@@ -73,6 +92,8 @@ extension Strategy {
 
     public var name: String { Self.name }
     public var summary: String { Self.summary }
+    public var title: String { Self.title }
+    public var purpose: StrategyPurpose { Self.purpose }
 
     /// - Throws: ``CohortError`` `invalid` for settings with which it cannot work, and for those of other strategies.
     public func check(_ settings: SessionSettings) throws {

@@ -91,6 +91,12 @@ public enum SchemaInference {
             schema: schema, warnings: Warnings.of(schema, look: look, header: header, format: reader.format, options: options) + shown)
     }
 
+    /// The names of a file's columns. Blocks its thread.
+    /// - Throws: ``CohortError`` `invalid` for a file without a header that can be read.
+    public static func columnNames(csvAt path: String) throws -> [String] {
+        try Header(CSVReader(path: path, format: try CSVFormat(of: path)), known: [], isThere: nil).names
+    }
+
     // MARK: What must hold
 
     private static func require(_ name: String, purpose: String, in header: Header) throws {

@@ -7,6 +7,7 @@ import Logging
 struct ProblemMiddleware: RouterMiddleware {
     /// All routes, for 405.
     let routes: [Route]
+    let pages: WebPages
 
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {
         do {
@@ -19,7 +20,10 @@ struct ProblemMiddleware: RouterMiddleware {
             }
             return HTTPProblem(error).response
         } catch let error as HTTPError where error.status == .notFound {
-            return notFound(request).response
+            let problem = notFound(request)
+            // A person who followed a wrong link gets a page.
+            let isBrowser = request.method == .get && request.headers[.accept]?.contains("text/html") == true
+            return isBrowser && problem.status == .notFound ? try await pages.notFound(request) : problem.response
         } catch let error as HTTPError {
             let code: CohortError.Code = error.status.kind == .serverError ? .internal : .invalid
             return HTTPProblem(status: error.status, code: code, error.body ?? error.status.reasonPhrase, headers: error.headers).response
