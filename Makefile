@@ -4,7 +4,7 @@ BINARY = .build/release/cohort
 # With Swift's libraries inside, the binary runs on machines that have no Swift.
 STATIC = $(if $(filter Linux,$(shell uname -s)),--static-swift-stdlib)
 
-.PHONY: docs torch help setup build run demo test integration api-check dist dist-check python-client strategy-test browser-test compose-test test-fast bench nightly lint format clean
+.PHONY: docs torch help setup build run demo test integration api-check dist dist-check wheel wheel-check python-client strategy-test browser-test compose-test test-fast bench nightly lint format clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,13 @@ api-check: ## the HTTP API against its own description: schemathesis, and a clie
 dist: build ## cohort-VERSION-linux-MACHINE.tar.gz and cohort_VERSION_ARCHITECTURE.deb, in dist/
 	@scripts/setup.sh dist
 	scripts/dist.sh
+
+wheel: ## the Python wheel with the executable inside, of what `make dist` has made, in dist/
+	@scripts/setup.sh python
+	scripts/wheel.sh
+
+wheel-check: ## install the wheel into a fresh environment, and train with it
+	scripts/wheel-check.sh
 
 dist-check: dist ## what dist made, tried in a Debian 12 that has nothing else
 	scripts/dist-check.sh

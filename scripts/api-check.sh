@@ -3,6 +3,7 @@
 # sends what it allows and what it does not, openapi-python-client makes a client of it that starts a session and predicts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PIP_CONSTRAINT="$PWD/scripts/constraints.txt"
 
 export PATH="$PWD/.build-tools/api/bin:$PATH"
 cohort="${COHORT_BINARY:-.build/debug/cohort}"

@@ -2,6 +2,7 @@
 # The pages in a real browser, headless, against a real server with real peers (Tests/Browser). `browser-test.sh fetch` only makes its environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PIP_CONSTRAINT="$PWD/scripts/constraints.txt"
 
 export COHORT_BINARY="${COHORT_BINARY:-$PWD/.build/debug/cohort}"
 tools="$PWD/.build-tools/browser"

@@ -76,7 +76,7 @@ stand_in() { # NAME
         tree=$(root_of trixie python3 python3-pip)
         cp /etc/resolv.conf "$tree/etc/resolv.conf"
         for file in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf; do [ ! -e "$file" ] || cp "$file" "$tree$file"; done
-        chroot "$tree" env -u PIP_FIND_LINKS python3 -m pip install --quiet --break-system-packages --root-user-action ignore 'mongoeco[wire]>=4.0' ||
+        chroot "$tree" env -u PIP_FIND_LINKS -u PIP_CONSTRAINT python3 -m pip install --quiet --break-system-packages --root-user-action ignore 'mongoeco[wire]>=4.0' ||
             fail "mongoeco could not be installed from PyPI"
         cp scripts/mongo-stand-in.py "$tree/usr/local/bin/docker-entrypoint.sh"
         chmod +x "$tree/usr/local/bin/docker-entrypoint.sh"

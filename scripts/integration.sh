@@ -2,6 +2,7 @@
 # Starts the real servers, runs the tests that need them, and stops them. A missing server is reported, and fails the run in CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PIP_CONSTRAINT="$PWD/scripts/constraints.txt"
 
 scripts/setup.sh integration
 folder=$(mktemp -d /tmp/cohort-integration.XXXXXX)

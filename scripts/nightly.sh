@@ -3,6 +3,7 @@
 # not run again: --again runs all. Stages can be named: scripts/nightly.sh bench accuracy. A stage that cannot run here (77) is reported as such.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+export PIP_CONSTRAINT="$PWD/scripts/constraints.txt"
 
 folder=.build-bench/nightly
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo none)

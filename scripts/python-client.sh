@@ -3,6 +3,7 @@
 # real peers, and the notebook.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PIP_CONSTRAINT="$PWD/scripts/constraints.txt"
 
 export COHORT_BINARY="${COHORT_BINARY:-$PWD/.build/debug/cohort}"
 tools="$PWD/.build-tools/python-client"

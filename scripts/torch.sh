@@ -5,6 +5,7 @@
 # the system (libtorch-dev), else it is installed from PyPI into .build-tools/torch, once. `torch.sh fetch` ends there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PIP_CONSTRAINT="$PWD/scripts/constraints.txt"
 
 fail() {
     printf 'torch: %s\n' "$*" >&2

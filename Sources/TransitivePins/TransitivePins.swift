@@ -1,0 +1,1 @@
+// Package.swift says what this target is for.
