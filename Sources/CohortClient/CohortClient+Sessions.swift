@@ -108,6 +108,18 @@ extension CohortClient {
         }
     }
 
+    /// Changes of the pool: all peers at first, then those that change. Nothing is buffered beyond the connection.
+    /// - Throws: `unavailable`, here or while iterating, when the server goes away: subscribe again.
+    public func poolChanges() async throws -> AsyncThrowingStream<API.PeersChange, any Error> {
+        let source = try await eventSource(HTTPCall(path: ["peers", "events"], retries: 2))
+        return AsyncThrowingStream {
+            while let event = try await source.next() {
+                if let change = try? CohortJSON.decode(API.PeersChange.self, from: event.data) { return change }
+            }
+            return nil
+        }
+    }
+
     public func cancel(id: String) async throws {
         var call = HTTPCall.post("sessions", id, "cancel")
         call.retries = 2

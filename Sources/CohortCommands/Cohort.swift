@@ -59,7 +59,7 @@ struct Cohort: AsyncParsableCommand {
     static func main() async {
         ParentWatch.start()
         do {
-            var command = try parseAsRoot()
+            var command = try parseAsRoot(try arguments(CommandLine.arguments.dropFirst()))
             if var command = command as? any AsyncParsableCommand { try await command.run() } else { try command.run() }
         } catch let error as CohortError {
             Terminal.printError(error.message)
@@ -75,6 +75,26 @@ struct Cohort: AsyncParsableCommand {
             Terminal.printError(fullMessage(for: error), prefix: "")
             Terminal.end(code == .validationFailure ? 2 : 1)
         }
+    }
+}
+
+extension Cohort {
+    /// The arguments as the parser takes them.
+    /// - Throws: ``CohortError`` `invalid` for a command that is not there, with the one that was probably meant.
+    static func arguments(_ given: some Sequence<String>) throws -> [String] {
+        var arguments = Array(given)
+        let commands = configuration.groupedSubcommands.flatMap(\.subcommands).map { $0._commandName } + ["help"]
+        if let first = arguments.first, !first.hasPrefix("-"), !commands.contains(first) {
+            let meant = Spelling.nearest(to: first, in: commands).map { "did you mean '\($0)'?" } ?? "`cohort help` lists those that are there"
+            throw CohortError(.invalid, "there is no command '\(first.printable(max: 40))': \(meant)")
+        }
+        // A negative number after an option is its value: the check of the option then says what would be right.
+        for index in arguments.indices.dropFirst().reversed() {
+            let (option, value) = (arguments[index - 1], arguments[index])
+            guard option.hasPrefix("--"), !option.contains("="), value.hasPrefix("-"), Double(value) != nil else { continue }
+            arguments.replaceSubrange(index - 1...index, with: ["\(option)=\(value)"])
+        }
+        return arguments
     }
 }
 

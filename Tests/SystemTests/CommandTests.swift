@@ -16,7 +16,9 @@ extension SystemSuite {
         @Test func `invalid input is exit code 2 with a sentence`() async throws {
             try await withWorld { world in
                 for (index, (arguments, sentence)) in [
-                    (["frobnicate"], "frobnicate"),
+                    (["frobnicate"], "there is no command 'frobnicate': `cohort help`"),
+                    (["trian", "data.csv"], "there is no command 'trian': did you mean 'train'?"),
+                    (["train", "data.csv", "--seed", "-1"], "--seed is '-1'; it must be a whole number from 0"),
                     (["serve", "--port", "99999", "--data-dir", "\(world.folder)/x"], "COHORT_PORT is '99999'"),
                     (["serve", "--port", "seven"], "--port"),
                     (["train"], "file"),
@@ -42,6 +44,10 @@ extension SystemSuite {
                 #expect(good.lines.contains { $0.hasPrefix("size") && $0.contains("numeric") }, "\(good.output)")
                 #expect(good.lines.contains { $0.hasPrefix("colour") && $0.contains("categorical") }, "\(good.output)")
                 #expect(good.output.contains("target: y (classification, 2 classes: a, b)"), "\(good.output)")
+                let days = (1...28).map { "\($0 % 5),2024-01-\($0 < 10 ? "0" : "")\($0)" }
+                let dated = world.start("dated", ["inspect", try world.write("a,when\n\((days + days).joined(separator: "\n"))\n", to: "d.csv")])
+                #expect(try await dated.end() == .exited(2))
+                #expect(dated.standardError.contains("the target column 'when' holds dates"), "\(dated.standardError)")
                 let broken = world.start("broken", ["inspect", try world.write("a,b\n1,\"x\n", to: "b.csv")])
                 #expect(try await broken.end() == .exited(2))
                 #expect(broken.standardError.contains("line 2, column 2"), "\(broken.standardError)")
@@ -238,7 +244,11 @@ extension SystemSuite {
                 let measured = try await run("evaluate", ["evaluate", model, csv, "--json"])
                 let evaluation = try CohortJSON.decode(Evaluation.self, from: measured.output.utf8)
                 #expect(evaluation.samples == 200 && evaluation.accuracy == Double(right) / 200)
-                #expect(try await run("evaluate-text", ["evaluate", model, csv]).output.contains("guessing '"))
+                let measuredInWords = try await run("evaluate-text", ["evaluate", model, csv])
+                #expect(measuredInWords.output.contains("guessing '"))
+                #expect(measuredInWords.standardError.contains("trained on rows of this very file"), "\(measuredInWords.standardError)")
+                let copy = try world.write(try String(contentsOfFile: csv, encoding: .utf8) + "\n", to: "other.csv")
+                #expect(try await !run("evaluate-other", ["evaluate", model, copy]).standardError.contains("this very file"))
                 // A file that happens to have the name of half a file is left alone.
                 let stranger = try world.write("mine", to: "kept.csv.part")
                 let kept = try await run("keep", ["predict", model, csv, "--keep", "-o", "\(world.folder)/kept.csv"])

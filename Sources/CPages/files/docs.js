@@ -30,10 +30,11 @@ const operation = (method, path, about) => {
     const field = (place, name, schema, required) => {
         schema = resolve(schema);
         const id = `${about.operationId}-${place}-${name}`;
-        const hint = [schema.description, schema.enum && schema.enum.join(', '), 'default' in schema && `default ${schema.default}`].filter(Boolean).join('; ');
-        form.append(make('label', {htmlFor: id, textContent: name + (required ? ' *' : '') + (hint ? ` (${hint})` : '')}));
-        const input = make('input', {id, type: schema.format === 'binary' ? 'file' : 'text', required});
-        form.append(input);
+        const hint = [schema.description, 'default' in schema && `Default: ${schema.default}.`].filter(Boolean).join(' ');
+        form.append(make('label', {htmlFor: id, textContent: name + (required ? ' *' : '')}));
+        const input = schema.enum ? make('select', {id, required, 'aria-describedby': `${id}-help`}, ...['', ...schema.enum].map(value => make('option', {value, textContent: value})))
+            : make('input', {id, type: schema.format === 'binary' ? 'file' : 'text', required, 'aria-describedby': `${id}-help`});
+        form.append(input, make('p', {className: 'help', id: `${id}-help`, textContent: hint}));
         inputs.push({place, name, input});
     };
     for (const parameter of about.parameters || []) field(parameter.in, parameter.name, parameter.schema, parameter.required);

@@ -220,16 +220,21 @@ struct Token: AsyncParsableCommand {
             } else if list {
                 let tokens = try await client.tokens()
                 if connection.json { return try Terminal.print(json: tokens) }
-                var table = TextTable(header: ["id", "name", "state"])
+                var table = TextTable(header: ["id", "name", "made", "expires", "state"])
                 for token in tokens {
                     let expired = token.expiresAt.map { $0 <= Date() } ?? false
-                    table.rows.append([token.id, token.name, token.revokedAt != nil ? "revoked" : expired ? "expired" : "valid"])
+                    let day = Date.ISO8601FormatStyle().year().month().day()
+                    table.rows.append([
+                        token.id, token.name, token.createdAt.formatted(day), token.expiresAt?.formatted(day) ?? "never", token.revokedAt != nil ? "revoked" : expired ? "expired" : "valid",
+                    ])
                 }
                 Terminal.printLine(table.text)
             } else {
                 if let days, days < 1 { throw CohortError(.invalid, "--expires-in is \(days); it must be 1 or more days") }
                 let token = try await client.createToken(API.NewToken(name: name, expiresIn: days.map { $0 * 86_400 }))
                 if connection.json { return try Terminal.print(json: token) }
+                // Alone on standard output, for `COHORT_TOKEN=$(cohort token)`.
+                if Terminal.isInteractive { Terminal.printNote("A machine joins with COHORT_TOKEN=TOKEN cohort peer; the token is shown once:") }
                 Terminal.printLine(token.token ?? "")
             }
         }

@@ -156,7 +156,13 @@ struct Model: AsyncParsableCommand {
     func run() async throws {
         // Said before anything is loaded.
         let engines = format == .torchscript ? try Engines(settings: await Settings(file: nil)) : nil
-        let plugin = try engines?.openPlugin()
+        let plugin: TorchPlugin?
+        do {
+            plugin = try engines?.openPlugin()
+        } catch let error as CohortError where error.code == .unavailable {
+            // Waiting does not bring PyTorch here.
+            throw CohortError(.notFound, error.message)
+        }
         try await signedIn(connection) { client in
             let id = try await session.id(client)
             let path = output ?? "\(id).\(format.suffix)"

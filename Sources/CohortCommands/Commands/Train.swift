@@ -126,34 +126,68 @@ struct TrainingRun {
         return started
     }
 
-    /// Asks before it sends: a busy pool is no reason to send a long file.
+    /// Starts the session; with `waits`, as soon as enough peers are free.
     private func start(_ file: String, sha256: String, settings: SessionSettings) async throws -> API.SessionStarted {
-        var backoff = Backoff(first: 0.5, longest: 4)
-        var said: String?
-        while true {
-            do {
-                let check = try await client.check(settings, sha256: sha256)
-                var settings = settings
-                if takesAll {
-                    settings.peers = max(1, check.free)
-                    try settings.check()
+        guard waits else { return try await startNow(file, sha256: sha256, settings: settings) }
+        let (looks, look) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        return try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            var reasons = looks.makeAsyncIterator()
+            var said: String?
+            while true {
+                do {
+                    return try await startNow(file, sha256: sha256, settings: settings)
+                } catch let error as CohortError where error.isTransient {
+                    if said == nil { group.addTask { await watchPool(look) } }
+                    if error.message != said { Terminal.printNote("waiting: \(error.message)") }
+                    said = error.message
+                    await reasons.next()
                 }
-                if check.isKnown {
-                    do {
-                        return try await client.startSession(
-                            settings, sha256: sha256, filename: FilePath(file).lastComponent?.string ?? file)
-                    } catch let error as CohortError where error.code == .notFound {
-                        // The session that had it was deleted this moment.
-                    }
-                }
-                return try await client.startSession(settings, file: file, progress: uploadProgress())
-            } catch let error as CohortError where error.isTransient && waits {
-                if error.message != said { Terminal.printNote("waiting: \(error.message)") }
-                said = error.message
-                // The API has no stream of peers to wait on.
-                try await Task.sleep(for: backoff.next())
             }
         }
+    }
+
+    /// Asks for another look whenever the pool has changed, and now and then for what no change of the pool tells, such as a user's share of it.
+    private func watchPool(_ look: AsyncStream<Void>.Continuation) async {
+        await withDiscardingTaskGroup { group in
+            group.addTask {
+                while (try? await Task.sleep(for: .seconds(15))) != nil { look.yield() }
+            }
+            group.addTask {
+                var backoff = Backoff(first: 0.5, longest: 4)
+                while !Task.isCancelled {
+                    do {
+                        for try await _ in try await client.poolChanges() {
+                            backoff.reset()
+                            look.yield()
+                        }
+                    } catch {
+                        // The next look says what is wrong.
+                        look.yield()
+                    }
+                    try? await Task.sleep(for: backoff.next())  // Cancelled: the loop ends.
+                }
+            }
+        }
+    }
+
+    /// Asks before it sends: a busy pool is no reason to send a long file.
+    private func startNow(_ file: String, sha256: String, settings: SessionSettings) async throws -> API.SessionStarted {
+        let check = try await client.check(settings, sha256: sha256)
+        var settings = settings
+        if takesAll {
+            settings.peers = max(1, check.free)
+            try settings.check()
+        }
+        if check.isKnown {
+            do {
+                return try await client.startSession(
+                    settings, sha256: sha256, filename: FilePath(file).lastComponent?.string ?? file)
+            } catch let error as CohortError where error.code == .notFound {
+                // The session that had it was deleted this moment.
+            }
+        }
+        return try await client.startSession(settings, file: file, progress: uploadProgress())
     }
 
     /// Shows a session that runs already, or has ended.

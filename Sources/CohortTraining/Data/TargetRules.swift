@@ -52,13 +52,16 @@ enum TargetRules {
     }
 
     private static func labels(_ target: ColumnScan, _ look: FirstLook) throws -> [String: Int] {
+        if target.dateFormat != nil {
+            throw CohortError(
+                .invalid,
+                "the target column '\(target.name)' holds dates, which are no classes and no quantity: predict a number made of them, such as days from a first one"
+            )
+        }
         guard let labels = look.classes else {
             let name = target.name
             if let line = look.labels?.longLine {
                 throw CohortError(.invalid, "line \(line): the target column '\(name)' holds long text there, which is no class")
-            }
-            if target.dateFormat != nil {
-                throw CohortError(.invalid, "the target column '\(name)' holds dates, which are no classes and no quantity")
             }
             if let spoilt = spoilt(target) { throw CohortError(.invalid, spoilt) }
             throw CohortError(
