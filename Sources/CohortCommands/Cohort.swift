@@ -85,7 +85,8 @@ extension Cohort {
         var arguments = Array(given)
         let commands = configuration.groupedSubcommands.flatMap(\.subcommands).map { $0._commandName } + ["help"]
         if let first = arguments.first, !first.hasPrefix("-"), !commands.contains(first) {
-            let meant = Spelling.nearest(to: first, in: commands).map { "did you mean '\($0)'?" } ?? "`cohort help` lists those that are there"
+            let meant =
+                Spelling.nearest(to: first, in: commands).map { "did you mean '\($0)'?" } ?? "`cohort help` lists those that are there"
             throw CohortError(.invalid, "there is no command '\(first.printable(max: 40))': \(meant)")
         }
         // A negative number after an option is its value: the check of the option then says what would be right.

@@ -45,7 +45,8 @@ extension SystemSuite {
                 #expect(good.lines.contains { $0.hasPrefix("colour") && $0.contains("categorical") }, "\(good.output)")
                 #expect(good.output.contains("target: y (classification, 2 classes: a, b)"), "\(good.output)")
                 let days = (1...28).map { "\($0 % 5),2024-01-\($0 < 10 ? "0" : "")\($0)" }
-                let dated = world.start("dated", ["inspect", try world.write("a,when\n\((days + days).joined(separator: "\n"))\n", to: "d.csv")])
+                let dated = world.start(
+                    "dated", ["inspect", try world.write("a,when\n\((days + days).joined(separator: "\n"))\n", to: "d.csv")])
                 #expect(try await dated.end() == .exited(2))
                 #expect(dated.standardError.contains("the target column 'when' holds dates"), "\(dated.standardError)")
                 let broken = world.start("broken", ["inspect", try world.write("a,b\n1,\"x\n", to: "b.csv")])

@@ -225,7 +225,8 @@ struct Token: AsyncParsableCommand {
                     let expired = token.expiresAt.map { $0 <= Date() } ?? false
                     let day = Date.ISO8601FormatStyle().year().month().day()
                     table.rows.append([
-                        token.id, token.name, token.createdAt.formatted(day), token.expiresAt?.formatted(day) ?? "never", token.revokedAt != nil ? "revoked" : expired ? "expired" : "valid",
+                        token.id, token.name, token.createdAt.formatted(day), token.expiresAt?.formatted(day) ?? "never",
+                        token.revokedAt != nil ? "revoked" : expired ? "expired" : "valid",
                     ])
                 }
                 Terminal.printLine(table.text)
@@ -234,7 +235,9 @@ struct Token: AsyncParsableCommand {
                 let token = try await client.createToken(API.NewToken(name: name, expiresIn: days.map { $0 * 86_400 }))
                 if connection.json { return try Terminal.print(json: token) }
                 // Alone on standard output, for `COHORT_TOKEN=$(cohort token)`.
-                if Terminal.isInteractive { Terminal.printNote("A machine joins with COHORT_TOKEN=TOKEN cohort peer; the token is shown once:") }
+                if Terminal.isInteractive {
+                    Terminal.printNote("A machine joins with COHORT_TOKEN=TOKEN cohort peer; the token is shown once:")
+                }
                 Terminal.printLine(token.token ?? "")
             }
         }

@@ -31,7 +31,8 @@ struct Evaluate: AsyncParsableCommand {
         for note in notes { Terminal.printNote("note: \(note)") }
         if try await wasTrained(predictor.file) {
             Terminal.printNote(
-                "note: the model was trained on rows of this very file, so these numbers flatter it; `cohort results` has those of the held-out rows")
+                "note: the model was trained on rows of this very file, so these numbers flatter it; `cohort results` has those of the held-out rows"
+            )
         }
         try json ? Terminal.print(json: evaluation) : Terminal.printLine(EvaluationText.make(evaluation))
     }
