@@ -4,7 +4,7 @@ BINARY = .build/release/cohort
 # With Swift's libraries inside, the binary runs on machines that have no Swift.
 STATIC = $(if $(filter Linux,$(shell uname -s)),--static-swift-stdlib)
 
-.PHONY: docs torch help setup build run demo test integration api-check dist dist-check wheel wheel-check python-client strategy-test browser-test compose-test test-fast bench nightly lint format clean
+.PHONY: docs torch help setup build run demo test integration api-check dist dist-check wheel wheel-check python-client docs-test strategy-test browser-test compose-test test-fast bench nightly lint format clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,10 @@ strategy-test: setup ## a strategy of one's own, in a package outside: tested, a
 python-client: ## clients/python: its types, its tests against a real server, its notebook, its wheel
 	@scripts/setup.sh python
 	scripts/python-client.sh
+
+docs-test: ## the code blocks of README and docs, run; commands and settings in the text, held against the program
+	@scripts/setup.sh python
+	scripts/docs-test.sh
 
 browser-test: ## the pages, in Chromium: sign up, train with three peers, predict; accessibility; COHORT_SCREENSHOTS=FOLDER keeps pictures
 	@scripts/setup.sh browser

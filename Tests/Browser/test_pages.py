@@ -165,6 +165,7 @@ def test_from_nothing_to_a_prediction(server: Server, open_page: Callable[..., P
     assert any("Training starts" in text for text in happened), happened
     page.reload()
     expect(page.locator("#loss-legend li")).to_have_count(4)
+    expect(page.locator("#loss-legend")).to_be_visible()
     assert page.locator("#loss-legend li").evaluate_all("items => items.map(item => item.innerText + item.querySelector('line').getAttribute('stroke')).sort()") == colours
     expect(page.locator("#events")).to_contain_text("Training starts")
     # What a stream says first, of the status at that moment, is no event.
@@ -315,6 +316,35 @@ def test_sample_data_becomes_a_model_in_three_clicks(server: Server, open_page: 
     page.get_by_role("button", name="Predict", exact=True).click()
     expect(page.locator("#prediction")).to_contain_text("survived: ")
     expect(page.locator("#truth")).to_contain_text(re.compile("In the data, this row has: (yes|no)"))
+
+
+def test_pages_do_not_jump_load_little_and_wait_for_nothing_but_their_style(server: Server, open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    # Shifts of the layout that no input caused, with what has moved.
+    page.add_init_script("""
+        window.shifts = [];
+        new PerformanceObserver(list => { for (const entry of list.getEntries()) if (!entry.hadRecentInput)
+            window.shifts.push([entry.value, entry.sources.map(source => (source.node?.id || source.node?.nodeName) + '')]);
+        }).observe({type: 'layout-shift', buffered: true});
+    """)
+    sign_in(page, server)
+    session = start(page, server, Rounds="2")
+    expect(page.locator("#state")).to_have_text("Training completed", timeout=60_000)
+    for size in ({"width": 1280, "height": 900}, {"width": 390, "height": 844}):
+        page.set_viewport_size(size)  # type: ignore[arg-type]
+        for address in ("/", "/app/new", "/app/sessions", "/app/models", "/app/account", f"/app/session/{session}"):
+            page.goto(server.url + address)
+            page.wait_for_load_state("networkidle")
+            page.wait_for_timeout(200)  # What is drawn after the last answer counts as well.
+            shifts = page.evaluate("window.shifts")
+            assert sum(value for value, _ in shifts) < 0.02, (address, size, shifts)
+            blocking = page.evaluate("performance.getEntriesByType('resource').filter(each => each.renderBlockingStatus === 'blocking').map(each => each.name)")
+            assert {name.rsplit("/", 1)[1].split("?")[0] for name in blocking} <= {"app.css"}, (address, blocking)
+            elsewhere = page.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
+            assert all(name.startswith((server.url, "data:", "blob:")) for name in elsewhere), elsewhere
+            weight = page.evaluate("[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')].map(each => each.encodedBodySize).reduce((a, b) => a + b)")
+            if address == "/":
+                assert weight <= 60_000, weight
 
 
 def test_a_file_whose_last_column_cannot_be_predicted_still_shows_its_columns(server: Server, open_page: Callable[..., Page]) -> None:

@@ -1,4 +1,4 @@
-import {$, make, call, table, to} from './app.js';
+import {$, make, call, table, reveal, to} from './app.js';
 
 const look = async () => {
     const tokens = await call('GET', '/auth/tokens');
@@ -23,7 +23,7 @@ const lookAtSignIns = async () => {
         return [program(signIn.client), signIn.network, new Date(signIn.created_at).toLocaleString(), signIn.current ? 'this one' : button];
     })));
 };
-await Promise.all([look(), lookAtSignIns()]);
+try { await Promise.all([look(), lookAtSignIns()]); } finally { reveal(); }
 $('password').addEventListener('submit', async event => {
     event.preventDefault();
     try {

@@ -104,6 +104,8 @@ for (const button of document.querySelectorAll('button[data-copy]')) {
 }
 
 // Gives the person a file.
+// What the first answers fill is invisible until they are there (or a second has passed), so that nothing jumps.
+export const reveal = () => { for (const part of document.querySelectorAll('[data-waits]')) delete part.dataset.waits; };
 export const save = (blob, name) => {
     const link = make('a', {href: URL.createObjectURL(blob), download: name});
     link.click();

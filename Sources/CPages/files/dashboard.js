@@ -1,4 +1,4 @@
-import {$, make, call, whole, percent, bytes, state, ago, empty, icon, table, to} from './app.js';
+import {$, make, call, whole, percent, bytes, state, ago, empty, icon, table, reveal, to} from './app.js';
 import {followPool} from './live.js';
 
 const drawn = {};
@@ -58,7 +58,7 @@ const lookSoon = () => {
     setTimeout(() => { isWaiting = false; look(); }, 1000);
 };
 await look();
-followPool({peers: peers => { drawPeers(peers); lookSoon(); }, missed: lookSoon});
+followPool({peers: peers => { drawPeers(peers); reveal(); lookSoon(); }, missed: lookSoon});
 
 $('make-token').addEventListener('click', async () => {
     const problem = $('token-problem');

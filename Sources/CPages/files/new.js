@@ -1,4 +1,4 @@
-import {$, make, draw, call, token, whole, bytes, table, figure, duration, plain, to} from './app.js';
+import {$, make, draw, call, token, whole, bytes, table, figure, duration, plain, reveal, to} from './app.js';
 
 const file = $('file'), drop = $('drop'), form = $('form');
 let chosen = null;
@@ -202,6 +202,7 @@ try {
     $('overrides').replaceChildren(table(['Machine', 'Batch size', 'Epochs', 'Learning rate'], free.map(peer => [make('strong', {textContent: peer.name}),
         ...[['batch_size', 'batch size', 1], ['epochs', 'epochs', 1], ['lr', 'learning rate', 'any']].map(([field, words, step]) => make('input', {type: 'number', min: 0, step, 'data-peer': peer.name, 'data-field': field, 'aria-label': `${words} of ${peer.name}`}))])));
 } catch (error) { say('problem', error.message); }
+reveal();
 
 // A field that is closed away would refuse the form unseen.
 form.addEventListener('invalid', event => {

@@ -1,4 +1,4 @@
-import {$, make, call, whole, percent, figure, duration, words, tone, table, plain, to} from './app.js';
+import {$, make, call, whole, percent, figure, duration, words, tone, table, plain, reveal, to} from './app.js';
 import {Chart, timeline} from './chart.js';
 import {followSession} from './live.js';
 import {showResults} from './results.js';
@@ -238,3 +238,4 @@ try {
     if (!final(session.status)) follow();
     else if (session.dataset?.warnings) for (const text of session.dataset.warnings) tell({time: session.ended_at ?? session.created_at, message: `Data: ${text}`});
 } catch (error) { complain(error); }
+reveal();

@@ -1,4 +1,4 @@
-import {$, make, call, whole, percent, figure, duration, words, state, ago, empty, table, to} from './app.js';
+import {$, make, call, whole, percent, figure, duration, words, state, ago, empty, table, reveal, to} from './app.js';
 import {Chart} from './chart.js';
 
 const group = [];
@@ -126,3 +126,4 @@ try {
     list();
     await compare();
 } catch (error) { $('problem').textContent = error.message; $('problem').hidden = false; $('sessions').replaceChildren(); }
+reveal();

@@ -1,4 +1,4 @@
-import {$, make, call, whole, percent, figure, duration, to} from './app.js';
+import {$, make, call, whole, percent, figure, duration, reveal, to} from './app.js';
 import {Chart} from './chart.js';
 import {showResults} from './results.js';
 import {tryModel} from './try.js';
@@ -41,3 +41,4 @@ try {
     }
     if (shared.columns) tryModel({columns: shared.columns, target: shared.target, predict: row => call('POST', `${here}/predict`, {body: {rows: [row], allow_missing: true}})});
 } catch (error) { $('error').textContent = error.message; $('error').hidden = false; }
+reveal();
