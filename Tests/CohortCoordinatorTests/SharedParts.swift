@@ -5,6 +5,7 @@ import Logging
 import MongoDocuments
 import RabbitMQTransport
 import S3Objects
+import TestSupport
 
 /// Real servers under a session: RabbitMQ, S3, and nx-27017 for MongoDB (mongoeco takes half a second for a round).
 enum SharedParts {
@@ -22,7 +23,8 @@ enum SharedParts {
     /// A separate database, part of the bucket and peers.
     static func with<Value: Sendable>(_ body: (SessionWorld.Parts) async throws -> Value) async throws -> Value {
         let own = newIdentifier()
-        let documents = try await MongoDocuments(uri: "\(mongo ?? "")cohort_nth_\(own.suffix(12))", setting: "COHORT_TEST_NX27017_URL")
+        let documents = try await MongoDocuments(
+            uri: TestMongo.uri(mongo ?? "", database: "cohort_nth_\(own.suffix(12))"), setting: "COHORT_TEST_NX27017_URL")
         let objects = try S3Objects(
             S3Address((s3 ?? "").replacing("s3://cohort?", with: "s3://cohort/\(own)?"), setting: "COHORT_TEST_S3_URL"),
             environment: [

@@ -7,15 +7,6 @@ import Testing
 
 @testable import MongoDocuments
 
-enum TestMongo {
-    /// With a database's name in its place.
-    static func uri(_ url: String, database: String) -> String {
-        let parts = url.split(separator: "?", maxSplits: 1)
-        let base = parts[0].hasSuffix("/") ? parts[0] : parts[0] + "/"
-        return "\(base)\(database)\(parts.count > 1 ? "?\(parts[1])" : "")"
-    }
-}
-
 @Suite struct BSONSafeTests {
     private func roundTrip(_ text: String) -> (stored: String, read: String) {
         let stored = BSONSafe.stored([UInt8](text.utf8))

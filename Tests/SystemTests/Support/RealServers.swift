@@ -4,6 +4,7 @@ import FoundationEssentials
 import Glibc
 import NIOCore
 import NIOHTTP1
+import TestSupport
 import Testing
 
 private let environment = ProcessInfo.processInfo.environment
@@ -91,9 +92,7 @@ enum MongoServer {
 
     /// A separate database.
     static func settings(_ url: String) -> [String: String] {
-        let parts = url.split(separator: "?", maxSplits: 1)
-        let base = parts[0].hasSuffix("/") ? parts[0] : parts[0] + "/"
-        return ["COHORT_DATABASE_URL": "\(base)cohort_\(newIdentifier().suffix(12))\(parts.count > 1 ? "?\(parts[1])" : "")"]
+        ["COHORT_DATABASE_URL": TestMongo.uri(url, database: "cohort_\(newIdentifier().suffix(12))")]
     }
 }
 
