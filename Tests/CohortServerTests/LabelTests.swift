@@ -175,3 +175,11 @@ import Testing
         }
     }
 }
+
+@Suite struct LogOfRequests {
+    @Test func `the secret of a link that shows a session is not in a log`() {
+        let path = SharedPage.path(sessionId: "s1", secret: "topsecret")
+        #expect(path.withoutSecret == "/shared/s1/…" && "/cohort\(path)/data".withoutSecret == "/cohort/shared/s1/…/data")
+        #expect("/sessions/shared".withoutSecret == "/sessions/shared" && "/".withoutSecret == "/")
+    }
+}

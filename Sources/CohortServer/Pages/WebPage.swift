@@ -118,7 +118,7 @@ extension WebPages {
             do {
                 return try await respond(request, context)
             } catch let error as CohortError where request.headers[.accept]?.contains("text/html") == true {
-                if error.code == .internal { context.logger.error("\(request.method) \(request.uri.path): \(error)") }
+                if error.code == .internal { context.logger.error("\(request.method) \(request.uri.path.withoutSecret): \(error)") }
                 return page(
                     request, template: "problem", title: "Something went wrong", person: nil, status: error.code.status,
                     values: ["detail": error.message])

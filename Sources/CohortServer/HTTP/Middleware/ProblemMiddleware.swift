@@ -16,7 +16,7 @@ struct ProblemMiddleware: RouterMiddleware {
             return problem.response
         } catch let error as CohortError {
             if error.code == .internal || error.code == .storageFull {
-                context.logger.error("\(request.method) \(request.uri.path): \(error)")
+                context.logger.error("\(request.method) \(request.uri.path.withoutSecret): \(error)")
             }
             return HTTPProblem(error).response
         } catch let error as HTTPError where error.status == .notFound {
@@ -30,7 +30,7 @@ struct ProblemMiddleware: RouterMiddleware {
         } catch is CancellationError {
             return HTTPProblem(CohortError(.unavailable, "the server is stopping: try again in a moment")).response
         } catch {
-            context.logger.error("\(request.method) \(request.uri.path): \(error)")
+            context.logger.error("\(request.method) \(request.uri.path.withoutSecret): \(error)")
             return HTTPProblem(CohortError(.internal, "the server failed at this; its log says why")).response
         }
     }

@@ -24,7 +24,7 @@ struct RequestMiddleware: RouterMiddleware {
             method: request.method.rawValue, route: context.endpointPath ?? "NotFound", status: response.status.code, in: duration)
         let level: Logger.Level = response.status.kind == .serverError && response.status != .serviceUnavailable ? .error : .debug
         // The path alone: a query may hold a link's signature.
-        context.logger.log(level: level, "\(request.method) \(request.uri.path) \(response.status.code) in \(duration)")
+        context.logger.log(level: level, "\(request.method) \(request.uri.path.withoutSecret) \(response.status.code) in \(duration)")
         return response
     }
 
@@ -32,7 +32,8 @@ struct RequestMiddleware: RouterMiddleware {
 
     /// Routes that are polled and not traced.
     private static let untraced: Set<String> = [
-        "/health", "/health/live", "/health/ready", "/metrics", "/peers/{id}/heartbeat", "/peers/{id}/commands", "/sessions/{id}/events",
+        "/health", "/health/live", "/health/ready", "/metrics", "/peers/{id}/heartbeat", "/peers/{id}/commands", "/peers/events",
+        "/sessions/{id}/events", "/events",
     ]
 
     private func traced(
@@ -53,5 +54,15 @@ struct RequestMiddleware: RouterMiddleware {
 
     private struct Headers: Extractor {
         func extract(key: String, from carrier: HTTPFields) -> String? { HTTPField.Name(key).flatMap { carrier[$0] } }
+    }
+}
+
+extension String {
+    /// A request's path for the log: without the secret of a link that shows a session.
+    var withoutSecret: String {
+        var parts = split(separator: "/", omittingEmptySubsequences: false)
+        guard let shared = parts.firstIndex(of: "shared"), parts.indices.contains(shared + 2) else { return self }
+        parts[shared + 2] = "…"
+        return parts.joined(separator: "/")
     }
 }
