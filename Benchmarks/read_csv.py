@@ -66,6 +66,14 @@ def table(binary, path, target, threads):
     return json.loads(done.stdout)["seconds"]
 
 
+def pack(binary, path, target):
+    """What the rows as floats and packed rows cost on all cores: making them, their bytes, and an epoch of training on them, by turns."""
+    command = [binary, str(os.cpu_count()), f"pack={path}:{target}"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    print(f"inspected and packed: {found['megabytes_a_second']:.0f} MB/s of CSV; packing {found['pack'] / found['dense']:.2f} times as long as making floats")
+    print(f"packed rows: {found['packed_bytes'] / found['dense_bytes']:.3f} of the bytes, an epoch {found['epoch_packed'] / found['epoch_dense']:.2f} times as long")
+
+
 def one_core(command):
     return ["taskset", "-c", "0", *command]
 
@@ -99,6 +107,8 @@ def main():
     for name, seconds in times.items():
         median = statistics.median(seconds)
         print(f"{name:28} {median:7.3f} s {size / median:7.0f} MB/s")
+    if options.engine_bench and target:
+        pack(options.engine_bench, path, target)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,10 @@ aggregation() {
     local objects="$folder/objects" bench=.build-bench/release/AggregationBench
     rm -rf "$objects" && program AggregationBench && "$bench" make "$objects" 3 1 && "$bench" mean "$objects" 3 1 && "$bench" median "$objects" 3 1
 }
-read_csv() { others && "$python" Benchmarks/read_csv.py --binary "$binary" --file Examples/penguins.csv --target species; }
+read_csv() {
+    others && program EngineBench &&
+        "$python" Benchmarks/read_csv.py --binary "$binary" --engine-bench .build-bench/release/EngineBench --file Examples/penguins.csv --target species
+}
 s3() { others && program StoreBench && "$python" Benchmarks/s3.py .build-bench/release/StoreBench --megabytes 10 --rounds 1; }
 broker() { others && program BrokerBench && "$python" Benchmarks/broker.py .build-bench/release/BrokerBench --messages 500 --rounds 1; }
 export -f others program aggregation read_csv s3 broker
@@ -79,7 +82,7 @@ main() {
     stage peers 600 python3 Benchmarks/peers.py --binary "$binary" --file Examples/penguins.csv --target species --out "$folder/peers.json"
     stage engine 900 python3 Benchmarks/engine.py --turns 1 --nets 4-16-3:16 --out "$folder/engine.json"
     stage aggregation 900 aggregation
-    stage read_csv 300 read_csv
+    stage read_csv 900 read_csv
     stage s3 900 s3
     stage broker 900 broker
     # What a run per change leaves out.

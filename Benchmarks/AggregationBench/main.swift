@@ -1,11 +1,11 @@
 import CohortCoordinator
-import CohortSession
-import CohortWire
 // Times how updates become one: AggregationBench make|RULE FOLDER PEERS MEGABYTES. Prints a line of JSON: seconds, bytes read, peak memory.
 import CohortCore
+import CohortSession
 import CohortStrategies
 import CohortSystem
 import CohortTraining
+import CohortWire
 import DirectoryObjects
 import FoundationEssentials
 

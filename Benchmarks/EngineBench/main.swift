@@ -2,6 +2,7 @@ import CKernels
 import CohortCore
 import CohortTraining
 import FoundationEssentials
+import Glibc
 import TorchEngine
 
 // Times training steps of the native engine, or of the torch engine with its plugin, and the machine's own large sgemm. One JSON object a line on standard output:
@@ -12,6 +13,7 @@ import TorchEngine
 //     EngineBench THREADS sgemm
 //     EngineBench THREADS epochs=COUNT:NET:BATCH   trains COUNT epochs of 50 steps, and says nothing: to count its allocations
 //     EngineBench THREADS table=FILE:TARGET        makes a table of a CSV: {"table": FILE, "threads": 1, "megabytes_a_second": 310.1, …}
+//     EngineBench THREADS pack=FILE:TARGET         the same rows, packed and not: making them, and an epoch on them
 
 struct Usage: Error {}
 
@@ -24,7 +26,7 @@ func makeTable(rows: Int, features: Int, classes: Int) -> FeatureTable {
     for row in 0..<rows { targets[row] = Float(generator.next(below: classes)) }
     // Lives as long as the process.
     return FeatureTable(
-        features: matrix, targets: targets, rowCount: rows, featureCount: features, trainingRows: (0..<UInt32(rows)).map { $0 },
+        .dense(features: matrix, targets: targets), rowCount: rows, featureCount: features, trainingRows: (0..<UInt32(rows)).map { $0 },
         validationRows: [], release: {})
 }
 
@@ -100,6 +102,11 @@ func trainEpochs(_ count: Int, widths: [Int], batch: Int, engine: any TrainingEn
     }
 }
 
+func size(of path: String) -> Int {
+    var about = stat()
+    return stat(path, &about) == 0 ? Int(about.st_size) : 0
+}
+
 /// The median of five, after an inspection of the file, which a peer does not need.
 func makeTable(csv: String, target: String, threads: Int) throws {
     let schema = try SchemaInference.infer(csvAt: csv, target: target, task: nil, validation: 0.2, seed: 0).schema
@@ -111,10 +118,67 @@ func makeTable(csv: String, target: String, threads: Int) throws {
         try TableLoader.build(csvAt: csv, schema: schema, cacheAt: cache, threads: threads)
         return (clock.now - begun) / .seconds(1)
     }
-    let bytes = try FileManager.default.attributesOfItem(atPath: csv)[.size] as? Int ?? 0
+    let bytes = size(of: csv)
     let matrix = schema.featureCount * (schema.trainingRows + schema.validationRows) * 4
     print(
         #"{"table": "\#(csv)", "threads": \#(threads), "megabytes_a_second": \#(Double(bytes) / 1e6 / median(seconds)), "seconds": \#(median(seconds)), "matrix_bytes": \#(matrix)}"#
+    )
+}
+
+/// Looking at a file, making its rows as floats and packed, and an epoch of INPUTS-128-OUTPUTS in batches of 64 on either, by turns; medians of three, in
+/// seconds.
+func pack(csv: String, target: String, threads: Int) throws {
+    let clock = ContinuousClock()
+    var seconds: [String: [Double]] = [:]
+    func time<Value>(_ name: String, _ body: () throws -> Value) rethrows -> Value {
+        let begun = clock.now
+        let value = try body()
+        seconds[name, default: []].append((clock.now - begun) / .seconds(1))
+        return value
+    }
+    let folder = "\(FileManager.default.temporaryDirectory.path)/cohort-pack-\(newIdentifier())"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let cache = "\(folder)/rows.table"
+    var sizes = (dense: 0, packed: 0)
+    for _ in 0..<3 {
+        let found = try time("look") {
+            try SchemaInference.infer(csvAt: csv, target: target, task: nil, validation: 0.2, seed: 0, threads: threads)
+        }
+        let schema = found.schema
+        try time("dense") { try TableLoader.build(csvAt: csv, schema: schema, cacheAt: cache, threads: threads) }
+        let (plan, parts, records) = try time("pack") {
+            let plan = RecordPlan(schema, found.values)
+            let packer = try TablePacker(csvAt: csv, schema: schema, plan: plan, seed: 0, folder: folder, threads: threads)
+            var records: [UInt8] = []
+            records.reserveCapacity(packer.parts.bytes)
+            for part in 0..<packer.parts.count { records += try packer.part(part) }
+            return (plan, packer.parts, records)
+        }
+        let dense = try TableLoader.open(cacheAt: cache)
+        sizes = (dense.byteCount, records.count + plan.dictionary.count * 4)
+        try records.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return }
+            let packed = FeatureTable(
+                .packed(PackedRows(base: base, layout: plan.layout, dictionary: plan.dictionary)), rowCount: parts.rows,
+                featureCount: plan.layout.featureCount, trainingRows: (0..<UInt32(parts.trainingRows)).map { $0 }, validationRows: [],
+                release: {})
+            let spec = ModelSpec(inputs: schema.featureCount, hidden: [128], outputs: schema.outputCount, task: schema.task)
+            for (name, table) in [("epoch_dense", dense), ("epoch_packed", packed)] {
+                let model = try NativeEngine(threads: threads).makeModel(spec)
+                try model.load(parameters: initialParameters(spec, seed: 1))
+                let options = TrainingOptions(batchSize: 64)
+                _ = try model.train(on: table, rows: table.trainingRows.prefix(6_400).shuffled(), options: options) { true }
+                let rows = table.trainingRows.shuffled()
+                try time(name) { _ = try model.train(on: table, rows: rows, options: options) { true } }
+            }
+        }
+    }
+    let bytes = size(of: csv)
+    let times = seconds.sorted { $0.key < $1.key }.map { #""\#($0.key)": \#(median($0.value))"# }.joined(separator: ", ")
+    let preparation = median(seconds["look"] ?? [0]) + median(seconds["pack"] ?? [0])
+    print(
+        #"{"pack": "\#(csv)", "threads": \#(threads), \#(times), "dense_bytes": \#(sizes.dense), "packed_bytes": \#(sizes.packed), "megabytes_a_second": \#(Double(bytes) / 1e6 / preparation)}"#
     )
 }
 
@@ -137,6 +201,10 @@ for argument in arguments.dropFirst() {
     }
     if let words = argument.wholeMatch(of: /table=(.+):(.+)/)?.output {
         try makeTable(csv: String(words.1), target: String(words.2), threads: threads)
+        continue
+    }
+    if let words = argument.wholeMatch(of: /pack=(.+):(.+)/)?.output {
+        try pack(csv: String(words.1), target: String(words.2), threads: threads)
         continue
     }
     if let words = argument.wholeMatch(of: /epochs=([0-9]+):(.+):([0-9]+)/)?.output {

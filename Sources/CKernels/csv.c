@@ -284,7 +284,28 @@ size_t cohort_csv_standardize(
 
 // MARK: Columns
 
+void cohort_distinct_add(cohort_distinct *distinct, double number) {
+    if (number >= 0 && number < 256 && number == (uint8_t)number && !signbit(number)) {
+        distinct->small[(uint8_t)number >> 6] |= UINT64_C(1) << ((uint8_t)number & 63);
+        return;
+    }
+    uint64_t key;
+    memcpy(&key, &number, sizeof key);
+    if (key == distinct->last && distinct->count) return;
+    distinct->last = key;
+    uint64_t hash = key * 0x9e3779b97f4a7c15u;
+    for (size_t slot = hash ^ hash >> 32;; slot++) {
+        uint64_t *place = distinct->slots + (slot & (distinct->capacity - 1));
+        if (*place == key) return;
+        if (*place != UINT64_MAX) continue;
+        *place = key;
+        distinct->count++;
+        return;
+    }
+}
+
 void cohort_csv_column_add(cohort_csv_column *column, double number) {
+    if (column->distinct && column->distinct->slots) cohort_distinct_add(column->distinct, number);
     if (!column->is_fractional && number != round(number)) column->is_fractional = 1;
     if (!column->falls) {
         if (column->numbers == 0) {
@@ -305,6 +326,8 @@ size_t cohort_csv_scan(const cohort_csv_record *record, size_t from, size_t to, 
         double value;
         const enum kind kind = number(&fields, i, comma, &value);
         if (kind == ODD) return i;
+        cohort_distinct *distinct = column->distinct && column->distinct->slots ? column->distinct : NULL;
+        if (distinct && distinct->count * 2 >= distinct->capacity) return i;
         const uint8_t *text = fields.bytes + fields.starts[i];
         if (*text == '0' && fields.starts[i + 1] - fields.gap - fields.starts[i] > 1 && (uint8_t)(text[1] - '0') < 10) {
             column->has_leading_zero = 1;
@@ -318,6 +341,7 @@ size_t cohort_csv_scan(const cohort_csv_record *record, size_t from, size_t to, 
         }
         // Most columns are soon known to be neither constant nor counting.
         if (column->falls && (kind == WHOLE || column->is_fractional)) {
+            if (distinct) cohort_distinct_add(distinct, value);
             column->numbers++;
         } else {
             cohort_csv_column_add(column, value);

@@ -95,8 +95,9 @@ private struct Worker {
             nonisolated(unsafe) let mapped = memory  // Read only; unmapped once, with the table.
             table = try opened.engine.prepare(
                 FeatureTable(
-                    features: UnsafePointer((memory + featuresStart).assumingMemoryBound(to: Float.self)),
-                    targets: UnsafePointer((memory + targetsStart).assumingMemoryBound(to: Float.self)), rowCount: rows,
+                    .dense(
+                        features: UnsafePointer((memory + featuresStart).assumingMemoryBound(to: Float.self)),
+                        targets: UnsafePointer((memory + targetsStart).assumingMemoryBound(to: Float.self))), rowCount: rows,
                     featureCount: features, trainingRows: [], validationRows: [], release: { munmap(mapped, size) }))
             try answer(ModuleAnswer(notes: opened.engine.notes))
         case .parameters:

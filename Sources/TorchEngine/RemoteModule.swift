@@ -127,6 +127,8 @@ final class RemoteModule: TrainableModel {
             try send(table, file)
         } else {
             // One that is only in this process's memory is small, as tests and examples have them.
+            let dense = table.dense()
+            guard case .dense(let allFeatures, let allTargets) = dense.rows else { throw CohortError(.internal, "the table is not dense") }
             let (features, targets) = (table.rowCount * table.featureCount * 4, table.rowCount * 4)
             let memory = cohort_sandbox_memory(features + targets)
             guard memory >= 0, let copy = mmap(nil, features + targets, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0), copy != MAP_FAILED
@@ -135,8 +137,8 @@ final class RemoteModule: TrainableModel {
                 munmap(copy, features + targets)
                 close(memory)
             }
-            copy.copyMemory(from: table.features, byteCount: features)
-            (copy + features).copyMemory(from: table.targets, byteCount: targets)
+            copy.copyMemory(from: allFeatures, byteCount: features)
+            (copy + features).copyMemory(from: allTargets, byteCount: targets)
             try send(
                 table, FeatureTable.File(descriptor: memory, bytes: features + targets, featuresStart: 0, targetsStart: features))
         }

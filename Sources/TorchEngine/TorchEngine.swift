@@ -99,14 +99,19 @@ final class TorchTable: PreparedTable, Sendable {
     private final class Made: @unchecked Sendable {
         // @unchecked: the plugin only reads it after `init`.
         let handle: OpaquePointer
+        /// The table whose memory the handle reads.
+        private let table: FeatureTable
         private let plugin: TorchPlugin
 
         init(_ table: FeatureTable, plugin: TorchPlugin, device: String) throws {
             var handle: OpaquePointer?
+            let table = table.dense()
+            guard case .dense(let features, let targets) = table.rows else { throw CohortError(.internal, "the table is not dense") }
             try plugin.check(
-                plugin.api.make_table(device, table.features, table.targets, UInt64(table.rowCount), UInt64(table.featureCount), &handle))
+                plugin.api.make_table(device, features, targets, UInt64(table.rowCount), UInt64(table.featureCount), &handle))
             guard let handle else { throw CohortError(.internal, "PyTorch gave no table") }
             self.handle = handle
+            self.table = table
             self.plugin = plugin
         }
 

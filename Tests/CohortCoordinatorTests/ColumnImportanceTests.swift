@@ -36,7 +36,7 @@ import Testing
         }
         nonisolated(unsafe) let memory = (features, targets)
         let table = FeatureTable(
-            features: features, targets: targets, rowCount: rows, featureCount: 4, trainingRows: [],
+            .dense(features: features, targets: targets), rowCount: rows, featureCount: 4, trainingRows: [],
             validationRows: (0..<UInt32(rows)).map { $0 },
             release: {
                 memory.0.deallocate()

@@ -1,5 +1,6 @@
 import CohortCore
 import FoundationEssentials
+import TestSupport
 import Testing
 
 @testable import CohortTraining
@@ -90,9 +91,9 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         let text = csv(200) { "\($0 * $0 % 101),\($0 % 5),\($0 % 2 == 0 ? "p" : "q")" }
         let schema = try infer(text).schema
         let table = try load(text, schema)
-        let mean =
-            table.trainingRows.reduce(Float(0)) { $0 + table.features[Int($1) * table.featureCount] } / Float(table.trainingRows.count)
-        let all = (0..<table.rowCount).reduce(Float(0)) { $0 + table.features[$1 * table.featureCount] } / Float(table.rowCount)
+        let features = table.features
+        let mean = table.trainingRows.reduce(Float(0)) { $0 + features[Int($1) * table.featureCount] } / Float(table.trainingRows.count)
+        let all = (0..<table.rowCount).reduce(Float(0)) { $0 + features[$1 * table.featureCount] } / Float(table.rowCount)
         #expect(abs(mean) < 1e-5 && abs(all) > 1e-4, "\(mean), \(all)")
     }
 
@@ -101,7 +102,7 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
         let schema = try infer(text).schema
         let table = try load(text, schema)
         #expect(table.validationRows.count == 200 && schema.validationRows == 200)
-        #expect(table.validationRows.count { table.targets[Int($0)] == 1 } == 20, "a fifth of the rare class")
+        #expect(table.validationRows.count { table.target(of: Int($0)) == 1 } == 20, "a fifth of the rare class")
         #expect(try load(text, schema).validationRows == table.validationRows)
         #expect(Set(table.trainingRows).isDisjoint(with: table.validationRows))
         #expect(try infer(text, validation: 0).schema.validationRows == 0)
@@ -298,12 +299,8 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
             #expect(sample.positions == sample.positions.sorted() && sample.isWhole == (maxRows >= sample.total))
             for (row, position) in sample.positions.enumerated() {
                 let original = Int(table.validationRows[position])
-                #expect(sample.table.targets[row] == table.targets[original])
-                for feature in 0..<table.featureCount {
-                    #expect(
-                        sample.table.features[row * table.featureCount + feature] == table.features[original * table.featureCount + feature]
-                    )
-                }
+                #expect(sample.table.target(of: row) == table.target(of: original))
+                #expect(sample.table.features(of: row..<(row + 1)) == table.features(of: original..<(original + 1)))
             }
             let half = sample.rows(in: RowRange(start: 0, end: sample.total / 2))
             #expect(half.allSatisfy { sample.positions[Int($0)] < sample.total / 2 })

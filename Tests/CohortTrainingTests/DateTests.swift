@@ -1,5 +1,6 @@
 import CohortCore
 import FoundationEssentials
+import TestSupport
 import Testing
 
 @testable import CohortTraining

@@ -13,7 +13,7 @@ private final class Shelf: Sendable {
         let memory = UnsafeMutablePointer<Float>.allocate(capacity: 1)
         nonisolated(unsafe) let owned = memory
         return FeatureTable(
-            features: memory, targets: memory, rowCount: rows, featureCount: features, trainingRows: (0..<UInt32(rows)).map { $0 },
+            .dense(features: memory, targets: memory), rowCount: rows, featureCount: features, trainingRows: (0..<UInt32(rows)).map { $0 },
             validationRows: [], willNeed: { rows in self.spans.withLock { $0.append(rows) } }, release: { owned.deallocate() })
     }
 

@@ -71,7 +71,7 @@ struct ReferenceCase: Decodable, Sendable, CustomTestStringConvertible {
         return (
             parameters,
             FeatureTable(
-                features: features, targets: targets, rowCount: batch, featureCount: widths[0],
+                .dense(features: features, targets: targets), rowCount: batch, featureCount: widths[0],
                 trainingRows: (0..<UInt32(batch)).map { $0 },
                 validationRows: [],
                 release: {

@@ -1,5 +1,6 @@
 import CohortCore
 import FoundationEssentials
+import TestSupport
 import Testing
 
 @testable import CohortTraining
@@ -59,8 +60,8 @@ import Testing
         let (table, schema) = try table(path)
         #expect(schema.encoding == .safetensors && schema.task == .classification && schema.classes == ["9", "10"])
         #expect(schema.columns.map(\.name) == ["x0", "x1", "x2", "x3", "x4", "target"])
-        #expect(Array(UnsafeBufferPointer(start: table.features, count: 200)) == values)
-        #expect(Array(UnsafeBufferPointer(start: table.targets, count: 40)) == labels.map { $0 == 9 ? 0 : 1 })
+        #expect(Array(table.features.prefix(200)) == values)
+        #expect(Array(table.targets.prefix(40)) == labels.map { $0 == 9 ? 0 : 1 })
         #expect(table.trainingRows.count == 30 && table.validationRows.count == 10)
         // What a person says of them holds.
         let (scaled, _) = try self.table(path, DataOptions(ignore: ["x1"], scaling: .range))
@@ -74,7 +75,7 @@ import Testing
                 [inputs, Tensor("targets", type: "U8", shape: [rows, 1], (0..<rows).map { UInt8($0 % 2) })],
                 name: "\(inputs.type).safetensors")
             let (table, _) = try table(path)
-            #expect(Array(UnsafeBufferPointer(start: table.features, count: rows)) == expected, "\(inputs.type)")
+            #expect(Array(table.features.prefix(rows)) == expected, "\(inputs.type)")
         }
         let numbers = (0..<rows).map { $0 * 9 - 40 }
         let floats = numbers.map { Float($0) }
@@ -143,7 +144,7 @@ import Testing
         try NumPyFile.pack(inputs: NumPyFile(path: x), targets: NumPyFile(path: y), to: path)
         #expect(try TensorData.rowShape(at: path) == [3])
         let (table, schema) = try table(path)
-        #expect(Array(UnsafeBufferPointer(start: table.features, count: 24)) == values && schema.classes == ["0", "1"])
+        #expect(Array(table.features.prefix(24)) == values && schema.classes == ["0", "1"])
 
         func message(_ dictionary: String, _ bytes: Int = 8) throws -> String {
             let path = try save("bad", header: dictionary, bytes: [UInt8](repeating: 0, count: bytes))

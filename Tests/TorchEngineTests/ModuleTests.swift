@@ -59,10 +59,10 @@ struct ModuleTests {
     /// Rows as the modules under test take them; `marked`: the one at which some do what they should not.
     private func rows(marked: Int? = nil) -> FeatureTable {
         let table = makeTable(rows: 96, features: 6, classes: 3, task: .classification)
-        var features = Array(UnsafeBufferPointer(start: table.features, count: 96 * 6))
+        var features = Array(table.features.prefix(96 * 6))
         if let marked { features[marked * 6] = 2_000 }
         return FeatureTable(
-            features: features, targets: Array(UnsafeBufferPointer(start: table.targets, count: 96)), featureCount: 6)
+            features: features, targets: Array(table.targets.prefix(96)), featureCount: 6)
     }
 
     @Test func `a separate process trains a module to the same bits`() async throws {
@@ -97,7 +97,7 @@ struct ModuleTests {
         let rows = table.trainingRows[...]
         #expect(
             try a.evaluate(on: ours, rows: rows, shouldContinue: { true }) == b.evaluate(on: theirs, rows: rows, shouldContinue: { true }))
-        let features = Array(UnsafeBufferPointer(start: table.features, count: 160))
+        let features = Array(table.features.prefix(160))
         #expect(try a.predict(features, rowCount: 10) == b.predict(features, rowCount: 10))
         // It asks before each batch, and hears no.
         let ended = try b.train(on: theirs, rows: table.trainingRows, options: options, shouldContinue: { false })
@@ -317,7 +317,7 @@ struct ModuleTests {
         }
         let (a, b) = (try own.parameters(), try plain.parameters())
         #expect(a != weights && zip(a, b).allSatisfy { abs($0 - $1) < 2e-3 })
-        let features = Array(UnsafeBufferPointer(start: table.features, count: 60))
+        let features = Array(table.features.prefix(60))
         let (p, q) = (try own.predict(features, rowCount: 10), try plain.predict(features, rowCount: 10))
         #expect(zip(p, q).allSatisfy { abs($0 - $1) < 2e-3 } && abs(p[0] + p[1] + p[2] - 1) < 1e-5)
     }

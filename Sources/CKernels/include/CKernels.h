@@ -23,6 +23,44 @@ enum cohort_activation { COHORT_LINEAR = 0, COHORT_RELU = 1, COHORT_TANH = 2, CO
 void cohort_gather(
     struct cohort_threads *threads, const float *table, size_t width, const uint32_t *rows, size_t count, float *out);
 
+/// How columns of a packed record become features.
+enum cohort_packed_kind {
+    COHORT_PACKED_CONSTANT,     ///< nothing is in the record; all rows have the first vector
+    COHORT_PACKED_FLOATS,       ///< `width` floats
+    COHORT_PACKED_U8,           ///< a code in one byte: the number of a vector
+    COHORT_PACKED_U16,          ///< a code in two bytes
+    COHORT_PACKED_ONE_HOT_U8,   ///< the feature that is 1; `width`: none is
+    COHORT_PACKED_ONE_HOT_U16,
+};
+
+/// Columns of one kind and width whose values follow one another in the record, and whose features follow one another.
+struct cohort_packed_run {
+    enum cohort_packed_kind kind;
+    size_t columns;
+    /// The first byte in the record.
+    size_t offset;
+    /// The first feature.
+    size_t feature;
+    /// Features of a column.
+    size_t width;
+    /// The vectors of each column.
+    const float *const *vectors;
+};
+
+struct cohort_packed_layout {
+    size_t record_bytes, width;
+    const struct cohort_packed_run *runs;
+    size_t run_count;
+    /// The target: `COHORT_PACKED_FLOATS`, or a class as `COHORT_PACKED_U8` or `COHORT_PACKED_U16`.
+    enum cohort_packed_kind target;
+    size_t target_offset;
+};
+
+/// out[i, :] = the features of the record rows[i], targets[i] = its target, i < count; many are shared out among `threads`. Codes are not checked here.
+void cohort_gather_packed(
+    struct cohort_threads *threads, const void *records, const struct cohort_packed_layout *layout, const uint32_t *rows, size_t count,
+    float *out, float *targets);
+
 /// C [rows, columns] = A · B + bias, for small matrices. A's element (i, p) stands at a[i * a_row + p * a_step]; B's element (p, j) at
 /// b[p * b_row + j], or with `b_transposed` at b[j * b_row + p]. `bias` [columns] may be NULL. With `relu`, C becomes max(C, 0). `gate`
 /// [rows, columns], if not NULL, sets C to 0 where it is not positive. `panel`: room for 16 * inner floats.
@@ -131,6 +169,22 @@ void cohort_adam(
     float *w, const float *g, float *m, float *v, size_t count, float lr, float beta1, float beta2, float epsilon, float decay,
     int decoupled, float correction1, float correction2);
 
+/// The codes of a column's features, as a hash table.
+struct cohort_code_table {
+    /// The features' bits; all bits set: nothing is there.
+    const uint32_t *keys;
+    const uint16_t *codes;
+    /// A slot is the first bits of a multiplicative hash of 32 bits: 32 - log2(slots), in 1 ... 31.
+    uint32_t shift;
+};
+
+/// The slot in which the search for a feature's bits begins; it goes on in the next, the first after the last.
+uint32_t cohort_code_slot(uint32_t key, uint32_t shift);
+
+/// Finds codes: the one of features[i], in table i, is written to `out` in `bytes` bytes (1 or 2), i < count. Returns the first feature that is not in
+/// its table; else `count`.
+size_t cohort_find_codes(const float *features, size_t count, const struct cohort_code_table *tables, void *out, size_t bytes);
+
 /// Opens a BLAS: the library at `path`, or with NULL the one that the system has. Returns what it says it is, or NULL when there is none.
 /// Once open it stays. Call it from one thread at a time.
 const char *cohort_blas_open(const char *path);
@@ -184,6 +238,24 @@ cohort_csv_split cohort_csv_split_records(
 size_t cohort_csv_standardize(
     const cohort_csv_record *record, size_t from, size_t to, int comma, const double *mean, const double *std, float *out);
 
+/// The different numbers of a column, as a hash table of their bits. The memory is the caller's.
+typedef struct {
+    /// All bits set: nothing is there. NULL: there are too many numbers, and no more are kept.
+    uint64_t *slots;
+    /// A power of 2, at least 2.
+    size_t capacity;
+    size_t count;
+    /// The most numbers that are kept.
+    size_t limit;
+    /// The number that came last.
+    uint64_t last;
+    /// Whole numbers below 256, a bit each: pixels, flags and counts need no hash.
+    uint64_t small[4];
+} cohort_distinct;
+
+/// Keeps a number. At most half of the slots are taken before.
+void cohort_distinct_add(cohort_distinct *distinct, double number);
+
 /// What is known of a column whose values are numbers so far. All zero: nothing was seen.
 typedef struct {
     size_t numbers;
@@ -197,12 +269,14 @@ typedef struct {
     uint8_t varies, is_fractional, falls, skips;
     /// A value was written with a 0 in front of another digit, as codes are: 02116.
     uint8_t has_leading_zero;
+    /// NULL: different numbers are not told apart.
+    cohort_distinct *distinct;
 } cohort_csv_column;
 
-/// Takes fields from ..< to into their columns. Returns the first that needs more than this; else `to`.
+/// Takes fields from ..< to into their columns. Returns the first that needs more than this, such as room for another number; else `to`.
 size_t cohort_csv_scan(const cohort_csv_record *record, size_t from, size_t to, int comma, cohort_csv_column *columns);
 
-/// Takes a number into its column.
+/// Takes a number into its column, which has room for it.
 void cohort_csv_column_add(cohort_csv_column *column, double number);
 
 /// Mean and sum of squared differences from it, in one pass (Welford 1962); the least and the largest value.

@@ -41,8 +41,8 @@ struct ColumnImportance {
         // An even choice of the rows.
         let chosen = (0..<rows).map { $0 * table.rowCount / rows }
         let width = table.featureCount
-        let whole = chosen.flatMap { UnsafeBufferPointer(start: table.features + $0 * width, count: width) }
-        let targets = chosen.map { table.targets[$0] }
+        let whole = chosen.flatMap { table.features(of: $0..<($0 + 1)) }
+        let targets = chosen.map(table.target)
         let base = try measure(whole, targets)
         var generator = SeededGenerator(seed: seed, purpose: "importance")
         var shuffled = whole

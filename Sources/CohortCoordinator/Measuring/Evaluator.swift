@@ -62,11 +62,9 @@ actor Evaluator {
         let block = max(1, min(256, (1 << 20) / max(table.featureCount, 1)))
         for start in stride(from: 0, to: table.rowCount, by: block) {
             let rows = min(block, table.rowCount - start)
-            let features = Array(
-                UnsafeBufferPointer(start: table.features + start * table.featureCount, count: rows * table.featureCount))
-            let outputs = try model.predict(features, rowCount: rows)
+            let outputs = try model.predict(table.features(of: start..<(start + rows)), rowCount: rows)
             for row in 0..<rows {
-                let actual = table.targets[start + row]
+                let actual = table.target(of: start + row)
                 if spec.task == .classification {
                     tally.add(probabilities: outputs[(row * spec.outputs)..<((row + 1) * spec.outputs)], actual: Int(actual))
                 } else {

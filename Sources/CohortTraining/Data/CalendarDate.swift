@@ -8,7 +8,7 @@ import FoundationEssentials
 #endif
 
 /// A day of the Gregorian calendar and a time of it, as a cell of a table writes them.
-struct CalendarDate: Equatable {
+struct CalendarDate: Hashable {
     var year = 1970
     /// 1 … 12.
     var month = 1

@@ -68,6 +68,7 @@ struct ColumnScan {
             column.varies = 1
         }
         if let number = Cell.number(bytes, comma: comma) {
+            if let distinct = column.distinct { DistinctNumbers.makeRoom(in: &distinct.pointee, seen: column.numbers) }
             if bytes.count > 1, bytes[0] == 0x30, bytes[1] &- 0x30 < 10 { column.has_leading_zero = 1 }
             cohort_csv_column_add(&column, number)
         } else {
@@ -139,10 +140,18 @@ enum NumberHint {
 struct ColumnScans {
     private var scans: [ColumnScan]
     private var columns: [cohort_csv_column]
+    /// The different numbers of each column.
+    let distinct: DistinctNumbers
 
     init(names: [String], comma: Bool) {
         scans = names.map { ColumnScan(name: $0, comma: comma) }
-        columns = .init(repeating: cohort_csv_column(), count: names.count)
+        let distinct = DistinctNumbers(columns: names.count)
+        self.distinct = distinct
+        columns = names.indices.map { index in
+            var column = cohort_csv_column()
+            column.distinct = distinct.pointer(index)
+            return column
+        }
     }
 
     /// Takes the records, in order; threads divide the columns, so that each column sees what it would see alone.
@@ -175,6 +184,7 @@ struct ColumnScans {
         zip(scans, columns).map { scan, column in
             var scan = scan
             scan.column = column
+            scan.column.distinct = nil
             return scan
         }
     }

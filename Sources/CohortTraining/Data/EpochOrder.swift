@@ -9,14 +9,14 @@ public import CohortCore
 public struct EpochOrder {
     /// The limits from which a table is read in blocks.
     struct Limits {
-        /// Bytes of features of the largest table that is shuffled whole.
+        /// Bytes of features, as they lie in memory, of the largest table that is shuffled whole.
         var whole = 1 << 29
         /// Bytes of a block; it is at least one row.
         var block = 1 << 18
         /// Blocks that are shuffled together.
         var window = 512
 
-        func isLarge(_ table: FeatureTable) -> Bool { table.rowCount * table.featureCount * 4 > whole }
+        func isLarge(_ table: FeatureTable) -> Bool { table.rowCount * table.rowFeatureBytes > whole }
     }
 
     private let table: FeatureTable
@@ -43,7 +43,7 @@ public struct EpochOrder {
         self.rows = rows
         self.batchSize = max(batchSize, 1)
         self.limits = limits
-        blockRows = max(1, limits.block / (table.featureCount * 4))
+        blockRows = max(1, limits.block / table.rowFeatureBytes)
         generator = SeededGenerator(seed: seed, purpose: "epoch/\(round)/\(epoch)")
         if limits.isLarge(table) {
             blocks = (0..<UInt32((rows.count + blockRows - 1) / blockRows)).map { $0 }
@@ -112,11 +112,19 @@ public struct EpochOrder {
 }
 
 extension FeatureTable {
+    /// Bytes of a row's features in memory; of a packed row with its target.
+    fileprivate var rowFeatureBytes: Int {
+        switch rows {
+        case .dense: featureCount * 4
+        case .packed(let packed): packed.layout.recordBytes
+        }
+    }
+
     /// Says that these rows, ascending, will be read soon; those that lie close together as one span.
     fileprivate func willNeed(_ rows: ArraySlice<UInt32>) {
         guard var start = rows.first, var last = rows.first else { return }
         // Reading 64 KiB further costs no more than a new read.
-        let close = UInt32(max(1, (1 << 16) / (featureCount * 4)))
+        let close = UInt32(max(1, (1 << 16) / rowFeatureBytes))
         for row in rows {
             if row - last > close {
                 willNeed(Int(start)..<(Int(last) + 1))

@@ -3,6 +3,8 @@ import CohortCore
 /// The result of the first pass over a CSV, in memory that does not grow with its rows.
 struct FirstLook {
     let scans: [ColumnScan]
+    /// The different numbers of each column; nil where they are many.
+    let numbers: [[Double]?]
     /// Index of the target's column.
     let target: Int
     /// The target's values; nil when there are too many for classes.
@@ -56,6 +58,7 @@ struct FirstLook {
         }
         let found = scans.finish()
         self.scans = found
+        numbers = header.names.indices.map { scans.distinct[$0] }
         self.rows = rows
         total = lastRow.flatMap { Self.isTotal($0.text) ? $0 : nil }
         guard rows > 0 else { throw CohortError(.invalid, "the file has a header and no rows") }

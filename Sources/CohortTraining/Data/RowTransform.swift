@@ -9,7 +9,7 @@ public struct RowTransform: Sendable {
     private let encoders: [Encoder]
     private let comma: Bool
     /// The steps that transform a record, in order.
-    private let steps: [Step]
+    let steps: [Step]
 
     private enum Encoder: Sendable {
         case skip
@@ -18,18 +18,23 @@ public struct RowTransform: Sendable {
         case date(DateFormat, [TableSchema.Column.Part])
     }
 
-    private enum Step: Sendable {
-        /// Columns of numbers that are next to each other.
-        case numbers(Range<Int>, shifts: [Double], scales: [Double])
+    enum Step: Sendable {
+        case numbers(NumberRun)
         /// A category, or a date.
         case other(Int)
 
         var first: Int {
             switch self {
-            case .numbers(let run, _, _): run.lowerBound
+            case .numbers(let run): run.columns.lowerBound
             case .other(let index): index
             }
         }
+    }
+
+    /// Columns of numbers that are next to each other.
+    struct NumberRun: Sendable {
+        let columns: Range<Int>
+        let shifts, scales: [Double]
     }
 
     /// - Parameter takesComma: whether `3,5` is a number; nil: as in the file that the schema is of.
@@ -49,7 +54,8 @@ public struct RowTransform: Sendable {
             }
         }
         let runs = schema.runs { $0.kind == .numeric }.map { run in
-            Step.numbers(run, shifts: run.map { schema.columns[$0].offset }, scales: run.map { schema.columns[$0].divisor })
+            Step.numbers(
+                NumberRun(columns: run, shifts: run.map { schema.columns[$0].offset }, scales: run.map { schema.columns[$0].divisor }))
         }
         let others = schema.columns.indices.filter { [.categorical, .date].contains(schema.columns[$0].kind) }.map { Step.other($0) }
         steps = (runs + others).sorted { $0.first < $1.first }
@@ -87,77 +93,104 @@ public struct RowTransform: Sendable {
         var offset = 0
         for step in steps {
             switch step {
-            case .numbers(let run, let shifts, let scales):
-                var index = run.lowerBound
-                while index < run.upperBound {
-                    let done = index - run.lowerBound
-                    let next = withUnsafePointer(to: record.fields) { record in
-                        shifts.withUnsafeBufferPointer { shifts in
-                            scales.withUnsafeBufferPointer { scales in
-                                cohort_csv_standardize(
-                                    record, index, run.upperBound, comma ? 1 : 0, shifts.baseAddress?.advanced(by: done),
-                                    scales.baseAddress?.advanced(by: done), features.baseAddress?.advanced(by: offset))
-                            }
-                        }
-                    }
-                    offset += next - index
-                    index = next
-                    // Not a plain number.
-                    if index < run.upperBound {
-                        offset = try encode(record, index, into: features, at: offset)
-                        index += 1
-                    }
-                }
+            case .numbers(let run):
+                try encode(record, run, into: UnsafeMutableBufferPointer(rebasing: features[offset..<(offset + run.columns.count)]))
+                offset += run.columns.count
             case .other(let index):
-                offset = try encode(record, index, into: features, at: offset)
+                offset = try encode(
+                    record.trimmed(index), by: encoders[index], column: schema.columns[index].name, line: record.line, into: features,
+                    at: offset)
             }
         }
     }
 
-    private func encode(
-        _ record: CSVRecord, _ index: Int, into features: UnsafeMutableBufferPointer<Float>, at offset: Int
-    ) throws -> Int {
-        try encode(
-            record.trimmed(index), by: encoders[index], column: schema.columns[index].name, line: record.line, into: features, at: offset)
+    /// The features of columns of numbers, one a column.
+    func encode(_ record: CSVRecord, _ run: NumberRun, into features: UnsafeMutableBufferPointer<Float>) throws {
+        let columns = run.columns
+        var index = columns.lowerBound
+        while index < columns.upperBound {
+            let done = index - columns.lowerBound
+            index = withUnsafePointer(to: record.fields) { record in
+                run.shifts.withUnsafeBufferPointer { shifts in
+                    run.scales.withUnsafeBufferPointer { scales in
+                        cohort_csv_standardize(
+                            record, index, columns.upperBound, comma ? 1 : 0, shifts.baseAddress?.advanced(by: done),
+                            scales.baseAddress?.advanced(by: done), features.baseAddress?.advanced(by: done))
+                    }
+                }
+            }
+            guard index < columns.upperBound else { return }
+            // Not a plain number.
+            _ = try encode(
+                record.trimmed(index), by: encoders[index], column: schema.columns[index].name, line: record.line, into: features,
+                at: index - columns.lowerBound)
+            index += 1
+        }
+    }
+
+    /// The feature of a category that is 1, in a record's column; nil: none is.
+    func category(_ record: CSVRecord, _ index: Int) -> Int? {
+        guard case .category(let indices, let count, let hasOther) = encoders[index] else { return nil }
+        return Self.category(record.trimmed(index), indices: indices, count: count, hasOther: hasOther)
+    }
+
+    private static func category(_ bytes: CellBytes, indices: [String: Int], count: Int, hasOther: Bool) -> Int? {
+        indices[String(decoding: bytes, as: UTF8.self)] ?? (hasOther && !Cell.isMissing(bytes) ? count - 1 : nil)
+    }
+
+    /// The date in a record's column; nil: it is missing.
+    func date(_ record: CSVRecord, _ index: Int) throws -> CalendarDate? {
+        guard case .date(let format, _) = encoders[index] else { return nil }
+        let bytes = record.trimmed(index)
+        if let date = CalendarDate(bytes, format) { return date }
+        guard Cell.isMissing(bytes) else { throw noDate(bytes, format, column: schema.columns[index].name, line: record.line) }
+        return nil
+    }
+
+    private func noDate(_ bytes: CellBytes, _ format: DateFormat, column: String, line: Int?) -> CohortError {
+        failure(bytes, column: column, line: line, "is not a date (\(format.example)) of a day that there is")
+    }
+
+    private func failure(_ bytes: CellBytes, column: String, line: Int?, _ what: String) -> CohortError {
+        CohortError(
+            .invalid, "\(line.map { "line \($0): " } ?? "")'\(String(decoding: bytes.prefix(40), as: UTF8.self))' in '\(column)' \(what)")
     }
 
     private func encode(
         _ bytes: CellBytes, by encoder: Encoder, column name: String, line: Int?, into features: UnsafeMutableBufferPointer<Float>,
         at offset: Int
     ) throws -> Int {
-        func failure(_ what: String) -> CohortError {
-            CohortError(
-                .invalid, "\(line.map { "line \($0): " } ?? "")'\(String(decoding: bytes.prefix(40), as: UTF8.self))' in '\(name)' \(what)")
-        }
         switch encoder {
         case .skip:
             return offset
         case .number(let shift, let scale, let missing):
             if let number = Cell.number(bytes, comma: comma) {
                 features[offset] = Float((number - shift) / scale)
-                guard features[offset].isFinite else { throw failure("is too far from the values the model was made from") }
+                guard features[offset].isFinite else {
+                    throw failure(bytes, column: name, line: line, "is too far from the values the model was made from")
+                }
             } else if !Cell.isMissing(bytes) {
-                throw failure("is not a number")
+                throw failure(bytes, column: name, line: line, "is not a number")
             } else {
                 features[offset] = missing
             }
             return offset + 1
         case .category(let indices, let count, let hasOther):
-            if let index = indices[String(decoding: bytes, as: UTF8.self)] {
-                features[offset + index] = 1
-            } else if hasOther, !Cell.isMissing(bytes) {
-                features[offset + count - 1] = 1
-            }
+            if let index = Self.category(bytes, indices: indices, count: count, hasOther: hasOther) { features[offset + index] = 1 }
             return offset + count
         case .date(let format, let parts):
             if let date = CalendarDate(bytes, format) {
-                for (index, part) in parts.enumerated() { features[offset + index] = Float((date.part(part.part) - part.mean) / part.std) }
+                for (index, part) in parts.enumerated() { features[offset + index] = date.feature(part) }
             } else if !Cell.isMissing(bytes) {
-                throw failure("is not a date (\(format.example)) of a day that there is")
+                throw noDate(bytes, format, column: name, line: line)
             }
             return offset + parts.count
         }
     }
+}
+
+extension CalendarDate {
+    func feature(_ part: TableSchema.Column.Part) -> Float { Float((self.part(part.part) - part.mean) / part.std) }
 }
 
 extension TableSchema.Column {

@@ -8,8 +8,8 @@ extension SchemaInference {
     /// Second pass: means, deviations and categories, from the training rows alone. What turns out to be none is ignored.
     /// - Returns: what the rows show that a person should know.
     static func fit(
-        _ schema: inout TableSchema, reader: CSVReader, scans: [ColumnScan], options: DataOptions, parallel: InParallel,
-        shouldContinue: () -> Bool
+        _ schema: inout TableSchema, values: inout ColumnValues, reader: CSVReader, scans: [ColumnScan], options: DataOptions,
+        parallel: InParallel, shouldContinue: () -> Bool
     ) throws -> [String] {
         let columns = schema.columns
         let textColumns = columns.indices.filter { columns[$0].kind == .categorical }
@@ -49,6 +49,12 @@ extension SchemaInference {
                     continue
                 }
                 if schema.task == .regression { extremes.add(row.target, line: record.line) }
+                for (place, index) in dateColumns.enumerated() {
+                    guard let format = columns[index].dateFormat, let date = CalendarDate(record.trimmed(index), format) else { continue }
+                    values.add(date, column: index)
+                    guard !row.isValidation else { continue }
+                    for (part, which) in DatePart.allCases.enumerated() { dates[place][part].add(date.part(which)) }
+                }
                 guard !row.isValidation else {
                     counts.validation += 1
                     if schema.task == .classification { heldOutCounts[Int(row.target)] += 1 }
@@ -58,10 +64,6 @@ extension SchemaInference {
                 sample.add(record, target: row.target)
                 if schema.task == .classification { classCounts[Int(row.target)] += 1 } else { targetMoments.add(row.target) }
                 for index in textColumns { categories[index].add(record.trimmed(index), &bytesLeft) }
-                for (place, index) in dateColumns.enumerated() {
-                    guard let format = columns[index].dateFormat, let date = CalendarDate(record.trimmed(index), format) else { continue }
-                    for (part, which) in DatePart.allCases.enumerated() { dates[place][part].add(date.part(which)) }
-                }
                 training.append(record)
             }
             try moments.add(training, parallel)

@@ -15,6 +15,8 @@ public enum SchemaInference {
     public struct Finding: Sendable {
         public var schema: TableSchema
         public var warnings: [String]
+        /// The different values of the columns, for packing the rows.
+        public var values: ColumnValues
     }
 
     /// Blocks its thread.
@@ -82,13 +84,16 @@ public enum SchemaInference {
         if let model { try schema.takeClasses(of: model) }
         let carried = try model.map { try ModelColumns($0).columns(look, header: header, options: options) }
         schema.columns = carried ?? ColumnRules.columns(look, header: header, options: options)
+        var values = ColumnValues(look)
         var shown = try fit(
-            &schema, reader: reader, scans: look.scans, options: options, parallel: parallel, shouldContinue: shouldContinue)
+            &schema, values: &values, reader: reader, scans: look.scans, options: options, parallel: parallel,
+            shouldContinue: shouldContinue)
         // Newly fitted values do not match the model's weights.
         if let carried { (schema.columns, shown) = (carried, []) }
         try check(schema)
         return Finding(
-            schema: schema, warnings: Warnings.of(schema, look: look, header: header, format: reader.format, options: options) + shown)
+            schema: schema, warnings: Warnings.of(schema, look: look, header: header, format: reader.format, options: options) + shown,
+            values: values)
     }
 
     /// The names of a file's columns. Blocks its thread.

@@ -147,9 +147,10 @@ public enum TableLoader {
         let validation = [UInt32](UnsafeBufferPointer(start: indices + training.count, count: rows - training.count))
         guard training.allSatisfy({ $0 < rows }), validation.allSatisfy({ $0 < rows }) else { throw damaged }
         return FeatureTable(
-            features: UnsafePointer((base + headerBytes).assumingMemoryBound(to: Float.self)),
-            targets: UnsafePointer((base + targetsStart).assumingMemoryBound(to: Float.self)), rowCount: rows,
-            featureCount: features, trainingRows: training, validationRows: validation,
+            .dense(
+                features: UnsafePointer((base + headerBytes).assumingMemoryBound(to: Float.self)),
+                targets: UnsafePointer((base + targetsStart).assumingMemoryBound(to: Float.self))), rowCount: rows, featureCount: features,
+            trainingRows: training, validationRows: validation,
             file: .init(descriptor: file, bytes: size, featuresStart: headerBytes, targetsStart: targetsStart),
             willNeed: { rows in
                 mapping.readAhead((headerBytes + rows.lowerBound * features * 4)..<(headerBytes + rows.upperBound * features * 4))

@@ -61,7 +61,7 @@ public struct ValidationSample: Sendable {
         guard let base = values.baseAddress else { return nil }
         return ValidationSample(
             table: FeatureTable(
-                features: base, targets: targets, rowCount: count, featureCount: features, trainingRows: [], validationRows: rows,
+                .dense(features: base, targets: targets), rowCount: count, featureCount: features, trainingRows: [], validationRows: rows,
                 release: {
                     memory.0?.deallocate()
                     memory.1.deallocate()

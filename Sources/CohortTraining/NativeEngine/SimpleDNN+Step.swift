@@ -18,9 +18,22 @@ extension SimpleDNN {
     func gather(_ table: FeatureTable, _ rows: ArraySlice<UInt32>) {
         rows.withUnsafeBufferPointer { rows in
             guard let indices = rows.baseAddress else { return }
-            cohort_gather(threads.pointer, table.features, table.featureCount, indices, rows.count, outputs[0])
-            for index in 0..<rows.count { targets[index] = table.targets[Int(indices[index])] }
+            switch table.rows {
+            case .dense(let features, let all):
+                cohort_gather(threads.pointer, features, table.featureCount, indices, rows.count, outputs[0])
+                for index in 0..<rows.count { targets[index] = all[Int(indices[index])] }
+            case .packed(let packed):
+                packedGather(of: table, packed).gather(rows, into: outputs[0], targets: targets, threads: threads)
+            }
         }
+    }
+
+    /// Made once a table.
+    private func packedGather(of table: FeatureTable, _ rows: PackedRows) -> PackedGather {
+        if let packedTable, packedTable.table === table { return packedTable.gather }
+        let gather = PackedGather(rows)
+        packedTable = (table, gather)
+        return gather
     }
 
     func forward(_ batch: Int, training: Bool) {

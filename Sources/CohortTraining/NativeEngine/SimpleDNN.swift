@@ -34,6 +34,8 @@ final class SimpleDNN: TrainableModel {
     var masks: [UnsafeMutablePointer<UInt8>] = []
     var targets = UnsafeMutablePointer<Float>.allocate(capacity: 1)
     var products: Products?
+    /// The packed table that was read last.
+    var packedTable: (table: FeatureTable, gather: PackedGather)?
     let threads: KernelThreads
 
     struct Layer {
