@@ -120,7 +120,8 @@ final class SessionBroadcast: Service {
     func subscribe(sessionId: String) async -> AsyncStream<Chunk> {
         let (stream, continuation) = AsyncStream<Chunk>.makeStream(bufferingPolicy: .bufferingNewest(1_000))
         let viewer = newIdentifier()
-        continuation.onTermination = { [weak self] _ in self?.leave(sessionId, viewer: viewer) }
+        // Not from within the end itself: a cancellation holds a lock of the viewer's task, which a delivery, under this lock, needs as well.
+        continuation.onTermination = { [weak self] _ in Task { self?.leave(sessionId, viewer: viewer) } }
         await withCheckedContinuation { waiter in
             let isReady = state.withLock { state in
                 guard !state.hasEnded else { return true }
