@@ -114,7 +114,7 @@ extension CohortClient {
         let source = try await eventSource(HTTPCall(path: ["peers", "events"], retries: 2))
         return AsyncThrowingStream {
             while let event = try await source.next() {
-                if let change = try? CohortJSON.decode(API.PeersChange.self, from: event.data) { return change }
+                if event.name == "peers" { return try CohortJSON.decode(API.PeersChange.self, from: event.data) }
             }
             return nil
         }

@@ -19,6 +19,7 @@ struct Evaluate: AsyncParsableCommand {
     /// Returns whether the model was made from the CSV.
     private func wasTrained(_ file: ModelFile) async throws -> Bool {
         struct Origin: Decodable { var csvSha256: String }
+        // Another program's model may tell another origin, or none.
         guard let origin = file.origin, let known = try? CohortJSON.decode(Origin.self, from: origin.utf8) else { return false }
         return try await FileDigest(of: csv).sha256 == known.csvSha256
     }

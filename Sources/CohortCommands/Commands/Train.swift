@@ -151,6 +151,7 @@ struct TrainingRun {
     private func watchPool(_ look: AsyncStream<Void>.Continuation) async {
         await withDiscardingTaskGroup { group in
             group.addTask {
+                // Cancelled: it ends.
                 while (try? await Task.sleep(for: .seconds(15))) != nil { look.yield() }
             }
             group.addTask {

@@ -1,4 +1,4 @@
-/// Where the values of a packed row lie, and how they become features. Rows are records of ``recordBytes`` bytes that follow one another, all numbers
+/// The places of a packed row's values, and the features that they become. Rows are records of ``recordBytes`` bytes that follow one another, all numbers
 /// little-endian and unaligned.
 ///
 /// Features come out bit for bit as ``TableSchema`` describes them. Vectors of features stand in a dictionary of 32-bit floats beside the layout.
@@ -14,7 +14,7 @@ public struct RecordLayout: Codable, Hashable, Sendable {
         case u16
 
         /// Codes that there can be; 0 for encodings without.
-        public var mostCodes: Int {
+        public var maxCodes: Int {
             switch self {
             case .constant, .f32: 0
             case .u8: 1 << 8
@@ -44,8 +44,8 @@ public struct RecordLayout: Codable, Hashable, Sendable {
         /// Bytes of the column in a record.
         public var bytes: Int { encoding.bytes(features: features) }
         /// Codes below this one are valid; 0 for encodings without codes.
-        public var codes: Int { encoding.mostCodes == 0 ? 0 : vectors?.count ?? features + 1 }
-        public var isOneHot: Bool { encoding.mostCodes > 0 && vectors == nil }
+        public var codes: Int { encoding.maxCodes == 0 ? 0 : vectors?.count ?? features + 1 }
+        public var isOneHot: Bool { encoding.maxCodes > 0 && vectors == nil }
     }
 
     public struct Vectors: Codable, Hashable, Sendable {
@@ -90,9 +90,9 @@ extension RecordLayout.Encoding {
 
 extension RecordLayout {
     /// The largest dictionary, in floats: 64 MiB.
-    public static let mostDictionaryFloats = 1 << 24
+    public static let maxDictionaryFloats = 1 << 24
     /// The largest record, in bytes.
-    public static let mostRecordBytes = 1 << 28
+    public static let maxRecordBytes = 1 << 28
 
     /// Checks a layout that came in a message or a file, before a row is read by it.
     /// - Parameters:
@@ -103,28 +103,28 @@ extension RecordLayout {
         func require(_ holds: Bool, _ what: @autoclosure () -> String) throws {
             if !holds { throw CohortError(.invalid, "the table's layout is invalid: \(what())") }
         }
-        try require(1...Self.mostRecordBytes ~= recordBytes, "a record of \(recordBytes) bytes")
-        try require(0...Self.mostDictionaryFloats ~= dictionary, "a dictionary of \(dictionary) floats")
+        try require(1...Self.maxRecordBytes ~= recordBytes, "a record of \(recordBytes) bytes")
+        try require(0...Self.maxDictionaryFloats ~= dictionary, "a dictionary of \(dictionary) floats")
         try require(columns.count <= recordBytes + dictionary, "\(columns.count) columns in a record of \(recordBytes) bytes")
         let targetBytes = target.bytes(features: 1)
         try require(
-            task == .classification ? target.mostCodes > 0 && outputs <= target.mostCodes : target == .f32,
+            task == .classification ? target.maxCodes > 0 && outputs <= target.maxCodes : target == .f32,
             "a target as \(target.rawValue) for \(task == .classification ? "\(outputs) classes" : "a quantity")")
         try require(targetOffset >= 0 && targetOffset <= recordBytes - targetBytes, "the target at byte \(targetOffset)")
         var features = 0
         for column in columns {
             let name = "column '\(column.name.prefix(60))'"
-            try require(1...Self.mostRecordBytes ~= column.features, "\(name) has \(column.features) features")
+            try require(1...Self.maxRecordBytes ~= column.features, "\(name) has \(column.features) features")
             try require(column.encoding != .f32 || column.features <= recordBytes / 4, "\(name) is longer than its record")
             try require(column.offset >= 0 && column.offset <= recordBytes - column.bytes, "\(name) begins at byte \(column.offset)")
             features += column.features
-            try require(features <= Self.mostRecordBytes, "\(features) features")
+            try require(features <= Self.maxRecordBytes, "\(features) features")
             guard let vectors = column.vectors else {
                 try require(column.encoding != .constant, "\(name) is constant and has no vector")
-                try require(column.encoding == .f32 || column.codes <= column.encoding.mostCodes, "\(name) has too many codes")
+                try require(column.encoding == .f32 || column.codes <= column.encoding.maxCodes, "\(name) has too many codes")
                 continue
             }
-            let most = column.encoding == .constant ? 1 : column.encoding.mostCodes
+            let most = column.encoding == .constant ? 1 : column.encoding.maxCodes
             try require(column.encoding != .f32, "\(name) has both numbers and vectors")
             try require(1...most ~= vectors.count, "\(name) has \(vectors.count) vectors")
             let (floats, isOverflow) = vectors.count.multipliedReportingOverflow(by: column.features)
@@ -144,19 +144,19 @@ extension RecordLayout {
         guard recordBytes > 0, records.count % recordBytes == 0 else {
             throw CohortError(.invalid, "\(records.count) bytes are not whole records of \(recordBytes) bytes")
         }
-        func failure(_ row: Int, _ name: String, _ what: String) -> CohortError {
+        func failure(row: Int, column name: String, has what: String) -> CohortError {
             CohortError(.invalid, "row \(row) of the part: '\(name.prefix(60))' has \(what)")
         }
         let rows = records.count / recordBytes
-        let coded = columns.filter { $0.encoding.mostCodes > $0.codes }.map { ($0.name, $0.encoding, $0.offset, $0.codes) }
-        let targets = target.mostCodes > outputs ? [("the target", target, targetOffset, outputs)] : []
+        let coded = columns.filter { $0.encoding.maxCodes > $0.codes }.map { ($0.name, $0.encoding, $0.offset, $0.codes) }
+        let targets = target.maxCodes > outputs ? [("the target", target, targetOffset, outputs)] : []
         for (name, encoding, offset, codes) in coded + targets {
             for row in 0..<rows {
                 let place = row * recordBytes + offset
                 let code =
                     encoding == .u8
                     ? Int(records[place]) : Int(UInt16(littleEndian: records.loadUnaligned(fromByteOffset: place, as: UInt16.self)))
-                guard code < codes else { throw failure(row, name, "the code \(code), there are \(codes)") }
+                guard code < codes else { throw failure(row: row, column: name, has: "the code \(code), there are \(codes)") }
             }
         }
         let numbers = columns.filter { $0.encoding == .f32 }.map { ($0.name, $0.offset, $0.features) }
@@ -164,7 +164,7 @@ extension RecordLayout {
             for row in 0..<rows {
                 for index in 0..<count {
                     let value = records.float(at: row * recordBytes + offset + 4 * index)
-                    guard value.isFinite else { throw failure(row, name, "a number that is not finite") }
+                    guard value.isFinite else { throw failure(row: row, column: name, has: "a number that is not finite") }
                 }
             }
         }

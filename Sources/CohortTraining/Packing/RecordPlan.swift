@@ -38,7 +38,7 @@ public struct RecordPlan: Sendable {
             packed.encoding = Self.encoding(
                 vectors: vectors.map { $0.count / features } ?? (column.kind == .categorical ? features + 1 : nil),
                 isOneHot: column.kind == .categorical, features: features, rows: rows,
-                floatsLeft: RecordLayout.mostDictionaryFloats - dictionary.count)
+                floatsLeft: RecordLayout.maxDictionaryFloats - dictionary.count)
             if packed.encoding != .f32, let vectors {
                 packed.vectors = RecordLayout.Vectors(start: dictionary.count, count: vectors.count / features)
                 dictionary += vectors
@@ -48,7 +48,7 @@ public struct RecordPlan: Sendable {
             offset += packed.bytes
         }
         let target: RecordLayout.Encoding =
-            schema.task == .regression ? .f32 : schema.classes.count <= RecordLayout.Encoding.u8.mostCodes ? .u8 : .u16
+            schema.task == .regression ? .f32 : schema.classes.count <= RecordLayout.Encoding.u8.maxCodes ? .u8 : .u16
         layout = RecordLayout(columns: columns, target: target, targetOffset: offset, recordBytes: offset + target.bytes(features: 1))
         self.dictionary = dictionary
         self.codes = codes
@@ -62,7 +62,7 @@ public struct RecordPlan: Sendable {
         if vectors == 1 { return .constant }
         let floats = isOneHot ? 0 : vectors * features
         guard floats <= floatsLeft else { return .f32 }
-        return [RecordLayout.Encoding.u8, .u16].filter { vectors <= $0.mostCodes }
+        return [RecordLayout.Encoding.u8, .u16].filter { vectors <= $0.maxCodes }
             .map { (encoding: $0, bytes: $0.bytes(features: features) * rows + 4 * floats) }
             .filter { $0.bytes < 4 * features * rows }
             .min { $0.bytes < $1.bytes }?.encoding ?? .f32
@@ -76,14 +76,14 @@ public struct RecordPlan: Sendable {
             var bits = Set(numbers.map { Float(($0 - column.offset) / column.divisor).bitPattern })
             if values.hasMissing[index] { bits.insert(column.missingFeature.bitPattern) }
             let features = bits.map { Float(bitPattern: $0) }.sorted { ($0, $0.bitPattern) < ($1, $1.bitPattern) }
-            guard !features.isEmpty, features.count <= RecordLayout.Encoding.u16.mostCodes, features.allSatisfy(\.isFinite) else {
+            guard !features.isEmpty, features.count <= RecordLayout.Encoding.u16.maxCodes, features.allSatisfy(\.isFinite) else {
                 return (nil, .none)
             }
             return (features, .numbers(CodeTable(features)))
         case .date:
             guard let dates = values.dates[index], let parts = column.parts else { return (nil, .none) }
             let sorted = dates.sorted { $0.order < $1.order }
-            guard sorted.count < RecordLayout.Encoding.u16.mostCodes else { return (nil, .none) }
+            guard sorted.count < RecordLayout.Encoding.u16.maxCodes else { return (nil, .none) }
             var vectors = sorted.flatMap { date in parts.map(date.feature) }
             let missing = sorted.count
             vectors += [Float](repeating: 0, count: parts.count)
