@@ -120,10 +120,16 @@ extension SystemSuite {
                 }
                 let (first, process) = try await begin()
                 // It has a part of the memory, and is the first to go when that ends.
-                let limits = try String(contentsOf: URL(filePath: "/proc/\(process)/limits"), encoding: .utf8)
-                let most = limits.split(separator: "\n").first { $0.hasPrefix("Max data size") }?.split(separator: " ")
-                    .compactMap { UInt64($0) }.first
-                #expect(try #require(most) <= ProcessInfo.processInfo.physicalMemory / 4 * 3)
+                func dataLimit() throws -> UInt64? {
+                    let limits = try String(contentsOf: URL(filePath: "/proc/\(process)/limits"), encoding: .utf8)
+                    return limits.split(separator: "\n").first { $0.hasPrefix("Max data size") }?.split(separator: " ").compactMap {
+                        UInt64($0)
+                    }
+                    .first
+                }
+                // It sets its limits itself, before it loads the module.
+                try await eventually("the limit of the module's process") { try dataLimit() != nil }
+                #expect(try #require(try dataLimit()) <= ProcessInfo.processInfo.physicalMemory / 4 * 3)
                 let score = try String(contentsOf: URL(filePath: "/proc/\(process)/oom_score_adj"), encoding: .utf8)
                 #expect(score == "1000\n")
                 try await person.cancel(id: first)
