@@ -143,7 +143,7 @@ let package = Package(
         room("CohortTracing", ["CohortCore", .tracing]),
 
         // One technology each.
-        .systemLibrary(name: "CCrypt", providers: [.apt(["libcrypt-dev"])]),
+        .target(name: "CCrypt", linkerSettings: [.linkedLibrary(":libcrypt.a")]),
         room("SQLiteDocuments", ["CohortCore", "CohortSession", "CohortWire", .grdb]),
         room("DirectoryObjects", ["CohortCore", "CohortSystem", .crypto]),
         room(

@@ -56,6 +56,9 @@ as_ada packaged bash -c '. /usr/share/bash-completion/completions/cohort && comp
 echo "the archive runs where it is unpacked, with its libraries"
 tar -xzf "$archive" -C "$folder/joiner/home/ada"
 mv "$folder/joiner/home/ada"/cohort-* "$folder/joiner/home/ada/unpacked"
+# docs/install.md and the script of /join name this version.
+newer=$(objdump -T "$folder"/joiner/home/ada/unpacked/{bin/*,lib/cohort/*} | grep -oE 'GLIBC_2\.[0-9]+' | sort -uV | awk -F. '$2 > 35')
+[ -z "$newer" ] || fail "the archive asks for $newer: docs/install.md promises GLIBC_2.35"
 as_ada joiner unpacked/bin/cohort demo --peers 1 >"$folder/archive.log" 2>&1 || (cd / && as_ada joiner /home/ada/unpacked/bin/cohort demo --peers 1 >"$folder/archive.log" 2>&1) || fail "the unpacked demo fails"
 rm -rf "$folder/joiner/home/ada/unpacked"
 

@@ -81,7 +81,7 @@ Maintainer: Cohort <cohort@localhost>
 Section: science
 Priority: optional
 Installed-Size: $(du -sk "$debian/usr" | cut -f1)
-Depends: libc6 (>= 2.36), libcrypt1, libgcc-s1, libsqlite3-0 (>= 3.40), libstdc++6 (>= 12), zlib1g
+Depends: libc6 (>= 2.35), libgcc-s1, libsqlite3-0 (>= 3.40), libstdc++6 (>= 12), zlib1g
 Recommends: ca-certificates, curl, libopenblas0-pthread | libopenblas0
 Suggests: libmongoc-1.0-0, librabbitmq4
 Description: pool machines and train one model together

@@ -49,6 +49,30 @@ import Testing
         }
     }
 
+    @Test func `machines of another kind get the archive that lies beside`() async throws {
+        let path = try archive("for x86_64")
+        let other = path.replacing("linux-x86_64", with: "linux-aarch64")
+        defer { for path in [path, other] { try? FileManager.default.removeItem(atPath: path) } }
+        try await withServer {
+            $0.join = JoinOffer(archive: path)
+        } _: { world in
+            #expect(try await world.call("GET", "/join/archive?machine=x86_64").body == "for x86_64")
+            let missing = try await world.call("GET", "/join/archive?machine=aarch64")
+            #expect(missing.status == 404 && missing.detail.contains("no archive for aarch64, only cohort-0.1.0-linux-x86_64"))
+            #expect(try await !world.call("GET", "/join").body.contains("'Linux aarch64')"))
+            // Copied there while the server runs.
+            try "for aarch64".write(toFile: other, atomically: true, encoding: .utf8)
+            #expect(try await world.call("GET", "/join/archive?machine=aarch64").body == "for aarch64")
+            #expect(try await world.call("GET", "/join/archive").body == "for x86_64")
+            let script = try await world.call("GET", "/join").body
+            for (machine, text) in [("x86_64", "for x86_64"), ("aarch64", "for aarch64")] {
+                let digest = SHA256.hash(data: [UInt8](text.utf8)).hexadecimal
+                let line = try #require(script.split(separator: "\n").first { $0.contains("'Linux \(machine)')") })
+                #expect(line.contains("sha256='\(digest)'") && line.contains("linux-\(machine)"))
+            }
+        }
+    }
+
     @Test func `a server without an archive says how it gets one`() async throws {
         try await withServer { world in
             for path in ["/join", "/join/archive"] {

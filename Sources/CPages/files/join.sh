@@ -11,13 +11,11 @@ fail() {
 
 main() {
     server='@server@'
-    name='@name@'
-    sha256='@sha256@'
 
     system="$(uname -s) $(uname -m)"
-    case "$name $system" in
-    *linux-x86_64*' Linux x86_64' | *linux-aarch64*' Linux aarch64') ;;
-    *) fail "this server hands out $name, and this machine is $system: build Cohort here (make build), and run: cohort peer --server $server@fingerprint@" ;;
+    case "$system" in
+    # The archives: @archives@
+    *) fail "this server hands out @names@, and this machine is $system: build Cohort here (make build), and run: cohort peer --server $server@fingerprint@" ;;
     esac
     for tool in curl tar sha256sum; do
         command -v "$tool" >/dev/null 2>&1 || fail "$tool is missing: install it with your package manager, and run this again"
@@ -30,8 +28,8 @@ main() {
         part=$(mktemp -d "$home/part.XXXXXX")
         trap 'rm -rf "$part"' EXIT
         trap 'exit 130' INT TERM HUP
-        printf 'join: fetching %s (@megabytes@ MB)\n' "$name" >&2
-        curl -fsS --retry 3@pinned@ -o "$part/archive" "$server/join/archive" || fail "failed to download the archive from $server"
+        printf 'join: fetching %s (%s MB)\n' "$name" "$megabytes" >&2
+        curl -fsS --retry 3@pinned@ -o "$part/archive" "$server/join/archive?machine=$machine" || fail "failed to download the archive from $server"
         printf '%s  %s\n' "$sha256" "$part/archive" | sha256sum -c - >/dev/null 2>&1 ||
             fail "what came is not what $server promised (its SHA-256 differs): run this again"
         mkdir "$part/tree"
@@ -41,7 +39,7 @@ main() {
         rm -rf "$part"
         trap - EXIT INT TERM HUP
     fi
-    "$folder/bin/cohort" --version >/dev/null || fail "Cohort does not run here: it needs glibc 2.36 or newer (Debian 12, Ubuntu 24.04, Fedora 37)"
+    "$folder/bin/cohort" --version >/dev/null || fail "Cohort does not run here: it needs glibc 2.35 or newer (Debian 12, Ubuntu 22.04, Fedora 36)"
     mkdir -p "$HOME/.local/bin"
     # A program of yours with that name stays.
     if [ -L "$HOME/.local/bin/cohort" ] || [ ! -e "$HOME/.local/bin/cohort" ]; then ln -sfn "$folder/bin/cohort" "$HOME/.local/bin/cohort"; fi

@@ -22,7 +22,9 @@ struct Passwords: Sendable {
     /// - Throws: ``CohortError`` `invalid` for a password that is too short, too long or holds a NUL, which C would take for its end.
     static func check(_ password: String) throws {
         let bytes = password.utf8.count
-        guard bytes >= shortest else { throw CohortError(.invalid, "the password has \(bytes) bytes; it must have at least \(shortest)") }
+        guard bytes >= shortest else {
+            throw CohortError(.invalid, "the password is too short: it must have at least \(shortest) letters, digits or other characters")
+        }
         guard bytes <= longest else {
             throw CohortError(
                 .invalid, "the password has \(bytes) bytes; bcrypt reads only the first \(longest), so it must have at most \(longest)")
@@ -55,8 +57,7 @@ struct Passwords: Sendable {
 
 /// `$2b$COST$SALT` with 16 random bytes.
 private func newSetting(cost: Int) throws -> String {
-    var generator = SystemRandomNumberGenerator()
-    let salt = (0..<16).map { _ in CChar(truncatingIfNeeded: generator.next()) }
+    let salt = (0..<16).map { _ in CChar.random(in: .min ... .max) }
     var output = [CChar](repeating: 0, count: 192)
     guard crypt_gensalt_rn("$2b$", UInt(cost), salt, Int32(salt.count), &output, Int32(output.count)) != nil else {
         throw CohortError(.internal, "bcrypt is missing in this machine's libcrypt")

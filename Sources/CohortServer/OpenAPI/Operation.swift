@@ -188,7 +188,8 @@ struct Operation: Sendable {
         "GET /join": Operation(
             "join_script", tag: "health", answers: [Answer(status: 200, words: "A shell script", content: [("text/x-shellscript", .text)])],
             problems: [400, 404, 503]),
-        "GET /join/archive": Operation("join_archive", tag: "health", answers: bytes, problems: [404, 416, 503]),
+        "GET /join/archive": Operation(
+            "join_archive", tag: "health", query: [Parameter(name: "machine", schema: .text)], answers: bytes, problems: [404, 416, 503]),
         "GET /openapi.json": Operation(
             "openapi", tag: "health", answers: [Answer(status: 200, words: "OpenAPI 3.1", content: [("application/json", .map(.anything))])]
         ),

@@ -25,16 +25,16 @@ struct JoinRoutes: Sendable {
         [
             .open(.get, "/join", summary: "A shell script that installs Cohort for who runs it, and starts a peer of this server") {
                 request, _ in
-                let archive = try await archive()
+                let archives = try await offered()
                 guard let host = request.browserHost else {
                     throw CohortError(.invalid, "the Host header is no host name with a port: the script would not find this server")
                 }
                 let script = JoinScript.text(
-                    server: "\(isTLS || offer.isBehindProxy ? "https" : "http")://\(host)\(basePath)", archive: archive, offer: offer)
+                    server: "\(isTLS || offer.isBehindProxy ? "https" : "http")://\(host)\(basePath)", archives: archives, offer: offer)
                 return .text(script, type: "text/x-shellscript; charset=utf-8")
             },
             .open(.get, "/join/archive", summary: "The archive that the script installs; its ETag is the SHA-256") { request, _ in
-                let archive = try await archive()
+                let archive = try await archive(for: request.query("machine"))
                 let path = FilePath(archive.path)
                 return try await .download(
                     request, ObjectReference(key: "join", sha256: archive.sha256, bytes: archive.bytes),
@@ -46,20 +46,39 @@ struct JoinRoutes: Sendable {
         ]
     }
 
-    private func archive() async throws -> Archive {
+    private func archive(for machine: String?) async throws -> Archive {
+        let offered = try await offered()
+        guard let machine else { return offered[0] }
+        guard let archive = offered.first(where: { $0.machine == machine }) else {
+            let names = offered.map(\.name).joined(separator: ", ")
+            throw CohortError(.notFound, "this server has no archive for \(machine.prefix(40)), only \(names)")
+        }
+        return archive
+    }
+
+    /// The archive that the server was given, then those for other machines that lie beside it.
+    private func offered() async throws -> [Archive] {
         guard let path = offer.archive else {
             throw CohortError(
                 .notFound,
                 "this server has no archive to hand out: start it from what `make dist` makes, or set COHORT_ARCHIVE; a machine that has `cohort` joins with `cohort peer`"
             )
         }
-        return try await archives.archive(at: path)
+        let given = try await archives.archive(at: path)
+        var offered = [given]
+        for machine in Archive.machines where given.machine != nil && machine != given.machine {
+            let name = given.name.replacing("linux-\(given.machine ?? "")", with: "linux-\(machine)")
+            let other = path.dropLast(given.fileName.count) + name
+            guard try await FileSystem.shared.info(forFileAt: FilePath(String(other)))?.type == .regular else { continue }
+            offered.append(try await archives.archive(at: String(other)))
+        }
+        return offered
     }
 }
 
 /// The address and archive for machines that join by the server's script.
 public struct JoinOffer: Sendable {
-    /// Path of the `.tar.gz` that `make dist` makes; nil: none is handed out.
+    /// Path of the `.tar.gz` that `make dist` makes; those of the same version for other machines are found beside it. nil: none is handed out.
     public var archive: String?
     /// Clients see `https` where the server itself speaks plain HTTP.
     public var isBehindProxy: Bool
@@ -78,26 +97,34 @@ struct Archive: Sendable {
     let bytes: Int
     let sha256: String
 
+    /// The machines that there may be an archive for, as `uname -m` names them.
+    static let machines = ["x86_64", "aarch64"]
+
+    var fileName: Substring { path.split(separator: "/").last ?? "" }
+
     /// The last part of the path; what cannot stand in a shell's word or a header is left out.
-    var name: String {
-        String((path.split(separator: "/").last ?? "").filter { $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) })
-    }
+    var name: String { String(fileName.filter { $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) }) }
+
+    /// The machine that the name ends with; nil: another name than `make dist` gives.
+    var machine: String? { Self.machines.first { name.contains("linux-\($0)") } }
 }
 
-/// Reads the archive once, and again when it has changed.
+/// Reads each archive once, and again when it has changed.
 private actor ArchiveDigest {
-    private var known: (archive: Archive, changed: FileInfo.Timespec)?
+    private var known: [String: (archive: Archive, changed: FileInfo.Timespec)] = [:]
 
     func archive(at path: String) async throws -> Archive {
         do {
             guard let info = try await FileSystem.shared.info(forFileAt: FilePath(path)), info.type == .regular else {
                 throw CohortError(.notFound, "the archive \(path) that this server should hand out is not there (COHORT_ARCHIVE)")
             }
-            if let known, known.changed == info.lastDataModificationTime, known.archive.bytes == Int(info.size) { return known.archive }
+            if let known = known[path], known.changed == info.lastDataModificationTime, known.archive.bytes == Int(info.size) {
+                return known.archive
+            }
             var digest = SHA256()
             for try await chunk in FileReader.chunks(of: FilePath(path), from: 0) { digest.update(data: chunk) }
             let archive = Archive(path: path, bytes: Int(info.size), sha256: digest.finalize().hexadecimal)
-            known = (archive, info.lastDataModificationTime)
+            known[path] = (archive, info.lastDataModificationTime)
             return archive
         } catch let error as FileSystemError {
             throw CohortError(.unavailable, "the archive \(path) cannot be read: \(error.message)")
