@@ -179,8 +179,8 @@ let package = Package(
         .target(
             name: "PeerTestSupport",
             dependencies: [
-                "CohortAPI", "CohortClient", "CohortCore", "CohortPeer", "CohortWire", .asyncHTTPClient, .httpTypes, .hummingbird,
-                .hummingbirdCore, .logging, .nioCore, .serviceLifecycle,
+                "CohortAPI", "CohortClient", "CohortCore", "CohortPeer", "CohortTraining", "CohortWire", .asyncHTTPClient, .crypto,
+                .httpTypes, .hummingbird, .hummingbirdCore, .logging, .nioCore, .serviceLifecycle,
             ], path: "Tests/PeerTestSupport", swiftSettings: settings),
 
         // The parts that talk.

@@ -5,7 +5,28 @@ import math
 
 import numpy as np
 
-from data import Generator
+MASK = (1 << 64) - 1
+
+
+class Generator:
+    """SplitMix64, a stream for a purpose."""
+
+    def __init__(self, seed, purpose):
+        hash = 0xCBF29CE484222325
+        for byte in purpose.encode():
+            hash = ((hash ^ byte) * 0x100000001B3) & MASK
+        self.state = seed ^ hash
+        self.state = self.next()
+
+    def next(self):
+        self.state = (self.state + 0x9E3779B97F4A7C15) & MASK
+        z = self.state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+        return z ^ (z >> 31)
+
+    def float(self):
+        return (self.next() >> 40) * 2.0**-24
 
 
 class Net:

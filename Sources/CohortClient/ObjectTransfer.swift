@@ -2,6 +2,7 @@ public import AsyncHTTPClient
 public import CohortCore
 import CohortSystem
 import Crypto
+import FoundationEssentials
 public import Logging
 import NIOCore
 import NIOHTTP1
@@ -64,12 +65,16 @@ public struct ObjectTransfer: Sendable {
         }
     }
 
-    /// A small object in memory: weights, a schema.
-    /// - Parameter sha256: checked when given.
-    public func get(_ link: String, sha256: String? = nil, limit: Int = 1 << 30) async throws -> [UInt8] {
+    /// An object in memory: weights, a part of a table.
+    /// - Parameters:
+    ///   - sha256: checked when given; else the one that the answer's `Repr-Digest` (RFC 9530) tells, if it does.
+    ///   - credential: goes to the server alone, not to where it redirects.
+    public func get(_ link: String, sha256: String? = nil, limit: Int = 1 << 30, credential: String? = nil) async throws -> [UInt8] {
         let url = try server.resolve(link)
         return try await persistently("getting \(address(url))") {
-            let response = try await execute(server.request(url))
+            var request = server.request(url)
+            if let credential { request.headers.add(name: "Authorization", value: "Bearer \(credential)") }
+            let response = try await execute(request, follows: true)
             let buffer: ByteBuffer
             do {
                 buffer = try await response.body.collect(upTo: limit)
@@ -78,7 +83,7 @@ public struct ObjectTransfer: Sendable {
             } catch {
                 throw BrokenConnection(error, remote: Remote(url, from: server)).error
             }
-            if let sha256 {
+            if let sha256 = sha256 ?? Self.digest(of: response) {
                 var hash = SHA256()
                 hash.update(buffer)
                 let found = hash.finalize().hexadecimal
@@ -88,6 +93,13 @@ public struct ObjectTransfer: Sendable {
             }
             return Array(buffer.readableBytesView)
         }
+    }
+
+    private static func digest(of response: HTTPClientResponse) -> String? {
+        guard let field = response.headers.first(name: "Repr-Digest"), field.hasPrefix("sha-256=:"), field.hasSuffix(":"),
+            let bytes = Data(base64Encoded: String(field.dropFirst("sha-256=:".count).dropLast())), bytes.count == 32
+        else { return nil }
+        return bytes.hexadecimal
     }
 
     /// Puts bytes to a presigned link. It may take as long as bytes go through, and waits while the server's disk is full: that is not this
@@ -184,9 +196,15 @@ public struct ObjectTransfer: Sendable {
         response.status == .partialContent && response.headers.first(name: "Content-Range")?.hasPrefix("bytes \(offset)-") == true
     }
 
-    private func execute(_ request: HTTPClientRequest, timeout: TimeAmount = .seconds(60)) async throws -> HTTPClientResponse {
+    /// - Parameter follows: one redirect, as the server gives to its object store.
+    private func execute(
+        _ request: HTTPClientRequest, timeout: TimeAmount = .seconds(60), follows: Bool = false
+    ) async throws -> HTTPClientResponse {
         do {
             let response = try await http.execute(request, timeout: timeout)
+            if follows, response.status == .temporaryRedirect, let target = response.headers.first(name: "Location") {
+                return try await execute(server.request(try server.resolve(target)), timeout: timeout)
+            }
             try await HTTPCaller.check(response, from: Remote(request.url, from: server))
             return response
         } catch {

@@ -15,6 +15,7 @@ public actor Peer: Service {
     let makeTransport: PeerTransportFactory
     private let makeEngine: @Sendable () throws -> any TrainingEngine
     let outbox: Outbox
+    let cache: RowCache
     var ledger = CommandLedger()
     var control: RunControl?
     var capabilities: PeerCapabilities?
@@ -47,6 +48,9 @@ public actor Peer: Service {
         self.logger = logger
         makeEngine = engine
         outbox = Outbox(logger: logger)
+        cache = RowCache(
+            folder: PeerFolder.cachePath(in: configuration.dataDirectory), limit: configuration.cacheLimitBytes,
+            keepsData: configuration.keepsData, logger: logger)
         (work, assign) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
@@ -59,7 +63,6 @@ public actor Peer: Service {
         let executor = try ThreadExecutor()
         defer { executor.end() }
         let client = CohortClient(server: configuration.server, token: configuration.token, http: http, logger: logger)
-        let cache = DatasetCache(folder: folder.cachePath, limit: configuration.cacheLimitBytes, logger: logger)
         cache.removeLeftovers()
         let trainer = Trainer(
             executor: executor, makeEngine: makeEngine, objects: client.objects, cache: cache, roundsFolder: folder.roundsPath,

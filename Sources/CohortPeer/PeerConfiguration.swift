@@ -11,12 +11,14 @@ public struct PeerConfiguration: Sendable {
     public var token: String
     /// The name in the pool.
     public var name: String
-    /// Identity and cached data sets; one peer a folder.
+    /// Identity and rows; one peer a folder.
     public var dataDirectory: String
     /// Threads to train with.
     public var threads: Int
-    /// The most that cached data sets take on disk. What a running round needs is kept even when it is larger.
+    /// The most that rows take on disk. What a running session needs is kept even when it is larger.
     public var cacheLimitBytes: Int
+    /// Rows stay on disk when their session is over.
+    public var keepsData = false
     /// The users whose sessions it trains.
     public var serve: Pool
     /// The users whose modules, which are code, it runs, if its engine can.

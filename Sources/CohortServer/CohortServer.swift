@@ -114,6 +114,7 @@ public struct CohortServer: Service {
                 documents: parts.documents, gateway: parts.gateway, presence: presence, configuration: configuration, metrics: metrics,
                 authenticator: authenticator, time: parts.time
             ).routes
+        routes += TableRoutes(documents: parts.documents, objects: parts.objects, presence: presence, time: parts.time).routes
         routes += ModuleRoutes(shelf: modules, limit: configuration.uploadLimit, folder: configuration.dataDirectory).routes
         routes +=
             SessionRoutes(

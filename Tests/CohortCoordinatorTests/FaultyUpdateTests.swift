@@ -215,12 +215,13 @@ private actor TrainingPeer {
 
     private func opened(_ command: TrainCommand) async throws -> FeatureTable {
         if let table { return table }
-        let schema =
-            if let schema = command.dataset.schema { schema } else {
-                try CohortJSON.decode(TableSchema.self, from: try await object(command.dataset.schemaUrl ?? ""))
-            }
-        try TableLoader.build(csvAt: csvPath, schema: schema, cacheAt: cache)
-        let opened = try TableLoader.open(cacheAt: cache)
+        let stored = try await StoredTable(sessionId: command.work.sessionId, in: objects)
+        let manifest = stored.manifest
+        let local = try LocalTable(
+            manifest, sha256: command.table.tableSha256, dictionary: try manifest.floats(ofDictionary: try await stored.dictionary()),
+            path: cache)
+        try local.add(try await stored.records(0..<manifest.parts.rows), at: RowRange(start: 0, end: manifest.parts.rows))
+        let opened = local.table
         table = opened
         return opened
     }
@@ -251,7 +252,7 @@ private actor TrainingPeer {
         if command.start.weightsUrl != nil, command.plan.validationRows != nil { results.evaluation = try measured() }
         var rates = 0.0
         if command.plan.epochs > 0 {
-            let rows = try EpochOrder.rows(of: command.plan.rows, in: table)
+            let rows = try EpochOrder.rows(at: command.plan.rows, in: table)
             for _ in 0..<command.plan.epochs {
                 let counts = try model.train(
                     on: table, rows: rows,

@@ -7,9 +7,9 @@ import Testing
 func trainCommand(session: String = "s", generation: Int = 1, round: Int = 0) -> TrainCommand {
     TrainCommand(
         work: WorkKey(sessionId: session, generation: generation, round: round), csvLink: "s3://cohort/a.csv",
-        dataset: DatasetLinks(csvUrl: "/objects/a.csv", csvSha256: "", csvBytes: 0, schema: nil),
+        table: TableLink(tableSha256: "ab"),
         start: StartingModel(model: ModelSpec(inputs: 1, hidden: [], outputs: 2, task: .classification), modelSeed: 1),
-        plan: WorkPlan(rows: RowAssignment(seed: 1, ranges: []), epochs: 1),
+        plan: WorkPlan(rows: [], epochs: 1),
         options: TrainingOptions(batchSize: 8, learningRate: 0.01, dropoutSeed: 1))
 }
 
@@ -108,7 +108,7 @@ struct CommandLedgerTests {
 
     private func prepare(_ session: String) -> EnableCommand {
         var command = enable(session)
-        command.prepare = DatasetLinks(csvUrl: "/objects/a.csv", csvSha256: "", csvBytes: 1, schema: nil, schemaUrl: nil, schemaSha256: nil)
+        command.prepare = RowsAhead(table: TableLink(tableSha256: ""), rows: [])
         return command
     }
 

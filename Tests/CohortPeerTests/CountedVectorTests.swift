@@ -21,8 +21,8 @@ import Testing
     private func command(_ round: Int, counted: Int?, session: String = "s") -> TrainCommand {
         TrainCommand(
             work: WorkKey(sessionId: session, generation: 0, round: round), csvLink: "",
-            dataset: DatasetLinks(csvUrl: "", csvSha256: "", csvBytes: 0, schema: nil), start: StartingModel(model: model, modelSeed: 0),
-            plan: WorkPlan(rows: RowAssignment(seed: 0, ranges: []), epochs: 1), options: TrainingOptions(),
+            table: TableLink(tableSha256: "ab"), start: StartingModel(model: model, modelSeed: 0),
+            plan: WorkPlan(rows: [], epochs: 1), options: TrainingOptions(),
             update: UpdateTarget(url: "", key: "", countedRound: counted))
     }
 

@@ -132,15 +132,17 @@ struct FaultyEngineTests {
 
     /// The work that a peer is asked for, each time of another session: nothing is kept from the one before.
     private struct Work: Sendable {
-        let text: String
         let schema: TableSchema
+        let table: ServedTable
         let spec: ModelSpec
         let weights: [UInt8]
 
         init(path: String) throws {
-            text = "x,y,kind\n" + (0..<60).map { "\($0 % 17),\($0 % 5),\($0 % 17 > 8 ? "high" : "low")\n" }.joined()
+            let text = "x,y,kind\n" + (0..<60).map { "\($0 % 17),\($0 % 5),\($0 % 17 > 8 ? "high" : "low")\n" }.joined()
             try Data(text.utf8).write(to: URL(filePath: path))
-            schema = try SchemaInference.infer(csvAt: path, target: nil, task: nil, validation: 0.2, seed: 1).schema
+            let finding = try SchemaInference.infer(csvAt: path, target: nil, task: nil, validation: 0.2, seed: 1)
+            schema = finding.schema
+            table = try ServedTable(csvAt: path, finding, seed: 5, folder: "/tmp")
             spec = ModelSpec(inputs: schema.featureCount, hidden: [4], outputs: schema.outputCount, task: .classification)
             weights = try Weights.encode(spec, initialParameters(spec, seed: 3))
         }
@@ -148,10 +150,9 @@ struct FaultyEngineTests {
         func command(_ number: Int) -> Command {
             var command = TrainCommand(
                 work: WorkKey(sessionId: "s\(number)", generation: 1, round: 1), csvLink: "s3://cohort/a.csv",
-                dataset: DatasetLinks(
-                    csvUrl: "/objects/a.csv?signature=1", csvSha256: sha256(Array(text.utf8)), csvBytes: text.utf8.count, schema: schema),
+                table: table.link(isInline: true),
                 start: StartingModel(model: spec, modelSeed: 3),
-                plan: WorkPlan(rows: RowAssignment(seed: 5, ranges: [RowRange(start: 0, end: schema.trainingRows)]), epochs: 2),
+                plan: WorkPlan(rows: [RowRange(start: 0, end: schema.trainingRows)], epochs: 2),
                 options: TrainingOptions(optimizer: OptimizerSpec(name: .sgd), batchSize: 8, learningRate: 0.05, dropoutSeed: 7),
                 update: UpdateTarget(url: "/objects/u-\(number)?signature=2", key: "updates/s/u-\(number)"))
             command.start.weightsUrl = "/objects/w"
@@ -167,7 +168,7 @@ struct FaultyEngineTests {
         try await withFolder { folder in
             let work = try Work(path: "\(folder)/data.csv")
             let (scripted, plan) = (ScriptedServer(), Plan())
-            await scripted.put(Array(work.text.utf8), at: "/objects/a.csv")
+            await scripted.serve(work.table)
             await scripted.put(work.weights, at: "/objects/w")
             try await withHTTPServer { request in
                 try await scripted.handle(request)

@@ -25,6 +25,7 @@ private struct World: Sendable {
     let folder: String
     let csv: [UInt8]
     let schema: TableSchema
+    let table: ServedTable
 
     var configuration: PeerConfiguration {
         PeerConfiguration(
@@ -36,10 +37,9 @@ private struct World: Sendable {
     func train(session: String = "s", generation: Int = 1, round: Int = 0, epochs: Int = 2, lr: Double = 0.05) -> TrainCommand {
         TrainCommand(
             work: WorkKey(sessionId: session, generation: generation, round: round), csvLink: "s3://cohort/a.csv",
-            dataset: DatasetLinks(
-                csvUrl: "/objects/a.csv?signature=1", csvSha256: sha256(csv), csvBytes: csv.count, schema: schema),
+            table: table.link(),
             start: StartingModel(model: spec, modelSeed: 3),
-            plan: WorkPlan(rows: RowAssignment(seed: 5, ranges: [RowRange(start: 0, end: schema.trainingRows)]), epochs: epochs),
+            plan: WorkPlan(rows: [RowRange(start: 0, end: schema.trainingRows)], epochs: epochs),
             options: TrainingOptions(optimizer: OptimizerSpec(name: .sgd), batchSize: 8, learningRate: lr, dropoutSeed: 7),
             update: UpdateTarget(url: "/objects/u-\(round)?signature=2", key: "updates/\(session)/u-\(round)"))
     }
@@ -71,13 +71,16 @@ private func withWorld(rows: Int = 200, _ body: @escaping @Sendable (World) asyn
         let text = "x,y,kind\n" + (0..<rows).map { "\($0 % 17),\($0 % 5),\($0 % 17 > 8 ? "high" : "low")\n" }.joined()
         let path = "\(folder)/data.csv"
         try Data(text.utf8).write(to: URL(filePath: path))
-        let schema = try SchemaInference.infer(csvAt: path, target: nil, task: nil, validation: 0.2, seed: 1).schema
+        let finding = try SchemaInference.infer(csvAt: path, target: nil, task: nil, validation: 0.2, seed: 1)
+        let table = try ServedTable(csvAt: path, finding, seed: 5, folder: folder)
         let scripted = ScriptedServer()
-        await scripted.put(Array(text.utf8), at: "/objects/a.csv")
+        await scripted.serve(table)
         try await withHTTPServer { request in
             try await scripted.handle(request)
         } _: { url, http in
-            try await body(World(server: scripted, url: url, http: http, folder: folder, csv: Array(text.utf8), schema: schema))
+            try await body(
+                World(
+                    server: scripted, url: url, http: http, folder: folder, csv: Array(text.utf8), schema: finding.schema, table: table))
         }
     }
 }
@@ -128,7 +131,9 @@ struct PeerTests {
                 #expect(results.evaluation?.samples == world.schema.validationRows)
                 #expect(results.ownEvaluation?.samples == world.schema.validationRows)
                 #expect(try #require(results.ownEvaluation?.lossSum) < #require(results.evaluation?.lossSum))
-                #expect(await server.downloads.filter { $0 == "/objects/a.csv" }.count == 1)
+                // The manifest once, the rows to train on, then those to measure on, and nothing twice.
+                let (rows, all) = (world.schema.trainingRows, world.table.manifest.parts.rows)
+                #expect(await server.rowRequests == ["table", "parts/0?start=0&end=\(rows)", "parts/0?start=\(rows)&end=\(all)"])
 
                 // Only evaluating: no epochs, no update.
                 var evaluation = second
@@ -302,13 +307,13 @@ struct PeerTests {
             let server = world.server
             try await world.withPeer {
                 var wrongHash = world.train(round: 0)
-                wrongHash.dataset.csvSha256 = sha256([1])
+                wrongHash.table.tableSha256 = sha256([1])
                 try await server.send(.train(wrongHash))
                 try await eventually("the wrong hash is reported") { await server.errors.count == 1 }
 
                 var missing = world.train(round: 1)
-                missing.dataset.csvUrl = "/objects/missing.csv"
-                missing.dataset.csvSha256 = sha256([2])
+                missing.start.weightsUrl = "/objects/missing"
+                missing.start.weightsSha256 = sha256([2])
                 try await server.send(.train(missing))
                 try await eventually("the missing object is reported") { await server.errors.count == 2 }
 
@@ -318,7 +323,7 @@ struct PeerTests {
                 try await eventually("the wrong model is reported") { await server.errors.count == 3 }
 
                 var wrongRows = world.train(round: 3)
-                wrongRows.plan.rows.ranges = [RowRange(start: 0, end: 1_000_000)]
+                wrongRows.plan.rows = [RowRange(start: 0, end: 1_000_000)]
                 try await server.send(.train(wrongRows))
                 try await eventually("the wrong rows are reported") { await server.errors.count == 4 }
 
@@ -399,8 +404,7 @@ struct PeerTests {
                 func train(_ round: Int, keeps: Bool) throws -> [Float] {
                     try model.load(parameters: initialParameters(world.spec, seed: 3), keepsOptimizer: keeps)
                     var order = EpochOrder(
-                        try EpochOrder.rows(of: command(round).plan.rows, in: data), of: data, batchSize: 8, seed: 7, round: round, epoch: 0
-                    )
+                        dealt(data.trainingRows, seed: 5), of: data, batchSize: 8, seed: 7, round: round, epoch: 0)
                     while let rows = order.next() {
                         _ = try model.train(on: data, rows: rows, options: command(round).options, shouldContinue: { true })
                     }

@@ -3,6 +3,7 @@ import CohortCore
 import CohortSystem
 import CohortWire
 import FoundationEssentials
+import Glibc
 import PeerTestSupport
 import Synchronization
 import TestSupport
@@ -11,51 +12,80 @@ import Testing
 @testable import CohortPeer
 
 @Suite
-struct DatasetCacheTests {
+struct RowCacheTests {
     private func file(_ path: String, bytes: Int, usedAt seconds: Double) throws {
         try Data([UInt8](repeating: 7, count: bytes)).write(to: URL(filePath: path))
+        try Data("{}".utf8).write(to: URL(filePath: "\(path).json"))
         try FileManager.default.setAttributes([.modificationDate: Date(timeIntervalSince1970: seconds)], ofItemAtPath: path)
     }
 
+    private func cache(_ folder: String, keepsData: Bool = false, limit: Int = 100_000) -> RowCache {
+        RowCache(folder: folder, limit: limit, keepsData: keepsData, logger: silent)
+    }
+
+    private func sessions(in folder: String) -> [String] {
+        names(in: folder)?.filter { $0.hasSuffix(".rows") }.map { String($0.dropLast(5)) } ?? []
+    }
+
+    /// Whole blocks, as the file system counts them.
     @Test
     func `removes what was used longest ago, and never what is in use`() async throws {
         try await withFolder { folder in
-            let cache = DatasetCache(folder: folder, limit: 1_000, logger: silent)
+            let cache = cache(folder)
             for (name, used) in [("a", 1.0), ("b", 2), ("c", 3), ("d", 4)] {
-                try file("\(folder)/\(name)", bytes: 250, usedAt: used)
+                try file("\(folder)/\(name).rows", bytes: 20_480, usedAt: used)
             }
-            cache.makeRoom(for: 0, keeping: [])
-            #expect(names(in: folder) == ["a", "b", "c", "d"])
+            cache.makeRoom(for: 0, keeping: "")
+            #expect(sessions(in: folder) == ["a", "b", "c", "d"])
             // Used again, so the second is the oldest now; the third is in use.
-            #expect(cache.has("\(folder)/a", bytes: 250))
-            cache.makeRoom(for: 500, keeping: ["\(folder)/c"])
-            #expect(names(in: folder) == ["a", "c"])
-            cache.makeRoom(for: 5_000, keeping: ["\(folder)/c"])
-            #expect(names(in: folder) == ["c"])
+            cache.markUsed("\(folder)/a.rows")
+            cache.makeRoom(for: 50_000, keeping: "c")
+            #expect(sessions(in: folder) == ["a", "c"])
+            cache.makeRoom(for: 500_000, keeping: "c")
+            #expect(sessions(in: folder) == ["c"] && names(in: folder) == ["c.rows", "c.rows.json"])
+        }
+    }
+
+    /// What is not there takes no room.
+    @Test
+    func `counts what a file with holes takes on the disk`() async throws {
+        try await withFolder { folder in
+            try file("\(folder)/a.rows", bytes: 4_096, usedAt: 1)
+            try #require(truncate("\(folder)/a.rows", 1 << 30) == 0)
+            cache(folder).makeRoom(for: 1_000, keeping: "")
+            #expect(sessions(in: folder) == ["a"])
+        }
+    }
+
+    @Test(arguments: [false, true])
+    func `rows go with their session, unless they are to be kept`(keepsData: Bool) async throws {
+        try await withFolder { folder in
+            let cache = cache(folder, keepsData: keepsData)
+            for name in ["a", "b", "c"] { try file("\(folder)/\(name).rows", bytes: 1, usedAt: 1) }
+            cache.end(session: "a")
+            #expect(sessions(in: folder) == (keepsData ? ["a", "b", "c"] : ["b", "c"]))
+            cache.begin(session: "b")
+            #expect(sessions(in: folder) == (keepsData ? ["a", "b", "c"] : ["b"]))
+            #expect(cache.clear(keeping: "b") == keepsData)
+            #expect(sessions(in: folder) == ["b"])
         }
     }
 
     @Test
-    func `does not take a file of another size for the data set`() async throws {
+    func `clears what earlier versions kept, and what was half written`() async throws {
         try await withFolder { folder in
-            let cache = DatasetCache(folder: folder, limit: 1_000, logger: silent)
-            try file("\(folder)/a", bytes: 10, usedAt: 1)
-            #expect(!cache.has("\(folder)/a", bytes: 11))
-            #expect(!cache.has("\(folder)/b", bytes: 0))
+            for name in ["a.csv", "a.csv.part", "a-1.table", "x.part", "s.rows", "s.rows.json"] {
+                try Data([1]).write(to: URL(filePath: "\(folder)/\(name)"))
+            }
+            cache(folder).removeLeftovers()
+            #expect(names(in: folder) == ["s.rows", "s.rows.json"])
         }
     }
 
-    @Test
-    func `clears half-written tables, and on a full disk everything else`() async throws {
-        try await withFolder { folder in
-            let cache = DatasetCache(folder: folder, limit: 1_000, logger: silent)
-            for name in ["a.csv", "a.csv.part", "a-1.table", "a-1.table.x.part"] { try file("\(folder)/\(name)", bytes: 1, usedAt: 1) }
-            cache.removeLeftovers()
-            #expect(names(in: folder) == ["a-1.table", "a.csv", "a.csv.part"])
-            #expect(cache.clear(keeping: ["\(folder)/a.csv"]))
-            #expect(names(in: folder) == ["a.csv"])
-            #expect(!cache.clear(keeping: ["\(folder)/a.csv"]))
-        }
+    @Test(arguments: ["../s", "a/b", "", "a b", ".", "é", String(repeating: "a", count: 129)])
+    func `no session's id leads out of the folder`(id: String) throws {
+        #expect(throws: CohortError.self) { try cache("/tmp/cache").path(session: id) }
+        cache("/tmp/cache").end(session: id)
     }
 }
 

@@ -86,12 +86,12 @@ private struct Every: Strategy {
         let hyperparameters = settings.hyperparameters(peerId: "a", name: "a")
         var command = TrainCommand(
             work: WorkKey(sessionId: "s", generation: 0, round: 0), csvLink: "",
-            dataset: DatasetLinks(csvUrl: "", csvSha256: "", csvBytes: 0, schema: nil),
+            table: TableLink(tableSha256: "ab"),
             start: StartingModel(
                 model: ModelSpec(
                     inputs: 2, hidden: settings.hidden, outputs: 2, activation: settings.activation, dropout: settings.dropout,
                     task: .classification), modelSeed: 5),
-            plan: WorkPlan(rows: RowAssignment(seed: 5, ranges: []), epochs: hyperparameters.epochs),
+            plan: WorkPlan(rows: [], epochs: hyperparameters.epochs),
             options: TrainingOptions(
                 optimizer: settings.optimizer, batchSize: hyperparameters.batchSize, learningRate: hyperparameters.lr, dropoutSeed: 5))
         let recipe = WorkRecipe(proximalMu: settings.proximalMu)

@@ -286,15 +286,24 @@ private func csv(_ count: Int, header: String = "a,b,y", _ row: (Int) -> String)
 
 @Suite struct ValidationSamples {
     /// The same rows, features and targets as in the whole table that a peer makes.
-    @Test(arguments: [1, 7, 50, 1_000]) func `held-out rows in memory are those of the table, all or an even choice`(maxRows: Int) throws {
+    @Test(arguments: [1, 7, 50, 1_000]) func `held-out rows in memory are those of the table, all or an even choice`(maxRows: Int)
+        async throws
+    {
         let text = csv(400) { "\($0),\($0 * 13 % 17),\(["red", "green", "blue"][$0 % 3])" }
-        try withFile([UInt8](text.utf8)) { path in
-            let schema = try SchemaInference.infer(csvAt: path, target: "y", task: nil, validation: 0.2, seed: 9).schema
-            let cache = "\(path).table"
-            defer { try? FileManager.default.removeItem(atPath: cache) }
-            try TableLoader.build(csvAt: path, schema: schema, cacheAt: cache)
-            let table = try TableLoader.open(cacheAt: cache)
-            let sample = try #require(try ValidationSample.load(csvAt: path, schema: schema, maxRows: maxRows))
+        try await withFolder { folder in
+            let path = "\(folder)/data.csv"
+            try Data(text.utf8).write(to: URL(filePath: path))
+            let finding = try SchemaInference.infer(csvAt: path, target: "y", task: nil, validation: 0.2, seed: 9)
+            let (schema, plan) = (finding.schema, RecordPlan(finding.schema, finding.values))
+            try TableLoader.build(csvAt: path, schema: schema, cacheAt: "\(path).table")
+            let table = try TableLoader.open(cacheAt: "\(path).table")
+            let packer = try TablePacker(csvAt: path, schema: schema, plan: plan, seed: 4, folder: folder)
+            let parts = packer.parts
+            let manifest = TableManifest(
+                task: schema.task, outputs: schema.outputCount, layout: plan.layout, parts: parts, partSha256: [], dictionary: Data(),
+                dictionarySha256: "")
+            let sample = try #require(
+                try await ValidationSample.load(manifest, dictionary: plan.dictionary, maxRows: maxRows) { try packer.part($0) })
             #expect(sample.total == table.validationRows.count && sample.positions.count == min(maxRows, sample.total))
             #expect(sample.positions == sample.positions.sorted() && sample.isWhole == (maxRows >= sample.total))
             for (row, position) in sample.positions.enumerated() {

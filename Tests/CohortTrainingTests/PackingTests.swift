@@ -38,9 +38,8 @@ private struct Packed {
     var table: FeatureTable { packedTable(records, plan, parts) }
 
     /// The rows of ``dense`` in the order of the packed ones.
-    func order(seed: UInt64 = 3) throws -> [UInt32] {
-        let all = [RowRange(start: 0, end: parts.trainingRows)]
-        return try RowAssignment(seed: seed, ranges: all).rows(of: dense.trainingRows) + dense.validationRows
+    func order(seed: UInt64 = 3) -> [UInt32] {
+        dealt(dense.trainingRows, seed: seed) + dense.validationRows
     }
 
     func encoding(_ name: String) -> RecordLayout.Encoding? { plan.layout.columns.first { $0.name == name }?.encoding }
@@ -78,7 +77,7 @@ private func everyKind(_ rows: Int, target: (Int) -> String = { "c\($0 % 3)" }) 
     ) throws {
         let packed = try Packed(
             everyKind(3_000) { task == .classification ? "c\($0 % 3)" : "\(Double($0) * 1.25)" }, task: task, threads: 2)
-        let order = try packed.order()
+        let order = packed.order()
         let table = packed.table
         #expect(table.rowCount == packed.dense.rowCount && table.featureCount == packed.dense.featureCount)
         for (place, row) in order.enumerated() {
@@ -101,7 +100,7 @@ private func everyKind(_ rows: Int, target: (Int) -> String = { "c\($0 % 3)" }) 
         var lines = try String(contentsOfFile: "\(Self.penguins)/\(name)", encoding: .utf8).split(separator: "\n").map(String.init)
         lines[0] = lines[0].split(separator: ",").map { $0 == target ? "y" : String($0) }.joined(separator: ",")
         let packed = try Packed(lines.joined(separator: "\n") + "\n")
-        let order = try packed.order()
+        let order = packed.order()
         let (features, all) = (packed.table.features, packed.dense.features)
         let width = packed.dense.featureCount
         for (place, row) in order.enumerated() {
@@ -181,7 +180,7 @@ private func everyKind(_ rows: Int, target: (Int) -> String = { "c\($0 % 3)" }) 
 @Suite struct TrainingOnPackedRows {
     @Test(arguments: [1, 2, 3]) func `losses and weights are those of dense rows, bit for bit`(threads: Int) throws {
         let packed = try Packed(everyKind(2_000))
-        let order = try packed.order()
+        let order = packed.order()
         let spec = ModelSpec(
             inputs: packed.dense.featureCount, hidden: [512, 16], outputs: packed.schema.outputCount, activation: .relu, dropout: 0.1,
             task: packed.schema.task)

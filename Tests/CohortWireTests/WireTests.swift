@@ -23,21 +23,17 @@ import Testing
     }
 
     @Test func `a TRAIN goes there and back`() throws {
-        let schema = TableSchema(
-            hasHeader: true, delimiter: ",",
-            columns: [.init(name: "camelCase", kind: .numeric, mean: 1, std: 2), .init(name: "y", kind: .target)], target: "y",
-            task: .classification, classes: ["a", "b"], validation: 0.2, splitSeed: 7, trainingRows: 8, validationRows: 2, droppedRows: 0)
         var train = TrainCommand(
             work: WorkKey(sessionId: "s", generation: 1, round: 0), csvLink: "s3://b/t.csv",
-            dataset: DatasetLinks(csvUrl: "/objects/t.csv", csvSha256: "ab", csvBytes: 10, schema: schema),
+            table: TableLink(tableSha256: "ab"),
             start: StartingModel(model: ModelSpec(inputs: 1, hidden: [4], outputs: 2, task: .classification), modelSeed: 9),
-            plan: WorkPlan(rows: RowAssignment(seed: 9, ranges: [RowRange(start: 0, end: 8)]), epochs: 2),
+            plan: WorkPlan(rows: [RowRange(start: 0, end: 8)], epochs: 2),
             options: TrainingOptions(batchSize: 4, learningRate: 0.1, dropoutSeed: 1 << 52))
         train.start.weightsUrl = "/objects/w"
         let bytes = try CohortJSON.encode(Command.train(train))
         #expect(try CohortJSON.decode(Command.self, from: bytes) == .train(train))
         let text = String(decoding: bytes, as: UTF8.self)
-        for name in ["csv_link", "csv_url", "csv_sha256", "batch_size", "weights_url", "model_seed"] {
+        for name in ["csv_link", "table_sha256", "batch_size", "weights_url", "model_seed"] {
             #expect(text.contains("\"\(name)\":"), "\(name)")
         }
     }
@@ -88,13 +84,22 @@ import Testing
         switch command {
         case .enable(let message): expectWhole(message)
         case .train(let message):
-            let parts: [Any] = [message, message.dataset, message.start, message.plan, message.options, try #require(message.update)]
+            let parts: [Any] = [message, message.table, message.start, message.plan, message.options, try #require(message.update)]
             for part in parts { expectWhole(part, without: type == "TRAIN" ? ["moduleUrl", "moduleOwner"] : []) }
             // Without a value they are 0.
             #expect(message.options.labelSmoothing > 0 && message.options.proximalMu > 0 && message.work.attempt > 0)
         case .refused(let message): expectWhole(message)
         case .stop(let message): expectWhole(message)
         }
+    }
+
+    @Test func `a manifest's example is read, checked and written without loss`() throws {
+        let bytes = try example("TABLE")
+        let manifest = try CohortJSON.decode(TableManifest.self, from: bytes)
+        try manifest.check()
+        try expectSame(bytes, try CohortJSON.encode(manifest))
+        expectWhole(manifest)
+        #expect(try manifest.floats(ofDictionary: try #require(manifest.dictionary)) == [-1.2, 0.1, 1.4])
     }
 
     @Test(arguments: ["ENABLED", "READY", "PROGRESS", "HEARTBEAT", "DONE", "ERROR"])

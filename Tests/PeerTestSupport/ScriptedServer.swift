@@ -30,6 +30,10 @@ package actor ScriptedServer {
     package private(set) var downloads: [String] = []
     package private(set) var openings: [Int?] = []
     package var objects: [String: [UInt8]] = [:]
+    /// The table of every session.
+    private var table: ServedTable?
+    /// What each request for rows asked for, without the session.
+    package private(set) var rowRequests: [String] = []
     /// What the next event posts are answered with instead of being taken.
     package var eventRefusals: [Refusal] = []
     package var beatRefusals: [Refusal] = []
@@ -42,6 +46,7 @@ package actor ScriptedServer {
 
     package static let peerId = "0b0e7d4e-0000-4000-8000-000000000001"
 
+    package func serve(_ table: ServedTable) { self.table = table }
     package func put(_ bytes: [UInt8], at path: String) { objects[path] = bytes }
     package func refuse(events: [Refusal] = [], beats: [Refusal] = [], registrations: [Refusal] = []) {
         eventRefusals += events
@@ -124,12 +129,29 @@ package actor ScriptedServer {
             acknowledged = max(acknowledged, request.uri.queryParameters["through"].flatMap { Int($0) } ?? 0)
             events += posted
             return Response(status: .noContent)
+        case (.get, 5, "table"), (.get, 6, _):
+            return try rows(request, of: parts)
         case (.delete, 2, _):
             goodbyes += 1
             return Response(status: .noContent)
         default:
             return try .problem(.notFound, code: "not_found", detail: "no such route: \(request.method) \(path)")
         }
+    }
+
+    private func rows(_ request: Request, of path: [Substring]) throws -> Response {
+        let query = request.uri.query.map { "?\($0)" } ?? ""
+        rowRequests.append(path.dropFirst(4).joined(separator: "/") + query)
+        guard let table, path[2] == "sessions" else { return try .problem(.notFound, code: "not_found", detail: "there is no table") }
+        if path.count == 5 { return .bytes(table.manifestBytes) }
+        if path[5] == "dictionary" { return .bytes(table.dictionary) }
+        guard let number = Int(path[5]), table.parts.indices.contains(number) else {
+            return try .problem(.notFound, code: "not_found", detail: "there is no part \(path[5])")
+        }
+        guard let start = request.uri.queryParameters["start"].flatMap({ Int($0) }),
+            let end = request.uri.queryParameters["end"].flatMap({ Int($0) })
+        else { return .bytes(table.parts[number]) }
+        return .bytes(table.records(start..<end))
     }
 
     private func openStream(after id: Int?) -> Response {

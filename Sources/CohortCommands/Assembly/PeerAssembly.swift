@@ -23,7 +23,7 @@ struct PeerAssembly {
     init(
         settings: Settings, server: String?, fingerprint: String?, token: String?, name: String?, dataDirectory: String?, threads: Int?,
         engine: String?, device: String?, allowModels: String?,
-        serve: String?, maxLoad: Int?, transport: String?, isWatched: Bool, logger: Logger
+        serve: String?, maxLoad: Int?, keepsData: Bool, transport: String?, isWatched: Bool, logger: Logger
     ) async throws {
         guard let server = settings.text("server", flag: server) else {
             throw CohortError(.invalid, "--server (or COHORT_SERVER) is missing: the server's URL, such as http://192.168.1.20:8080")
@@ -53,6 +53,7 @@ struct PeerAssembly {
             version: CohortVersion.current,
             checkPoint: try CheckPointSocket.hook(settings))
         configuration.allowsModules = engines.allowsModules
+        configuration.keepsData = try keepsData || settings.yesOrNo("keep_data", default: false)
         let threads = configuration.threads
         // Now, so that a missing engine is reported before anything begins.
         let made = try engines.make(threads: threads)

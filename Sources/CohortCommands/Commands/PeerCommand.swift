@@ -52,6 +52,9 @@ struct PeerCommand: AsyncParsableCommand {
         help: ArgumentHelp("The most of its cores' time to use, 1 to 100 (COHORT_MAX_LOAD).", valueName: "percent"))
     var maxLoad: Int?
 
+    @Flag(name: .customLong("keep-data"), help: "Keep a session's rows on disk when it is over (COHORT_KEEP_DATA).")
+    var keepData = false
+
     @Option(help: "What messages go by: http with the server, or amqp with its RabbitMQ (COHORT_TRANSPORT).")
     var transport: String?
 
@@ -63,7 +66,7 @@ struct PeerCommand: AsyncParsableCommand {
         try await PeerAssembly(
             settings: settings, server: server, fingerprint: fingerprint, token: token, name: name, dataDirectory: dataDir,
             threads: threads, engine: engine, device: device, allowModels: allowModels,
-            serve: serve, maxLoad: maxLoad, transport: transport, isWatched: isWatched, logger: logger
+            serve: serve, maxLoad: maxLoad, keepsData: keepData, transport: transport, isWatched: isWatched, logger: logger
         ).run()
     }
 }

@@ -9,6 +9,8 @@ struct DatasetPreparation {
     let session: Session
     let objects: any ObjectStore
     let files: DataFileLoader
+    /// Of a large table while it is made.
+    let scratchFolder: String
     /// Bytes that averaging the session's updates may take.
     let modelMemory: Int
 
@@ -50,12 +52,29 @@ struct DatasetPreparation {
         if let module = given?.module ?? start?.module {
             _ = try await objects.put(module, key: Self.moduleKey(session.id))
         }
-        let table = try await SchemaObject(of: schema, sessionId: session.id, in: objects)
+        async let schemaObject = SchemaObject(of: schema, sessionId: session.id, in: objects)
+        try await storeTable(of: finding, csvAt: file.path)
+        await files.release()
         return (
             DatasetInfo(
                 filename: session.filename, csvLink: "s3://\(objects.bucket)/\(upload.key)", object: upload, schema: schema,
-                schemaObject: table.reference, warnings: finding.warnings), model, weights
+                schemaObject: try await schemaObject.reference, warnings: finding.warnings), model, weights
         )
+    }
+
+    /// Packs the rows and stores them in parts: training rows in the order of the session's seed, then held-out rows.
+    private func storeTable(of finding: SchemaInference.Finding, csvAt path: String) async throws {
+        let (schema, values, seed, folder) = (finding.schema, finding.values, session.settings.seed, scratchFolder)
+        let (packer, plan) = try await onOwnThread { shouldContinue in
+            if let reason = createPrivateFolder(folder) {
+                throw CohortError(.internal, "the folder \(folder) could not be created: \(reason)")
+            }
+            let plan = RecordPlan(schema, values)
+            let packer = try TablePacker(
+                csvAt: path, schema: schema, plan: plan, seed: seed, folder: folder, shouldContinue: shouldContinue)
+            return (packer, plan)
+        }
+        _ = try await StoredTable.store(packer, plan: plan, schema: schema, sessionId: session.id, in: objects)
     }
 
     /// The key of a session's module, from which its peers load it.

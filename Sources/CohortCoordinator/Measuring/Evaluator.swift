@@ -21,7 +21,6 @@ actor Evaluator {
 
     private let executor: ThreadExecutor
     private let objects: any ObjectStore
-    private let files: DataFileLoader
     private var sample: ValidationSample?
     private var schema: TableSchema?
     private var isLoaded = false
@@ -29,9 +28,8 @@ actor Evaluator {
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-    init(_ objects: any ObjectStore, _ files: DataFileLoader, on executor: ThreadExecutor) {
+    init(_ objects: any ObjectStore, on executor: ThreadExecutor) {
         self.objects = objects
-        self.files = files
         self.executor = executor
     }
 
@@ -95,9 +93,9 @@ actor Evaluator {
             Self.minRows, min(Self.finalWork / max(spec.parameterCount, 1), Self.maxBytes / (4 * max(dataset.features, 1))))
         let schema = try await SchemaObject(of: session, in: objects).schema
         self.schema = schema
-        let file = try await files.file(of: dataset.object)
-        sample = try await onOwnThread { try ValidationSample.load(csvAt: file.path, schema: schema, maxRows: rows, shouldContinue: $0) }
-        await files.release()
+        let table = try await StoredTable(sessionId: session.id, in: objects)
+        let dictionary = try table.manifest.floats(ofDictionary: try await table.dictionary())
+        sample = try await ValidationSample.load(table.manifest, dictionary: dictionary, maxRows: rows) { try await table.part($0) }
         isLoaded = true
         return sample
     }

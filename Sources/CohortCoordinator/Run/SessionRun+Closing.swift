@@ -1,5 +1,6 @@
 import CohortCore
 import CohortSession
+import CohortTraining
 import CohortWire
 import FoundationEssentials
 import Logging
@@ -71,11 +72,11 @@ extension SessionRun {
         discarded = []
     }
 
-    /// Removes updates, checkpoints that the document does not name, and an upload that never became a data set.
+    /// Removes the table, updates, checkpoints that the document does not name, and an upload that never became a data set.
     private func removeWorkings(_ session: Session) async throws {
         let kept = Set((session.checkpoints.map(\.weights) + [session.weights, session.best?.weights].compactMap { $0 }).map(\.key))
         let checkpoints = try await coordinator.objects.list(prefix: "checkpoints/\(id)/").filter { !kept.contains($0) }
-        var keys = checkpoints
+        var keys = try await checkpoints + coordinator.objects.list(prefix: StoredTable.prefix(sessionId: id))
         if session.settings.keepUpdates == true {
             let counted = Set(try await documents.rounds(sessionId: id).flatMap { $0.contributions ?? [] }.compactMap(\.key))
             keys += try await coordinator.objects.list(prefix: session.updatePrefix).filter { !counted.contains($0) }

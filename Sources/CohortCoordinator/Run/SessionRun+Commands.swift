@@ -1,6 +1,7 @@
 import CohortCore
 import CohortSession
 import CohortStrategies
+import CohortTraining
 import CohortWire
 import FoundationEssentials
 
@@ -20,15 +21,14 @@ extension SessionRun {
                 message = .enable(
                     EnableCommand(
                         queue: session.eventQueue.rawValue, sessionId: id, generation: session.generation,
-                        prepare: prepares ? builder?.dataset : nil))
+                        prepare: prepares ? builder?.rowsAhead(of: machine.place(of: command.peerId)) : nil))
             case .train(let peerId):
                 guard let peer = machine.place(of: peerId), peer.state == .training else { continue }
                 if builder == nil { builder = try await commandBuilder(session) }
                 guard let builder else { continue }
-                // Before its first answer, a peer may not have the schema.
-                var train = try await builder.command(
-                    for: peer, timeLimit: machine.timeLimit(at: clock.now()), tellsSchema: peer.trainedSamples == 0)
+                var train = try await builder.command(for: peer, timeLimit: machine.timeLimit(at: clock.now()))
                 train.progressWithin = machine.progressWithin
+                try await table?.tell(peer, in: &train)
                 message = .train(train)
             case .refused(_, let round, let attempt, let reason):
                 message = .refused(
@@ -46,19 +46,18 @@ extension SessionRun {
         if isAnyLost { machine.advance(&actions, now: clock.now()) }
     }
 
-    /// The schema travels as an object, by its hash, beside the message; read once a run.
+    /// The table is read once a run.
     private func commandBuilder(_ session: Session) async throws -> TrainCommandBuilder {
         guard let dataset = session.dataset, let model = session.model else {
             throw CohortError(.internal, "session \(session.id) trains without a data set")
         }
-        if schema == nil { schema = try await SchemaObject(of: session, in: coordinator.objects) }
-        guard let schema else { throw CohortError(.internal, "session \(session.id) trains without a schema") }
+        if table == nil { table = TableKnowledge(try await StoredTable(sessionId: session.id, in: coordinator.objects)) }
+        guard let table else { throw CohortError(.internal, "session \(session.id) trains without a table") }
         var weights: Data?
         if let reference = session.weights, let layout = session.layout { weights = try await aggregator.smallFile(of: reference, layout) }
         return try await TrainCommandBuilder(
             session: session, recipe: try configuration.strategies.named(session.settings.strategy).recipe(session.settings),
-            dataset: dataset,
-            model: model, schema: schema, weights: weights, objects: coordinator.objects,
+            dataset: dataset, model: model, table: table.link, weights: weights, objects: coordinator.objects,
             expiry: time.date.addingTimeInterval(configuration.linkSeconds))
     }
 }

@@ -19,7 +19,8 @@ final class SessionRun {
     let aggregator: Aggregator
     let evaluator: Evaluator
     let files: DataFileLoader
-    var schema: SchemaObject?
+    /// The session's table, and what the peers know of it.
+    var table: TableKnowledge?
     /// Unused objects, to be removed together.
     var discarded: [String] = []
     var clock: RunClock
@@ -46,7 +47,7 @@ final class SessionRun {
         let executor = coordinator.executor()
         aggregator = Aggregator(coordinator.objects, on: executor)
         files = DataFileLoader(coordinator.objects, folder: coordinator.configuration.scratchFolder, on: executor)
-        evaluator = Evaluator(coordinator.objects, files, on: executor)
+        evaluator = Evaluator(coordinator.objects, on: executor)
         clock = RunClock(coordinator.time)
         logger = coordinator.logger
         logger[metadataKey: "session"] = "\(id)"
@@ -95,6 +96,7 @@ final class SessionRun {
             guard try await documents.session(id: id) == nil else { return }
             let keys =
                 try await coordinator.objects.list(prefix: "schemas/\(id).json") + coordinator.objects.list(prefix: "checkpoints/\(id)/")
+                + coordinator.objects.list(prefix: StoredTable.prefix(sessionId: id))
             if !keys.isEmpty { try await coordinator.objects.delete(keys) }
         } catch {
             logger.warning("objects of a session that is gone are left over: \(error)")
@@ -151,7 +153,8 @@ final class SessionRun {
     /// Inspects the data set while the lease is renewed; ends early when the session is cancelled.
     private func prepare(_ session: Session) async throws -> SessionMachine.Event {
         let preparation = DatasetPreparation(
-            session: session, objects: coordinator.objects, files: files, modelMemory: configuration.modelMemory)
+            session: session, objects: coordinator.objects, files: files, scratchFolder: configuration.scratchFolder,
+            modelMemory: configuration.modelMemory)
         return try await withThrowingTaskGroup(of: SessionMachine.Event?.self) { tasks in
             tasks.addTask { [time] in
                 do {

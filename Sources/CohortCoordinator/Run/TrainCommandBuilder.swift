@@ -17,13 +17,11 @@ struct TrainCommandBuilder {
     private let recipe: WorkRecipe
     private let info: DatasetInfo
     private let model: ModelSpec
-    private let schema: SchemaObject
+    private let table: TableLink
     private let weights: Data?
     private let objects: any ObjectStore
     private let expiry: Date
     /// Every peer's links to what all read.
-    private let csvUrl: String
-    private let schemaUrl: String
     private let weightsUrl: String?
     private let moduleUrl: String?
     private let classWeights: [Double]?
@@ -35,47 +33,42 @@ struct TrainCommandBuilder {
     ///   - weights: the current weights as a file, when it is small.
     ///   - expiry: the expiry of the links.
     init(
-        session: Session, recipe: WorkRecipe, dataset: DatasetInfo, model: ModelSpec, schema: SchemaObject, weights: Data?,
-        objects: any ObjectStore,
-        expiry: Date
+        session: Session, recipe: WorkRecipe, dataset: DatasetInfo, model: ModelSpec, table: TableLink, weights: Data?,
+        objects: any ObjectStore, expiry: Date
     ) async throws {
         self.session = session
         self.recipe = recipe
         info = dataset
         self.model = model
-        self.schema = schema
+        self.table = table
         self.weights = weights
         self.objects = objects
         self.expiry = expiry
-        classWeights = try session.settings.classWeight?.weights(of: schema.schema)
+        if let classWeight = session.settings.classWeight {
+            classWeights = try classWeight.weights(of: try await SchemaObject(of: session, in: objects).schema)
+        } else {
+            classWeights = nil
+        }
         let byName = session.peers.sorted { ($0.name, $0.id) < ($1.name, $1.id) }
         places = Dictionary(byName.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
-        csvUrl = try await objects.presignedGet(dataset.object.key, scope: session.id, expiry: expiry)
-        schemaUrl = try await objects.presignedGet(schema.reference.key, expiry: expiry)
         moduleUrl = model.module == nil ? nil : try await objects.presignedGet(DatasetPreparation.moduleKey(session.id), expiry: expiry)
         weightsUrl = if let weights = session.weights { try await objects.presignedGet(weights.key, expiry: expiry) } else { nil }
     }
 
-    /// The data set's links, for a peer that loads it before it receives rows.
-    var dataset: DatasetLinks {
-        DatasetLinks(
-            csvUrl: csvUrl, csvSha256: info.object.sha256, csvBytes: info.object.bytes, schema: schema.inline, schemaUrl: schemaUrl,
-            schemaSha256: schema.reference.sha256)
-    }
+    /// The rows that a peer loads before it is given work.
+    func rowsAhead(of peer: SessionPeer?) -> RowsAhead? { peer?.rowsAhead.map { RowsAhead(table: table, rows: $0) } }
 
-    /// - Parameter tellsSchema: whether the schema goes in the message, if it is small: a peer that had it knows it by its hash.
-    func command(for peer: SessionPeer, timeLimit: Double?, tellsSchema: Bool) async throws -> TrainCommand {
+    func command(for peer: SessionPeer, timeLimit: Double?) async throws -> TrainCommand {
         let isEvaluation = session.round >= session.settings.rounds
         var hyperparameters = session.settings.hyperparameters(of: peer)
         if isEvaluation { hyperparameters.epochs = 0 }
         var command = TrainCommand(
             work: WorkKey(sessionId: session.id, generation: session.generation, round: session.round, attempt: peer.attempt ?? 0),
-            csvLink: info.csvLink, dataset: dataset, start: start,
-            plan: WorkPlan(rows: RowAssignment(seed: session.settings.seed, ranges: peer.rows), epochs: hyperparameters.epochs),
+            csvLink: info.csvLink, table: table, start: start,
+            plan: WorkPlan(rows: peer.rows, epochs: hyperparameters.epochs),
             options: TrainingOptions(
                 optimizer: session.settings.optimizer, batchSize: hyperparameters.batchSize, learningRate: hyperparameters.lr,
                 dropoutSeed: seed(of: peer)))
-        if !tellsSchema { command.dataset.schema = nil }
         command.traceparent =
             SessionTrace(sessionId: session.id, traceparent: session.traceparent)?
             .parent(.round(session.round, generation: session.generation)).text

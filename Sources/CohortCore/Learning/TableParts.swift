@@ -8,7 +8,8 @@ public struct TableParts: Codable, Hashable, Sendable {
 
     /// Parts of a large table; a small one has fewer, so that a part has a mebibyte.
     private static let wanted = 256
-    private static let partBytes = (1 << 20)...(64 << 20)
+    private static let partBytes = (1 << 20)...maxPartBytes
+    public static let maxPartBytes = 64 << 20
 
     public init(trainingRows: Int, validationRows: Int, recordBytes: Int) {
         (self.trainingRows, self.validationRows, self.recordBytes) = (trainingRows, validationRows, recordBytes)

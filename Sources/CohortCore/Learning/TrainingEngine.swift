@@ -11,6 +11,9 @@ public protocol TrainingEngine: Sendable {
     /// It trains custom modules.
     var runsModules: Bool { get }
 
+    /// It reads packed rows as they are; others get floats.
+    var readsPackedRows: Bool { get }
+
     /// Prepares a table for this engine's models, once for all passes over it. Released with its last reference.
     func prepare(_ table: FeatureTable) throws -> any PreparedTable
 
@@ -28,6 +31,7 @@ extension TrainingEngine {
 extension TrainingEngine {
     public var notes: [String] { [] }
     public var runsModules: Bool { false }
+    public var readsPackedRows: Bool { false }
 }
 
 /// A table where an engine wants it: in memory, or on a device.

@@ -68,6 +68,7 @@ extension Peer {
                 configuration.report(.released(session: session))
                 logger.info("left session \(session): \(reason)")
                 outbox.drop(sessionId: session)
+                cache.end(session: session)
                 if ledger.running == nil, ledger.loading == nil { assign.yield(.release) }
             case .ignore(let reason):
                 logger.info("ignored: \(reason)")

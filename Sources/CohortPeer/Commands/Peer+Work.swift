@@ -18,11 +18,12 @@ extension Peer {
     private func carryOut(_ command: TrainCommand, _ control: RunControl, with trainer: Trainer) async {
         let key = command.work
         guard !control.isStopped, let registered else { return }
-        let (peerId, ownerId) = (registered.peerId, registered.ownerId)
+        let (peerId, ownerId, credential) = (registered.peerId, registered.ownerId, registered.credential)
         logger.info(
             "\(command.plan.epochs > 0 ? "training" : "evaluating"): \(key)",
             metadata: [
-                "rows": "\(command.plan.rows.count)", "epochs": "\(command.plan.epochs)", "batch_size": "\(command.options.batchSize)",
+                "rows": "\(command.plan.rows.reduce(0) { $0 + $1.count })", "epochs": "\(command.plan.epochs)",
+                "batch_size": "\(command.options.batchSize)",
                 "lr": "\(command.options.learningRate)",
             ])
         do {
@@ -34,7 +35,9 @@ extension Peer {
             }
             let report = configuration.report
             let (results, update) = try await control.run {
-                try await trainer.run(command, peerId: peerId, ownerId: ownerId, control: control, progress: progress) { heartbeat in
+                try await trainer.run(
+                    command, peerId: peerId, ownerId: ownerId, credential: credential, control: control, progress: progress
+                ) { heartbeat in
                     guard !control.isStopped else { return }
                     outbox.add(.heartbeat(heartbeat), isFollowed: heartbeat.epoch == command.plan.epochs)
                     report(.epoch(heartbeat, of: command.plan.epochs))
@@ -65,10 +68,12 @@ extension Peer {
     }
 }
 
-/// Loading a data set ahead of the work.
+/// Loading rows ahead of the work.
 extension Peer {
     fileprivate func prepare(_ command: EnableCommand, _ control: RunControl, with trainer: Trainer) async {
-        guard let dataset = command.prepare, !control.isStopped, let peerId = registered?.peerId else { return }
+        guard let ahead = command.prepare, !control.isStopped, let registered else { return }
+        let peerId = registered.peerId
+        let source = RowLoader.Source(sessionId: command.sessionId, peerId: peerId, credential: registered.credential)
         let outbox = outbox
         let progress = ProgressReporter(
             sessionId: command.sessionId, peerId: peerId, generation: command.generation, within: nil
@@ -76,7 +81,7 @@ extension Peer {
             if !control.isStopped { outbox.add(event) }
         }
         do {
-            try await control.run { try await trainer.prepare(dataset, control: control, progress: progress) }
+            try await control.run { try await trainer.prepare(ahead, from: source, control: control, progress: progress) }
             ledger.finishLoading(sessionId: command.sessionId)
             // Stopped meanwhile, it would have thrown.
             outbox.add(.ready(ReadyEvent(sessionId: command.sessionId, peerId: peerId, generation: command.generation)))
@@ -86,7 +91,7 @@ extension Peer {
             ledger.finishLoading(sessionId: command.sessionId)
             let failure = RunFailure(error)
             configuration.report(.failed(session: command.sessionId, message: failure.message))
-            logger.error("the data set of session \(command.sessionId) cannot be loaded: \(failure.message)")
+            logger.error("the rows of session \(command.sessionId) cannot be loaded: \(failure.message)")
             outbox.add(
                 .error(
                     ErrorEvent(

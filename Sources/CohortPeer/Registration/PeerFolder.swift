@@ -32,7 +32,8 @@ final class PeerFolder: Sendable {
     }
 
     var path: String { folder.path }
-    var cachePath: String { "\(path)/cache" }
+    var cachePath: String { Self.cachePath(in: path) }
+    static func cachePath(in folder: String) -> String { "\(folder)/cache" }
     /// The folder of state between the rounds of a session.
     var roundsPath: String { "\(path)/rounds" }
     private var recordPath: String { "\(path)/peer.json" }

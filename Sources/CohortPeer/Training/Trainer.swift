@@ -16,7 +16,7 @@ actor Trainer {
     private let maxLoad: Int
     private let checkPoint: (@Sendable (CheckPoint) -> Void)?
     private let engine: LazyEngine
-    private let loader: DatasetLoader
+    private let loader: RowLoader
     private let models: ModelHolder
     private let updates: UpdateSender
 
@@ -24,7 +24,7 @@ actor Trainer {
 
     init(
         executor: ThreadExecutor, makeEngine: @escaping @Sendable () throws -> any TrainingEngine, objects: ObjectTransfer,
-        cache: DatasetCache, roundsFolder: String, maxLoad: Int, allowsModules: Pool, checkPoint: (@Sendable (CheckPoint) -> Void)?,
+        cache: RowCache, roundsFolder: String, maxLoad: Int, allowsModules: Pool, checkPoint: (@Sendable (CheckPoint) -> Void)?,
         report: @escaping @Sendable (PeerActivity) -> Void, logger: Logger
     ) {
         self.executor = executor
@@ -32,7 +32,7 @@ actor Trainer {
         self.checkPoint = checkPoint
         limiter = LoadLimiter(percent: maxLoad)
         engine = LazyEngine(make: makeEngine, logger: logger)
-        loader = DatasetLoader(engine: engine, objects: objects, cache: cache, limiter: limiter, report: report, logger: logger)
+        loader = RowLoader(engine: engine, objects: objects, cache: cache, limiter: limiter, report: report, logger: logger)
         models = ModelHolder(engine: engine, objects: objects, allowsModules: allowsModules, logger: logger)
         updates = UpdateSender(objects: objects, folder: roundsFolder, logger: logger)
     }
@@ -53,18 +53,21 @@ actor Trainer {
         Machine.trimMemory()
     }
 
-    /// Loads a data set, so that the first work on it begins at once.
-    func prepare(_ links: DatasetLinks, control: RunControl, progress: ProgressReporter) async throws {
+    /// Loads rows, so that the first work on them begins at once.
+    func prepare(
+        _ ahead: RowsAhead, from source: RowLoader.Source, control: RunControl, progress: ProgressReporter
+    ) async throws {
         limiter.begin()
-        _ = try await loader.dataset(links, control: control, progress: progress)
+        _ = try await loader.dataset(ahead.table, data: nil, from: source, control: control, progress: progress) { _ in ahead.rows }
     }
 
     /// - Parameters:
     ///   - ownerId: the owner of this machine.
+    ///   - credential: the peer's own, which opens its rows.
     ///   - report: called after each epoch, on the training thread; must not block.
     /// - Throws: `CancellationError` when stopped; ``CohortError`` and ``RunFailure`` for failures.
     func run(
-        _ command: TrainCommand, peerId: String, ownerId: String?, control: RunControl, progress: ProgressReporter,
+        _ command: TrainCommand, peerId: String, ownerId: String?, credential: String, control: RunControl, progress: ProgressReporter,
         report: @escaping @Sendable (HeartbeatEvent) -> Void
     ) async throws -> (results: DoneResults, update: Update?) {
         let context = TraceParent(command.traceparent)?.context ?? .topLevel
@@ -73,21 +76,22 @@ actor Trainer {
             span.attributes["cohort.round"] = command.work.round
             span.attributes["cohort.peer"] = peerId
             let outcome = try await work(
-                on: command, peerId: peerId, ownerId: ownerId, control: control, progress: progress, report: report)
+                on: command, peerId: peerId, ownerId: ownerId, credential: credential, control: control, progress: progress, report: report)
             span.attributes["cohort.samples"] = outcome.results.samples
             return outcome
         }
     }
 
     private func work(
-        on command: TrainCommand, peerId: String, ownerId: String?, control: RunControl, progress: ProgressReporter,
+        on command: TrainCommand, peerId: String, ownerId: String?, credential: String, control: RunControl, progress: ProgressReporter,
         report: @escaping @Sendable (HeartbeatEvent) -> Void
     ) async throws -> (results: DoneResults, update: Update?) {
         checkPoint?(command.checkPoint(.enabled, epoch: 0))
         try control.check()
         limiter.begin()
+        let source = RowLoader.Source(sessionId: command.work.sessionId, peerId: peerId, credential: credential)
         let dataset = try await withSpan("load the data set") { _ in
-            try await loader.dataset(command.dataset, control: control, progress: progress)
+            try await loader.dataset(for: command, from: source, control: control, progress: progress)
         }
         try dataset.check(command.start.model)
         let (model, values) = try await models.model(for: command, ownerId: ownerId)
@@ -168,5 +172,22 @@ final class LazyEngine {
 
     func logNotes() {
         for note in engine?.notes ?? [] where notes.insert(note).inserted { logger.notice("\(note)") }
+    }
+}
+
+extension RowLoader {
+    /// The rows that a command needs: to train on, then to measure on.
+    fileprivate nonisolated(nonsending) func dataset(
+        for command: TrainCommand, from source: Source, control: RunControl, progress: ProgressReporter
+    ) async throws -> Dataset {
+        try await dataset(command.table, data: command.plan.rowData, from: source, control: control, progress: progress) { parts in
+            let measured = command.plan.validationRows
+            if let measured, !measured.isValid(among: parts.validationRows) {
+                throw CohortError(
+                    .invalid,
+                    "validation rows \(measured.start) to \(measured.end) were assigned, but there are \(parts.validationRows)")
+            }
+            return command.plan.rows + (measured.map { [$0.moved(by: parts.trainingRows)] } ?? [])
+        }
     }
 }

@@ -43,7 +43,7 @@ struct TrainingRun {
     /// - Throws: `CancellationError` when stopped, ``RunFailure`` when the loss is not finite any more.
     mutating func train(_ model: any TrainableModel, on dataset: Dataset, validationRows: ArraySlice<UInt32>) throws {
         let table = dataset.table
-        let rows = try EpochOrder.rows(of: command.plan.rows, in: table)
+        let rows = try EpochOrder.rows(at: command.plan.rows, in: table)
         let clock = ContinuousClock()
         let deadline = command.plan.timeLimit.map { clock.now + .seconds($0) }
         let (control, limiter, progress, checkPoint, command) = (control, limiter, progress, checkPoint, command)

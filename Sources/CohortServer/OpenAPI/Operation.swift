@@ -62,6 +62,9 @@ struct Operation: Sendable {
         Answer(status: 206, words: "Those that Range names", content: [binary]),
         Answer(status: 304, words: "As If-None-Match has it", content: []),
     ]
+    private static let redirect = [
+        Answer(status: 307, words: "A link to the bytes, without the credential, for a minute", content: [])
+    ]
     private static let link = [
         Parameter(name: "expires", schema: .whole, isRequired: true), Parameter(name: "signature", schema: .text, isRequired: true),
         Parameter(name: "max", schema: .whole), Parameter(name: "for", schema: .text),
@@ -104,6 +107,14 @@ struct Operation: Sendable {
                 ("application/x-ndjson", .text.about("Up to 64 events of one session, a line each.")),
             ]),
             answers: nothing, problems: [400, 409, 413, 503]),
+        "GET /peers/{id}/sessions/{session}/table": Operation(
+            "get_table", tag: "peers", answers: bytes + redirect, problems: [403, 404, 409, 416]),
+        "GET /peers/{id}/sessions/{session}/table/dictionary": Operation(
+            "get_table_dictionary", tag: "peers", answers: bytes, problems: [403, 404, 409]),
+        "GET /peers/{id}/sessions/{session}/parts/{part}": Operation(
+            "get_table_part", tag: "peers",
+            query: [Parameter(name: "start", schema: .whole), Parameter(name: "end", schema: .whole)], answers: bytes + redirect,
+            problems: [400, 403, 404, 409, 416]),
 
         "POST /modules": Operation(
             "add_module", tag: "sessions",

@@ -44,7 +44,7 @@ struct PeerRoutes: Sendable {
             .machine(.post, "/peers/{id}/heartbeat", "A presence beat", beat),
             .machine(.delete, "/peers/{id}", "Say goodbye", leave),
             .machine(.get, "/peers/{id}/commands", "Stream of commands") { request, _, caller, peer in
-                try await check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
+                try await presence.check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
                 if let name = HTTPField.Name.lastEventID, let last = request.headers[name].flatMap({ Int($0) }) {
                     try await gateway.acknowledge(peerId: peer.id, through: last)
                 }
@@ -55,7 +55,7 @@ struct PeerRoutes: Sendable {
                 }
             },
             .machine(.post, "/peers/{id}/commands/ack", "Acknowledge commands") { request, _, caller, peer in
-                try await check(peer, caller)
+                try await presence.check(peer, caller)
                 try await gateway.acknowledge(peerId: peer.id, through: try await request.json(API.CommandAcknowledgement.self).through)
                 return .noContent
             },
@@ -63,15 +63,6 @@ struct PeerRoutes: Sendable {
                 try await events(request, caller: caller, of: peer)
             },
         ]
-    }
-
-    /// - Throws: ``CohortError`` `conflict` when this registration is not a living one: the peer must register again.
-    private func check(_ peer: (id: String, registration: Int), _ caller: Caller, registration: Int? = nil) async throws {
-        guard registration ?? peer.registration == peer.registration,
-            try await presence.knows(peer.id, ownerId: caller.userId, registration: peer.registration)
-        else {
-            throw CohortError(.conflict, "this registration of peer '\(peer.id)' was lost, or replaced by a newer one: register again")
-        }
     }
 
     private func register(_ request: Request, _ context: Context, caller: Caller) async throws -> Response {
@@ -196,7 +187,7 @@ struct PeerRoutes: Sendable {
     private func leave(
         _ request: Request, _ context: Context, caller: Caller, of peer: (id: String, registration: Int)
     ) async throws -> Response {
-        try await check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
+        try await presence.check(peer, caller, registration: request.number("registration", in: 1...Int(Int32.max)))
         try await documents.setOffline(peerId: peer.id, registration: peer.registration, hasLeft: true)
         await presence.left(peerId: peer.id)
         return .noContent
@@ -206,7 +197,7 @@ struct PeerRoutes: Sendable {
     private func events(
         _ request: Request, caller: Caller, of peer: (id: String, registration: Int)
     ) async throws -> Response {
-        try await check(peer, caller)
+        try await presence.check(peer, caller)
         let id = peer.id
         let isLines = request.headers[.contentType]?.hasPrefix("application/x-ndjson") == true
         let body = try await request.bytes(upTo: isLines ? 1 << 20 : Self.maxEventBytes).readableBytesView
@@ -255,4 +246,15 @@ struct PeerRoutes: Sendable {
 
 extension HTTPField.Name {
     fileprivate static var lastEventID: HTTPField.Name? { HTTPField.Name("Last-Event-ID") }
+}
+
+extension PresenceMonitor {
+    /// - Throws: ``CohortError`` `conflict` when this registration is not a living one: the peer must register again.
+    func check(_ peer: (id: String, registration: Int), _ caller: Caller, registration: Int? = nil) async throws {
+        guard registration ?? peer.registration == peer.registration,
+            try await knows(peer.id, ownerId: caller.userId, registration: peer.registration)
+        else {
+            throw CohortError(.conflict, "this registration of peer '\(peer.id)' was lost, or replaced by a newer one: register again")
+        }
+    }
 }

@@ -49,6 +49,10 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var rows: [RowRange]
     /// Validation rows it evaluates this round.
     public var validationRows: RowRange?
+    /// Rows that it loads before it is given work, as places in the table.
+    public var rowsAhead: [RowRange]?
+    /// All rows that were ever dealt to it, as places in the table: the server gives it these and no others.
+    public private(set) var dealt: RowSet?
     /// Its answer of this round.
     public var answer: PeerAnswer?
     /// The attempt of the work that was assigned last.
@@ -131,6 +135,13 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var rowCount: Int { rows.reduce(0) { $0 + $1.count } }
 
     // MARK: Transitions
+
+    /// May fetch these rows of the table from now on.
+    mutating func deal(_ ranges: [RowRange]) {
+        var set = dealt ?? RowSet()
+        for range in ranges { set.insert(range) }
+        dealt = set
+    }
 
     /// Must answer ENABLE again; a stored answer stays, other work is lost.
     mutating func lock() {
@@ -234,6 +245,7 @@ public struct SessionPeer: Codable, Hashable, Sendable {
         place.workedSeconds = workedSeconds
         place.sentBytes = sentBytes
         place.restarts = restarts
+        place.dealt = dealt
         if state == .lost, registration != place.registration { place.restarts = (place.restarts ?? 0) + 1 }
         self = place
     }

@@ -115,7 +115,7 @@ extension SessionMachine {
         let id = session.peers[index].id
         guard roster.mayLoadAgain(id) else { return exclude(index, reason: reason, in: &turn) }
         roster.watch.begin(id, at: turn.now.seconds)
-        turn.send(.enable(peerId: id, prepares: true))
+        prepare(index, in: &turn)
     }
 
     /// Assigns the work again as a new attempt; skips the round at the third refusal.

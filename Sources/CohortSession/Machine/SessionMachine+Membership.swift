@@ -196,7 +196,7 @@ extension SessionMachine {
             roster.lock(peer.id, since: turn.now.seconds)
         }
         notify(.peer, Notices.joins(session.peers[index]), in: &turn, peer: session.peers[index])
-        turn.send(.enable(peerId: peer.id, prepares: session.dataset != nil))
+        prepare(index, in: &turn)
         change(.decision)
     }
 

@@ -71,7 +71,7 @@ extension SessionMachine {
             session.peers[index].load()
             session.peers[index].message = reason
             roster.watch.begin(peer.id, at: turn.now.seconds)
-            turn.send(.enable(peerId: peer.id, prepares: true))
+            prepare(index, in: &turn)
             return notify(.peer, Notices.lateWhileLoading(peer, round: session.round), in: &turn, peer: peer)
         }
         session.peers[index].slowDown(to: SpeedModel.bounded(peer.speed / 2, among: session.peers), reason: reason)

@@ -133,9 +133,36 @@ extension SessionMachine {
 
     private mutating func assign(_ index: Int, if hasWork: Bool, in turn: inout Turn) {
         guard hasWork else { return session.peers[index].becomeReady() }
+        session.peers[index].rowsAhead = nil
+        session.peers[index].deal(places(of: session.peers[index]))
         session.peers[index].train(attempt: newAttempt())
         roster.beginWork(session.peers[index].id, at: turn.now.seconds)
         turn.send(.train(peerId: session.peers[index].id))
+    }
+
+    /// A peer's rows of this round as places in the table, where held-out rows follow the training rows.
+    private func places(of peer: SessionPeer) -> [RowRange] {
+        let held = peer.validationRows.map { $0.moved(by: session.dataset?.trainingRows ?? 0) }
+        return peer.rows + (held.map { [$0] } ?? [])
+    }
+
+    /// Sends ENABLE with the rows that the peer is expected to get, so that it has them when its first round begins: those of the round that it was
+    /// too slow for, else its share if the next round began now.
+    mutating func prepare(_ index: Int, in turn: inout Turn) {
+        let id = session.peers[index].id
+        guard let dataset = session.dataset else { return turn.send(.enable(peerId: id, prepares: false)) }
+        var ahead = places(of: session.peers[index])
+        if ahead.isEmpty {
+            let alive = session.peers.indices.filter { session.peers[$0].isAlive }
+            let shares = strategy.deal(
+                trainingRows: dataset.trainingRows, round: session.round + 1, peers: alive.map { session.peers[$0] })
+            let position = alive.firstIndex(of: index) ?? 0
+            ahead = shares.indices.contains(position) ? shares[position].filter { $0.count > 0 } : []
+        }
+        session.peers[index].rowsAhead = ahead
+        session.peers[index].deal(ahead)
+        turn.send(.enable(peerId: id, prepares: true))
+        change(.decision)
     }
 
     private mutating func open(at now: Moment) {

@@ -33,7 +33,7 @@ public struct EpochOrder {
     private var window: [UInt32] = []
     private var taken = 0
 
-    /// - Parameter rows: indices into `table`; `rows(of:in:)` gives them.
+    /// - Parameter rows: indices into `table`; `rows(at:in:)` gives them.
     public init(_ rows: [UInt32], of table: FeatureTable, batchSize: Int, seed: UInt64, round: Int, epoch: Int) {
         self.init(rows, of: table, batchSize: batchSize, seed: seed, round: round, epoch: epoch, limits: Limits())
     }
@@ -55,12 +55,18 @@ public struct EpochOrder {
         }
     }
 
-    /// The rows that were assigned, as ``EpochOrder`` takes them.
+    /// The training rows at these places, as ``EpochOrder`` takes them.
     /// - Throws: ``CohortError`` `invalid` when a range reaches past the rows there are.
-    public static func rows(of assignment: RowAssignment, in table: FeatureTable) throws -> [UInt32] {
-        guard Limits().isLarge(table) else { return try assignment.rows(of: table.trainingRows) }
-        let all = RowRange(start: 0, end: table.trainingRows.count)
-        return assignment.ranges == [all] ? table.trainingRows : try assignment.rows(of: table.trainingRows).sorted()
+    public static func rows(at places: [RowRange], in table: FeatureTable) throws -> [UInt32] {
+        let rows = table.trainingRows
+        let assigned = try places.flatMap { range in
+            guard range.isValid(among: rows.count) else {
+                throw CohortError(
+                    .invalid, "rows \(range.start) to \(range.end) were assigned, but there are \(rows.count) training rows")
+            }
+            return rows[range.start..<range.end]
+        }
+        return Limits().isLarge(table) ? assigned.sorted() : assigned
     }
 
     /// The next rows to train on; nil after the last.

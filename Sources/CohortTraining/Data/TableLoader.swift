@@ -218,44 +218,5 @@ private struct WordWriter {
     }
 }
 
-/// A file in memory, read-only, for as long as anybody has it.
-private final class Mapping: @unchecked Sendable {
-    // @unchecked: no thread writes there.
-    let base: UnsafeMutableRawPointer
-    private let size: Int
-    private let file: Int32
-    private let queue = DispatchQueue(label: "cohort.read-ahead", qos: .userInitiated)
-
-    /// The open file is its own from here on, unless this gives nil.
-    init?(_ file: Int32, size: Int) {
-        guard let base = mmap(nil, size, PROT_READ, MAP_SHARED, file, 0), base != MAP_FAILED else { return nil }
-        self.base = base
-        self.size = size
-        self.file = file
-    }
-
-    deinit {
-        munmap(base, size)
-        close(file)
-    }
-
-    /// Reads pages one by one, as they are touched or asked for.
-    func readNothingAhead() { posix_madvise(base, size, POSIX_MADV_RANDOM) }
-
-    /// Reads these bytes, on another thread.
-    func readAhead(_ bytes: Range<Int>) {
-        let page = Int(getpagesize())
-        let start = bytes.lowerBound / page * page
-        queue.async { [self] in
-            posix_madvise(base + start, bytes.upperBound - start, POSIX_MADV_WILLNEED)
-            #if canImport(Glibc)
-                // And mapped, so that training does not stop for it. Linux before 5.14 does not support this: then it is mapped when touched.
-                let populateRead: Int32 = 22
-                madvise(base + start, bytes.upperBound - start, populateRead)
-            #endif
-        }
-    }
-}
-
 /// open(2), which `TableLoader.open` hides.
 private func systemOpen(_ path: String, _ flags: Int32) -> Int32 { open(path, flags, 0o600) }

@@ -11,62 +11,45 @@ public struct ValidationSample: Sendable {
 
     public var isWhole: Bool { positions.count == total }
 
-    /// Parses the file for its held-out rows.
+    /// Reads the held-out rows of a packed table, a part at a time.
     /// - Parameters:
     ///   - maxRows: more are thinned out evenly.
+    ///   - part: a part's records.
     /// - Returns: nil when no rows are held out.
-    /// - Throws: ``CohortError`` `invalid` with line and column; `CancellationError`.
+    /// - Throws: ``CohortError`` `internal` for records that are damaged; what `part` throws.
     public static func load(
-        csvAt path: String, schema: TableSchema, maxRows: Int, shouldContinue: () -> Bool = { true }
-    ) throws -> ValidationSample? {
-        let total = schema.validationRows
-        let features = schema.featureCount
-        guard total > 0, maxRows > 0, features > 0, let target = schema.columns.firstIndex(where: { $0.kind == .target })
-        else { return nil }
-        let reader = CSVReader(path: path, format: try CSVFormat(schema))
-        var usable = try UsableRows(schema: schema)
+        _ manifest: TableManifest, dictionary: [Float], maxRows: Int, part: (Int) async throws -> [UInt8]
+    ) async throws -> ValidationSample? {
+        let (parts, layout) = (manifest.parts, manifest.layout)
+        let total = parts.validationRows
+        guard total > 0, maxRows > 0 else { return nil }
         let count = min(total, maxRows)
-        let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: count * features)
-        let targets = UnsafeMutablePointer<Float>.allocate(capacity: count)
-        values.update(repeating: 0)
-        targets.update(repeating: 0, count: count)
-        nonisolated(unsafe) let memory = (values.baseAddress, targets)  // Given back once, when the table goes.
-        var positions: [Int] = []
-        let transform = RowTransform(schema: schema)
-        let (mean, std) = (schema.columns[target].mean ?? 0, schema.columns[target].std ?? 1)
-        var position = 0
-        do {
-            try SchemaInference.forEachBatch(reader, hasHeader: schema.hasHeader, shouldContinue) { records in
-                for record in records {
-                    guard let row = try usable.next(record), row.isValidation else { continue }
-                    defer { position += 1 }
-                    // The k-th row chosen is the first at or past k · total / count.
-                    guard positions.count < count, position * count >= positions.count * total else { continue }
-                    let place = positions.count
-                    try transform.encode(
-                        record, into: UnsafeMutableBufferPointer(rebasing: values[(place * features)..<((place + 1) * features)]))
-                    targets[place] = Float(schema.task == .classification ? row.target : (row.target - mean) / std)
-                    positions.append(position)
-                }
+        // The k-th row chosen is the first at or past k · total / count.
+        let positions = (0..<count).map { ($0 * total + count - 1) / count }
+        var records: [UInt8] = []
+        records.reserveCapacity(count * layout.recordBytes)
+        var next = 0
+        for number in parts.parts(of: parts.trainingRows..<parts.rows) {
+            let rows = parts.rows(of: number)
+            let bytes = try await part(number)
+            while next < count, rows.contains(parts.trainingRows + positions[next]) {
+                let place = (parts.trainingRows + positions[next] - rows.lowerBound) * layout.recordBytes
+                records += bytes[place..<(place + layout.recordBytes)]
+                next += 1
             }
-            guard position == total, positions.count == count else {
-                throw CohortError(.invalid, "the file has \(position) held-out rows where its schema says \(total)")
-            }
-        } catch {
-            values.deallocate()
-            targets.deallocate()
-            throw error
         }
-        let rows = (0..<UInt32(count)).map { $0 }
-        guard let base = values.baseAddress else { return nil }
-        return ValidationSample(
-            table: FeatureTable(
-                .dense(features: base, targets: targets), rowCount: count, featureCount: features, trainingRows: [], validationRows: rows,
-                release: {
-                    memory.0?.deallocate()
-                    memory.1.deallocate()
-                }),
-            positions: positions, total: total)
+        do {
+            try records.withUnsafeBytes { try layout.check(records: $0, outputs: manifest.outputs) }
+        } catch let error as CohortError {
+            throw CohortError(.internal, "the held-out rows are damaged: \(error.message)")
+        }
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: records.count, alignment: 8)
+        records.withUnsafeBytes { bytes in bytes.baseAddress.map { memory.copyMemory(from: $0, byteCount: bytes.count) } }
+        nonisolated(unsafe) let owned = memory  // Given back once, when the table goes; read until then.
+        let table = FeatureTable(
+            .packed(PackedRows(base: memory, layout: layout, dictionary: dictionary)), rowCount: count, featureCount: layout.featureCount,
+            trainingRows: [], validationRows: (0..<UInt32(count)).map { $0 }, release: { owned.deallocate() })
+        return ValidationSample(table: table, positions: positions, total: total)
     }
 
     /// Those of the positions `range` that are in the sample, as rows of ``table``.

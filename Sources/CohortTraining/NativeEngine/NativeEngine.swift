@@ -4,6 +4,7 @@ public import CohortCore
 public struct NativeEngine: TrainingEngine {
     public let name = "native"
     public let device = "cpu"
+    public let readsPackedRows = true
     private let threads: Int
 
     /// - Parameter threads: that a model's large products and updates are shared out among. The bits are the same whatever their number.

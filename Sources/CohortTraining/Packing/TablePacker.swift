@@ -8,7 +8,9 @@ public import CohortCore
 
 /// A session's rows as records, made in one pass over the CSV: in memory when they are few, else in a file without a name, of which each part has a
 /// region. Rows of a region come in the order of the CSV; reading the part puts them in their places.
-public final class TablePacker {
+public final class TablePacker: @unchecked Sendable {
+    // @unchecked: nothing is written after `init`.
+
     /// Bytes of a table that stays in memory.
     private static let mostInMemory = 32 << 20
     /// Bytes that wait in memory for a part's region.

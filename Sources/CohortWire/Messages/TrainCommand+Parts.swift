@@ -29,26 +29,16 @@ extension WorkKey: Codable {
     }
 }
 
-/// The location of a data set, and the conversion of its columns to features.
-public struct DatasetLinks: Codable, Hashable, Sendable {
-    /// Needs no credentials of the peer; expires. A path (`/objects/…`) is relative to the server's URL.
-    public var csvUrl: String
-    public var csvSha256: String
-    public var csvBytes: Int
-    /// Absent when it would make the message large: then at `schema_url`.
-    public var schema: TableSchema?
-    public var schemaUrl: String?
-    public var schemaSha256: String?
+/// The table that a session trains on. Its manifest, dictionary and parts are below `/peers/PEER/sessions/SESSION`, for the peer's own credential.
+public struct TableLink: Codable, Hashable, Sendable {
+    /// Of the manifest as the server gives it.
+    public var tableSha256: String
+    /// Absent when it would make the message large, and when the peer has it.
+    public var table: TableManifest?
 
-    public init(
-        csvUrl: String, csvSha256: String, csvBytes: Int, schema: TableSchema?, schemaUrl: String? = nil, schemaSha256: String? = nil
-    ) {
-        self.csvUrl = csvUrl
-        self.csvSha256 = csvSha256
-        self.csvBytes = csvBytes
-        self.schema = schema
-        self.schemaUrl = schemaUrl
-        self.schemaSha256 = schemaSha256
+    public init(tableSha256: String, table: TableManifest? = nil) {
+        self.tableSha256 = tableSha256
+        self.table = table
     }
 }
 
@@ -80,7 +70,10 @@ public struct StartingModel: Codable, Hashable, Sendable {
 
 /// A peer's rows in a round, and for how long it trains on them.
 public struct WorkPlan: Codable, Hashable, Sendable {
-    public var rows: RowAssignment
+    /// Rows to train on, as places in the table, in this order.
+    public var rows: [RowRange]
+    /// The packed records of `rows`, then of `validation_rows`, when they are few: it saves requests.
+    public var rowData: Data?
     /// Positions in the validation rows to evaluate: before training the weights at `weights_url`, if there are any; and after
     /// training the peer's own model, when `evaluate_after` is true.
     public var validationRows: RowRange?
@@ -98,7 +91,7 @@ public struct WorkPlan: Codable, Hashable, Sendable {
     /// The optimizer state at the beginning: kept from this session's last round on this peer, averaged or reset; absent: reset.
     public var optimizerState: OptimizerMemory?
 
-    public init(rows: RowAssignment, epochs: Int) {
+    public init(rows: [RowRange], epochs: Int) {
         self.rows = rows
         self.epochs = epochs
     }

@@ -5,7 +5,7 @@ public struct TrainCommand: Hashable, Sendable {
     public var work: WorkKey
     /// `s3://BUCKET/KEY` of the data set, for people.
     public var csvLink: String
-    public var dataset: DatasetLinks
+    public var table: TableLink
     public var start: StartingModel
     public var plan: WorkPlan
     /// Without the learning rate's schedule: see ``WorkPlan/lrSchedule``. The seed is also that of the batch order.
@@ -18,12 +18,12 @@ public struct TrainCommand: Hashable, Sendable {
     public var traceparent: String?
 
     public init(
-        work: WorkKey, csvLink: String, dataset: DatasetLinks, start: StartingModel, plan: WorkPlan, options: TrainingOptions,
+        work: WorkKey, csvLink: String, table: TableLink, start: StartingModel, plan: WorkPlan, options: TrainingOptions,
         update: UpdateTarget? = nil
     ) {
         self.work = work
         self.csvLink = csvLink
-        self.dataset = dataset
+        self.table = table
         self.start = start
         self.plan = plan
         self.options = options
@@ -44,7 +44,7 @@ extension TrainCommand: Codable {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         self.init(
             work: try WorkKey(from: decoder), csvLink: try container.decode(String.self, forKey: .csvLink),
-            dataset: try DatasetLinks(from: decoder), start: try StartingModel(from: decoder), plan: try WorkPlan(from: decoder),
+            table: try TableLink(from: decoder), start: try StartingModel(from: decoder), plan: try WorkPlan(from: decoder),
             options: try OptionFields(from: decoder).options, update: try UpdateFields(from: decoder).target)
         progressWithin = try container.decodeIfPresent(Double.self, forKey: .progressWithin)
         traceparent = try container.decodeIfPresent(String.self, forKey: .traceparent)
@@ -56,7 +56,7 @@ extension TrainCommand: Codable {
         try container.encodeIfPresent(progressWithin, forKey: .progressWithin)
         try container.encodeIfPresent(traceparent, forKey: .traceparent)
         try work.encode(to: encoder)
-        try dataset.encode(to: encoder)
+        try table.encode(to: encoder)
         try start.encode(to: encoder)
         try plan.encode(to: encoder)
         try OptionFields(options).encode(to: encoder)
