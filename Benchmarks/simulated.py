@@ -203,7 +203,8 @@ class SimulatedPeer:
     @contextlib.asynccontextmanager
     async def joined(self):
         capabilities = dict(
-            cores=1, memory_bytes=1 << 30, engine="simulated", device="cpu", samples_per_second=10_000, platform="python", version="1")
+            cores=1, memory_bytes=1 << 30, engine="simulated", device="cpu", samples_per_second=10_000, platform="python", version="1",
+            encodings=["constant", "f32", "u8", "u16"])
         self.capabilities = capabilities
         answer = await self.post("/peers", {"name": self.name, "capabilities": capabilities})
         self.id, self.registration, self.interval = answer["peer_id"], answer["registration"], answer["heartbeat_interval"]

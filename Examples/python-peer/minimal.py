@@ -1,10 +1,8 @@
 #!/usr/bin/env python3
-"""The smallest peer of Cohort: plain HTTP, fedavg, SGD, NumPy. It shows the protocol; peer.py beside it does all of it.
+"""The smallest peer of Cohort: plain HTTP, fedavg, SGD (--optimizer sgd), NumPy. It shows the protocol; peer.py beside it does all of it.
 
     pip install numpy
     python3 minimal.py http://SERVER:8080 TOKEN [NAME]
-
-Train with --optimizer sgd, and without what this peer says it cannot do.
 """
 
 import base64
@@ -28,7 +26,8 @@ class Server:
     def __init__(self, url, token, name):
         self.url, self.credential = url.rstrip("/"), token
         about = {"cores": os.cpu_count() or 1, "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-                 "engine": "minimal", "device": "cpu", "samples_per_second": 50_000.0, "platform": sys.platform, "version": "minimal"}
+                 "engine": "minimal", "device": "cpu", "samples_per_second": 50_000.0, "platform": sys.platform, "version": "minimal",
+                 "encodings": ["constant", "f32", "u8", "u16"], "optimizers": ["sgd"], "nets": ["simple"]}
         answer = json.loads(self.call("POST", "/peers", {"name": name, "serve": "mine", "transport": "http", "capabilities": about}))
         self.id, self.registration, self.credential = answer["peer_id"], answer["registration"], answer["credential"]
         self.interval = answer["heartbeat_interval"]

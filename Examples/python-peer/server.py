@@ -65,7 +65,8 @@ class Server:
             self.speed = samples / (time.perf_counter() - begun)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return {"cores": os.cpu_count() or 1, "memory_bytes": memory, "engine": "numpy", "device": "cpu",
-                "samples_per_second": self.speed, "platform": platform.platform(), "version": "python-peer"}
+                "samples_per_second": self.speed, "platform": platform.platform(), "version": "python-peer",
+                "encodings": ["constant", "f32", "u8", "u16"], "optimizers": ["sgd", "adam", "adamw"], "nets": ["simple"]}
 
     def beat(self, ended, on_gone):
         while not ended.wait(self.interval * random.uniform(0.8, 1.2)):

@@ -17,11 +17,25 @@ public struct PeerCapabilities: Codable, Hashable, Sendable {
     public var version: String
     /// The users whose modules, which are code, it runs; absent: none, as its engine trains none.
     public var modules: Pool?
+    /// The encodings of packed rows that it reads. None: it is of a version that got CSVs.
+    public var encodings: [String]
+    /// The optimizers that it has; nil: it did not say.
+    public var optimizers: [String]?
+    /// The nets that it trains; nil: it did not say.
+    public var nets: [String]?
+
+    /// What this version's own peers list.
+    public static let ownEncodings = RecordLayout.Encoding.allCases.map(\.rawValue)
+    public static let ownOptimizers = OptimizerName.allCases.map(\.rawValue)
+    public static let ownNets = ["simple"]
 
     public init(
         cores: Int, memoryBytes: Int, engine: String, device: String, samplesPerSecond: Double, platform: String, version: String,
-        modules: Pool? = nil
+        modules: Pool? = nil, encodings: [String] = ownEncodings, optimizers: [String]? = ownOptimizers, nets: [String]? = ownNets
     ) {
+        self.encodings = encodings
+        self.optimizers = optimizers
+        self.nets = nets
         self.modules = modules
         self.cores = cores
         self.memoryBytes = memoryBytes
@@ -42,5 +56,11 @@ public struct PeerCapabilities: Codable, Hashable, Sendable {
         platform = try container.decode(String.self, forKey: .platform).printable(max: 200)
         version = try container.decode(String.self, forKey: .version).printable(max: 64)
         modules = try container.decodeIfPresent(Pool.self, forKey: .modules)
+        func words(_ key: CodingKeys) throws -> [String]? {
+            try container.decodeIfPresent([String].self, forKey: key)?.prefix(64).map { $0.printable(max: 64) }
+        }
+        encodings = try words(.encodings) ?? []
+        optimizers = try words(.optimizers)
+        nets = try words(.nets)
     }
 }

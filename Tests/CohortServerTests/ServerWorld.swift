@@ -81,7 +81,7 @@ struct ServerWorld: Sendable {
     }
 
     static func registration(_ name: String, samplesPerSecond: String = "1000") -> String {
-        #"{"name":"\#(name)","capabilities":{"cores":2,"memory_bytes":1000,"engine":"native","device":"cpu","samples_per_second":\#(samplesPerSecond),"platform":"test","version":"1"}}"#
+        #"{"name":"\#(name)","capabilities":{"cores":2,"memory_bytes":1000,"engine":"native","device":"cpu","samples_per_second":\#(samplesPerSecond),"platform":"test","version":"1","encodings":["constant","f32","u8","u16"]}}"#
     }
 
     func start(_ fields: [(String, String)], file: String? = "x,y\n1,a\n2,b\n", files: Int = 1, token: String) async throws -> Answer {

@@ -3,7 +3,7 @@
 ///
 /// Features come out bit for bit as ``TableSchema`` describes them. Vectors of features stand in a dictionary of 32-bit floats beside the layout.
 public struct RecordLayout: Codable, Hashable, Sendable {
-    public enum Encoding: String, Codable, Sendable {
+    public enum Encoding: String, Codable, CaseIterable, Sendable {
         /// Nothing is in the record: all rows have the one vector.
         case constant
         /// The features as they are, 32-bit floats.

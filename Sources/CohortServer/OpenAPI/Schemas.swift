@@ -51,7 +51,11 @@ extension Schema {
             [
                 "cores": whole(1...65_536), "memory_bytes": whole, "engine": text(1...64), "device": text(1...64),
                 "samples_per_second": number, "platform": text, "version": text,
-            ], optional: ["modules": one(of: Pool.self).about("The users whose modules it runs; absent: none.")]),
+            ], optional: [
+                "modules": one(of: Pool.self).about("The users whose modules it runs; absent: none."),
+                "encodings": list(text).about("Of packed rows. A peer must read constant, f32, u8 and u16."),
+                "optimizers": list(text).about("Absent: all."), "nets": list(text).about("Absent: simple."),
+            ]),
         "Registration": record(
             ["name": text(1...64), "capabilities": named("Capabilities")],
             optional: [

@@ -71,6 +71,7 @@ struct PeerRoutes: Sendable {
         for (field, text) in [("engine", about.engine), ("device", about.device)] {
             _ = try AccountRules.name(text, field: "capabilities.\(field)")
         }
+        try Self.checkEncodings(of: about)
         let transport = body.transport ?? .http
         guard [.http, .amqp].contains(transport) else {
             throw CohortError(.invalid, "transport is '\(transport.rawValue.printable(max: 40))'; it must be http or amqp")
@@ -101,6 +102,20 @@ struct PeerRoutes: Sendable {
             API.Registered(
                 peerId: peer.id, name: peer.name, registration: peer.registration, credential: credential, broker: broker,
                 heartbeatInterval: configuration.heartbeatInterval, ownerId: caller.userId), status: .created)
+    }
+
+    /// - Throws: ``CohortError`` `invalid` for a peer that cannot read the rows that this server deals.
+    private static func checkEncodings(of about: PeerCapabilities) throws {
+        guard !about.encodings.isEmpty else {
+            throw CohortError(
+                .invalid,
+                "this peer is of version \(about.version), which reads CSVs; this server, of version \(CohortVersion.current), deals packed rows: install the server's version on this machine (a peer of your own lists `encodings` in its capabilities)"
+            )
+        }
+        let missing = PeerCapabilities.ownEncodings.filter { !about.encodings.contains($0) }
+        guard missing.isEmpty else {
+            throw CohortError(.invalid, "capabilities.encodings lacks \(missing.joined(separator: ", ")): a peer must read all of them")
+        }
     }
 
     /// A token that got into the wrong hands fills neither the pool nor the documents.

@@ -188,6 +188,15 @@ public struct SessionStart: Sendable {
             others +=
                 ". It trains a module: only peers with the torch engine count (cohort peer --engine torch), and of other people's those that were started with --allow-models everyone"
         }
+        let online = try await documents.availablePeers().filter {
+            $0.mayServe(ownerId: ownerId, pool: settings.pool ?? .mine) && !$0.canTrain(settings, ownerId: ownerId, isModule: isModule)
+        }
+        let old = online.filter { !$0.readsTables }.map { "\($0.name.printable(max: 40)) (\($0.capabilities.version))" }
+        if !old.isEmpty { others += ". Of an older version than this server's (\(CohortVersion.current)), and to be upgraded: \(old.bounded())" }
+        let optimizer = settings.optimizer.name.rawValue
+        let without = online.filter { $0.readsTables && $0.capabilities.optimizers?.contains(optimizer) == false }
+            .map { $0.name.printable(max: 40) }
+        if !without.isEmpty { others += ". Without the optimizer \(optimizer): \(without.bounded())" }
         let advice = busy.isEmpty ? "start more with `cohort peer`, or ask for fewer" : "wait for them, start more, or ask for fewer"
         throw CohortError(
             .notEnoughPeers,
