@@ -49,6 +49,7 @@ extension API {
             public var trainedSamples: Int
             public var workedSeconds: Double?
             public var sentBytes: Int?
+            public var receivedRows: Int?
             public var message: String?
         }
 
@@ -77,7 +78,7 @@ extension API {
                     id: $0.id, name: $0.name, engine: $0.engine, device: $0.device, state: $0.state, loss: $0.metrics.loss,
                     accuracy: $0.metrics.accuracy, r2: $0.metrics.r2, samples: $0.metrics.samples,
                     samplesPerSecond: $0.samplesPerSecond, trainedSamples: $0.trainedSamples,
-                    workedSeconds: $0.workedSeconds, sentBytes: $0.sentBytes, message: $0.message)
+                    workedSeconds: $0.workedSeconds, sentBytes: $0.sentBytes, receivedRows: $0.receivedRows, message: $0.message)
             }
         }
     }

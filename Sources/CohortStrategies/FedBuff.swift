@@ -19,7 +19,7 @@ public struct FedBuff: RoundsOfShares {
     public static let title = "Without waiting"
     public static let purpose = StrategyPurpose.unequalSpeed
     public static let summary =
-        "As fedavg, but a round closes when some machines have answered, and the others' answers count later: for machines of very different speed."
+        "As fedavg, but a round closes when some machines have answered, and the others' answers count later: for machines of very different speed. Every machine gets to see every row."
 
     public init() {}
 

@@ -7,7 +7,7 @@ public struct Independent: Strategy {
     public static let name = "independent"
     public static let title = "Each alone, the best wins"
     public static let purpose = StrategyPurpose.competition
-    public static let summary = "Each machine trains a separate model on all rows; the best one wins."
+    public static let summary = "Each machine gets all rows and trains a separate model; the best one wins."
 
     public init() {}
 

@@ -339,6 +339,86 @@ struct PeerTests {
     }
 
     @Test
+    func `fetches what it lacks and nothing twice, takes rows from the message, and drops them at STOP`() async throws {
+        // More than stays in memory.
+        try await withWorld(rows: 500_000) { world in
+            let server = world.server
+            let files: @Sendable () -> [String] = { names(in: "\(world.folder)/peer/cache") ?? [] }
+            @Sendable func train(_ round: Int, _ ranges: [RowRange], session: String = "s") async throws {
+                var command = world.train(session: session, round: round, epochs: 1)
+                (command.plan.rows, command.options.batchSize) = (ranges, 4_096)
+                let count = await server.dones.count
+                try await server.send(.train(command))
+                try await eventually("round \(round) is done") { await server.dones.count == count + 1 }
+                #expect(await server.dones.last?.results.samples == ranges.reduce(0) { $0 + $1.count })
+            }
+            let requests: @Sendable () async -> [String] = { await server.rowRequests.filter { $0.hasPrefix("parts") } }
+            try await world.withPeer {
+                try await train(0, [RowRange(start: 0, end: 1_000)])
+                try await train(1, [RowRange(start: 0, end: 1_000)])
+                #expect(await requests() == ["parts/0?start=0&end=1000"])
+                // The share grows to both sides of what is there.
+                try await train(2, [RowRange(start: 500, end: 1_200), RowRange(start: 2_000, end: 2_010)])
+                #expect(await requests().dropFirst() == ["parts/0?start=1000&end=1200", "parts/0?start=2000&end=2010"])
+            }
+            #expect(files() == ["s.rows", "s.rows.json"])
+            // Started again, it has its rows.
+            try await world.withPeer {
+                try await train(3, [RowRange(start: 900, end: 1_200)])
+                #expect(await requests().count == 3)
+                // Few rows come in the message.
+                var command = world.train(round: 4, epochs: 1)
+                command.plan.rows = [RowRange(start: 5_000, end: 5_010)]
+                command.plan.rowData = Data(world.table.records(5_000..<5_010))
+                try await server.send(.train(command))
+                try await eventually("round 4 is done") { await server.dones.last?.round == 4 }
+                #expect(await requests().count == 3)
+                try await server.send(.stop(StopCommand(sessionId: "s", reason: .completed)))
+                try await eventually("the rows are gone") { files().isEmpty }
+                // Whole parts are compared with their hash.
+                let whole = world.table.manifest.parts.rows(of: 0)
+                try await train(0, [RowRange(start: 0, end: whole.upperBound)], session: "t")
+                #expect(await requests().last == "parts/0")
+            }
+        }
+    }
+
+    @Test
+    func `says what is wrong with a manifest and with rows, and does the next work`() async throws {
+        try await withWorld { world in
+            let server = world.server
+            @Sendable func fails(_ round: Int, with sentence: String, _ table: ServedTable, isInline: Bool = true, data: Data? = nil)
+                async throws
+            {
+                await server.serve(table)
+                var command = world.train(session: "s\(round)", round: round)
+                command.table = table.link(isInline: isInline)
+                command.plan.rowData = data
+                try await server.send(.train(command))
+                try await eventually("\(sentence) is reported") { await server.errors.last?.round == round }
+                let error = try #require(await server.errors.last)
+                #expect(error.message.contains(sentence) && !error.retryable, "\(error.message)")
+            }
+            try await world.withPeer {
+                let good = world.table
+                try await fails(1, with: "reads 1", try good.changed { $0.version = 2 })
+                try await fails(2, with: "records of", try good.changed { $0.parts.recordBytes += 1 }, isInline: false)
+                try await fails(3, with: "a record of 0 bytes", try good.changed { ($0.layout.recordBytes, $0.parts.recordBytes) = (0, 0) })
+                var short = good
+                short.parts[0].removeLast(world.table.manifest.layout.recordBytes * 150)
+                try await fails(4, with: "", short)
+                var damaged = good
+                damaged.parts[0][good.manifest.layout.targetOffset] = 200
+                try await fails(5, with: "has the code 200", damaged)
+                try await fails(6, with: "row_data has 3 bytes", good, data: Data([1, 2, 3]))
+                await server.serve(good)
+                try await server.send(.train(world.train(session: "next")))
+                try await eventually("the next work is done") { await server.dones.last?.sessionId == "next" }
+            }
+        }
+    }
+
+    @Test
     func `stops at its time limit with what it has done`() async throws {
         try await withWorld { world in
             let server = world.server

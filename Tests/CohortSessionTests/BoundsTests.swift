@@ -135,7 +135,8 @@ private enum Hostile {
     }
 
     @Test func `capabilities are bounded, a speed class always is`() throws {
-        let base = #"{"cores":1,"memory_bytes":1,"engine":"native","device":"cpu","samples_per_second":1000,"platform":"x","version":"1","encodings":["f32"]}"#
+        let base =
+            #"{"cores":1,"memory_bytes":1,"engine":"native","device":"cpu","samples_per_second":1000,"platform":"x","version":"1","encodings":["f32"]}"#
         for json in Hostile.variants(of: base) {
             guard let about = try? CohortJSON.decode(PeerCapabilities.self, from: json.utf8) else { continue }
             let speed = SessionPeer.speedClass(of: about.samplesPerSecond)

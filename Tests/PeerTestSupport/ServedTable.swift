@@ -6,8 +6,8 @@ import FoundationEssentials
 
 /// A session's packed table, as a server gives it.
 package struct ServedTable: Sendable {
-    package let manifest: TableManifest
-    package let manifestBytes: [UInt8]
+    package private(set) var manifest: TableManifest
+    package private(set) var manifestBytes: [UInt8]
     package let dictionary: [UInt8]
     package var parts: [[UInt8]]
 
@@ -28,12 +28,20 @@ package struct ServedTable: Sendable {
         TableLink(tableSha256: Self.sha256(manifestBytes), table: isInline ? manifest : nil)
     }
 
+    /// The same rows with another manifest.
+    package func changed(_ change: (inout TableManifest) -> Void) throws -> ServedTable {
+        var table = self
+        change(&table.manifest)
+        table.manifestBytes = try CohortJSON.encode(table.manifest)
+        return table
+    }
+
     /// The records of these rows, one behind the other.
     package func records(_ rows: Range<Int>) -> [UInt8] {
         let (size, each) = (manifest.layout.recordBytes, manifest.parts.rowsPerPart)
         return rows.flatMap { row in
             let start = row % each * size
-            return parts[row / each][start..<(start + size)]
+            return parts[row / each].dropFirst(start).prefix(size)
         }
     }
 

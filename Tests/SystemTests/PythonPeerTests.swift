@@ -85,6 +85,39 @@ extension SystemSuite.OverRabbitMQ {
             }
         }
 
+        /// The smallest peer, over plain HTTP, beside the other and one of ours: each gets its own rows, and no others.
+        @Test func `the peer of 150 lines trains beside it`() async throws {
+            try await withWorld { world in
+                let server = try await world.server(environment: Self.server)
+                let person = try await world.person(server)
+                _ = try await world.peers(1, of: server, for: person)
+                _ = try await Self.peer(world, of: server, for: person)
+                let token = try #require(try await person.createToken(API.NewToken(name: "minimal")).token)
+                let minimal = world.start(
+                    "minimal", executable: PythonPeer.interpreter,
+                    [PythonPeer.file("Examples/python-peer/minimal.py"), server.url, token], environment: ["OMP_NUM_THREADS": "1"])
+                try await eventually("all three are online") { try await person.peers().count { $0.status == .online } == 3 }
+                var settings = Self.settings
+                (settings.optimizer, settings.lr, settings.lrSchedule) = (OptimizerSpec(name: .sgd), 0.1, .constant)
+                settings.optimizerState = .reset
+                let started = try await person.startSession(settings, file: PythonPeer.file("Examples/penguins.csv"))
+                let status = try await person.final(started.sessionId)
+                #expect(status.status == .completed, "\(status.error ?? "") \(minimal.standardError)")
+                let results = try await person.results(id: started.sessionId)
+                results.expectEachRow(times: 12, epochs: settings.epochs)
+                #expect(Set(results.peers.map(\.engine)) == ["minimal", "native", "numpy"])
+                #expect(results.peers.allSatisfy { $0.trainedSamples > 0 && $0.receivedRows ?? 344 < 344 }, "\(results.peers)")
+                #expect(try #require(results.metrics.accuracy) > 0.95)
+                // It has no Adam, and is given no work for it.
+                let error = await #expect(throws: CohortError.self) {
+                    _ = try await person.startSession(Self.settings, file: PythonPeer.file("Examples/penguins.csv"))
+                }
+                #expect(error?.message.contains("Without the optimizer adam: minimal") == true, "\(error?.message ?? "")")
+                try await minimal.send(SIGTERM)
+                _ = try await minimal.end()
+            }
+        }
+
         /// The first moments go in the third round, both in the sixth: what ours send and what it sends is averaged, and taken by all.
         @Test(arguments: ["adam", "sgd"]) func `moments that are averaged now and then`(optimizer: String) async throws {
             try await withWorld { world in

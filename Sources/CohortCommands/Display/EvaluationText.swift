@@ -93,17 +93,19 @@ enum ResultsText {
         let of = results.bestPeer != nil ? "validation" : "training"
         // Of training, a quantity's R² is not measured.
         let score = !isRegression ? ["\(of) accuracy"] : of == "training" ? [] : ["\(of) R²"]
-        var table = TextTable(header: ["peer", "engine", "device", "state", "rows trained", "samples/s", "sent", "\(of) loss"] + score)
+        var table = TextTable(
+            header: ["peer", "engine", "device", "state", "rows trained", "rows received", "samples/s", "sent", "\(of) loss"] + score)
         for peer in results.peers {
             let figures = [isRegression ? Figure.decimal(peer.r2) : Figure.percent(peer.accuracy)].prefix(score.count)
             table.rows.append(
                 [
                     peer.name, peer.engine, peer.device, peer.state.rawValue, Figure.whole(peer.trainedSamples),
+                    peer.receivedRows.map { Figure.whole($0) } ?? "-",
                     peer.samplesPerSecond.map { Figure.whole(Int(min($0, 1e15))) } ?? "-", peer.sentBytes.map { Figure.bytes($0) } ?? "-",
                     Figure.decimal(peer.loss),
                 ] + figures)
         }
-        return table.text(width: Terminal.room, dropping: ["engine", "device", "state", "sent", "samples/s"])
+        return table.text(width: Terminal.room, dropping: ["engine", "device", "state", "rows received", "sent", "samples/s"])
     }
 
     /// The last rounds, and how the validation loss went.

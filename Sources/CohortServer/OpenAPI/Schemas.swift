@@ -51,7 +51,8 @@ extension Schema {
             [
                 "cores": whole(1...65_536), "memory_bytes": whole, "engine": text(1...64), "device": text(1...64),
                 "samples_per_second": number, "platform": text, "version": text,
-            ], optional: [
+            ],
+            optional: [
                 "modules": one(of: Pool.self).about("The users whose modules it runs; absent: none."),
                 "encodings": list(text).about("Of packed rows. A peer must read constant, f32, u8 and u16."),
                 "optimizers": list(text).about("Absent: all."), "nets": list(text).about("Absent: simple."),
@@ -263,7 +264,7 @@ extension Schema {
             ],
             optional: [
                 "loss": number, "accuracy": number, "r2": number, "samples_per_second": number, "message": text, "worked_seconds": number,
-                "sent_bytes": whole,
+                "sent_bytes": whole, "received_rows": whole.about("Different rows that the machine received, held-out rows included."),
             ]),
         "Evaluation": record(
             ["task": task, "target": text, "samples": whole],

@@ -44,12 +44,16 @@ public struct PeerResult: Codable, Hashable, Sendable {
     public var workedSeconds: Double?
     /// The bytes of its updates.
     public var sentBytes: Int?
+    /// The number of different rows that were dealt to it, held-out rows included; nil in documents of older versions.
+    public var receivedRows: Int?
     public var message: String?
 
     public init(
         id: String, name: String, engine: String, device: String, state: SessionPeer.State, metrics: Metrics,
-        samplesPerSecond: Double?, trainedSamples: Int, message: String?, workedSeconds: Double? = nil, sentBytes: Int? = nil
+        samplesPerSecond: Double?, trainedSamples: Int, message: String?, workedSeconds: Double? = nil, sentBytes: Int? = nil,
+        receivedRows: Int? = nil
     ) {
+        self.receivedRows = receivedRows
         self.id = id
         self.name = name
         self.engine = engine

@@ -57,7 +57,7 @@ extension SessionMachine {
                     id: peer.id, name: peer.name, engine: peer.engine, device: peer.device, state: peer.state,
                     metrics: own ?? Metrics(loss: peer.loss, accuracy: peer.accuracy, samples: peer.trainedSamples),
                     samplesPerSecond: peer.samplesPerSecond, trainedSamples: peer.trainedSamples, message: peer.message,
-                    workedSeconds: peer.workedSeconds, sentBytes: peer.sentBytes)
+                    workedSeconds: peer.workedSeconds, sentBytes: peer.sentBytes, receivedRows: peer.dealt?.count)
             }, rounds: min(session.round, session.settings.rounds),
             seconds: max(0, turn.now.date.timeIntervalSince(session.startedAt ?? session.createdAt)),
             rows: session.ledger?.use, bestPeer: best?.name,

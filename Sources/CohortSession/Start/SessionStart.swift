@@ -192,7 +192,9 @@ public struct SessionStart: Sendable {
             $0.mayServe(ownerId: ownerId, pool: settings.pool ?? .mine) && !$0.canTrain(settings, ownerId: ownerId, isModule: isModule)
         }
         let old = online.filter { !$0.readsTables }.map { "\($0.name.printable(max: 40)) (\($0.capabilities.version))" }
-        if !old.isEmpty { others += ". Of an older version than this server's (\(CohortVersion.current)), and to be upgraded: \(old.bounded())" }
+        if !old.isEmpty {
+            others += ". Of an older version than this server's (\(CohortVersion.current)), and to be upgraded: \(old.bounded())"
+        }
         let optimizer = settings.optimizer.name.rawValue
         let without = online.filter { $0.readsTables && $0.capabilities.optimizers?.contains(optimizer) == false }
             .map { $0.name.printable(max: 40) }
