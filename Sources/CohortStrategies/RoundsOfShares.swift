@@ -8,7 +8,8 @@ extension RoundsOfShares {
     public var settings: Set<String> { ["weighting"] }
 
     public func deal(trainingRows: Int, round: Int, peers: [SessionPeer]) -> [[RowRange]] {
-        Sharding.proportional(trainingRows, weights: Sharding.weights(of: peers)).map { $0.count > 0 ? [$0] : [] }
+        let shares = Sharding.proportional(trainingRows, weights: Sharding.weights(of: peers))
+        return Sharding.keeping(peers.map { $0.lastRows ?? $0.rowsAhead ?? [] }, shares: shares, dealt: peers.map(\.dealt))
     }
 
     public func outcome(of answers: [StrategyAnswer], _ settings: SessionSettings) -> RoundOutcome {

@@ -32,4 +32,103 @@ public enum Sharding {
             return RowRange(start: start, end: start + count)
         }
     }
+
+    /// Ranges of a peer's share from which on all rows are dealt anew, in consecutive ranges.
+    private static let mostRanges = 16
+    /// Peers up to which a share that grows is filled with rows that the peer had before.
+    private static let mostPeersWithHistory = 256
+
+    /// Shares of these sizes, of which each peer keeps as many of the rows that it had as fit: what a machine does not have it must fetch.
+    /// - Parameters:
+    ///   - held: each peer's rows so far, those that it had longest first.
+    ///   - shares: consecutive ranges that hold all rows: their sizes count, and they are dealt as they are where nobody has rows.
+    ///   - dealt: all rows that each peer ever had.
+    public static func keeping(_ held: [[RowRange]], shares: [RowRange], dealt: [RowSet?] = []) -> [[RowRange]] {
+        let consecutive = shares.map { $0.count > 0 ? [$0] : [] }
+        guard held.contains(where: { !$0.isEmpty }), let total = shares.last?.end else { return consecutive }
+        var left = shares.map(\.count)
+        var kept = disjoint(held, within: total)
+        for peer in kept.indices {
+            kept[peer] = kept[peer].compactMap { range in
+                let count = min(range.count, left[peer])
+                left[peer] -= count
+                return count > 0 ? RowRange(start: range.start, end: range.start + count) : nil
+            }
+        }
+        var free: [RowRange] = []
+        var start = 0
+        for range in kept.joined().sorted(by: { $0.start < $1.start }) + [RowRange(start: total, end: total)] {
+            if range.start > start { free.append(RowRange(start: start, end: range.start)) }
+            start = range.end
+        }
+        if shares.count <= mostPeersWithHistory {
+            for peer in dealt.indices where left[peer] > 0 {
+                for had in dealt[peer]?.ranges ?? [] { take(had, from: &free, into: &kept[peer], left: &left[peer]) }
+            }
+        }
+        var rest = free[...]
+        for peer in kept.indices {
+            while left[peer] > 0, let range = rest.first {
+                let count = min(left[peer], range.count)
+                kept[peer].append(RowRange(start: range.start, end: range.start + count))
+                left[peer] -= count
+                if count == range.count { rest.removeFirst() } else { rest[rest.startIndex].start += count }
+            }
+        }
+        kept = kept.map(joined)
+        return kept.contains { $0.count > mostRanges } ? consecutive : kept
+    }
+
+    /// The ranges without what an earlier one holds already.
+    private static func disjoint(_ held: [[RowRange]], within total: Int) -> [[RowRange]] {
+        var all: [(range: RowRange, peer: Int, order: Int)] = []
+        for (peer, ranges) in held.enumerated() {
+            for (order, range) in ranges.enumerated() {
+                all.append((RowRange(start: max(0, range.start), end: min(total, range.end)), peer, order))
+            }
+        }
+        all.sort { ($0.range.start, $0.peer) < ($1.range.start, $1.peer) }
+        var end = 0
+        for index in all.indices {
+            all[index].range.start = max(all[index].range.start, end)
+            end = max(end, all[index].range.end)
+        }
+        var result = held.map { [RowRange](repeating: RowRange(start: 0, end: 0), count: $0.count) }
+        for (range, peer, order) in all where range.count > 0 { result[peer][order] = range }
+        return result.map { $0.filter { $0.count > 0 } }
+    }
+
+    /// Moves up to `left` of the free rows that lie in `wanted`.
+    private static func take(_ wanted: RowRange, from free: inout [RowRange], into share: inout [RowRange], left: inout Int) {
+        var rest: [RowRange] = []
+        for (index, range) in free.enumerated() {
+            let start = max(range.start, wanted.start)
+            let end = min(range.end, wanted.end, start + left)
+            guard left > 0, start < end else {
+                if left == 0 {
+                    rest += free[index...]
+                    break
+                }
+                rest.append(range)
+                continue
+            }
+            share.append(RowRange(start: start, end: end))
+            left -= end - start
+            rest += [RowRange(start: range.start, end: start), RowRange(start: end, end: range.end)].filter { $0.count > 0 }
+        }
+        free = rest
+    }
+
+    /// Ranges that follow one another in the list and in the table as one.
+    private static func joined(_ ranges: [RowRange]) -> [RowRange] {
+        var result: [RowRange] = []
+        for range in ranges {
+            if let last = result.last, last.end == range.start {
+                result[result.count - 1].end = range.end
+            } else {
+                result.append(range)
+            }
+        }
+        return result
+    }
 }

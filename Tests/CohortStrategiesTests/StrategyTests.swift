@@ -13,6 +13,66 @@ import Testing
         if total >= weights.count { #expect(ranges.allSatisfy { $0.count >= 1 }, "every peer gets some") }
     }
 
+    private func rows(_ ranges: [RowRange]) -> Set<Int> { Set(ranges.flatMap { $0.start..<$0.end }) }
+
+    /// Members come and go and change their speed: each row stays dealt once, sizes are those of the speeds, and what fits is kept.
+    @Test(arguments: 1...20) func `whoever has rows keeps them as far as the share allows`(seed: UInt64) {
+        var generator = SeededGenerator(seed: seed)
+        let total = Int.random(in: 20...500, using: &generator)
+        var (held, dealt): ([[RowRange]], [RowSet?]) = ([[], []], [nil, nil])
+        for _ in 0..<30 {
+            switch Int.random(in: 0..<4, using: &generator) {
+            case 0: (held, dealt) = (held + [[]], dealt + [nil])
+            case 1 where held.count > 1:
+                let gone = Int.random(in: held.indices, using: &generator)
+                held.remove(at: gone)
+                dealt.remove(at: gone)
+            default: break
+            }
+            let shares = Sharding.proportional(total, weights: held.map { _ in Double.random(in: 1...4, using: &generator) })
+            let now = Sharding.keeping(held, shares: shares, dealt: dealt)
+            #expect(now.map { $0.reduce(0) { $0 + $1.count } } == shares.map(\.count))
+            let all = now.joined().sorted { $0.start < $1.start }
+            #expect(all.first?.start == 0 && all.last?.end == total && zip(all, all.dropFirst()).allSatisfy { $0.end == $1.start })
+            // Where ranges became too many, all is dealt anew.
+            if now != shares.map({ $0.count > 0 ? [$0] : [] }) {
+                for (before, after) in zip(held, now) {
+                    let (had, has) = (rows(before), rows(after))
+                    #expect(had.isSubset(of: has) || has.isSubset(of: had), "\(before) became \(after)")
+                }
+            }
+            #expect(Sharding.keeping(now, shares: shares) == now)
+            held = now
+            for index in dealt.indices {
+                var set = dealt[index] ?? RowSet()
+                now[index].forEach { set.insert($0) }
+                dealt[index] = set
+            }
+        }
+    }
+
+    @Test func `of a peer that goes the rows move, and no others; one that grows again gets back what it had`() {
+        let shares = Sharding.proportional(120, weights: [1, 1, 1, 1])
+        let four = Sharding.keeping([[], [], [], []], shares: shares)
+        #expect(four == shares.map { [$0] })
+        let three = Sharding.keeping([four[0], four[2], four[3]], shares: Sharding.proportional(120, weights: [1, 1, 1]))
+        #expect(three[0] == [RowRange(start: 0, end: 40)])
+        #expect(three[1] == [RowRange(start: 60, end: 90), RowRange(start: 40, end: 50)])
+        #expect(three[2] == [RowRange(start: 90, end: 120), RowRange(start: 50, end: 60)])
+        // Joined again, as another machine: the others give what they had last.
+        let again = Sharding.keeping([three[0], three[1], three[2], []], shares: shares)
+        #expect(
+            again == [
+                [RowRange(start: 0, end: 30)], [RowRange(start: 60, end: 90)], [RowRange(start: 90, end: 120)],
+                [RowRange(start: 30, end: 60)],
+            ])
+        // The second was late and is back: it had rows 60 to 90.
+        let late = Sharding.keeping(
+            [[RowRange(start: 0, end: 60)], [RowRange(start: 60, end: 70)]], shares: Sharding.proportional(100, weights: [1, 1]),
+            dealt: [nil, RowSet([RowRange(start: 60, end: 90)])])
+        #expect(late[1].first == RowRange(start: 60, end: 90))
+    }
+
     @Test(arguments: [
         [1e308, 1], [.infinity, 1], [.infinity, .infinity], [.nan, 1], [-1, 1], [0, 0], [.leastNonzeroMagnitude, .leastNonzeroMagnitude],
         [1e308, 1e308, 1e308],

@@ -51,6 +51,8 @@ public struct SessionPeer: Codable, Hashable, Sendable {
     public var validationRows: RowRange?
     /// Rows that it loads before it is given work, as places in the table.
     public var rowsAhead: [RowRange]?
+    /// The rows that it was last given to train on: it keeps these, as far as its share allows.
+    public var lastRows: [RowRange]?
     /// All rows that were ever dealt to it, as places in the table: the server gives it these and no others.
     public private(set) var dealt: RowSet?
     /// Its answer of this round.

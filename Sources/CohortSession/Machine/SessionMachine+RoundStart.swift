@@ -134,6 +134,7 @@ extension SessionMachine {
     private mutating func assign(_ index: Int, if hasWork: Bool, in turn: inout Turn) {
         guard hasWork else { return session.peers[index].becomeReady() }
         session.peers[index].rowsAhead = nil
+        if !session.peers[index].rows.isEmpty { session.peers[index].lastRows = session.peers[index].rows }
         session.peers[index].deal(places(of: session.peers[index]))
         session.peers[index].train(attempt: newAttempt())
         roster.beginWork(session.peers[index].id, at: turn.now.seconds)
