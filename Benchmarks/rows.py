@@ -112,6 +112,10 @@ class World:
                     pass
         return total
 
+    def table(self):
+        """Bytes of the packed table, while it is there."""
+        return sum(os.path.getsize(file) for file in pathlib.Path(f"{self.folder}/server").glob("objects/tables/**/*") if file.is_file() and not file.is_symlink())
+
     def end(self):
         for process in reversed(self.processes):
             process.terminate()
@@ -134,16 +138,20 @@ def measure(binary, csv, peers, scratch):
         before, sent = [cpu(process) for process in processes], world.proxy.count
         begun = time.monotonic()
         session = world.train(csv, "--peers", str(peers), "--rounds", "1", "--epochs", "1", "--local-steps", "1", "--hidden", "8")
-        disks = [0] * peers
+        disks, table = [0] * peers, 0
         while session.poll() is None:
             disks = [max(disk, world.disk(number)) for number, disk in enumerate(disks)]
+            try:
+                table = max(table, world.table())
+            except OSError:  # It goes with the session.
+                pass
             time.sleep(0.05)
         if session.wait():
             raise SystemExit("the session failed")
         results = json.loads(session.stdout.read().splitlines()[-1])
         used = [cpu(process) - start for process, start in zip(processes, before)]
         return {"sent": world.proxy.count - sent, "disk": max(disks), "cpu": statistics.mean(used), "seconds": time.monotonic() - begun,
-                "loss": results["metrics"]["loss"]}
+                "table": table, "loss": results["metrics"]["loss"]}
     finally:
         world.end()
         shutil.rmtree(scratch)
@@ -172,9 +180,13 @@ def main():
                     print(f"{name}: {got['sent'] / 1e6:.1f} MB sent, {got['disk'] / 1e6:.1f} MB of disk a peer, {got['cpu']:.2f} s of CPU a peer, "
                           f"{got['seconds']:.1f} s in all, held-out loss {got['loss']:.6f}", flush=True)
     ours = {key: statistics.median(run[key] for run in found["ours"]) for key in found["ours"][0]}
-    print(f"the CSV has {size / 1e6:.1f} MB")
-    rows = [{"name": f"bytes sent to {arguments.peers} peers, of the CSV's", "unit": "times", "ours": ours["sent"] / size, "peer": "a CSV for each", "theirs": arguments.peers,
-             "ratio": ours["sent"] / size / arguments.peers, "bar": 0.5, "holds": ours["sent"] / size / arguments.peers <= 0.5}]
+    print(f"the CSV has {size / 1e6:.1f} MB, the packed table {ours['table'] / 1e6:.1f} MB")
+    rows = []
+    if ours["table"]:
+        for name, value, whole, peer, bar in (("bytes sent", ours["sent"], ours["table"], "the packed table", 1.15),
+                                              ("a peer's disk", ours["disk"], ours["table"] / arguments.peers, "its share of the table", 1.3)):
+            rows.append({"name": f"{name}, {arguments.peers} peers, {size / 1e9:.2g} GB", "unit": "bytes", "ours": value, "peer": peer, "theirs": whole,
+                         "ratio": value / whole, "bar": bar, "holds": value / whole <= bar})
     if found["before"]:
         theirs = {key: statistics.median(run[key] for run in found["before"]) for key in found["before"][0]}
         for key, unit, bar in (("sent", "bytes", 0.25), ("disk", "bytes", 0.25), ("cpu", "s", 0.25), ("seconds", "s", 1.0)):

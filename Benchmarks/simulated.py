@@ -254,7 +254,7 @@ class SimulatedPeer:
                 results["evaluation"] = dict(samples=samples, loss_sum=float(samples), correct=samples // 2, target_sum=0, target_square_sum=0)
             done = {"type": "DONE", **about, "results": results}
             if command.get("update_url"):
-                results["samples"] = sum(r["end"] - r["start"] for r in command["rows"]["ranges"]) * command["epochs"]
+                results["samples"] = sum(r["end"] - r["start"] for r in command["rows"]) * command["epochs"]
                 for epoch in range(1, command["epochs"] + 1):
                     if self.epoch_seconds:
                         await asyncio.sleep(self.epoch_seconds * random.uniform(0.8, 1.2))

@@ -80,6 +80,7 @@ main() {
     stage liars 600 python3 Benchmarks/liars.py --binary "$binary" --seeds 1 --only median --lies none
     stage strategies 600 python3 Benchmarks/strategies.py memory --binary "$binary" --seeds 1 --only digits --peers 1
     stage peers 600 python3 Benchmarks/peers.py --binary "$binary" --file Examples/penguins.csv --target species --out "$folder/peers.json"
+    stage rows 300 python3 Benchmarks/rows.py --binary "$binary" --gigabytes 0.05 --peers 2 --out "$folder/rows.json"
     stage engine 900 python3 Benchmarks/engine.py --turns 1 --nets 4-16-3:16 --out "$folder/engine.json"
     stage aggregation 900 aggregation
     stage read_csv 900 read_csv

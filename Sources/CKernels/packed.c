@@ -99,3 +99,70 @@ size_t cohort_find_codes(const float *features, size_t count, const struct cohor
     }
     return count;
 }
+
+
+void cohort_gather_codes(
+    const void *records, size_t record_bytes, const struct cohort_code_column *columns, size_t column_count, const uint32_t *rows,
+    size_t count, int32_t *out) {
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *record = (const uint8_t *)records + (size_t)rows[i] * record_bytes;
+        for (size_t k = 0; k < column_count; k++) {
+            const uint8_t *in = record + columns[k].offset;
+            const size_t code = columns[k].bytes == 1 ? *in : u16_at(in);
+            out[i * column_count + k] = code < columns[k].features ? (int32_t)(columns[k].first_row + code) : -1;
+        }
+    }
+}
+
+struct code_product {
+    const int32_t *codes;
+    size_t column_count, count, width, pieces, first_row, row_count;
+    const float *in;
+    float *out;
+};
+
+// Each piece has some of the outputs: the order of sums is that of the columns, or of the rows, however many threads there are.
+static void add_code_rows_piece(void *context, size_t piece) {
+    const struct code_product *all = context;
+    const size_t start = all->width * piece / all->pieces, end = all->width * (piece + 1) / all->pieces;
+    for (size_t i = 0; i < all->count; i++) {
+        float *restrict z = all->out + i * all->width;
+        for (size_t k = 0; k < all->column_count; k++) {
+            const int32_t row = all->codes[i * all->column_count + k];
+            if (row < 0) continue;
+            const float *restrict w = all->in + (size_t)row * all->width;
+            for (size_t j = start; j < end; j++) z[j] += w[j];
+        }
+    }
+}
+
+static void code_gradient_piece(void *context, size_t piece) {
+    const struct code_product *all = context;
+    const size_t start = all->width * piece / all->pieces, end = all->width * (piece + 1) / all->pieces;
+    for (size_t r = all->first_row; r < all->first_row + all->row_count; r++)
+        memset(all->out + r * all->width + start, 0, (end - start) * sizeof(float));
+    for (size_t i = 0; i < all->count; i++) {
+        const float *restrict dz = all->in + i * all->width;
+        for (size_t k = 0; k < all->column_count; k++) {
+            const int32_t row = all->codes[i * all->column_count + k];
+            if (row < 0) continue;
+            float *restrict g = all->out + (size_t)row * all->width;
+            for (size_t j = start; j < end; j++) g[j] += dz[j];
+        }
+    }
+}
+
+static size_t code_pieces(size_t count, size_t columns, size_t width) { return count * columns * width >= 1 << 16 && width >= 64 ? 4 : 1; }
+
+void cohort_add_code_rows(
+    struct cohort_threads *threads, const int32_t *codes, size_t column_count, size_t count, const float *weights, size_t width, float *z) {
+    struct code_product all = {codes, column_count, count, width, code_pieces(count, column_count, width), 0, 0, weights, z};
+    cohort_threads_run(threads, all.pieces, add_code_rows_piece, &all);
+}
+
+void cohort_code_gradient(
+    struct cohort_threads *threads, const int32_t *codes, size_t column_count, size_t count, const float *dz, size_t width, size_t first_row,
+    size_t row_count, float *gradient) {
+    struct code_product all = {codes, column_count, count, width, code_pieces(count, column_count, width), first_row, row_count, dz, gradient};
+    cohort_threads_run(threads, all.pieces, code_gradient_piece, &all);
+}

@@ -61,6 +61,30 @@ void cohort_gather_packed(
     struct cohort_threads *threads, const void *records, const struct cohort_packed_layout *layout, const uint32_t *rows, size_t count,
     float *out, float *targets);
 
+/// A column whose code is the feature that is 1.
+struct cohort_code_column {
+    /// The first byte in the record, and how many there are: 1 or 2.
+    size_t offset, bytes;
+    /// Codes below this one are features, the others none.
+    size_t features;
+    /// The row of the weights [in, out] that belongs to code 0.
+    size_t first_row;
+};
+
+/// out[i, k] = the row of the weights that column k of record rows[i] takes, or -1, i < count.
+void cohort_gather_codes(
+    const void *records, size_t record_bytes, const struct cohort_code_column *columns, size_t column_count, const uint32_t *rows,
+    size_t count, int32_t *out);
+
+/// z[i, :] += the sum over k of weights[codes[i, k], :], in the order of k: the product with features that are 0 or 1, without the zeros.
+void cohort_add_code_rows(
+    struct cohort_threads *threads, const int32_t *codes, size_t column_count, size_t count, const float *weights, size_t width, float *z);
+
+/// gradient[codes[i, k], :] = the sum of dz[i, :], in the order of i; the rows first_row ... first_row + row_count that no code names are 0.
+void cohort_code_gradient(
+    struct cohort_threads *threads, const int32_t *codes, size_t column_count, size_t count, const float *dz, size_t width, size_t first_row,
+    size_t row_count, float *gradient);
+
 /// C [rows, columns] = A · B + bias, for small matrices. A's element (i, p) stands at a[i * a_row + p * a_step]; B's element (p, j) at
 /// b[p * b_row + j], or with `b_transposed` at b[j * b_row + p]. `bias` [columns] may be NULL. With `relu`, C becomes max(C, 0). `gate`
 /// [rows, columns], if not NULL, sets C to 0 where it is not positive. `panel`: room for 16 * inner floats.

@@ -15,8 +15,8 @@ struct DatasetPreparation {
     let modelMemory: Int
 
     /// - Throws: ``CohortError`` `invalid` when the data cannot be trained on, with line and column; `notFound` when it is gone.
-    /// - Returns: the weights that round 0 starts from as well; nil: fresh ones.
-    func run() async throws -> (DatasetInfo, ModelSpec, ObjectReference?) {
+    /// - Returns: the weights that round 0 starts from as well; nil: fresh ones; and the table.
+    func run() async throws -> (DatasetInfo, ModelSpec, ObjectReference?, StoredTable) {
         guard let upload = session.upload else {
             throw CohortError(
                 .notFound, "the session was begun by an older version of the server, which kept its file elsewhere: start it again")
@@ -53,17 +53,17 @@ struct DatasetPreparation {
             _ = try await objects.put(module, key: Self.moduleKey(session.id))
         }
         async let schemaObject = SchemaObject(of: schema, sessionId: session.id, in: objects)
-        try await storeTable(of: finding, csvAt: file.path)
+        let table = try await storeTable(of: finding, csvAt: file.path)
         await files.release()
         return (
             DatasetInfo(
                 filename: session.filename, csvLink: "s3://\(objects.bucket)/\(upload.key)", object: upload, schema: schema,
-                schemaObject: try await schemaObject.reference, warnings: finding.warnings), model, weights
+                schemaObject: try await schemaObject.reference, warnings: finding.warnings), model, weights, table
         )
     }
 
     /// Packs the rows and stores them in parts: training rows in the order of the session's seed, then held-out rows.
-    private func storeTable(of finding: SchemaInference.Finding, csvAt path: String) async throws {
+    private func storeTable(of finding: SchemaInference.Finding, csvAt path: String) async throws -> StoredTable {
         let (schema, values, seed, folder) = (finding.schema, finding.values, session.settings.seed, scratchFolder)
         let (packer, plan) = try await onOwnThread { shouldContinue in
             if let reason = createPrivateFolder(folder) {
@@ -74,7 +74,7 @@ struct DatasetPreparation {
                 csvAt: path, schema: schema, plan: plan, seed: seed, folder: folder, shouldContinue: shouldContinue)
             return (packer, plan)
         }
-        _ = try await StoredTable.store(packer, plan: plan, schema: schema, sessionId: session.id, in: objects)
+        return try await StoredTable.store(packer, plan: plan, schema: schema, sessionId: session.id, in: objects)
     }
 
     /// The key of a session's module, from which its peers load it.

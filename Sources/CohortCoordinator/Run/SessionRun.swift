@@ -155,17 +155,17 @@ final class SessionRun {
         let preparation = DatasetPreparation(
             session: session, objects: coordinator.objects, files: files, scratchFolder: configuration.scratchFolder,
             modelMemory: configuration.modelMemory)
-        return try await withThrowingTaskGroup(of: SessionMachine.Event?.self) { tasks in
+        let (event, made) = try await withThrowingTaskGroup(of: (SessionMachine.Event, StoredTable?)?.self) { tasks in
             tasks.addTask { [time] in
                 do {
                     let began = time.date
-                    let (dataset, model, weights) = try await preparation.run()
+                    let (dataset, model, weights, table) = try await preparation.run()
                     if let context = SessionTrace(sessionId: session.id, traceparent: session.traceparent)?.parent(.session).context {
                         SessionTrace.record("look at the data", in: context, from: began, to: time.date, [:])
                     }
-                    return .prepared(dataset, model, from: weights)
+                    return (.prepared(dataset, model, from: weights), table)
                 } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
-                    return .failed(error.message)
+                    return (.failed(error.message), nil)
                 }
             }
             tasks.addTask { [lease] in
@@ -174,8 +174,10 @@ final class SessionRun {
             }
             defer { tasks.cancelAll() }
             guard let first = try await tasks.next() else { throw CancellationError() }
-            return first ?? .cancelled
+            return first ?? (.cancelled, nil)
         }
+        table = made.map(TableKnowledge.init)
+        return event
     }
 
     // MARK: Storing and acting

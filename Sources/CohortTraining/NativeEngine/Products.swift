@@ -37,6 +37,19 @@ struct Products {
         }
     }
 
+    /// Z [batch, out] = X [batch, in] · W + b, W being [in, out].
+    func plainForward(
+        _ z: UnsafeMutablePointer<Float>, x: UnsafePointer<Float>, weight: UnsafePointer<Float>, bias: UnsafePointer<Float>, batch: Int,
+        inputs: Int, outputs: Int
+    ) {
+        if isLarge(batch: batch, inputs: inputs, outputs: outputs) {
+            cohort_blas_sgemm(threads.pointer, 0, 0, batch, outputs, inputs, x, inputs, weight, outputs, z)
+            cohort_bias_activate(z, bias, batch, outputs, Int32(COHORT_LINEAR.rawValue))
+        } else {
+            cohort_gemm(batch, outputs, inputs, x, inputs, 1, weight, outputs, 0, z, bias, 0, nil, panel)
+        }
+    }
+
     /// dW [out, in] = dZᵀ · X.
     func weightGradient(
         _ gradient: UnsafeMutablePointer<Float>, dz: UnsafePointer<Float>, x: UnsafePointer<Float>, batch: Int, inputs: Int, outputs: Int

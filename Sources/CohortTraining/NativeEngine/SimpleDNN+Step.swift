@@ -18,6 +18,7 @@ extension SimpleDNN {
     func gather(_ table: FeatureTable, _ rows: ArraySlice<UInt32>) {
         rows.withUnsafeBufferPointer { rows in
             guard let indices = rows.baseAddress else { return }
+            if let coded { return coded.gather(rows, into: outputs[0], targets: targets, threads: threads) }
             switch table.rows {
             case .dense(let features, let all):
                 cohort_gather(threads.pointer, features, table.featureCount, indices, rows.count, outputs[0])
@@ -41,9 +42,15 @@ extension SimpleDNN {
             let layer = layers[index]
             let isLast = index + 1 == layers.count
             let z = outputs[index + 1]
-            products?.forward(
-                z, x: outputs[index], weight: weights + layer.weight, bias: weights + layer.bias, batch: batch, inputs: layer.inputs,
-                outputs: layer.outputs, activation: isLast ? COHORT_LINEAR : activation)
+            if index == 0, let coded {
+                coded.forward(
+                    z, x: outputs[0], weight: weights + layer.weight, bias: weights + layer.bias, batch: batch, outputs: layer.outputs,
+                    activation: isLast ? COHORT_LINEAR : activation, products: products, threads: threads)
+            } else {
+                products?.forward(
+                    z, x: outputs[index], weight: weights + layer.weight, bias: weights + layer.bias, batch: batch, inputs: layer.inputs,
+                    outputs: layer.outputs, activation: isLast ? COHORT_LINEAR : activation)
+            }
             guard !isLast, training, spec.dropout > 0 else { continue }
             let kept = Float(1 - spec.dropout)
             for unit in 0..<(batch * layer.outputs) { masks[index][unit] = dropout.nextFloat() < kept ? 1 : 0 }
@@ -82,8 +89,14 @@ extension SimpleDNN {
         for index in layers.indices.reversed() {
             let layer = layers[index]
             let delta = index + 1 == layers.count ? outputs[layers.count] : deltas[index]
-            products?.weightGradient(
-                gradients + layer.weight, dz: delta, x: outputs[index], batch: batch, inputs: layer.inputs, outputs: layer.outputs)
+            if index == 0, let coded {
+                coded.weightGradient(
+                    gradients + layer.weight, dz: delta, x: outputs[0], batch: batch, outputs: layer.outputs, products: products,
+                    threads: threads)
+            } else {
+                products?.weightGradient(
+                    gradients + layer.weight, dz: delta, x: outputs[index], batch: batch, inputs: layer.inputs, outputs: layer.outputs)
+            }
             // db = column sums of dZ
             cohort_column_sums(delta, batch, layer.outputs, gradients + layer.bias)
             guard index > 0 else { continue }

@@ -36,6 +36,10 @@ final class SimpleDNN: TrainableModel {
     var products: Products?
     /// The packed table that was read last.
     var packedTable: (table: FeatureTable, gather: PackedGather)?
+    /// How the first layer's numbers are held; nil: as ``ModelSpec/tensors`` has them.
+    private(set) var coded: CodedLayer?
+    /// The table that was looked at last.
+    private weak var codedTable: FeatureTable?
     let threads: KernelThreads
 
     struct Layer {
@@ -69,12 +73,29 @@ final class SimpleDNN: TrainableModel {
         correction?.deallocate()
     }
 
-    func parameters() -> [Float] { Array(UnsafeBufferPointer(start: weights, count: count)) }
+    /// Holds the first layer's numbers as the table's columns want them; nil: in their order.
+    private func arrange(for table: FeatureTable?) {
+        if let table, table === codedTable { return }
+        codedTable = table
+        let wanted = table.flatMap(CodedLayer.init)
+        guard coded != nil || wanted != nil, let layer = layers.first else { return }
+        for values in [weights, first, second] + [anchor, correction].compactMap({ $0 }) {
+            coded?.arrange(values + layer.weight, outputs: layer.outputs, isBack: true)
+            wanted?.arrange(values + layer.weight, outputs: layer.outputs, isBack: false)
+        }
+        coded = wanted
+    }
+
+    func parameters() -> [Float] {
+        arrange(for: nil)
+        return Array(UnsafeBufferPointer(start: weights, count: count))
+    }
 
     func load(parameters: [Float], keepsOptimizer: Bool) throws {
         guard parameters.count == count else {
             throw CohortError(.invalid, "\(parameters.count) parameters were given; this net has \(count)")
         }
+        arrange(for: nil)
         for index in 0..<count { weights[index] = parameters[index] }
         if !keepsOptimizer { forget() }
         isAnchored = false
@@ -85,7 +106,8 @@ final class SimpleDNN: TrainableModel {
     var streams: [UnsafeMutablePointer<Float>] { Array([first, second].prefix(optimizer.streamNames.count)) }
 
     func optimizerState() -> OptimizerState {
-        OptimizerState(
+        arrange(for: nil)
+        return OptimizerState(
             optimizer: optimizer, steps: steps,
             streams: Dictionary(
                 uniqueKeysWithValues: zip(optimizer.streamNames, streams).map { ($0, Array(UnsafeBufferPointer(start: $1, count: count))) })
@@ -94,6 +116,7 @@ final class SimpleDNN: TrainableModel {
 
     func load(optimizerState state: OptimizerState) throws {
         try state.check(parameterCount: count)
+        arrange(for: nil)
         optimizer = state.optimizer
         forget()
         for (name, stream) in zip(optimizer.streamNames, streams) {
@@ -109,6 +132,7 @@ final class SimpleDNN: TrainableModel {
         guard values.count == count else {
             throw CohortError(.invalid, "a correction of \(values.count) numbers was given; this net has \(count) parameters")
         }
+        arrange(for: nil)
         let correction = correction ?? .zeros(count)
         for index in 0..<count { correction[index] = values[index] }
         self.correction = correction
@@ -154,6 +178,7 @@ final class SimpleDNN: TrainableModel {
         try check(table)
         try options.check(for: spec)
         apply(options)
+        arrange(for: table)
         reserve(min(batchSize, max(rows.count, 1)))
         var counts = Counts()
         var start = 0
@@ -168,6 +193,7 @@ final class SimpleDNN: TrainableModel {
     func evaluate(on prepared: any PreparedTable, rows: ArraySlice<UInt32>, shouldContinue: () -> Bool) throws -> Counts {
         let (table, batchSize) = (prepared.table, 256)
         try check(table)
+        arrange(for: table)
         reserve(min(batchSize, max(rows.count, 1)))
         var counts = Counts()
         var start = rows.startIndex
@@ -185,6 +211,7 @@ final class SimpleDNN: TrainableModel {
         guard features.count == rowCount * spec.inputs else {
             throw CohortError(.invalid, "\(features.count) features were given for \(rowCount) rows of \(spec.inputs)")
         }
+        arrange(for: nil)
         var result: [Float] = []
         result.reserveCapacity(rowCount * spec.outputs)
         reserve(min(256, max(rowCount, 1)))

@@ -3,41 +3,52 @@ import CohortSystem
 import Crypto
 import FoundationEssentials
 
-/// A session's packed table in the object store: the manifest, the dictionary, and each part under its SHA-256. The manifest is stored last: where it
-/// is, all is.
+/// A session's packed table in the object store: the manifest, the dictionary, and each part under its SHA-256.
 public struct StoredTable: Sendable {
     public let manifest: TableManifest
     /// The SHA-256 of the manifest's JSON, and its bytes.
     public let reference: ObjectReference
     private let objects: any ObjectStore
     private let prefix: String
+    /// The records of a table of one part, where they were made.
+    private var onlyPart: [UInt8]?
 
     /// The beginning of the keys of a session's table.
     public static func prefix(sessionId: String) -> String { "tables/\(sessionId)/" }
 
     public static func manifestKey(sessionId: String) -> String { "\(prefix(sessionId: sessionId))manifest.json" }
 
-    /// Stores a table; one that is there is replaced by the same bytes.
+    /// Stores a table; one that is there is replaced by the same bytes. All is there when this returns.
     public static func store(
         _ packer: TablePacker, plan: RecordPlan, schema: TableSchema, sessionId: String, in objects: any ObjectStore
     ) async throws -> StoredTable {
         let prefix = prefix(sessionId: sessionId)
         var hashes: [String] = []
+        var last: [UInt8] = []
         for number in 0..<packer.parts.count {
             let (bytes, sha256) = try await onOwnThread { _ in
                 let bytes = try packer.part(number)
                 return (bytes, SHA256.hash(data: bytes).hexadecimal)
             }
-            _ = try await objects.put(bytes, key: prefix + sha256)
             hashes.append(sha256)
+            if number + 1 == packer.parts.count {
+                last = bytes
+            } else {
+                _ = try await objects.put(bytes, key: prefix + sha256)
+            }
         }
+        let (lastBytes, lastKey) = (last, prefix + (hashes.last ?? ""))
+        async let lastPart = objects.put(lastBytes, key: lastKey)
         let dictionary = plan.dictionary.flatMap { value in withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) } }
         let manifest = TableManifest(
             task: schema.task, outputs: schema.outputCount, layout: plan.layout, parts: packer.parts, partSha256: hashes,
             dictionary: Data(dictionary), dictionarySha256: SHA256.hash(data: dictionary).hexadecimal)
         if manifest.dictionary == nil { _ = try await objects.put(dictionary, key: prefix + manifest.dictionarySha256) }
         let reference = try await objects.put(try CohortJSON.encode(manifest), key: manifestKey(sessionId: sessionId))
-        return StoredTable(manifest: manifest, reference: reference, objects: objects, prefix: prefix)
+        _ = try await lastPart
+        var stored = StoredTable(manifest: manifest, reference: reference, objects: objects, prefix: prefix)
+        if packer.parts.count == 1 { stored.onlyPart = lastBytes }
+        return stored
     }
 
     private init(manifest: TableManifest, reference: ObjectReference, objects: any ObjectStore, prefix: String) {
@@ -70,7 +81,8 @@ public struct StoredTable: Sendable {
     /// The rows of a part, compared with its hash.
     /// - Throws: ``CohortError`` `internal` for a part that is damaged.
     public func part(_ number: Int) async throws -> [UInt8] {
-        try await verified(manifest.partSha256[number], bytes: manifest.parts.rows(of: number).count * manifest.parts.recordBytes)
+        if let onlyPart { return onlyPart }
+        return try await verified(manifest.partSha256[number], bytes: manifest.parts.rows(of: number).count * manifest.parts.recordBytes)
     }
 
     /// The dictionary's bytes.
