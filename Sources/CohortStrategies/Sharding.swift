@@ -33,15 +33,15 @@ public enum Sharding {
         }
     }
 
-    /// Ranges of a peer's share from which on all rows are dealt anew, in consecutive ranges.
-    private static let mostRanges = 16
+    /// The number of ranges in a share above which all rows are dealt in consecutive ranges.
+    private static let maxRanges = 16
     /// Peers up to which a share that grows is filled with rows that the peer had before.
-    private static let mostPeersWithHistory = 256
+    private static let maxPeersWithHistory = 256
 
     /// Shares of these sizes, of which each peer keeps as many of the rows that it had as fit: what a machine does not have it must fetch.
     /// - Parameters:
     ///   - held: each peer's rows so far, those that it had longest first.
-    ///   - shares: consecutive ranges that hold all rows: their sizes count, and they are dealt as they are where nobody has rows.
+    ///   - shares: consecutive ranges that hold all rows: their sizes count, and they are the result when no peer has rows.
     ///   - dealt: all rows that each peer ever had.
     public static func keeping(_ held: [[RowRange]], shares: [RowRange], dealt: [RowSet?] = []) -> [[RowRange]] {
         let consecutive = shares.map { $0.count > 0 ? [$0] : [] }
@@ -61,9 +61,9 @@ public enum Sharding {
             if range.start > start { free.append(RowRange(start: start, end: range.start)) }
             start = range.end
         }
-        if shares.count <= mostPeersWithHistory {
+        if shares.count <= maxPeersWithHistory {
             for peer in dealt.indices where left[peer] > 0 {
-                for had in dealt[peer]?.ranges ?? [] { take(had, from: &free, into: &kept[peer], left: &left[peer]) }
+                for had in dealt[peer]?.ranges ?? [] { move(had, from: &free, into: &kept[peer], left: &left[peer]) }
             }
         }
         var rest = free[...]
@@ -76,7 +76,7 @@ public enum Sharding {
             }
         }
         kept = kept.map(joined)
-        return kept.contains { $0.count > mostRanges } ? consecutive : kept
+        return kept.contains { $0.count > maxRanges } ? consecutive : kept
     }
 
     /// The ranges without what an earlier one holds already.
@@ -99,7 +99,7 @@ public enum Sharding {
     }
 
     /// Moves up to `left` of the free rows that lie in `wanted`.
-    private static func take(_ wanted: RowRange, from free: inout [RowRange], into share: inout [RowRange], left: inout Int) {
+    private static func move(_ wanted: RowRange, from free: inout [RowRange], into share: inout [RowRange], left: inout Int) {
         var rest: [RowRange] = []
         for (index, range) in free.enumerated() {
             let start = max(range.start, wanted.start)

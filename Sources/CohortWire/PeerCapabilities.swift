@@ -24,7 +24,7 @@ public struct PeerCapabilities: Codable, Hashable, Sendable {
     /// The nets that it trains; nil: it did not say.
     public var nets: [String]?
 
-    /// What this version's own peers list.
+    /// The lists of peers of this version.
     public static let ownEncodings = RecordLayout.Encoding.allCases.map(\.rawValue)
     public static let ownOptimizers = OptimizerName.allCases.map(\.rawValue)
     public static let ownNets = ["simple"]

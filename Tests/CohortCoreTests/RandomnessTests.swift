@@ -18,7 +18,7 @@ import Testing
         #expect(places != parts.places(seed: 6))
     }
 
-    /// By bits: which of 40 rows are there.
+    /// Compared with one bit for each of 40 rows.
     @Test func `a set of rows joins what touches, and names what is missing`() {
         var generator = SeededGenerator(seed: 1)
         for _ in 0..<200 {

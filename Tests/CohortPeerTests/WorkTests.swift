@@ -46,7 +46,7 @@ struct RowCacheTests {
         }
     }
 
-    /// What is not there takes no room.
+    /// Holes use no disk space.
     @Test
     func `counts what a file with holes takes on the disk`() async throws {
         try await withFolder { folder in

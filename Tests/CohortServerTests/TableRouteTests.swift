@@ -11,9 +11,9 @@ import Testing
 @testable import CohortServer
 @testable import CohortSession
 
-/// Rows of a running session's table: for the peer that they were dealt to, and for nobody else.
+/// Rows of a running session's table: only the peer that they were dealt to gets them.
 @Suite struct TableRouteTests {
-    /// Two peers of one session: `one` was dealt rows 0 to 60, `two` the others; the held-out rows are dealt to nobody.
+    /// Two peers of one session: `one` was dealt rows 0 to 60, `two` the others; the held-out rows are not dealt.
     private struct Table {
         let world: ServerWorld
         let user: String
@@ -133,7 +133,7 @@ import Testing
         }
     }
 
-    /// By the sentence that the older machine shows.
+    /// The older machine shows this sentence.
     @Test func `a peer of the version before is refused, with both versions`() async throws {
         try await withServer { world in
             let token = try await world.joinToken(try await world.signup())

@@ -16,7 +16,7 @@ import Testing
     private func rows(_ ranges: [RowRange]) -> Set<Int> { Set(ranges.flatMap { $0.start..<$0.end }) }
 
     /// Members come and go and change their speed: each row stays dealt once, sizes are those of the speeds, and what fits is kept.
-    @Test(arguments: 1...20) func `whoever has rows keeps them as far as the share allows`(seed: UInt64) {
+    @Test(arguments: 1...20) func `peers keep their rows as far as the share allows`(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
         let total = Int.random(in: 20...500, using: &generator)
         var (held, dealt): ([[RowRange]], [RowSet?]) = ([[], []], [nil, nil])
@@ -34,7 +34,7 @@ import Testing
             #expect(now.map { $0.reduce(0) { $0 + $1.count } } == shares.map(\.count))
             let all = now.joined().sorted { $0.start < $1.start }
             #expect(all.first?.start == 0 && all.last?.end == total && zip(all, all.dropFirst()).allSatisfy { $0.end == $1.start })
-            // Where ranges became too many, all is dealt anew.
+            // With too many ranges, all rows are dealt in consecutive ranges.
             if now != shares.map({ $0.count > 0 ? [$0] : [] }) {
                 for (before, after) in zip(held, now) {
                     let (had, has) = (rows(before), rows(after))

@@ -44,7 +44,7 @@ import Testing
         }
     }
 
-    /// In memory, and in a file.
+    /// A table in memory, and one in a file.
     @Test(arguments: [300, 150_000]) func `what was added is there, at its place, packed and as floats`(rows: Int) async throws {
         try await withFolder { folder in
             let packed = try Packed(rows: rows, in: folder)

@@ -32,7 +32,7 @@ package actor ScriptedServer {
     package var objects: [String: [UInt8]] = [:]
     /// The table of every session.
     private var table: ServedTable?
-    /// What each request for rows asked for, without the session.
+    /// The requests for rows, without the path up to the session.
     package private(set) var rowRequests: [String] = []
     /// What the next event posts are answered with instead of being taken.
     package var eventRefusals: [Refusal] = []

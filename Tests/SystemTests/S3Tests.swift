@@ -37,6 +37,23 @@ extension SystemSuite {
             }
         }
 
+        /// Whole parts come by a redirect to the bucket, which must not see the peer's credential; pieces of parts come from the server.
+        @Test(arguments: ["fedavg", "independent"]) func `rows of a table of several parts come from the bucket`(strategy: String)
+            async throws
+        {
+            try await withWorld { world in
+                let server = try await world.server(environment: S3Server.settings(prefix: newIdentifier()))
+                let person = try await world.person(server)
+                _ = try await world.peers(2, of: server, for: person)
+                var settings = Self.settings
+                (settings.strategy, settings.rounds, settings.epochs, settings.batchSize) = (strategy, 2, 1, 512)
+                let session = try await world.expectCompleted(
+                    settings, by: person, rows: 100_000, times: 2)
+                let received = session.results.peers.map { $0.receivedRows ?? 0 }
+                #expect(strategy == "fedavg" ? received.reduce(0, +) <= 100_000 : received == [100_000, 100_000], "\(received)")
+            }
+        }
+
         @Test func `the store goes away in mid-session and comes back: the session completes, and nothing is lost`() async throws {
             let store = try #require(S3Server.server)
             try await withWorld { world in

@@ -9,7 +9,7 @@ struct DatasetPreparation {
     let session: Session
     let objects: any ObjectStore
     let files: DataFileLoader
-    /// Of a large table while it is made.
+    /// The folder of the file that a large table needs while it is packed.
     let scratchFolder: String
     /// Bytes that averaging the session's updates may take.
     let modelMemory: Int

@@ -4,7 +4,7 @@ import CohortTraining
 import CohortWire
 import FoundationEssentials
 
-/// A session's table, and what its peers were told of it in this run: the manifest once, rows once.
+/// A session's table, and the parts of it that messages of this run have carried to each peer: the manifest once, each row once.
 struct TableKnowledge {
     /// Bytes of the JSON of a manifest that goes in messages.
     private static let maxInlineManifest = 8 << 10
@@ -15,10 +15,10 @@ struct TableKnowledge {
     private let stored: StoredTable
     /// The records of a table of one part.
     private var records: [UInt8]?
-    /// By peer.
-    private var told: [String: Told] = [:]
+    /// The contents of messages so far, by peer.
+    private var sent: [String: Sent] = [:]
 
-    private struct Told {
+    private struct Sent {
         /// Another one knows nothing.
         var registration: Int
         var rows = RowSet()
@@ -30,17 +30,17 @@ struct TableKnowledge {
             tableSha256: stored.reference.sha256, table: stored.reference.bytes <= Self.maxInlineManifest ? stored.manifest : nil)
     }
 
-    /// Takes the manifest out of a message to a peer that had it, and puts the rows in when they are few and new to it. What is not in the message
-    /// the peer fetches.
-    mutating func tell(_ peer: SessionPeer, in command: inout TrainCommand) async throws {
-        var known = Told(registration: peer.registration)
-        if let earlier = told[peer.id], earlier.registration == peer.registration {
+    /// Removes the manifest from a message to a peer that had it, and adds the rows when they are few and new to the peer. A peer fetches
+    /// what is not in the message.
+    mutating func add(to command: inout TrainCommand, for peer: SessionPeer) async throws {
+        var known = Sent(registration: peer.registration)
+        if let earlier = sent[peer.id], earlier.registration == peer.registration {
             known = earlier
             command.table.table = nil
         }
         let parts = stored.manifest.parts
         let ranges = command.plan.rows + (command.plan.validationRows.map { [$0.moved(by: parts.trainingRows)] } ?? [])
-        defer { told[peer.id] = known }
+        defer { sent[peer.id] = known }
         guard parts.count == 1, ranges.contains(where: { !known.rows.contains($0) }),
             ranges.reduce(0, { $0 + $1.count }) * parts.recordBytes <= Self.maxInlineRows
         else { return }

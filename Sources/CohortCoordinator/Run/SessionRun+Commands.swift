@@ -28,7 +28,7 @@ extension SessionRun {
                 guard let builder else { continue }
                 var train = try await builder.command(for: peer, timeLimit: machine.timeLimit(at: clock.now()))
                 train.progressWithin = machine.progressWithin
-                try await table?.tell(peer, in: &train)
+                try await table?.add(to: &train, for: peer)
                 message = .train(train)
             case .refused(_, let round, let attempt, let reason):
                 message = .refused(

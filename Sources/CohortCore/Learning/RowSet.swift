@@ -30,7 +30,7 @@ public struct RowSet: Hashable, Sendable {
         range.count <= 0 || ranges.contains { $0.start <= range.start && range.end <= $0.end }
     }
 
-    /// What of `range` is not in the set, ascending.
+    /// Returns the parts of `range` that are not in the set, ascending.
     public func missing(of range: RowRange) -> [RowRange] {
         var missing: [RowRange] = []
         var start = range.start

@@ -34,7 +34,7 @@ final class RowLoader {
 
     func release() { (opened, dataset) = (nil, nil) }
 
-    /// Where a session's table is, and the credential that opens it.
+    /// The address of a session's table, and the credential for it.
     struct Source: Sendable {
         var sessionId: String
         var peerId: String

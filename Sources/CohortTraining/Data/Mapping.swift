@@ -7,7 +7,7 @@ import Dispatch
     import Darwin
 #endif
 
-/// A file in memory, read-only, or memory of its own, for as long as anybody has it.
+/// A read-only mapping of a file, or zeroed memory; unmapped with the last reference.
 final class Mapping: @unchecked Sendable {
     // @unchecked: no thread writes there.
     let base: UnsafeMutableRawPointer

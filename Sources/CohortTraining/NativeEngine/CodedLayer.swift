@@ -7,9 +7,9 @@ import CohortCore
 /// another order than a dense product makes them.
 final class CodedLayer {
     /// Features a column of categories has on average, from which on this is faster.
-    private static let leastFeatures = 8
+    private static let minFeatures = 8
     /// Features of categories, all together.
-    private static let leastWidth = 64
+    private static let minWidth = 64
 
     /// The row of the transposed weights for each feature.
     private let rowOfFeature: [Int]
@@ -28,7 +28,7 @@ final class CodedLayer {
         let layout = rows.layout
         let coded = layout.columns.filter(\.isOneHot)
         let features = coded.reduce(0) { $0 + $1.features }
-        guard features >= Self.leastWidth, features >= Self.leastFeatures * coded.count else { return nil }
+        guard features >= Self.minWidth, features >= Self.minFeatures * coded.count else { return nil }
         var dense = layout
         dense.columns = layout.columns.filter { !$0.isOneHot }
         denseCount = dense.featureCount

@@ -36,7 +36,7 @@ final class SimpleDNN: TrainableModel {
     var products: Products?
     /// The packed table that was read last.
     var packedTable: (table: FeatureTable, gather: PackedGather)?
-    /// How the first layer's numbers are held; nil: as ``ModelSpec/tensors`` has them.
+    /// The arrangement of the first layer's numbers in memory; nil: the one of ``ModelSpec/tensors``.
     private(set) var coded: CodedLayer?
     /// The table that was looked at last.
     private weak var codedTable: FeatureTable?
@@ -73,7 +73,7 @@ final class SimpleDNN: TrainableModel {
         correction?.deallocate()
     }
 
-    /// Holds the first layer's numbers as the table's columns want them; nil: in their order.
+    /// Arranges the first layer's numbers for a table's columns; nil: in the order of ``ModelSpec/tensors``.
     private func arrange(for table: FeatureTable?) {
         if let table, table === codedTable { return }
         codedTable = table

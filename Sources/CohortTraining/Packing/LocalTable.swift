@@ -12,10 +12,10 @@ public import FoundationEssentials
 /// mapped as it is. Belongs to one thread.
 public final class LocalTable {
     /// Bytes of a table that stays in memory.
-    private static let mostInMemory = 1 << 20
+    private static let maxBytesInMemory = 1 << 20
 
     public let manifest: TableManifest
-    /// Of the manifest.
+    /// The SHA-256 of the manifest.
     public let sha256: String
     /// The rows that are there.
     public private(set) var rows = RowSet()
@@ -25,15 +25,15 @@ public final class LocalTable {
     private let packed: PackedRows
     private let file: (descriptor: Int32, path: String)?
 
-    /// What a file holds, beside it.
+    /// The contents of the file, as JSON beside it.
     private struct Index: Codable {
         var sha256: String
-        /// Of the machine's start: after another one, a file that was not flushed may lack what this says.
+        /// The identifier of the operating system's boot: after another boot, a file that was not flushed may lack rows.
         var boot: String
         var rows: RowSet
     }
 
-    /// Opens what an earlier run has left for the same table, or begins anew.
+    /// Opens what an earlier run has left for the same table, or creates an empty one.
     /// - Parameters:
     ///   - manifest: checked.
     ///   - path: of the file that a large table needs.
@@ -42,7 +42,7 @@ public final class LocalTable {
         self.manifest = manifest
         self.sha256 = sha256
         let bytes = manifest.parts.bytes
-        if bytes <= Self.mostInMemory {
+        if bytes <= Self.maxBytesInMemory {
             file = nil
             mapping = try Mapping(zeros: bytes)
         } else {
@@ -119,7 +119,7 @@ public final class LocalTable {
         let bytes = targetsStart + count * 4
         var target: FeatureTable.File?
         let memory: Mapping
-        if bytes <= Self.mostInMemory {
+        if bytes <= Self.maxBytesInMemory {
             memory = try Mapping(zeros: bytes)
         } else {
             let path = "\(folder)/\(newIdentifier()).part"

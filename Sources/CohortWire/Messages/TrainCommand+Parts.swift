@@ -31,7 +31,7 @@ extension WorkKey: Codable {
 
 /// The table that a session trains on. Its manifest, dictionary and parts are below `/peers/PEER/sessions/SESSION`, for the peer's own credential.
 public struct TableLink: Codable, Hashable, Sendable {
-    /// Of the manifest as the server gives it.
+    /// The SHA-256 of the manifest's JSON as the server sends it.
     public var tableSha256: String
     /// Absent when it would make the message large, and when the peer has it.
     public var table: TableManifest?
