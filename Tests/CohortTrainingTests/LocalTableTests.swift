@@ -97,6 +97,22 @@ import Testing
         }
     }
 
+    @Test(.enabled(if: SmallDisk.isPossible, SmallDisk.reason))
+    func `a full disk is reported before rows are fetched, and fewer rows still fit`() async throws {
+        try await withFolder { folder in
+            let packed = try Packed(rows: 150_000, in: folder)
+            try await SmallDisk.with(kilobytes: 256) { disk in
+                let table = try LocalTable(packed.manifest, sha256: "s", dictionary: packed.dictionary, path: "\(disk.path)/some.rows")
+                let error = #expect(throws: CohortError.self) { try table.reserve(RowRange(start: 0, end: packed.manifest.parts.rows)) }
+                #expect(error?.code == .storageFull)
+                let few = RowRange(start: 1_000, end: 2_000)
+                try table.reserve(few)
+                try table.add(packed.records(few), at: few)
+                #expect(table.rows.ranges == [few])
+            }
+        }
+    }
+
     @Test func `records that do not fit are refused, and change nothing`() async throws {
         try await withFolder { folder in
             let packed = try Packed(rows: 300, in: folder)

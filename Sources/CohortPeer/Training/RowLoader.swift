@@ -91,6 +91,7 @@ final class RowLoader {
         guard !missing.isEmpty else { return }
         let total = missing.count * size
         cache.makeRoom(for: total, keeping: source.sessionId)
+        for range in missing.ranges { try local.reserve(range) }
         report(.loading(bytes: total))
         logger.info("fetching rows", metadata: ["rows": "\(missing.count)", "bytes": "\(total)"])
         var done = 0

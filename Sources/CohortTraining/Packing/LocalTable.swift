@@ -82,6 +82,21 @@ public final class LocalTable {
         return descriptor
     }
 
+    /// Takes the disk space of rows that are to be added, so that a full disk is reported before they are fetched.
+    /// - Throws: ``CohortError`` `storageFull`.
+    public func reserve(_ range: RowRange) throws {
+        guard let file, range.isValid(among: manifest.parts.rows), range.count > 0 else { return }
+        #if canImport(Glibc)
+            let size = manifest.layout.recordBytes
+            let taken = posix_fallocate(file.descriptor, off_t(range.start * size), off_t(range.count * size))
+            // Other errors: the file system cannot do this, and writing reports a full disk.
+            guard taken != ENOSPC else {
+                errno = taken
+                throw Self.failure(file.path)
+            }
+        #endif
+    }
+
     /// Adds rows.
     /// - Parameter records: of all rows of `range`, from elsewhere.
     /// - Throws: ``CohortError`` `invalid` for records that do not fit the manifest, `storageFull`.
