@@ -250,3 +250,13 @@ def test_pandas_categories_of_numbers_are_categories(client: cohort.Client) -> N
     declared = client.fit(frame.astype({"school": "category"}), target="y", rounds=1, epochs=1, seed=1, progress=False)
     kinds = [{column["name"]: column["kind"] for column in client._json("GET", f"/sessions/{run.id}")["dataset"]["schema"]["columns"]} for run in (plain, declared)]
     assert kinds[0]["school"] == "numeric" and kinds[1]["school"] == "categorical"
+
+
+@pytest.mark.parametrize(("sentence", "words"), [
+    ("(the last column was taken; --target chooses another)", "(the last column was taken; target chooses another)"),
+    ("an id: --ignore length leaves it out", "an id: ignore=['length'] leaves it out"),
+    ("--category 'school id', or --class-weight balanced", "category=['school id'], or class_weight balanced"),
+    ("a--b and -- stay", "a--b and -- stay"),
+])
+def test_sentences_name_parameters_and_no_options(sentence: str, words: str) -> None:
+    assert str(cohort.CohortError(sentence, "invalid")) == words

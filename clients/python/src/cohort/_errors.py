@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ._words import plain
+
 
 class CohortError(Exception):
     """The server refused something, or could not be reached; the message says what was wrong and what would be right.
@@ -12,7 +14,7 @@ class CohortError(Exception):
     """
 
     def __init__(self, message: str, code: str, status: int = 0) -> None:
-        super().__init__(message)
+        super().__init__(plain(message))
         self.code = code
         self.status = status
 

@@ -6,6 +6,8 @@ import html
 import sys
 from typing import Any
 
+from ._words import plain
+
 
 class Progress:
     """Shows the notices of one session."""
@@ -31,11 +33,12 @@ class Progress:
         elif notice["kind"] in ("peer", "note"):
             return self.say(notice["message"])
         else:
-            self._headline = notice["message"]
+            self._headline = plain(notice["message"])
         self._draw()
 
     def say(self, text: str) -> None:
         """A line that stays; each is said once, however often the server repeats it."""
+        text = plain(text)
         if text in self._said:
             return
         self._said.add(text)
@@ -47,7 +50,7 @@ class Progress:
     def end(self, status: dict[str, Any]) -> None:
         """The session is over."""
         self._progress = 1 if status["status"] == "COMPLETED" else self._progress
-        self._headline = status.get("error") or status["message"]
+        self._headline = plain(status.get("error") or status["message"])
         self._draw()
         if self._terminal:
             print(file=sys.stderr)
