@@ -357,7 +357,7 @@ struct PeerTests {
                 try await train(0, [RowRange(start: 0, end: 1_000)])
                 try await train(1, [RowRange(start: 0, end: 1_000)])
                 #expect(await requests() == ["parts/0?start=0&end=1000"])
-                // The share grows to both sides of what is there.
+                // The new share has rows that the peer lacks: 1,000 to 1,200, and 2,000 to 2,010.
                 try await train(2, [RowRange(start: 500, end: 1_200), RowRange(start: 2_000, end: 2_010)])
                 #expect(await requests().dropFirst() == ["parts/0?start=1000&end=1200", "parts/0?start=2000&end=2010"])
             }

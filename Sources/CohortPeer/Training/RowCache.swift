@@ -41,6 +41,7 @@ struct RowCache: Sendable {
 
     /// Removes the rows of a session that is over, unless they are to be kept.
     func end(session: String) {
+        // An id that is no file name has no rows here: opening its table was refused.
         guard !keepsData, let path = try? path(session: session) else { return }
         LocalTable.remove(path)
     }
@@ -65,6 +66,7 @@ struct RowCache: Sendable {
         for name in names where !name.hasSuffix(".rows") && !name.hasSuffix(".rows.json") { unlink("\(folder)/\(name)") }
     }
 
+    /// Empty for a folder that cannot be read: opening a table in it reports the reason.
     private var names: [String] { (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] }
 
     /// Removes what was used longest ago until `bytes` more fit.

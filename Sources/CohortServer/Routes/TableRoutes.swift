@@ -34,12 +34,12 @@ struct TableRoutes: Sendable {
         [
             .machine(.get, "/peers/{id}/sessions/{session}/table", "The manifest of the table that a session trains on") {
                 request, context, caller, peer in
-                let (table, _) = try await granted(context, caller, peer)
+                let (table, _) = try await granted(in: context, caller: caller, peer: peer)
                 return try await whole(request, table.reference)
             },
             .machine(.get, "/peers/{id}/sessions/{session}/table/dictionary", "The vectors that codes in its rows stand for") {
                 request, context, caller, peer in
-                let (table, _) = try await granted(context, caller, peer)
+                let (table, _) = try await granted(in: context, caller: caller, peer: peer)
                 return try await bytes(table.dictionary())
             },
             .machine(.get, "/peers/{id}/sessions/{session}/parts/{part}", "Rows of a part that were dealt to this peer", part),
@@ -50,7 +50,7 @@ struct TableRoutes: Sendable {
     private func part(
         _ request: Request, _ context: Context, _ caller: Caller, _ peer: (id: String, registration: Int)
     ) async throws -> Response {
-        let (table, dealt) = try await granted(context, caller, peer)
+        let (table, dealt) = try await granted(in: context, caller: caller, peer: peer)
         let parts = table.manifest.parts
         let text = try context.parameters.require("part")
         guard let number = Int(text), 0..<parts.count ~= number else {
@@ -84,7 +84,7 @@ struct TableRoutes: Sendable {
     /// - Returns: the table, and what of it the peer may have.
     /// - Throws: ``CohortError`` `forbidden` when the peer is not in the session, `conflict` when the session is over.
     private func granted(
-        _ context: Context, _ caller: Caller, _ peer: (id: String, registration: Int)
+        in context: Context, caller: Caller, peer: (id: String, registration: Int)
     ) async throws -> (StoredTable, RowSet) {
         try await presence.check(peer, caller)
         let id = try context.parameters.require("session")
