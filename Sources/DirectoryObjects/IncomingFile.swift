@@ -20,10 +20,15 @@ struct IncomingFile {
         count += bytes.count
     }
 
-    func finish(as key: ObjectKey, in folder: ObjectFolder) throws -> ObjectReference {
+    /// - Parameters:
+    ///   - isWanted: whether the object is to be made after all.
+    ///   - then: called with what was stored, before anybody else can change the object.
+    func finish(
+        as key: ObjectKey, in folder: ObjectFolder, isWanted: () -> Bool = { true }, then: (ObjectReference) -> Void = { _ in }
+    ) throws -> ObjectReference {
         try file.open.synchronize()
         let reference = ObjectReference(key: key.text, sha256: digest.finalize().hexadecimal, bytes: count)
-        try folder.commit(file.open.path, as: reference, key: key)
+        try folder.commit(file.open.path, as: reference, key: key, isWanted: isWanted) { then(reference) }
         return reference
     }
 }
@@ -42,13 +47,15 @@ final class DirectoryObjectWriter: ObjectWriter {
     private let key: ObjectKey
     private let folder: ObjectFolder
     private let threads: BlockingLanes
+    private let memory: ObjectMemory?
     /// nil once finished or aborted. A mutex rather than an actor: it is locked on the blocking threads only, by one task.
     private let incoming: Mutex<IncomingFile?>
 
-    init(key: ObjectKey, folder: ObjectFolder, threads: BlockingLanes) throws(FileFailure) {
+    init(key: ObjectKey, folder: ObjectFolder, threads: BlockingLanes, memory: ObjectMemory?) throws(FileFailure) {
         self.key = key
         self.folder = folder
         self.threads = threads
+        self.memory = memory
         incoming = Mutex(try IncomingFile(in: folder))
     }
 
@@ -75,7 +82,7 @@ final class DirectoryObjectWriter: ObjectWriter {
                 guard let file = incoming else { throw self.isOver }
                 incoming = nil
                 do {
-                    return try file.finish(as: self.key, in: self.folder)
+                    return try file.finish(as: self.key, in: self.folder, then: { _ in self.memory?.remove([self.key.text]) })
                 } catch let failure as FileFailure {
                     throw failure.error(object: self.key.text, bytes: file.count)
                 }

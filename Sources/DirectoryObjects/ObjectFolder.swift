@@ -58,10 +58,16 @@ struct ObjectFolder: Sendable {
     }
 
     /// Makes the finished and synchronized file at `temporary` the object, atomically and durably. When that fails, the file stays there.
-    func commit(_ temporary: String, as reference: ObjectReference, key: ObjectKey) throws {
+    /// - Parameters:
+    ///   - isWanted: asked with the key locked; when it is not, nothing happens.
+    ///   - then: called with the key still locked.
+    func commit(
+        _ temporary: String, as reference: ObjectReference, key: ObjectKey, isWanted: () -> Bool = { true }, then: () -> Void = {}
+    ) throws {
         let name = Label(sha256: reference.sha256, bytes: reference.bytes).fileName(of: key)
         try makeFolders(of: key)
         try locks.withLock(of: key) {
+            guard isWanted() else { return }
             let old = try stored(key)?.path
             let new = path(of: name, beside: key)
             try Files.rename(temporary, to: new)
@@ -79,6 +85,7 @@ struct ObjectFolder: Sendable {
             }
             try Files.synchronizeFolder(folder(of: key))
             if let old, old != new { try Files.remove(old) }
+            then()
         }
     }
 
@@ -180,5 +187,9 @@ private final class KeyLocks: Sendable {
 }
 
 extension CohortError {
+    static func noByte(at offset: Int, of object: ObjectReference) -> CohortError {
+        CohortError(.invalid, "object \(object.key) has \(object.bytes) bytes; there is nothing at \(offset)")
+    }
+
     static func noObject(_ key: ObjectKey) -> CohortError { CohortError(.notFound, "there is no object \(key.text)") }
 }

@@ -33,7 +33,7 @@ final class ObjectReading: Sendable {
     init(_ key: ObjectKey, from offset: Int, in folder: ObjectFolder) throws {
         (file, reference) = try folder.open(key)
         guard (0...reference.bytes).contains(offset) else {
-            throw CohortError(.invalid, "object \(key.text) has \(reference.bytes) bytes; there is nothing at \(offset)")
+            throw CohortError.noByte(at: offset, of: reference)
         }
         position = Mutex(Position(offset: offset, digest: offset == 0 ? SHA256() : nil))
         let size = try file.status().size

@@ -147,9 +147,18 @@ enum ObjectsChoice: Equatable {
         case .s3(let address):
             return (try S3Objects(address, environment: ProcessInfo.processInfo.environment, logger: logger), nil)
         case .directory(let path):
-            let store = try DirectoryObjects(path: path, secret: folder.secret("objects.key"))
+            let store = try DirectoryObjects(path: path, secret: folder.secret("objects.key"), memory: .ofRounds)
             return (store, store)
         }
+    }
+}
+
+extension MemoryPolicy {
+    /// A round's updates, which peers send again, and the newest weights, which all peers read at once.
+    fileprivate static var ofRounds: MemoryPolicy {
+        MemoryPolicy(
+            transient: [Session.updateFolder], copied: [Session.checkpointFolder],
+            bytes: min(512 << 20, Int(clamping: ProcessInfo.processInfo.physicalMemory / 16)), largest: 16 << 20)
     }
 }
 

@@ -56,7 +56,7 @@ extension Aggregator {
         var values: [Float] = []
         swap(&values, &combined.values)
         // The generation is in its name: a coordinator that was fenced off writes none of its successor's.
-        let key = "checkpoints/\(session.id)/g\(session.generation)-r\(session.round)"
+        let key = "\(session.checkpointPrefix)g\(session.generation)-r\(session.round)"
         let state = try await step(by: outer, on: &values, of: round, key: "\(key)-slots.safetensors")
         let weights = try await store(values, try Weights.header(layout), key: "\(key).safetensors")
         known = (weights.sha256, values)

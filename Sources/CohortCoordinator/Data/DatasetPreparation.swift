@@ -47,7 +47,7 @@ struct DatasetPreparation {
         }
         var weights: ObjectReference?
         if let parameters = try given?.parameters ?? start.map({ try Self.parameters(of: $0, for: model, schema) }) {
-            weights = try await objects.put(try Weights.encode(model, parameters), key: "checkpoints/\(session.id)/start.safetensors")
+            weights = try await objects.put(try Weights.encode(model, parameters), key: "\(session.checkpointPrefix)start.safetensors")
         }
         if let module = given?.module ?? start?.module {
             _ = try await objects.put(module, key: Self.moduleKey(session.id))
@@ -78,7 +78,7 @@ struct DatasetPreparation {
     }
 
     /// The key of a session's module, from which its peers load it.
-    static func moduleKey(_ sessionId: String) -> String { "checkpoints/\(sessionId)/module" }
+    static func moduleKey(_ sessionId: String) -> String { "\(Session.checkpointPrefix(of: sessionId))module" }
 
     /// The module that the session was started with.
     /// - Throws: ``CohortError`` `notFound` when it was deleted since, `invalid` for a file that is none.

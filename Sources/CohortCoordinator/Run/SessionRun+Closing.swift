@@ -28,7 +28,7 @@ extension SessionRun {
         try await documents.freePeers(ofSession: id)
         await coordinator.feed.poolChanged()
         try await coordinator.transport.close(session.eventQueue)
-        for prefix in [session.updatePrefix, "checkpoints/\(id)/"] { try await coordinator.objects.closeLinks(prefix: prefix) }
+        for prefix in [session.updatePrefix, session.checkpointPrefix] { try await coordinator.objects.closeLinks(prefix: prefix) }
         // Other sessions may be trained on the same data set.
         try await coordinator.objects.closeLinks(scope: id)
         if session.modelObject == nil, let weights = session.best?.weights ?? session.weights {
@@ -75,7 +75,7 @@ extension SessionRun {
     /// Removes the table, updates, checkpoints that the document does not name, and an upload that never became a data set.
     private func removeWorkings(_ session: Session) async throws {
         let kept = Set((session.checkpoints.map(\.weights) + [session.weights, session.best?.weights].compactMap { $0 }).map(\.key))
-        let checkpoints = try await coordinator.objects.list(prefix: "checkpoints/\(id)/").filter { !kept.contains($0) }
+        let checkpoints = try await coordinator.objects.list(prefix: session.checkpointPrefix).filter { !kept.contains($0) }
         var keys = try await checkpoints + coordinator.objects.list(prefix: StoredTable.prefix(sessionId: id))
         if session.settings.keepUpdates == true {
             let counted = Set(try await documents.rounds(sessionId: id).flatMap { $0.contributions ?? [] }.compactMap(\.key))

@@ -95,7 +95,7 @@ final class SessionRun {
         do {
             guard try await documents.session(id: id) == nil else { return }
             let keys =
-                try await coordinator.objects.list(prefix: "schemas/\(id).json") + coordinator.objects.list(prefix: "checkpoints/\(id)/")
+                try await coordinator.objects.list(prefix: "schemas/\(id).json") + coordinator.objects.list(prefix: Session.checkpointPrefix(of: id))
                 + coordinator.objects.list(prefix: StoredTable.prefix(sessionId: id))
             if !keys.isEmpty { try await coordinator.objects.delete(keys) }
         } catch {

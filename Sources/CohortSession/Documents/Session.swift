@@ -144,7 +144,17 @@ public struct Session: Codable, Hashable, Sendable, Identifiable {
     }
 
     /// The prefix of its updates' keys. Updates that are kept have another one: all others are removed when the session has ended.
-    public var updatePrefix: String { "\(settings.keepUpdates == true ? "kept" : "updates")/\(id)/" }
+    public var updatePrefix: String { (settings.keepUpdates == true ? "kept/" : Self.updateFolder) + "\(id)/" }
+
+    /// The prefix of its weights' keys.
+    public var checkpointPrefix: String { Self.checkpointPrefix(of: id) }
+
+    public static func checkpointPrefix(of id: String) -> String { "\(checkpointFolder)\(id)/" }
+
+    /// The prefix of the keys of all sessions' updates that are not kept.
+    public static let updateFolder = "updates/"
+    /// The prefix of the keys of all sessions' weights.
+    public static let checkpointFolder = "checkpoints/"
 
     /// The owner's note.
     public var note: String? { labels?.note ?? settings.note }

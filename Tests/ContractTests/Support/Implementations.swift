@@ -55,6 +55,15 @@ struct ObjectStoreKind: Sendable, CustomTestStringConvertible {
             ObjectStoreKind(testDescription: "directory") { place in
                 Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret)) {}
             },
+            // All are in memory: the empty prefix is every key's.
+            ObjectStoreKind(testDescription: "directory, short-lived") { place in
+                let policy = MemoryPolicy(transient: [""], copied: [], bytes: 64 << 20, largest: 8 << 20, writeDelay: .seconds(3_600))
+                return Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret, memory: policy)) {}
+            },
+            ObjectStoreKind(testDescription: "directory, copied") { place in
+                let policy = MemoryPolicy(transient: [], copied: [""], bytes: 64 << 20, largest: 8 << 20)
+                return Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret, memory: policy)) {}
+            },
             ObjectStoreKind(testDescription: "memory") { _ in Opened(part: MemoryObjects()) {} },
         ]) + s3("S3", TestS3.url) + s3("S3 over TLS", TestS3.tlsURL)
 
