@@ -97,6 +97,28 @@ CLONES void cohort_dots(
     dots[1] += alone;
 }
 
+CLONES uint32_t cohort_inspect(double *restrict sums, const float *restrict x, const float *restrict start, size_t count, bool is_squared) {
+    doubles sum = *(doubles *)sums;
+    int64_t infinite = 0, negative = 0;
+    size_t i = 0;
+    for (; i + FOUR <= count; i += FOUR) {
+        doubles value = DOUBLES(x + i), own = start ? value - DOUBLES(start + i) : value;
+        // A number that is not finite makes the difference to itself NaN.
+        __auto_type odd = (value - value) != (doubles)0, below = value < (doubles)0;
+        infinite |= odd[0] | odd[1] | odd[2] | odd[3];
+        negative |= below[0] | below[1] | below[2] | below[3];
+        sum += is_squared ? own * own : own;
+    }
+    for (; i < count; i++) {
+        double value = x[i], own = start ? value - (double)start[i] : value;
+        infinite |= value - value != 0;
+        negative |= value < 0;
+        sum[i % FOUR] += is_squared ? own * own : own;
+    }
+    *(doubles *)sums = sum;
+    return (infinite != 0) | (negative != 0) << 1;
+}
+
 CLONES void cohort_middle(
     const float *const *restrict rows, size_t count, size_t columns, const uint32_t *restrict pairs, size_t pair_count, size_t low,
     size_t high, float *restrict scratch, float *restrict out) {

@@ -75,23 +75,28 @@ public struct ObjectTransfer: Sendable {
             var request = server.request(url)
             if let credential { request.headers.add(name: "Authorization", value: "Bearer \(credential)") }
             let response = try await execute(request, follows: true)
-            let buffer: ByteBuffer
+            let expected = sha256 ?? Self.digest(of: response)
+            var bytes: [UInt8] = []
+            bytes.reserveCapacity(min(limit, response.headers.first(name: "Content-Length").flatMap { Int($0) } ?? 0))
+            var hash = SHA256()
             do {
-                buffer = try await response.body.collect(upTo: limit)
+                for try await chunk in response.body {
+                    guard bytes.count + chunk.readableBytes <= limit else { throw NIOTooManyBytesError(maxBytes: limit) }
+                    bytes += chunk.readableBytesView
+                    if expected != nil { hash.update(chunk) }
+                }
             } catch is NIOTooManyBytesError {
                 throw CohortError(.tooLarge, "the object at \(address(url)) is larger than \(limit) bytes")
             } catch {
                 throw BrokenConnection(error, remote: Remote(url, from: server)).error
             }
-            if let sha256 = sha256 ?? Self.digest(of: response) {
-                var hash = SHA256()
-                hash.update(buffer)
+            if let expected {
                 let found = hash.finalize().hexadecimal
-                guard found == sha256 else {
-                    throw CohortError(.invalid, "the object at \(address(url)) has SHA-256 \(found), not \(sha256)")
+                guard found == expected else {
+                    throw CohortError(.invalid, "the object at \(address(url)) has SHA-256 \(found), not \(expected)")
                 }
             }
-            return Array(buffer.readableBytesView)
+            return bytes
         }
     }
 

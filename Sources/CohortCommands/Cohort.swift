@@ -1,6 +1,7 @@
 import ArgumentParser
 import CohortCore
 public import CohortStrategies
+import CohortSystem
 import TorchEngine
 
 #if canImport(Glibc)
@@ -57,6 +58,7 @@ struct Cohort: AsyncParsableCommand {
 
     /// Exit codes: 0 done, 1 failed, 2 usage, 3 try again later.
     static func main() async {
+        FreedMemory.keep()
         ParentWatch.start()
         do {
             var command = try parseAsRoot(try arguments(CommandLine.arguments.dropFirst()))

@@ -234,6 +234,42 @@ import Testing
         let squares = #expect(throws: CohortError.self) { try other.feed([-1e-9]) }
         #expect(squares?.message.contains("where the optimizer has squares") == true)
     }
+
+    @Test func `norms are the same bits in whatever pieces an update streams by`() throws {
+        let model = ModelSpec(inputs: 9, hidden: [7], outputs: 3, task: .classification)
+        let layout = WeightsLayout(model, streams: ["exp_avg", "exp_avg_sq"])
+        var draw = SeededGenerator(seed: 3, purpose: "pieces")
+        let count = model.parameterCount
+        let start = (0..<layout.count).map { _ in draw.nextFloat() - 0.5 }
+        let values = (0..<layout.count).map { $0 < 2 * count ? draw.nextFloat() - 0.5 : draw.nextFloat() }
+        func inspect(_ piece: Int) throws -> UpdateInspection {
+            var inspection = UpdateInspection(layout, start: start)
+            for first in stride(from: 0, to: values.count, by: piece) {
+                try inspection.feed(Array(values[first..<min(values.count, first + piece)]))
+            }
+            return inspection
+        }
+        let whole = try inspect(values.count)
+        let square = zip(values, start).prefix(count).reduce(0) { $0 + (Double($1.0) - Double($1.1)) * (Double($1.0) - Double($1.1)) }
+        #expect(abs(whole.norm / square.squareRoot() - 1) < 1e-12)
+        let moments = values[count..<(2 * count)].reduce(0) { $0 + Double($1) * Double($1) }
+        #expect(abs((whole.streamNorms["exp_avg"] ?? 0) / moments.squareRoot() - 1) < 1e-12)
+        let squares = values[(2 * count)...].reduce(0) { $0 + Double($1) }
+        #expect(abs((whole.streamNorms["exp_avg_sq"] ?? 0) / squares.squareRoot() - 1) < 1e-12)
+        for piece in [1, 2, 3, 5, 8, 61, 100] {
+            let found = try inspect(piece)
+            #expect(found.norm == whole.norm && found.streamNorms == whole.streamNorms, "\(piece)")
+        }
+        for place in [0, 5, count, count + 3, layout.count - 1] {
+            for bad in [Float.nan, .infinity] {
+                var broken = values
+                broken[place] = bad
+                var inspection = UpdateInspection(layout, start: start)
+                let error = #expect(throws: CohortError.self) { try inspection.feed(broken) }
+                #expect(error?.message.contains("at parameter \(place)") == true)
+            }
+        }
+    }
 }
 
 @Suite struct DeadlineTests {

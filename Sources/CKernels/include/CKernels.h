@@ -2,6 +2,7 @@
 // floats; nothing here allocates, blocks or keeps state. The order of every sum is fixed, so the same input gives the same bits.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -164,6 +165,10 @@ void cohort_gram(struct cohort_threads *threads, double *products, const double 
 
 /// dots[0] += (x - start) · (combined - start), dots[1] += (x - start)².
 void cohort_dots(const float *x, const float *start, const float *combined, size_t count, double *dots);
+
+/// sums[i % 4] += x[i] - start[i], or its square; `start` may be NULL for zeros.
+/// Returns 1 if any x is not finite, + 2 if any is negative.
+uint32_t cohort_inspect(double *sums, const float *x, const float *start, size_t count, bool is_squared);
 
 /// out[c] = mean of the low ..< high smallest of rows[:][c]. `pairs` is a sorting network of `count` places: of each pair the smaller value comes to its first
 /// place. `scratch` has 16 · count floats.

@@ -39,8 +39,6 @@ extension Aggregator {
         let start = try await start(of: session, startLayout)
         var inspection = UpdateInspection(layout, start: start)
         let keeps = event.updateData != nil || (kept.count + 1) * layout.count <= maxKept
-        var parameters: [Float] = []
-        if keeps || collects { parameters.reserveCapacity(layout.count) }
         let inline = try event.updateData.map { data in
             guard data.count <= TrainCommandBuilder.maxInlineWeightsBytes else {
                 throw CohortError(
@@ -49,44 +47,61 @@ extension Aggregator {
             }
             return [UInt8](data)
         }
+        // All of it, or as much as is looked at in one go.
+        let isWhole = keeps || collects
+        var parameters = [Float](repeating: 0, count: isWhole ? layout.count : min(layout.count, sliceWidth))
         var position = 0
-        let found = try await feed(update.key, inline: inline, layout: layout) { values, isChange in
-            var values = values
-            if isChange { UpdateFile.add(start, to: &values, at: position, upTo: layout.model.parameterCount) }
-            position += values.count
-            try inspection.feed(values)
-            if keeps || collects { parameters += values }
+        let found = try await read(update.key, sha256: sha256, inline: inline, layout: layout) { stream in
+            var some = 0
+            repeat {
+                some = try parameters.withUnsafeMutableBufferPointer { parameters in
+                    let room = UnsafeMutableBufferPointer(rebasing: isWhole ? parameters[position...] : parameters[...])
+                    let some = try stream.read(into: room)
+                    let change = stream.isChange ? min(some, layout.model.parameterCount - position) : 0
+                    if change > 0 {
+                        start[position..<(position + change)].withUnsafeBufferPointer {
+                            UpdateFile.add($0, to: UnsafeMutableBufferPointer(rebasing: room[..<change]))
+                        }
+                    }
+                    try inspection.feed(UnsafeBufferPointer(rebasing: room[..<some]))
+                    return some
+                }
+                position += some
+            } while some > 0
         }
         guard found == sha256 else {
             throw CohortError(.invalid, "the update's SHA-256 is \(found); DONE says \(update.sha256)")
         }
         if let inline, session.settings.keepUpdates == true { _ = try await objects.put(inline, key: update.key) }
         if keeps { kept[update.key] = (sha256, parameters) }
-        return (inspection.norm, inspection.streamNorms, layout.parameters(of: parameters))
+        return (inspection.norm, inspection.streamNorms, isWhole ? layout.parameters(of: parameters) : [])
     }
 
-    /// Streams an update's values.
+    /// Reads an update as its bytes come.
+    /// - Parameters:
+    ///   - sha256: of its bytes, as the peer said it.
+    ///   - body: takes what has come.
     /// - Returns: the SHA-256 of its bytes.
-    private func feed(
-        _ key: String, inline: [UInt8]?, layout: WeightsLayout, _ body: ([Float], _ isChange: Bool) throws -> Void
+    private func read(
+        _ key: String, sha256: String, inline: [UInt8]?, layout: WeightsLayout, _ body: (inout WeightsStream) throws -> Void
     ) async throws -> String {
-        var digest = SHA256()
         var stream = WeightsStream(layout, allowsChange: true)
-        func consume(_ bytes: [UInt8]) throws {
-            digest.update(data: bytes)
-            var all: [[Float]] = []
-            try stream.feed(bytes) { all.append($0) }
-            for values in all { try body(values, stream.isChange) }
-        }
         if let inline {
-            try consume(inline)
-        } else {
-            for try await chunk in try await objects.read(key, from: 0) {
-                try consume(chunk)
-            }
+            stream.append(inline)
+            try body(&stream)
+            try stream.finish()
+            return SHA256.hash(data: inline).hexadecimal
+        }
+        let (stored, chunks) = try await objects.readVerified(key)
+        // Hashed here only where the store does not check the same hash.
+        var digest = stored == sha256 ? nil : SHA256()
+        for try await chunk in chunks {
+            digest?.update(data: chunk)
+            stream.append(chunk)
+            try body(&stream)
         }
         try stream.finish()
-        return digest.finalize().hexadecimal
+        return digest?.finalize().hexadecimal ?? sha256
     }
 
     /// Takes over updates that came in messages. One that cannot be read is read again when its round closes, and refused then.

@@ -1,5 +1,6 @@
 import CohortCore
 import CohortSession
+import CohortSystem
 import CohortTraining
 import CohortWire
 import FoundationEssentials
@@ -46,6 +47,7 @@ extension SessionRun {
         } catch let error where givesUp {
             logger.warning("files and objects of the session are left over: \(error)")
         }
+        FreedMemory.giveBack()
         session.isEnding = nil
         _ = try await documents.update(session)
         traceEnd(session)

@@ -28,11 +28,4 @@ enum Machine {
         }
         return "\(text(names.sysname)) \(text(names.machine))"
     }
-
-    /// Gives memory that was freed back to the system, so that an idle peer is small again.
-    static func trimMemory() {
-        // glibc's own, which its Swift module does not show.
-        guard let symbol = dlsym(nil, "malloc_trim") else { return }
-        _ = unsafeBitCast(symbol, to: (@convention(c) (Int) -> Int32).self)(0)
-    }
 }

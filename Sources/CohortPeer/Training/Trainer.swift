@@ -50,7 +50,7 @@ actor Trainer {
         loader.release()
         models.release()
         updates.release()
-        Machine.trimMemory()
+        FreedMemory.giveBack()
     }
 
     /// Loads rows, so that the first work on them begins at once.

@@ -267,11 +267,8 @@ public enum Weights {
         {
             given.streams = []
         }
-        var values: [Float] = []
-        values.reserveCapacity(layout.count)
         var stream = WeightsStream(given)
-        try stream.feed(bytes) { values.append(contentsOf: $0) }
-        try stream.finish()
+        let values = try stream.whole(bytes)
         return given == layout ? values : layout.values(values, nil)
     }
 }

@@ -193,11 +193,8 @@ extension UpdateFile {
     /// - Parameter start: the weights that the round began with.
     /// - Throws: ``CohortError`` `invalid` when the bytes are not whole, or of another model.
     public static func decode(_ bytes: [UInt8], _ layout: WeightsLayout, start: [Float]) throws -> [Float] {
-        var values: [Float] = []
-        values.reserveCapacity(layout.count)
         var stream = WeightsStream(layout, allowsChange: true)
-        try stream.feed(bytes) { values += $0 }
-        try stream.finish()
+        var values = try stream.whole(bytes)
         if stream.isChange { add(start, to: &values, at: 0, upTo: layout.model.parameterCount) }
         return values
     }

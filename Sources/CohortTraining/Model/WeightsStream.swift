@@ -71,6 +71,17 @@ public struct WeightsStream {
         return filled
     }
 
+    /// Reads a whole file.
+    /// - Throws: ``CohortError`` `invalid` when the bytes do not fit the model.
+    public mutating func whole(_ file: [UInt8]) throws -> [Float] {
+        append(file)
+        let values = try [Float](unsafeUninitializedCapacity: total) { values, initialized in
+            initialized = try read(into: UnsafeMutableBufferPointer(rebasing: values[..<total]))
+        }
+        try finish()
+        return values
+    }
+
     /// Passes over what has come.
     public mutating func skip() throws {
         while case let count = try available(), count > 0, let part = parts.first {
