@@ -279,7 +279,7 @@ private final class UploadProgress: Sendable {
 /// Bytes in parts, told of as each is taken.
 private struct UploadParts: AsyncSequence, Sendable {
     typealias Element = ByteBuffer
-    static let part = 128 << 10
+    static let part = 256 << 10
     let bytes: [UInt8]
     let onTaken: @Sendable (Int) -> Void
 

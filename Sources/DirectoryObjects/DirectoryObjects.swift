@@ -44,6 +44,21 @@ public final class DirectoryObjects: ServedObjectStore {
         }
     }
 
+    public func putAhead(_ bytes: [UInt8], key: String) async throws -> AheadObject {
+        guard let memory, memory.holds(key), !memory.isTransient(key),
+            let reference = try await put(bytes, key: try ObjectKey(key), in: memory)
+        else { return AheadObject(reference: try await put(bytes, key: key)) {} }
+        let writing = Task {
+            do {
+                try await writeOut(reference, bytes, of: memory)
+            } catch {
+                if memory.reference(key) == reference { memory.remove([key]) }
+                throw error
+            }
+        }
+        return AheadObject(reference: reference) { try await writing.value }
+    }
+
     public func read(_ key: String, from offset: Int) async throws -> AsyncThrowingStream<[UInt8], any Error> {
         try await open(key, from: offset).bytes
     }
@@ -59,7 +74,7 @@ public final class DirectoryObjects: ServedObjectStore {
         let key = try ObjectKey(key)
         if let (reference, bytes) = memory?.object(key.text) {
             guard (0...bytes.count).contains(offset) else { throw CohortError.noByte(at: offset, of: reference) }
-            return (reference, .chunks(bytes, from: offset))
+            return (reference, .one(offset == 0 ? bytes : Array(bytes[offset...])))
         }
         let reading = try await run(key) { folder in
             let reading = try ObjectReading(key, from: offset, in: folder)
@@ -217,11 +232,9 @@ public final class DirectoryObjects: ServedObjectStore {
 
     private func writeOut(_ reference: ObjectReference, _ bytes: [UInt8], of memory: ObjectMemory) async throws {
         let key = try ObjectKey(reference.key)
-        _ = try await run(key) { folder in
-            var incoming = try IncomingFile(in: folder)
-            try incoming.append(bytes)
-            return try incoming.finish(
-                as: key, in: folder, isWanted: { memory.reference(key.text) == reference }, then: { memory.stored($0) })
+        try await run(key) { folder in
+            try IncomingFile.make(
+                bytes, as: reference, in: folder, isWanted: { memory.reference(key.text) == reference }, then: { memory.stored(reference) })
         }
     }
 
@@ -239,17 +252,10 @@ public final class DirectoryObjects: ServedObjectStore {
 }
 
 extension AsyncThrowingStream where Element == [UInt8], Failure == any Error {
-    /// A stream of what is in memory, in chunks of 1 MiB.
-    fileprivate static func chunks(_ bytes: [UInt8], from offset: Int) -> Self {
-        let size = 1 << 20
-        return AsyncThrowingStream { continuation in
-            if offset == 0, !bytes.isEmpty, bytes.count <= size {
-                continuation.yield(bytes)
-            } else {
-                for start in stride(from: offset, to: bytes.count, by: size) {
-                    continuation.yield(Array(bytes[start..<Swift.min(bytes.count, start + size)]))
-                }
-            }
+    /// A stream of what is in memory: one chunk.
+    fileprivate static func one(_ bytes: [UInt8]) -> Self {
+        AsyncThrowingStream { continuation in
+            if !bytes.isEmpty { continuation.yield(bytes) }
             continuation.finish()
         }
     }

@@ -20,16 +20,25 @@ struct IncomingFile {
         count += bytes.count
     }
 
-    /// - Parameters:
-    ///   - isWanted: whether the object is to be made after all.
-    ///   - then: called with what was stored, before anybody else can change the object.
-    func finish(
-        as key: ObjectKey, in folder: ObjectFolder, isWanted: () -> Bool = { true }, then: (ObjectReference) -> Void = { _ in }
-    ) throws -> ObjectReference {
+    /// - Parameter then: called with what was stored, before anybody else can change the object.
+    func finish(as key: ObjectKey, in folder: ObjectFolder, then: (ObjectReference) -> Void) throws -> ObjectReference {
         try file.open.synchronize()
         let reference = ObjectReference(key: key.text, sha256: digest.finalize().hexadecimal, bytes: count)
-        try folder.commit(file.open.path, as: reference, key: key, isWanted: isWanted) { then(reference) }
+        try folder.commit(file.open.path, as: reference, key: key, then: { then(reference) })
         return reference
+    }
+}
+
+extension IncomingFile {
+    /// Makes an object of bytes whose hash is known.
+    /// - Parameter then: called before anybody else can change the object.
+    static func make(
+        _ bytes: [UInt8], as reference: ObjectReference, in folder: ObjectFolder, isWanted: () -> Bool, then: () -> Void
+    ) throws {
+        let file = try TemporaryFile(folder.temporaryPath())
+        try file.open.write(bytes)
+        try file.open.synchronize()
+        try folder.commit(file.open.path, as: reference, key: try ObjectKey(reference.key), isWanted: isWanted, then: then)
     }
 }
 

@@ -29,17 +29,21 @@ final class TransientWriter: ObjectWriter {
 
     deinit { memory.release(state.withLock { $0.reserved }) }
 
+    func take(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        state.withLock { state in !state.isOver && state.file == nil && append(bytes, to: &state) }
+    }
+
     func write(_ bytes: [UInt8]) async throws {
         let file = try state.withLock { state in
             guard !state.isOver else { throw isOver }
             return state.file
         }
         if let file { return try await file.write(bytes) }
-        if !state.withLock({ append(bytes, to: &$0) }) { try await moveToFile().write(bytes) }
+        if !bytes.withUnsafeBytes({ take($0) }) { try await moveToFile().write(bytes) }
     }
 
     /// - Returns: false when there is no room.
-    private func append(_ bytes: [UInt8], to state: inout State) -> Bool {
+    private func append(_ bytes: UnsafeRawBufferPointer, to state: inout State) -> Bool {
         let count = state.bytes.count + bytes.count
         if count > state.reserved {
             let more = max(count, 2 * state.reserved, Self.firstReserve) - state.reserved
@@ -47,7 +51,7 @@ final class TransientWriter: ObjectWriter {
             state.reserved += more
             state.bytes.reserveCapacity(state.reserved)
         }
-        state.digest.update(data: bytes)
+        state.digest.update(bufferPointer: bytes)
         state.bytes += bytes
         return true
     }

@@ -22,6 +22,10 @@ public struct FaultyObjects: ObjectStore {
     public func put(_ bytes: [UInt8], key: String) async throws -> ObjectReference {
         try await plan.call("put \(key.prefix { $0 != "/" })") { try await base.put(bytes, key: key) }
     }
+    public func putAhead(_ bytes: [UInt8], key: String) async throws -> AheadObject {
+        let object = try await plan.call("put ahead") { try await base.putAhead(bytes, key: key) }
+        return AheadObject(reference: object.reference) { [plan] in try await plan.call("durable") { try await object.durable() } }
+    }
     public func read(_ key: String, from offset: Int) async throws -> AsyncThrowingStream<[UInt8], any Error> {
         try await plan.call("read") { try await base.read(key, from: offset) }
     }

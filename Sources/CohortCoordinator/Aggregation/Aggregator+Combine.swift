@@ -29,7 +29,12 @@ extension Aggregator {
     /// - Throws: ``Changed`` when an update is not the one that was accepted, ``Diverged``.
     package func aggregate(_ outcome: RoundOutcome, of session: Session, outer: OuterOptimizer? = nil) async throws -> Aggregate {
         var combined = try await combine(outcome, of: session, outer: outer)
-        return try await finish(&combined, outer: outer)
+        let state = try await step(&combined, by: outer)
+        let parameters = combined.parameters
+        let weights = try await store(&combined)
+        try await weights.durable()
+        return Aggregate(
+            reference: weights.reference, parameters: parameters, outer: state, contributions: combined.contributions)
     }
 
     /// - Throws: ``Changed`` when an update is not the one that was accepted.
@@ -47,23 +52,32 @@ extension Aggregator {
         return Combined(values: values, round: round, contributions: parts.map { $0.named(session) })
     }
 
-    /// Makes the server's step, and stores the weights.
-    /// - Parameter combined: whose values are taken out, so that they are in memory once.
+    /// Makes the server's step.
+    /// - Returns: what the outer optimizer remembers; nil for none.
     /// - Throws: ``Diverged``.
-    package func finish(_ combined: inout Combined, outer: OuterOptimizer?) async throws -> Aggregate {
-        let (round, contributions) = (combined.round, combined.contributions)
-        let (session, layout) = (round.session, round.layout)
+    package func step(_ combined: inout Combined, by outer: OuterOptimizer?) async throws -> OuterState? {
+        var values: [Float] = []
+        // Taken out for as long as they are changed, so that they are in memory once.
+        swap(&values, &combined.values)
+        defer { swap(&values, &combined.values) }
+        return try await step(by: outer, on: &values, of: combined.round, key: "\(Self.checkpointKey(combined.round))-slots.safetensors")
+    }
+
+    /// Stores the weights.
+    /// - Parameter combined: whose values are taken out, so that they are in memory once.
+    package func store(_ combined: inout Combined) async throws -> AheadObject {
+        let round = combined.round
         var values: [Float] = []
         swap(&values, &combined.values)
-        // The generation is in its name: a coordinator that was fenced off writes none of its successor's.
-        let key = "\(session.checkpointPrefix)g\(session.generation)-r\(session.round)"
-        let state = try await step(by: outer, on: &values, of: round, key: "\(key)-slots.safetensors")
-        let weights = try await store(values, try Weights.header(layout), key: "\(key).safetensors")
-        known = (weights.sha256, values)
+        let weights = try await store(values, try Weights.header(round.layout), key: "\(Self.checkpointKey(round)).safetensors")
+        known = (weights.reference.sha256, values)
         kept = [:]
-        return Aggregate(
-            reference: weights, parameters: layout.parameters(of: values), outer: state,
-            contributions: contributions)
+        return weights
+    }
+
+    /// The generation is in its name: a coordinator that was fenced off writes none of its successor's.
+    private static func checkpointKey(_ round: Round) -> String {
+        "\(round.session.checkpointPrefix)g\(round.session.generation)-r\(round.session.round)"
     }
 
     /// A round to be aggregated.
@@ -114,7 +128,7 @@ extension Aggregator {
             throw Changed(peerId: share.peerId, reason: "its accepted update is missing")
         }
         let sha256 = update.sha256.lowercased()
-        if let kept = kept[update.key], kept.sha256 == sha256 { return UpdateSource(kept.parameters, of: share.peerId) }
+        if let kept = kept[update.key], kept.sha256 == sha256 { return UpdateSource(kept.chunks, round.layout, of: share.peerId) }
         do {
             return try await UpdateSource(update, in: objects, round.layout, of: share.peerId)
         } catch let error as CohortError where error.code == .invalid || error.code == .notFound {
@@ -228,18 +242,18 @@ extension Aggregator {
     }
 
     /// Stores a weights file; a large one is written a piece at a time.
-    private func store(_ values: [Float], _ header: [UInt8], key: String) async throws -> ObjectReference {
+    private func store(_ values: [Float], _ header: [UInt8], key: String) async throws -> AheadObject {
         guard values.count > maxKept else {
             var bytes = header
             bytes.reserveCapacity(header.count + 4 * values.count)
             values.withUnsafeBytes { bytes += $0 }
-            return try await objects.put(bytes, key: key)
+            return try await objects.putAhead(bytes, key: key)
         }
         let writer = try await objects.writer(key: key)
         do {
             try await writer.write(header)
             try await writer.write(pieces: values)
-            return try await writer.finish()
+            return AheadObject(reference: try await writer.finish()) {}
         } catch {
             await writer.abort()
             throw error

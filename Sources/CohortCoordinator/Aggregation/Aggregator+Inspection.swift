@@ -38,7 +38,8 @@ extension Aggregator {
         }
         let start = try await start(of: session, startLayout)
         var inspection = UpdateInspection(layout, start: start)
-        let keeps = event.updateData != nil || (kept.count + 1) * layout.count <= maxKept
+        let keeps = event.updateData != nil || kept.values.reduce(bytes) { $0 + $1.chunks.reduce(0) { $0 + $1.count } } <= 4 * maxKept
+        var chunks: [[UInt8]] = []
         let inline = try event.updateData.map { data in
             guard data.count <= TrainCommandBuilder.maxInlineWeightsBytes else {
                 throw CohortError(
@@ -48,14 +49,15 @@ extension Aggregator {
             return [UInt8](data)
         }
         // All of it, or as much as is looked at in one go.
-        let isWhole = keeps || collects
-        var parameters = [Float](repeating: 0, count: isWhole ? layout.count : min(layout.count, sliceWidth))
+        var parameters = [Float](repeating: 0, count: collects ? layout.count : min(layout.count, sliceWidth))
         var position = 0
-        let found = try await read(update.key, sha256: sha256, inline: inline, layout: layout) { stream in
+        let found = try await read(update.key, sha256: sha256, inline: inline, layout: layout) { chunk, stream in
+            if keeps { chunks.append(chunk) }
+            stream.append(chunk)
             var some = 0
             repeat {
                 some = try parameters.withUnsafeMutableBufferPointer { parameters in
-                    let room = UnsafeMutableBufferPointer(rebasing: isWhole ? parameters[position...] : parameters[...])
+                    let room = UnsafeMutableBufferPointer(rebasing: collects ? parameters[position...] : parameters[...])
                     let some = try stream.read(into: room)
                     let change = stream.isChange ? min(some, layout.model.parameterCount - position) : 0
                     if change > 0 {
@@ -73,22 +75,21 @@ extension Aggregator {
             throw CohortError(.invalid, "the update's SHA-256 is \(found); DONE says \(update.sha256)")
         }
         if let inline, session.settings.keepUpdates == true { _ = try await objects.put(inline, key: update.key) }
-        if keeps { kept[update.key] = (sha256, parameters) }
-        return (inspection.norm, inspection.streamNorms, isWhole ? layout.parameters(of: parameters) : [])
+        if keeps { kept[update.key] = (sha256, chunks) }
+        return (inspection.norm, inspection.streamNorms, collects ? layout.parameters(of: parameters) : [])
     }
 
     /// Reads an update as its bytes come.
     /// - Parameters:
     ///   - sha256: of its bytes, as the peer said it.
-    ///   - body: takes what has come.
+    ///   - body: gives the stream what has come, and takes its numbers.
     /// - Returns: the SHA-256 of its bytes.
     private func read(
-        _ key: String, sha256: String, inline: [UInt8]?, layout: WeightsLayout, _ body: (inout WeightsStream) throws -> Void
+        _ key: String, sha256: String, inline: [UInt8]?, layout: WeightsLayout, _ body: ([UInt8], inout WeightsStream) throws -> Void
     ) async throws -> String {
         var stream = WeightsStream(layout, allowsChange: true)
         if let inline {
-            stream.append(inline)
-            try body(&stream)
+            try body(inline, &stream)
             try stream.finish()
             return SHA256.hash(data: inline).hexadecimal
         }
@@ -97,8 +98,7 @@ extension Aggregator {
         var digest = stored == sha256 ? nil : SHA256()
         for try await chunk in chunks {
             digest?.update(data: chunk)
-            stream.append(chunk)
-            try body(&stream)
+            try body(chunk, &stream)
         }
         try stream.finish()
         return digest?.finalize().hexadecimal ?? sha256
@@ -113,9 +113,9 @@ extension Aggregator {
             guard let update = recorded.answer.update, let data = recorded.updateData,
                 SHA256.hash(data: data).hexadecimal == update.sha256.lowercased(),
                 // Refused, with the reason, when its round closes.
-                let parameters = try? UpdateFile.decode([UInt8](data), layout, start: start)
+                (try? UpdateFile.decode([UInt8](data), layout, start: start)) != nil
             else { continue }
-            kept[update.key] = (update.sha256.lowercased(), parameters)
+            kept[update.key] = (update.sha256.lowercased(), [[UInt8](data)])
         }
     }
 }

@@ -10,7 +10,8 @@ import FoundationEssentials
 /// Inspects the updates of one session and combines them into the next weights: large updates are read a piece at a time, small ones once. Hashing, checking
 /// and averaging run on the coordinator's thread for them, never on the cooperative pool.
 package actor Aggregator {
-    /// Parameters of updates that were inspected and wait for their round to close, at most; what has more is read and written by slices.
+    /// Updates that were inspected and wait for their round to close have at most 4 bytes for each of so many parameters; what has more is read and written
+    /// by slices.
     let maxKept: Int
     /// Parameters of a slice: 256 KiB of each update.
     let sliceWidth: Int
@@ -22,7 +23,7 @@ package actor Aggregator {
     /// The slots of the outer optimizer for the newest weights.
     var knownSlots: (sha256: String, slots: [[Float]])?
     /// Inspected updates by key, each with the hash of its bytes.
-    var kept: [String: (sha256: String, parameters: [Float])] = [:]
+    var kept: [String: (sha256: String, chunks: [[UInt8]])] = [:]
 
     package nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 

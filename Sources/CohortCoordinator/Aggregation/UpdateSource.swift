@@ -46,6 +46,8 @@ final class UpdateSource {
     let feed: ChunkFeed?
     private var stream: WeightsStream?
     private var memory: ArraySlice<Float> = []
+    /// Bytes in memory that the stream has not read yet.
+    private var chunks: ArraySlice<[UInt8]> = []
     /// Numbers that are still wanted; behind them come zeros. nil: all there are.
     private var left: Int?
     /// nil: the store itself has proved its bytes to be right, or they are a part.
@@ -60,6 +62,16 @@ final class UpdateSource {
         self.peerId = peerId
         memory = numbers[...]
         left = count
+        feed = nil
+        sha256 = ""
+        isWhole = true
+    }
+
+    /// A source of an update that was inspected.
+    init(_ chunks: [[UInt8]], _ layout: WeightsLayout, of peerId: String) {
+        self.peerId = peerId
+        self.chunks = chunks[...]
+        stream = WeightsStream(layout, allowsChange: true)
         feed = nil
         sha256 = ""
         isWhole = true
@@ -104,6 +116,11 @@ final class UpdateSource {
         var filled = 0
         if wanted > 0, stream != nil {
             filled = try stream?.read(into: room) ?? 0
+            while filled < wanted, let chunk = chunks.popFirst() {
+                stream?.append(chunk)
+                filled += try stream?.read(into: UnsafeMutableBufferPointer(rebasing: room[filled...])) ?? 0
+            }
+            guard filled == wanted || feed != nil else { throw CohortError(.invalid, "the weights end early") }
         } else if wanted > 0 {
             guard memory.count >= wanted else {
                 throw CohortError(.internal, "\(memory.count) numbers are left where \(wanted) are wanted")

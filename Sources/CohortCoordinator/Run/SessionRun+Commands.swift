@@ -9,10 +9,25 @@ import FoundationEssentials
 extension SessionRun {
     /// Sends commands. A peer that a command cannot reach is lost; the session goes on.
     func send(_ commands: [SessionActions.Command], of machine: inout SessionMachine, into actions: inout SessionActions) async throws {
-        guard !commands.isEmpty else { return }
+        lose(try await deliver(commands, of: machine), in: &machine, into: &actions)
+    }
+
+    /// A peer that a command cannot reach, and why.
+    typealias Unreached = (peerId: String, reason: String)
+
+    func lose(_ unreached: [Unreached], in machine: inout SessionMachine, into actions: inout SessionActions) {
+        guard !unreached.isEmpty else { return }
+        for (peerId, reason) in unreached {
+            actions += machine.apply(.peerLost(peerId: peerId, reason: "cannot be reached: \(reason)"), now: clock.now())
+        }
+        machine.advance(&actions, now: clock.now())
+    }
+
+    func deliver(_ commands: [SessionActions.Command], of machine: SessionMachine) async throws -> [Unreached] {
+        guard !commands.isEmpty else { return [] }
         var builder: TrainCommandBuilder?
         let session = machine.session
-        var isAnyLost = false
+        var unreached: [Unreached] = []
         for command in commands {
             let message: Command
             switch command {
@@ -39,11 +54,10 @@ extension SessionRun {
             do {
                 try await coordinator.transport.send(message, to: command.peerId)
             } catch let error as CohortError where error.code == .notFound || error.code == .conflict {
-                isAnyLost = true
-                actions += machine.apply(.peerLost(peerId: command.peerId, reason: "cannot be reached: \(error.message)"), now: clock.now())
+                unreached.append((command.peerId, error.message))
             }
         }
-        if isAnyLost { machine.advance(&actions, now: clock.now()) }
+        return unreached
     }
 
     /// The table is read once a run.

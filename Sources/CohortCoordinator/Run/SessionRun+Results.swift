@@ -18,18 +18,25 @@ extension SessionRun {
                 if let harm = try await harm(in: outcome, combined: combined, outer: outer, of: machine) {
                     return machine.handle(.harmful(peerId: harm.peerId, reason: harm.reason), now: clock.now())
                 }
-                let aggregate = try await aggregator.finish(&combined, outer: outer)
+                let state = try await aggregator.step(&combined, by: outer)
+                let (parameters, contributions) = (combined.parameters, combined.contributions)
                 let aggregated = time.date
+                // While they are stored.
+                let (evaluator, hasOwnModels) = (evaluator, machine.hasOwnModels)
+                async let measured = evaluator.measure(parameters, of: session, isFinal: hasOwnModels)
+                let weights = try await aggregator.store(&combined)
+                unstored.append(weights)
                 // Late uploads are refused, unless they count in a later round.
                 if !machine.isBuffered {
                     try await coordinator.objects.closeLinks(
                         prefix: "\(session.updatePrefix)g\(session.generation)-r\(session.round)-")
                 }
-                let counts = await measure(aggregate.parameters, of: session, isFinal: machine.hasOwnModels)
+                var counts: Counts?
+                do { counts = try await measured } catch { notMeasured(error) }
                 traceRound(session, aggregation: began, measurement: aggregated)
                 return machine.handle(
                     .aggregated(
-                        aggregate.reference, measured: counts, outer: aggregate.outer, contributions: aggregate.contributions, of: outcome),
+                        weights.reference, measured: counts, outer: state, contributions: contributions, of: outcome),
                     now: clock.now())
             } catch let diverged as Aggregator.Diverged {
                 return machine.handle(.failed(diverged.message), now: clock.now())
@@ -97,10 +104,12 @@ extension SessionRun {
         do {
             return try await evaluator.measure(parameters, of: session, isFinal: isFinal, slice: slice)
         } catch {
-            logger.warning("the model could not be measured by the server itself: \(error)")
+            notMeasured(error)
             return nil
         }
     }
+
+    private func notMeasured(_ error: any Error) { logger.warning("the model could not be measured by the server itself: \(error)") }
 
     /// Evaluates the final model in detail; nil after a failure, which is logged: the session has its metrics all the same.
     func evaluation(of weights: ObjectReference, _ session: Session) async -> Evaluation? {

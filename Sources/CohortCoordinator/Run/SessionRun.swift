@@ -21,6 +21,10 @@ final class SessionRun {
     let files: DataFileLoader
     /// The session's table, and what the peers know of it.
     var table: TableKnowledge?
+    /// Weights that the next document names, on their way to the disk.
+    var unstored: [AheadObject] = []
+    /// Peers have been sent work that the stored document does not know: without it the generation is given up, and with it that work.
+    private var isAhead = false
     /// Unused objects, to be removed together.
     var discarded: [String] = []
     var clock: RunClock
@@ -83,6 +87,8 @@ final class SessionRun {
                 faults.add("\(error)", at: progress())
                 logger.error("fault \(faults.count) in a row: \(error)")
                 await show(faults, isHeld: held != nil)
+                if isAhead { held = nil }
+                (isAhead, unstored) = (false, [])
                 do { try await time.sleep(seconds: faults.pause) } catch { return logger.info("left to be taken up again") }
             }
         }
@@ -95,7 +101,8 @@ final class SessionRun {
         do {
             guard try await documents.session(id: id) == nil else { return }
             let keys =
-                try await coordinator.objects.list(prefix: "schemas/\(id).json") + coordinator.objects.list(prefix: Session.checkpointPrefix(of: id))
+                try await coordinator.objects.list(prefix: "schemas/\(id).json")
+                + coordinator.objects.list(prefix: Session.checkpointPrefix(of: id))
                 + coordinator.objects.list(prefix: StoredTable.prefix(sessionId: id))
             if !keys.isEmpty { try await coordinator.objects.delete(keys) }
         } catch {
@@ -188,14 +195,21 @@ final class SessionRun {
         var actions = first
         var events = events
         while true {
+            let makesObjects = !actions.objects.isEmpty
             while !actions.objects.isEmpty {
                 let task = actions.objects.removeFirst()
                 actions += try await make(task, &machine)
             }
-            try await store(&machine, recording: actions.records)
+            var ahead: [SessionActions.Command] = []
+            // A round is closed: the peers begin the next one while it is stored.
+            if makesObjects, machine.mustStore {
+                ahead = actions.commands.filter(\.isTrain)
+                actions.commands.removeAll(where: \.isTrain)
+            }
+            var next = SessionActions()
+            lose(try await store(&machine, recording: actions.records, sending: ahead), in: &machine, into: &next)
             for event in events { try await event.settle(.accepted) }
             events = []
-            var next = SessionActions()
             try await send(actions.commands, of: &machine, into: &next)
             for effect in actions.effects { next += try await act(on: effect, &machine) }
             for notice in actions.notices {
@@ -215,21 +229,33 @@ final class SessionRun {
     }
 
     /// Stores the document when it must be stored or when progress is due, and the records in any case.
-    private func store(_ machine: inout SessionMachine, recording record: SessionRecord) async throws {
+    /// - Parameter ahead: commands that are sent meanwhile.
+    /// - Returns: the peers that they did not reach.
+    private func store(
+        _ machine: inout SessionMachine, recording record: SessionRecord, sending ahead: [SessionActions.Command]
+    ) async throws -> [Unreached] {
         var record = record
         // The answers of a closed round are part of its result.
         record.answers.removeAll { $0.answer.round < machine.session.round }
         let begun = time.monotonic
         guard machine.mustStore || (machine.isChanged && begun >= progressDueAt) else {
-            guard !record.isEmpty else { return }
+            guard !record.isEmpty else { return [] }
             do {
-                return try await documents.record(record, sessionId: id, generation: machine.session.generation)
+                try await documents.record(record, sessionId: id, generation: machine.session.generation)
+                return []
             } catch let error as CohortError where error.code == .conflict {
                 throw SessionLease.Lost()
             }
         }
+        let unreached: Result<[Unreached], any Error>
         do {
-            machine.stored(try await documents.update(machine.session, recording: record))
+            isAhead = !ahead.isEmpty
+            let (session, objects, documents) = (machine.session, unstored, documents)
+            async let stored = Self.store(session, recording: record, after: objects, in: documents)
+            do { unreached = .success(try await deliver(ahead, of: machine)) } catch { unreached = .failure(error) }
+            machine.stored(try await stored)
+            isAhead = false
+            unstored = []
             stores += 1
             storedRound = max(storedRound, machine.session.round)
         } catch let error as CohortError where error.code == .conflict {
@@ -238,6 +264,15 @@ final class SessionRun {
         // Storing progress takes at most a twentieth of the time, however large the document is.
         progressDueAt = time.monotonic + max(0.2, (time.monotonic - begun) * 20)
         if machine.session.cancelRequested { mailbox.put(.look) }
+        return try unreached.get()
+    }
+
+    /// Objects are durable before the document that names them is.
+    private static func store(
+        _ session: Session, recording record: SessionRecord, after objects: [AheadObject], in documents: any Documents
+    ) async throws -> Session {
+        for object in objects { try await object.durable() }
+        return try await documents.update(session, recording: record)
     }
 
     /// Renews the lease and learns whether the session is cancelled.

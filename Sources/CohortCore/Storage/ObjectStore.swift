@@ -14,7 +14,10 @@ public protocol ObjectStore: Sendable {
     /// Stores small bytes (weights, schemas), as a writer would.
     func put(_ bytes: [UInt8], key: String) async throws -> ObjectReference
 
-    /// The object's bytes from `offset` on, in chunks of at most 1 MiB.
+    /// Stores small bytes so that they can be read at once, and durably a little later.
+    func putAhead(_ bytes: [UInt8], key: String) async throws -> AheadObject
+
+    /// The object's bytes from `offset` on, in chunks of at most 1 MiB, or all at once where it is in memory.
     /// - Throws: ``CohortError`` `notFound`; `internal` when the bytes do not match the SHA-256 they were stored with (checked when
     ///   read whole).
     func read(_ key: String, from offset: Int) async throws -> AsyncThrowingStream<[UInt8], any Error>
@@ -68,7 +71,27 @@ extension ObjectStore {
         (nil, try await read(key, from: 0))
     }
 
+    /// Stores as ``put(_:key:)``.
+    public func putAhead(_ bytes: [UInt8], key: String) async throws -> AheadObject {
+        AheadObject(reference: try await put(bytes, key: key)) {}
+    }
+
     public func delete(_ key: String) async throws { try await delete([key]) }
+}
+
+/// An object that can be read, and may not be durable yet.
+public struct AheadObject: Sendable {
+    public let reference: ObjectReference
+    private let wait: @Sendable () async throws -> Void
+
+    public init(reference: ObjectReference, durable: @escaping @Sendable () async throws -> Void) {
+        self.reference = reference
+        wait = durable
+    }
+
+    /// Returns when it is durable.
+    /// - Throws: what storing it throws; then there is no such object.
+    public func durable() async throws { try await wait() }
 }
 
 extension ObjectStore {
@@ -108,10 +131,17 @@ extension ServedObjectStore {
     }
 }
 
+extension ObjectWriter {
+    public func take(_ bytes: UnsafeRawBufferPointer) -> Bool { false }
+}
+
 /// A streamed write of one object, from one task.
 public protocol ObjectWriter: Sendable {
     /// - Throws: ``CohortError`` `storageFull` when the disk is full.
     func write(_ bytes: [UInt8]) async throws
+    /// Takes bytes as ``write(_:)`` does, if that needs no waiting.
+    /// - Returns: false when nothing was taken.
+    func take(_ bytes: UnsafeRawBufferPointer) -> Bool
     /// Makes the object visible under its key, atomically and durably.
     func finish() async throws -> ObjectReference
     /// Discards what was written. Idempotent; harmless after `finish`.

@@ -94,6 +94,7 @@ struct ObjectRoutes: Sendable {
             for try await chunk in request.body {
                 count += chunk.readableBytes
                 guard count <= limit else { throw CohortError(.tooLarge, "the object has more than \(limit) bytes") }
+                if chunk.withUnsafeReadableBytes({ writer.take($0) }) { continue }
                 try await writer.write([UInt8](chunk.readableBytesView))
             }
             return try await writer.finish()

@@ -37,6 +37,8 @@ public struct SessionActions: Sendable {
         case refused(peerId: String, round: Int, attempt: Int, reason: String)
         case stop(peerId: String, StopCommand.Reason)
 
+        public var isTrain: Bool { if case .train = self { true } else { false } }
+
         public var peerId: String {
             switch self {
             case .enable(let id, _), .train(let id), .refused(let id, _, _, _), .stop(let id, _): id

@@ -48,6 +48,7 @@ struct DocumentStore: Sendable, CustomTestStringConvertible {
 /// Every object store that must pass the object suite.
 struct ObjectStoreKind: Sendable, CustomTestStringConvertible {
     let testDescription: String
+    var givesAllAtOnce = false
     let open: @Sendable (_ place: TemporaryFolder) async throws -> Opened<any ObjectStore>
 
     static let all =
@@ -56,11 +57,11 @@ struct ObjectStoreKind: Sendable, CustomTestStringConvertible {
                 Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret)) {}
             },
             // All are in memory: the empty prefix is every key's.
-            ObjectStoreKind(testDescription: "directory, short-lived") { place in
+            ObjectStoreKind(testDescription: "directory, short-lived", givesAllAtOnce: true) { place in
                 let policy = MemoryPolicy(transient: [""], copied: [], bytes: 64 << 20, largest: 8 << 20, writeDelay: .seconds(3_600))
                 return Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret, memory: policy)) {}
             },
-            ObjectStoreKind(testDescription: "directory, copied") { place in
+            ObjectStoreKind(testDescription: "directory, copied", givesAllAtOnce: true) { place in
                 let policy = MemoryPolicy(transient: [], copied: [""], bytes: 64 << 20, largest: 8 << 20)
                 return Opened(part: try DirectoryObjects(path: place.path("objects"), secret: testSecret, memory: policy)) {}
             },

@@ -224,6 +224,9 @@ final class ConnectionSetup: ChannelInboundHandler, RemovableChannelHandler {
             try pipeline.addHandler(
                 guardian, position: .after(try pipeline.handler(type: ByteToMessageHandler<HTTPRequestDecoder>.self)))
             try pipeline.addHandler(FirstBytes(guardian), position: .first)
+            // Updates come in fewer pieces; each passes from thread to thread. A quiet connection's are small.
+            try context.channel.syncOptions?.setOption(
+                .recvAllocator, value: AdaptiveRecvByteBufferAllocator(minimum: 64, initial: 2_048, maximum: 256 << 10))
         } catch {
             // A connection without its limits is none.
             context.fireErrorCaught(error)
