@@ -2,7 +2,9 @@
 """The numbers of Cohort, measured on this machine: a table on standard output, and bench.json.
 
     make bench                       # or, after `make build`:
-    python3 Benchmarks/bench.py --binary .build/release/cohort --out bench.json [--only NAME ...]
+    python3 Benchmarks/bench.py --binary .build/release/cohort --out bench.json [--only NAME ...] [--before BINARY]
+
+With --before the rounds of a larger net are also measured with another version's binary, by turns.
 
 Needs Python 3.11 and nothing else. Every server listens on loopback, keeps its data in a scratch folder, and is ended by its process.
 """
@@ -13,13 +15,16 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import resource
 import shutil
 import signal
+import statistics
 import subprocess
 import tempfile
 import time
 
+from floor import seconds_of_a_round
 from simulated import Connection, Person, SimulatedPeer
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -63,8 +68,9 @@ class Process:
 
 
 class Bench:
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, before=None):
         self.binary, self.folder, self.rows, self.count = binary, folder, [], 0
+        self.before = before
 
     def row(self, name, unit, ours, bar, peer=None, theirs=None):
         """`bar` is the most that `ours` may be."""
@@ -138,6 +144,41 @@ class Bench:
                     "fedavg round, 3 peers, tiny net, all but <1 ms overhead", "ms, median", times[len(times) // 2], 10,
                     "Flower 1.41, deployment engine, 2 clients on digits: 196 s for 20 rounds on a machine like this", 9800)
                 self.row("the same, 90th percentile", "ms", times[int(len(times) * 0.9)], 25)
+
+    async def exchange(self):
+        """What a round costs beside its training, which is one step on 24 rows a peer: 0.6 MB of weights, with Adam's moments 1.8 MB, and a tiny net."""
+        for name, hidden, memory, bar in (
+            ("0.6 MB of weights and Adam's moments", "256,256,256", "average", 0.4), ("0.6 MB of weights", "256,256,256", "reset", 0.35),
+            ("a tiny net", "4", "reset", 0.75)):
+            widths = [64, *map(int, hidden.split(",")), 10]
+            count = sum(inputs * outputs + outputs for inputs, outputs in zip(widths, widths[1:]))
+            least = seconds_of_a_round(4 * count * (3 if memory == "average" else 1)) * 1000
+            ours, theirs = [], []
+            for turn in range(3):
+                # By turns, in the other order each time.
+                for binary, times in [(self.binary, ours), (self.before, theirs)][::1 if turn % 2 else -1]:
+                    if binary:
+                        times.append(await self.median_round(binary, hidden, memory))
+            ours = statistics.median(ours)
+            self.row(f"round of three peers, {name}", "ms, median", ours, 2 * least, "twice the same bytes through loopback and SHA-256", 2 * least)
+            if theirs:
+                theirs = statistics.median(theirs)
+                self.row("the same, beside the other version", "times", ours / theirs, bar)
+
+    async def median_round(self, binary, hidden, memory):
+        draw = random.Random(1)
+        text = ",".join(f"x{index}" for index in range(64)) + ",y\n"
+        text += "".join(",".join(f"{draw.gauss(0, 1):.4f}" for _ in range(64)) + f",c{row % 10}\n" for row in range(120))
+        bench = Bench(binary, f"{self.folder}/{self.count}-of")
+        self.count += 1
+        with bench.server() as server:
+            person = await Person.signup(server.base)
+            with bench.peers(server, await person.token(), 3):
+                await person.wait_for_peers(3)
+                session = await person.start(
+                    text.encode(), peers=3, rounds=60, epochs=1, batch_size=64, hidden=hidden, seed=1, optimizer_state=memory)
+                await person.wait(session)
+                return statistics.median(r["seconds"] * 1000 for r in (await person.get(f"/sessions/{session}"))["rounds"])
 
     async def first_train(self):
         await self.first_train_of(3, "start request to the last peer's first TRAIN", 100)
@@ -237,11 +278,12 @@ async def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--binary", default=".build/release/cohort")
     parser.add_argument("--out", default="bench.json")
-    numbers = ["ready", "idle", "rounds", "first_train", "hundred", "upload", "thousand", "ten_thousand"]
+    numbers = ["ready", "idle", "rounds", "exchange", "first_train", "hundred", "upload", "thousand", "ten_thousand"]
     parser.add_argument("--only", nargs="+", choices=numbers, default=numbers)
+    parser.add_argument("--before", help="another version's binary")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cohort-bench-") as folder:
-        bench = Bench(os.path.abspath(arguments.binary), folder)
+        bench = Bench(os.path.abspath(arguments.binary), folder, arguments.before and os.path.abspath(arguments.before))
         for number in arguments.only:
             await getattr(bench, number)()
     pathlib.Path(arguments.out).write_text(json.dumps(bench.rows, indent=1) + "\n")

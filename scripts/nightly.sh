@@ -72,7 +72,7 @@ export python binary folder
 # Read as a whole before it runs: it takes longer than an edit of this file.
 main() {
     [ -x "$binary" ] || { echo "there is no $binary: make build" >&2; exit 1; }
-    stage bench 300 python3 Benchmarks/bench.py --binary "$binary" --out "$folder/bench.json" --only ready rounds first_train hundred
+    stage bench 300 python3 Benchmarks/bench.py --binary "$binary" --out "$folder/bench.json" --only ready rounds exchange first_train hundred
     stage thousand 600 python3 Benchmarks/bench.py --binary "$binary" --out "$folder/bench.json" --only thousand
     stage accuracy 600 python3 Benchmarks/accuracy.py --binary "$binary" --out "$folder/accuracy.json" --only iris
     stage corpus 600 python3 Benchmarks/corpus.py --binary "$binary" --only '*penguins*' --seconds 60

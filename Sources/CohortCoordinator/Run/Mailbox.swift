@@ -9,6 +9,8 @@ final class Mailbox: Sendable {
         /// The document or the peers may have changed.
         case look
         case tick
+        /// Answers have waited long enough for their round to close.
+        case due
         /// Another coordinator has taken over the session.
         case leaseLost
         /// The event queue's stream ended, for this reason.
@@ -36,13 +38,21 @@ final class Mailbox: Sendable {
             case .tick:
                 guard !state.ticks else { return nil }
                 state.ticks = true
-            case .event, .queueEnded, .leaseLost: break
+            case .event, .due, .queueEnded, .leaseLost: break
             }
             state.items.append(item)
             defer { state.waiter = nil }
             return state.waiter
         }
         waiter?.resume()
+    }
+
+    func putDue(in seconds: Double, by time: any TimeSource) {
+        // Ends by itself in a moment.
+        Task {
+            try? await time.sleep(seconds: seconds)
+            put(.due)
+        }
     }
 
     func close() {

@@ -9,6 +9,7 @@ extension SessionRun {
     func listen(_ machine: inout SessionMachine, first: SessionMachine.Event) async throws {
         // Events of a failed attempt are delivered again.
         mailbox.drop()
+        waiting = nil
         try await coordinator.transport.open(machine.session.eventQueue)
         let stream = try await coordinator.transport.events(of: machine.session.eventQueue)
         try await withThrowingTaskGroup(of: Void.self) { [mailbox, time, tick = configuration.tickSeconds] tasks in
@@ -51,6 +52,7 @@ extension SessionRun {
     private func handle(_ items: [Mailbox.Item], _ machine: inout SessionMachine) async throws {
         var actions = SessionActions()
         var taken: [ReceivedEvent] = []
+        var isDue = false
         for item in items {
             switch item {
             case .event(let received):
@@ -63,6 +65,8 @@ extension SessionRun {
                 actions += try await refreshPeers(&machine)
             case .tick:
                 if time.monotonic - peersSeenAt > 2 { actions += try await refreshPeers(&machine) }
+            case .due:
+                isDue = true
             case .leaseLost:
                 throw SessionLease.Lost()
             case .queueEnded(let why):
@@ -70,7 +74,26 @@ extension SessionRun {
             }
         }
         machine.advance(&actions, now: clock.now())
+        if !isDue, actions.isOnlyAnswers, !machine.mustStore {
+            await publish(actions.notices)
+            actions.notices = []
+            return wait(with: actions, taken)
+        }
+        if let waiting {
+            // What came first goes first.
+            (actions, taken) = (waiting.actions + actions, waiting.events + taken)
+            self.waiting = nil
+        }
         try await carryOut(actions, of: &machine, settling: taken)
+    }
+
+    private func wait(with actions: SessionActions, _ events: [ReceivedEvent]) {
+        if let first = waiting {
+            waiting = (first.actions + actions, first.events + events)
+            return
+        }
+        waiting = (actions, events)
+        mailbox.putDue(in: Self.answerWait, by: time)
     }
 
     /// - Returns: nil for a refused event.

@@ -21,6 +21,8 @@ final class SessionRun {
     let files: DataFileLoader
     /// The session's table, and what the peers know of it.
     var table: TableKnowledge?
+    /// Answers that are neither recorded nor acknowledged yet: mostly their round closes at once, and they are part of its result.
+    var waiting: (actions: SessionActions, events: [ReceivedEvent])?
     /// Weights that the next document names, on their way to the disk.
     var unstored: [AheadObject] = []
     /// Peers have been sent work that the stored document does not know: without it the generation is given up, and with it that work.
@@ -32,6 +34,9 @@ final class SessionRun {
     var progressDueAt = -Double.infinity
     /// When the peers' documents were read last, in monotonic seconds; changes are reported as well.
     var peersSeenAt = -Double.infinity
+
+    /// Seconds that an answer waits for the others.
+    static let answerWait = 0.05
 
     /// The number of times that this run stored the document, and the newest round in it.
     private var stores = 0
@@ -212,10 +217,7 @@ final class SessionRun {
             events = []
             try await send(actions.commands, of: &machine, into: &next)
             for effect in actions.effects { next += try await act(on: effect, &machine) }
-            for notice in actions.notices {
-                logger.info("\(notice.message)")
-                await coordinator.feed.publish(notice)
-            }
+            await publish(actions.notices)
             // These are removed after the next round has been sent.
             let discarded = actions.discarded + next.discarded
             next.discarded = []
@@ -225,6 +227,13 @@ final class SessionRun {
                 continue
             }
             return await discard(discarded, machine.session)
+        }
+    }
+
+    func publish(_ notices: [SessionNotice]) async {
+        for notice in notices {
+            logger.info("\(notice.message)")
+            await coordinator.feed.publish(notice)
         }
     }
 

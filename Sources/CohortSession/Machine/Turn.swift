@@ -67,6 +67,17 @@ public struct SessionActions: Sendable {
         objects.isEmpty && records.isEmpty && commands.isEmpty && effects.isEmpty && notices.isEmpty && discarded.isEmpty
     }
 
+    /// There are answers to record, and beside notices nothing else is to be done.
+    public var isOnlyAnswers: Bool {
+        objects.isEmpty && commands.isEmpty && effects.isEmpty && discarded.isEmpty && !records.answers.isEmpty
+    }
+
+    public static func + (first: SessionActions, second: SessionActions) -> SessionActions {
+        var both = first
+        both += second
+        return both
+    }
+
     public static func += (actions: inout SessionActions, more: SessionActions) {
         actions.objects += more.objects
         actions.records.points += more.records.points
