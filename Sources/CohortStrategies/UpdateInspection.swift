@@ -10,7 +10,7 @@ public struct UpdateInspection: Sendable {
     /// The stream of squares, whose values must not be negative; nil if the layout has none.
     private let squared: Int?
     private var position = 0
-    /// Of the change of the weights, then of each stream: four sums each, of every fourth number. They do not depend on the pieces in which it streams by.
+    /// Sums of the change of the weights, then of each stream: four each, of every fourth number. They do not depend on the pieces in which it streams by.
     private var sums: [Double]
 
     /// - Parameter start: the weights that the update started from; nil measures the update itself.

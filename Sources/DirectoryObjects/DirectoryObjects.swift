@@ -138,7 +138,7 @@ public final class DirectoryObjects: ServedObjectStore {
     public func delete(_ keys: [String]) async throws {
         let keys = try keys.map { try ObjectKey($0) }
         guard let first = keys.first else { return }
-        // Before the files: one that is being written out sees that nobody wants it any more, or is deleted with them.
+        // Before the files: a write that is under way finds the object gone, or its file is deleted below.
         memory?.remove(keys.lazy.map(\.text))
         try await run(first) { folder in try folder.delete(keys) }
     }
@@ -220,6 +220,7 @@ public final class DirectoryObjects: ServedObjectStore {
     private func watch(_ memory: ObjectMemory) async {
         var next: ContinuousClock.Instant? = .now + memory.policy.writeDelay
         while let due = next {
+            // Nothing cancels this task, so the sleep does not throw.
             try? await Task.sleep(until: due, clock: .continuous)
             let waiting = memory.unstored(due: true)
             next = waiting.next

@@ -14,7 +14,7 @@ final class ObjectMemory: Sendable {
 
     private struct State {
         var entries: [String: Entry] = [:]
-        /// Oldest first; those that are gone are passed over.
+        /// Keys, oldest first; those without an entry are skipped.
         var order: [String] = []
         var bytes = 0
         var isWatched = false
@@ -127,16 +127,16 @@ final class ObjectMemory: Sendable {
     }
 }
 
-/// What a ``DirectoryObjects`` has in memory.
+/// The objects that a ``DirectoryObjects`` holds in memory.
 public struct MemoryPolicy: Sendable {
     /// Prefixes of keys of objects that live for a moment and can be made again: they are on the disk only when they live longer than the delay,
     /// and a process that dies before that loses them.
     public var transient: [String]
     /// Prefixes of keys of which a copy is kept, because it is read as soon as it is written.
     public var copied: [String]
-    /// Of all together.
+    /// The maximum total size, in bytes.
     public var bytes: Int
-    /// Of one object.
+    /// The maximum size of one object, in bytes.
     public var largest: Int
     public var writeDelay: Duration
 

@@ -8,7 +8,7 @@ final class TransientWriter: ObjectWriter {
     private struct State {
         var bytes: [UInt8] = []
         var digest = SHA256()
-        /// Of the memory's room.
+        /// Bytes that are set aside in the memory for this object.
         var reserved = 0
         var file: DirectoryObjectWriter?
         var isOver = false

@@ -48,7 +48,7 @@ extension Aggregator {
             }
             return [UInt8](data)
         }
-        // All of it, or as much as is looked at in one go.
+        // The complete update, or as much of it as is inspected at a time.
         var parameters = [Float](repeating: 0, count: collects ? layout.count : min(layout.count, sliceWidth))
         var position = 0
         let found = try await read(update.key, sha256: sha256, inline: inline, layout: layout) { chunk, stream in

@@ -48,7 +48,7 @@ final class Mailbox: Sendable {
     }
 
     func putDue(in seconds: Double, by time: any TimeSource) {
-        // Ends by itself in a moment.
+        // Nothing cancels this task, so the sleep does not throw.
         Task {
             try? await time.sleep(seconds: seconds)
             put(.due)

@@ -25,7 +25,7 @@ final class SessionRun {
     var waiting: (actions: SessionActions, events: [ReceivedEvent])?
     /// Weights that the next document names, on their way to the disk.
     var unstored: [AheadObject] = []
-    /// Peers have been sent work that the stored document does not know: without it the generation is given up, and with it that work.
+    /// Peers have been sent work that the stored document does not name yet. When storing it fails, a new generation begins, and that work is refused.
     private var isAhead = false
     /// Unused objects, to be removed together.
     var discarded: [String] = []

@@ -2,10 +2,10 @@
     import Glibc
 #endif
 
-/// What becomes of memory that this process has freed, where the C library is glibc; elsewhere these do nothing.
+/// Settings of glibc for memory that this process has freed. With other C libraries the functions do nothing.
 public enum FreedMemory {
     /// Keeps up to 32 MiB of it at hand, in each of the allocator's arenas: buffers of a round are of the same sizes as those of the round before, and
-    /// taking their pages from the system anew costs more than filling them. To be called before there are threads.
+    /// getting new pages from the system costs more than filling them. Call it before there are threads.
     public static func keep() {
         #if canImport(Glibc)
             // Not shown by its Swift module: M_MMAP_THRESHOLD is -3, M_TRIM_THRESHOLD is -1 (malloc.h).
